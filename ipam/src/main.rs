@@ -1,0 +1,3 @@
+//! IPAM CNI plugin: addresses from ranges, leases in sled.
+
+fn main() {}

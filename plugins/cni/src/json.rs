@@ -1,0 +1,1 @@
+//! JSON as Go reads it: keys match without regard to case, `null` is absent.

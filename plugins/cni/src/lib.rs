@@ -1,0 +1,21 @@
+//! The CNI contract, specification 0.1.0 to 1.1.0: request, result, versions, errors, dispatch,
+//! and delegation as a value.
+//!
+//! Pure (invariant I1): an environment map and stdin bytes go in, a [`Reply`] comes out. Nothing
+//! here reads the process environment, a clock or a file, and nothing prints.
+#![forbid(unsafe_code)]
+
+mod delegate;
+mod dispatch;
+mod error;
+mod json;
+mod request;
+mod result;
+mod version;
+
+pub use delegate::{Invocation, find_plugin_candidates};
+pub use dispatch::{About, Environment, Plugin, Reply, dispatch};
+pub use error::{Code, Error};
+pub use request::{Attachment, CniArgs, Command, Request};
+pub use result::{CniResult, Dns, Interface, Ip, Route};
+pub use version::Version;

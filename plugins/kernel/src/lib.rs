@@ -1,0 +1,36 @@
+//! The only place that enters a network namespace, changes links, addresses, routes, neighbours,
+//! FDB, sysctls or conntrack, spawns a program, or writes attachment records.
+//!
+//! Calls block: a [`Netlink`] drives its rtnetlink connection on a current-thread tokio runtime
+//! of its own. One call is one netlink request for one object; nothing on a busy path dumps.
+//! Interrupted dumps (`NLM_F_DUMP_INTR`), `EBUSY`, `EAGAIN` and `ENOBUFS` are retried with backoff
+//! a bounded number of times; [`Error::is_transient`] is then true (CNI code 11).
+
+mod announce;
+mod conntrack;
+mod error;
+mod link;
+mod lock;
+mod neigh;
+mod netlink;
+mod netns;
+mod process;
+mod record;
+mod route;
+mod sysctl;
+
+pub use announce::announce;
+pub use conntrack::{FlowFilter, delete_udp_flows};
+pub use error::{Error, Result};
+pub use link::{
+    BridgeSpec, Link, LinkChange, LinkKind, Mac, PortChange, PortState, VethSpec, VlanRange,
+    VxlanAttributes,
+};
+pub use lock::FileLock;
+pub use neigh::FdbEntry;
+pub use netlink::Netlink;
+pub use netns::{Netns, NetnsError};
+pub use process::{Output, Program, run};
+pub use record::{RecordKey, Records};
+pub use route::{AddressSpec, AddressState, RouteSpec};
+pub use sysctl::Sysctl;

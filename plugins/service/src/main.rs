@@ -1,0 +1,3 @@
+//! Chained CNI plugin: host ports.
+
+fn main() {}

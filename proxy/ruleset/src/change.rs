@@ -1,0 +1,72 @@
+//! Changes: what one transaction does. A batch leaves nothing to decide (I3).
+
+use crate::{ChainSpec, Element, Rule, SetSpec, TableId};
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Creates a table; its presence is fine.
+    AddTable(TableId),
+    /// Deletes a table with all it holds; `ENOENT` where absent.
+    DeleteTable(TableId),
+    /// Creates a chain; its presence is fine.
+    AddChain(TableId, ChainSpec),
+    /// Removes all rules of a chain.
+    FlushChain(TableId, String),
+    /// Deletes a chain.
+    DeleteChain(TableId, String),
+    /// Creates a set or map; its presence is fine.
+    AddSet(TableId, SetSpec),
+    /// Removes all elements.
+    FlushSet(TableId, String),
+    /// Deletes a set or map.
+    DeleteSet(TableId, String),
+    /// Adds elements to a set whose shape is `set`.
+    AddElements {
+        /// Table.
+        table: TableId,
+        /// Shape of the set (only `name`, `key`, `target` and `interval` count).
+        set: SetSpec,
+        /// Elements.
+        elements: Vec<Element>,
+        /// `NLM_F_EXCL`: presence is `EEXIST` instead of fine.
+        exclusive: bool,
+    },
+    /// Deletes elements by key; `ENOENT` where absent.
+    DeleteElements {
+        /// Table.
+        table: TableId,
+        /// Shape of the set.
+        set: SetSpec,
+        /// Keys count; values and comments do not.
+        elements: Vec<Element>,
+    },
+    /// Appends a rule.
+    AddRule {
+        /// Table.
+        table: TableId,
+        /// Chain.
+        chain: String,
+        /// Rule.
+        rule: Rule,
+    },
+    /// Deletes a rule by handle.
+    DeleteRule {
+        /// Table.
+        table: TableId,
+        /// Chain.
+        chain: String,
+        /// Handle.
+        handle: u64,
+    },
+}
+
+/// Operations that the kernel applies together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// In order.
+    pub ops: Vec<Op>,
+    /// Commit only if the ruleset generation is still this one; else the commit fails with
+    /// `ERESTART`.
+    pub generation: Option<u32>,
+}

@@ -1,0 +1,16 @@
+//! What the kernel should hold: typed rule IR, names, changes, text dump.
+//!
+//! Pure (invariant I1). The IR says what nft's language says, one variant a thing that Causeway
+//! uses; `causeway-nft` turns it into netlink and back, [`text`] into nft's syntax.
+#![forbid(unsafe_code)]
+
+mod change;
+mod ir;
+pub mod name;
+pub mod text;
+
+pub use change::{Batch, Op};
+pub use ir::{
+    BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
+    Match, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, TableState, Verdict,
+};

@@ -1,0 +1,1 @@
+//! Namespace lab, scenarios, conformance, fault runs, benchmarks, tidy.

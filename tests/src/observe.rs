@@ -1,0 +1,150 @@
+//! What is in a namespace, and how a node's state differs between two moments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{Node, Ns};
+
+impl Ns {
+    /// The links, as `ip -j -d link` tells them.
+    pub fn links(&self) -> Vec<Value> {
+        self.ip_json("-d link show")
+    }
+
+    /// The link of this name, if there is one.
+    pub fn link(&self, name: &str) -> Option<Value> {
+        self.links().into_iter().find(|link| link["ifname"] == name)
+    }
+
+    /// The names of all links, sorted.
+    pub fn link_names(&self) -> BTreeSet<String> {
+        let links = self.links();
+        links.iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The global addresses of a link as `ADDRESS/PREFIX`, IPv4 first as the kernel lists them.
+    pub fn addresses(&self, link: &str) -> Vec<String> {
+        let found = self.ip_json(&format!("addr show dev {link} scope global"));
+        let infos = found.iter().filter_map(|one| one["addr_info"].as_array()).flatten();
+        // iproute2 prints an empty object for an address that the scope filtered out.
+        infos
+            .filter_map(|info| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"])))
+            .collect()
+    }
+
+    /// The routes of all tables and both families, without the `local` table.
+    pub fn routes(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        for family in ["-4", "-6"] {
+            all.extend(self.ip_json(&format!("{family} -d route show table all")));
+        }
+        all.retain(|route| route["table"] != "local");
+        all
+    }
+
+    /// `nft list ruleset` without counters and other state.
+    pub fn nft(&self) -> String {
+        self.sh("nft -s list ruleset")
+    }
+
+    /// `iptables-save` and `ip6tables-save` without counters and comments with dates.
+    pub fn iptables(&self) -> String {
+        let text = self.sh("iptables-save 2>/dev/null; ip6tables-save 2>/dev/null");
+        let mut kept = String::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            kept.push_str(line.split_once(" [").map_or(line, |(policy, _)| policy));
+            kept.push('\n');
+        }
+        kept
+    }
+
+    /// `nft` and `iptables-save` output together.
+    pub fn rules(&self) -> String {
+        format!("{}{}", self.nft(), self.iptables())
+    }
+
+    fn ip_json(&self, arguments: &str) -> Vec<Value> {
+        let text = self.sh(&format!("ip -j {arguments}"));
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("ip -j {arguments}: {e}: {text}"))
+    }
+}
+
+/// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
+/// entries, sysctls of forwarding, rules, and files below its state folders. Lock files and empty
+/// folders do not count: they stay by design.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
+
+impl Snapshot {
+    /// Takes the state of a node with its state folders.
+    pub fn take(node: &Node) -> Self {
+        let mut snapshot = Self::of(node);
+        let mut files = Vec::new();
+        walk(node.dir(), node.dir(), &mut files);
+        files.sort();
+        snapshot.0.insert("files", files);
+        snapshot
+    }
+
+    /// Takes the network state of a namespace.
+    pub fn of(ns: &Ns) -> Self {
+        let one = |script: &str| ns.sh(script).lines().map(str::to_owned).collect::<Vec<_>>();
+        Self(BTreeMap::from([
+            ("links", compact(ns.links())),
+            ("addresses", one("ip -o addr show | sed 's/valid_lft.*//'")),
+            ("routes", compact(ns.routes())),
+            ("policy rules", one("ip rule show; ip -6 rule show")),
+            ("neighbours", one("ip neigh show nud permanent; ip neigh show proxy")),
+            ("fdb", one("bridge fdb show | grep -w permanent || true")),
+            ("nft", ns.nft().lines().map(str::to_owned).collect()),
+            ("iptables", ns.iptables().lines().map(str::to_owned).collect()),
+        ]))
+    }
+
+    /// Lines that only one side has, `- ` for `self` and `+ ` for `later`, grouped; empty when equal.
+    pub fn diff(&self, later: &Self) -> String {
+        let mut text = String::new();
+        for (part, before) in &self.0 {
+            let after = &later.0[part];
+            if before == after {
+                continue;
+            }
+            let lost = before.iter().filter(|line| !after.contains(line));
+            let gained = after.iter().filter(|line| !before.contains(line));
+            writeln!(text, "{part}:").expect("writing to a String");
+            for (sign, line) in lost.map(|l| ('-', l)).chain(gained.map(|l| ('+', l))) {
+                writeln!(text, "  {sign} {line}").expect("writing to a String");
+            }
+        }
+        text
+    }
+
+    /// Panics with the difference unless `later` is equal.
+    pub fn assert_same(&self, later: &Self) {
+        assert!(self == later, "the state of the node changed:\n{}", self.diff(later));
+    }
+}
+
+fn compact(values: Vec<Value>) -> Vec<String> {
+    values.iter().map(Value::to_string).collect()
+}
+
+fn walk(top: &Path, folder: &Path, files: &mut Vec<String>) {
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|e| panic!("list {}: {e}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("a folder entry").path();
+        if path.is_dir() {
+            walk(top, &path, files);
+        } else if path.extension().is_none_or(|end| end != "lock") && !path.ends_with("lock") {
+            let name = path.strip_prefix(top).expect("below the top folder");
+            files.push(name.display().to_string());
+        }
+    }
+}

@@ -1,9 +1,14 @@
 //! From an environment and stdin to a reply: order of checks, version rules, error objects.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{CniResult, Error, Request, Version};
+use serde_json::{Value, json};
+
+use crate::request::Refused;
+use crate::{CniResult, Code, Command, Error, Request, Version, environment};
 
 /// The process environment as a value.
 pub type Environment = BTreeMap<String, String>;
@@ -17,7 +22,8 @@ pub struct About {
     pub version: &'static str,
     /// Supported protocol versions, oldest first.
     pub supported: &'static [Version],
-    /// `CNI_ARGS` keys that this plugin knows beside `IgnoreUnknown` (row C23).
+    /// `CNI_ARGS` keys that this plugin knows beside `IgnoreUnknown` and
+    /// [`crate::CniArgs::COMMON`] (row C23).
     pub known_args: &'static [&'static str],
 }
 
@@ -68,9 +74,38 @@ pub struct Reply {
     pub added: Option<Box<Request>>,
 }
 
+impl Reply {
+    /// Writes stderr, then stdout. When the result of an ADD can not be written, nobody will know
+    /// of the attachment: it is taken back (row F48). Returns the exit status.
+    pub fn deliver(
+        self,
+        plugin: &dyn Plugin,
+        out: &mut dyn io::Write,
+        err: &mut dyn io::Write,
+    ) -> u8 {
+        // stderr is for people; that it is closed must not fail an operation.
+        drop(err.write_all(self.stderr.as_bytes()).and_then(|()| err.flush()));
+        let Err(error) = out.write_all(&self.stdout).and_then(|()| out.flush()) else {
+            return self.exit;
+        };
+        drop(writeln!(err, "can not write to stdout: {error}"));
+        if let Some(request) = &self.added {
+            undo(plugin, request);
+        }
+        1
+    }
+
+    fn failure(version: Version, error: &Error) -> Self {
+        Self { stdout: printed(&error.to_json(version)), exit: 1, ..Self::default() }
+    }
+}
+
 /// Runs one invocation. `stdin` is called only when the command needs it (row C6);
 /// `own_netns` tells whether the path of `CNI_NETNS` is the namespace we run in (row C12), and is
 /// asked before anything is done.
+///
+/// VERSION answers with the newest version that we speak: stdin, where the asking version would
+/// stand (row C36), may be closed or never end, and is therefore not read (row C6).
 pub fn dispatch(
     plugin: &dyn Plugin,
     about: &About,
@@ -78,6 +113,86 @@ pub fn dispatch(
     stdin: impl FnOnce() -> io::Result<Vec<u8>>,
     own_netns: impl FnOnce(&str) -> bool,
 ) -> Reply {
-    let _ = (plugin, about, env, stdin, own_netns);
-    todo!()
+    match environment::get(&env, "CNI_COMMAND") {
+        "" => return Reply { stderr: about.text(), ..Reply::default() },
+        "VERSION" => return Reply { stdout: printed(&about.versions()), ..Reply::default() },
+        _ => {}
+    }
+    let request = match Request::parse_or_refuse(about, env, stdin) {
+        Ok(request) => request,
+        Err(Refused { version, error }) => {
+            return Reply::failure(version.unwrap_or_else(|| about.newest()), &error);
+        }
+    };
+    match run(plugin, about, &request, own_netns) {
+        Ok(None) => Reply::default(),
+        Ok(Some(result)) => {
+            Reply { stdout: printed(&result), added: Some(Box::new(request)), ..Reply::default() }
+        }
+        Err(error) => Reply::failure(request.version, &error),
+    }
+}
+
+impl About {
+    fn newest(&self) -> Version {
+        self.supported.iter().copied().max().unwrap_or(Version::V1_1_0)
+    }
+
+    fn text(&self) -> String {
+        let Self { name, version, .. } = self;
+        let version = version.trim_start_matches('v');
+        let supported: Vec<_> = self.supported.iter().map(|version| version.as_str()).collect();
+        let supported = supported.join(", ");
+        format!("CNI {name} plugin v{version}\nCNI protocol versions supported: {supported}\n")
+    }
+
+    fn versions(&self) -> Value {
+        let supported: Vec<_> = self.supported.iter().map(|version| version.as_str()).collect();
+        json!({ "cniVersion": self.newest().as_str(), "supportedVersions": supported })
+    }
+}
+
+/// Calls the handler. `Some` is the result of an ADD, ready to print.
+fn run(
+    plugin: &dyn Plugin,
+    about: &About,
+    request: &Request,
+    own_netns: impl FnOnce(&str) -> bool,
+) -> Result<Option<Value>, Error> {
+    if let (Command::Add | Command::Del, Some(netns)) = (request.command, &request.netns)
+        && !environment::netns_override(&request.env)
+        && own_netns(netns)
+    {
+        let msg = "CNI_NETNS must not be the network namespace of the plugin";
+        return Err(Error::new(Code::InvalidNetns, msg).details(netns));
+    }
+    let guarded = catch_unwind(AssertUnwindSafe(|| match request.command {
+        Command::Add => plugin.add(request).map(Some),
+        Command::Del => plugin.del(request).map(|()| None),
+        Command::Check => plugin.check(request).map(|()| None),
+        Command::Gc => plugin.gc(request).map(|()| None),
+        Command::Status => plugin.status(request).map(|()| None),
+        Command::Version => Ok(None),
+    }));
+    let result = guarded.unwrap_or_else(|panic| {
+        let msg = format!("{} {} panicked: this is a bug", about.name, request.command.as_str());
+        Err(Error::new(Code::Internal, msg).details(panic_text(&*panic)))
+    })?;
+    let Some(result) = result else { return Ok(None) };
+    result.to_json(request.version).map(Some).inspect_err(|_| undo(plugin, request))
+}
+
+fn undo(plugin: &dyn Plugin, request: &Request) {
+    // The failure that led here is reported already; one of the undoing has no place to go.
+    drop(catch_unwind(AssertUnwindSafe(|| plugin.undo_add(request))));
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or_default().to_owned()
+}
+
+fn printed(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
 }

@@ -1,5 +1,7 @@
 //! The CNI error object and its codes.
 
+use crate::Version;
+
 /// Error codes: the specification's table (section "Error") and Causeway's own from 100 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -65,6 +67,30 @@ impl Code {
             Self::Other(number) => number,
         }
     }
+
+    /// The code with this number; [`Code::Other`] where it has no name.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::IncompatibleVersion,
+            2 => Self::UnsupportedField,
+            3 => Self::UnknownContainer,
+            4 => Self::InvalidEnvironment,
+            5 => Self::Io,
+            6 => Self::Decode,
+            7 => Self::InvalidConfig,
+            8 => Self::InvalidNetns,
+            11 => Self::TryAgainLater,
+            50 => Self::NotAvailable,
+            51 => Self::NotAvailableLimited,
+            100 => Self::PoolExhausted,
+            101 => Self::AddressUnavailable,
+            102 => Self::PortInUse,
+            103 => Self::StoreDamaged,
+            104 => Self::DaemonUnreachable,
+            999 => Self::Internal,
+            other => Self::Other(other),
+        }
+    }
 }
 
 /// A failure as the runtime will read it. `Display` is `msg`, and `: details` where there are any.
@@ -101,6 +127,18 @@ impl Error {
             next = cause.source();
         }
         Self::new(code, msg).details(chain)
+    }
+}
+
+impl Error {
+    /// The error object of the specification, all four members (row C16).
+    pub(crate) fn to_json(&self, version: Version) -> serde_json::Value {
+        serde_json::json!({
+            "cniVersion": version.as_str(),
+            "code": self.code.number(),
+            "msg": self.msg,
+            "details": self.details,
+        })
     }
 }
 

@@ -5,17 +5,21 @@
 //! here reads the process environment, a clock or a file, and nothing prints.
 #![forbid(unsafe_code)]
 
+mod address;
 mod delegate;
 mod dispatch;
+mod environment;
 mod error;
 mod json;
+pub mod lenient;
 mod request;
 mod result;
 mod version;
 
 pub use delegate::{Invocation, find_plugin_candidates};
 pub use dispatch::{About, Environment, Plugin, Reply, dispatch};
+pub use environment::CniArgs;
 pub use error::{Code, Error};
-pub use request::{Attachment, CniArgs, Command, Request};
+pub use request::{Attachment, Command, Request};
 pub use result::{CniResult, Dns, Interface, Ip, Route};
 pub use version::Version;

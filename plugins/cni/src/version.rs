@@ -43,6 +43,46 @@ impl Version {
             Self::V1_1_0 => "1.1.0",
         }
     }
+
+    /// The version written as `text`, exactly.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == text)
+    }
+
+    /// Whether a result of this version can not be written without an address (row C40). A plugin
+    /// checks this before it acts.
+    pub const fn needs_ip(self) -> bool {
+        matches!(self.format(), Format::PerFamily)
+    }
+
+    /// The result format.
+    pub(crate) const fn format(self) -> Format {
+        match self {
+            Self::V0_1_0 | Self::V0_2_0 => Format::PerFamily,
+            Self::V0_3_0 | Self::V0_3_1 | Self::V0_4_0 => Format::Tagged,
+            Self::V1_0_0 | Self::V1_1_0 => Format::Plain,
+        }
+    }
+}
+
+/// Versions that share a result format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `ip4` and `ip6`, no interfaces.
+    PerFamily,
+    /// Lists, each address tagged with its IP version.
+    Tagged,
+    /// Lists.
+    Plain,
+}
+
+/// Major, minor and patch as Go's library reads them: missing parts are 0.
+pub(crate) fn numbers(text: &str) -> Option<[i64; 3]> {
+    let mut numbers = [0; 3];
+    for (index, part) in text.split('.').enumerate() {
+        *numbers.get_mut(index)? = part.parse().ok()?;
+    }
+    Some(numbers)
 }
 
 impl std::fmt::Display for Version {

@@ -26,12 +26,12 @@ test: deps
 	tests/test.sh
 
 demo: deps
-	cargo build --workspace --bins --locked
-	tests/demo.sh
+	cargo build --workspace --bins --release --locked
+	CAUSEWAY_BIN='$(abspath $(RELEASE))' CAUSEWAY_TOOLS='$(CURDIR)/target/tools/bin' tests/demo.sh
 
 bench: deps
 	cargo build --workspace --bins --release --locked
-	cargo bench --locked -p causeway-tests --bench bench
+	tests/enter --enter '$(RELEASE)/causeway-bench'
 
 # A plugin may be running while it is replaced: a rename leaves the running program alone, where
 # writing into its file fails with "text file busy".

@@ -76,7 +76,7 @@ fn an_unreadable_stdin_is_an_io_error() {
     assert_eq!(line(&reply), "5@1.1.0 can not read stdin | pipe broke");
 }
 
-/// Rows: C28, C35, C37, C38
+/// Rows: C28, C35, C37
 #[test]
 fn versions_are_negotiated() {
     let list = r#"["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#;
@@ -183,7 +183,7 @@ fn a_result_that_the_version_can_not_say_is_undone() {
     }
 }
 
-/// Rows: C15, C16, C17, C31, C33
+/// Rows: C15, C16, C17, C33
 #[test]
 fn a_failure_is_one_object_and_exit_1() {
     for code in [

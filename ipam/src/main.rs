@@ -1,3 +1,39 @@
 //! IPAM CNI plugin: addresses from ranges, leases in sled.
+//!
+//! Invariants: stdout carries the protocol and nothing else (I8); a failed ADD leaves nothing
+//! behind and DEL succeeds any number of times, whatever the configuration says by then (I7).
 
-fn main() {}
+mod allocator;
+mod config;
+mod facts;
+mod lock;
+mod plugin;
+mod range;
+mod session;
+mod store;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let plugin = plugin::Ipam { now: facts::now() };
+    let stdin = || {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let reply = cni_plugin::dispatch(&plugin, &plugin::ABOUT, env, stdin, is_own_netns);
+    ExitCode::from(reply.deliver(&plugin, &mut io::stdout(), &mut io::stderr()))
+}
+
+/// Whether `path` is the network namespace of this process (row C12).
+fn is_own_netns(path: &str) -> bool {
+    let own = std::fs::metadata("/proc/self/ns/net");
+    let (Ok(own), Ok(other)) = (own, std::fs::metadata(path)) else { return false };
+    (own.dev(), own.ino()) == (other.dev(), other.ino())
+}

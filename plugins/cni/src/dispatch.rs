@@ -196,6 +196,3 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn printed(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,6 @@ mod change;
 mod ir;
 pub mod name;
 pub mod text;
-mod types;
 
 pub use change::{Batch, Op};
 pub use ir::{

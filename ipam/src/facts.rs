@@ -1,0 +1,140 @@
+//! What is read from the machine: clock, boot id, files that others write. Everything here is an
+//! argument to the rest.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use cni_plugin::{Code, Dns, Error};
+use ipnetwork::IpNetwork;
+use serde_json::Value;
+
+use crate::allocator::Now;
+use crate::range::canonical;
+use crate::store::{Lease, Owner};
+
+/// The moment this is called.
+pub(crate) fn now() -> Now {
+    #[expect(clippy::disallowed_methods, reason = "the edge's single clock read")]
+    let unix = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Now { unix, boot_ms: boot_ms(), boot: boot.trim().to_owned() }
+}
+
+/// `CLOCK_BOOTTIME` in milliseconds.
+fn boot_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec that lives through the call, which writes only to it.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) } != 0;
+    if failed {
+        return 0;
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The node's subnets, from the daemon's file.
+///
+/// # Errors
+/// Code 11 while the file is absent, 6 when it does not decode, 5 when it can not be read.
+pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
+    let shown = path.display();
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::new(
+                Code::TryAgainLater,
+                "the node has no subnet yet: \"subnet\": \"auto\" waits for causewayd",
+            )
+            .details(format!("{shown} does not exist")));
+        }
+        Err(error) => return Err(Error::caused(Code::Io, format!("read {shown}"), &error)),
+    };
+    let undecodable = |why: &str| {
+        Error::new(Code::Decode, format!("{shown} does not name the node's subnets")).details(why)
+    };
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| undecodable(&error.to_string()))?;
+    let list = value.get("subnets").and_then(Value::as_array);
+    let list = list.ok_or_else(|| undecodable("`subnets` is not a list"))?;
+    let subnets: Option<Vec<IpNetwork>> =
+        list.iter().map(|item| item.as_str()?.parse().ok()).collect();
+    match subnets {
+        Some(subnets) if !subnets.is_empty() => Ok(subnets),
+        Some(_) => Err(undecodable("`subnets` is empty")),
+        None => Err(undecodable("a member of `subnets` is not a network")),
+    }
+}
+
+/// `resolvConf` as name service settings: the file's `nameserver`, `domain`, `search`, `options`.
+///
+/// # Errors
+/// Code 5 when the file can not be read.
+pub(crate) fn resolv_conf(path: &Path) -> Result<Dns, Error> {
+    let text = std::fs::read(path).map_err(|error| {
+        Error::caused(Code::Io, format!("read ipam.resolvConf {}", path.display()), &error)
+    })?;
+    Ok(parse_resolv_conf(&String::from_utf8_lossy(&text)))
+}
+
+fn parse_resolv_conf(text: &str) -> Dns {
+    let mut dns = Dns::default();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let Some(keyword) = words.next() else { continue };
+        match keyword.as_str() {
+            "nameserver" => dns.nameservers.extend(words.next()),
+            "domain" => dns.domain = words.next().unwrap_or(dns.domain),
+            "search" => dns.search.extend(words),
+            "options" => dns.options.extend(words),
+            _ => {}
+        }
+    }
+    dns
+}
+
+/// The addresses of the network's live attachments, from the records of the bridge plugin. What
+/// can not be read is left out: a record is a help here, not a condition.
+pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
+    let folder = run_dir.join("attachments").join("bridge").join(network);
+    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    let mut leases: Vec<Lease> = entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
+        .filter_map(|entry| std::fs::read(entry.path()).ok())
+        .filter_map(|text| serde_json::from_slice::<Value>(&text).ok())
+        .flat_map(|record| record_leases(&record, network))
+        .collect();
+    leases.sort_unstable_by_key(|lease| lease.address);
+    leases.dedup_by_key(|lease| lease.address);
+    leases
+}
+
+fn record_leases(record: &Value, network: &str) -> Vec<Lease> {
+    let text = |key: &str| record.get("key").and_then(|k| k.get(key)).and_then(Value::as_str);
+    let (Some(found), Some(container_id), Some(ifname)) =
+        (text("network"), text("container_id"), text("ifname"))
+    else {
+        return Vec::new();
+    };
+    if found != network {
+        return Vec::new();
+    }
+    let owner = Owner { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
+    let addresses = record.get("addresses").and_then(Value::as_array);
+    addresses
+        .into_iter()
+        .flatten()
+        .filter_map(|address| address.as_str()?.parse::<IpNetwork>().ok())
+        .map(|network| canonical(network.ip()))
+        .map(|address: IpAddr| Lease { address, owner: owner.clone(), since: 0, boot_ms: 0 })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

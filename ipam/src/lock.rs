@@ -1,0 +1,151 @@
+//! The lock of a network's store, and beside it the number of the last commit.
+//!
+//! The lock is an `flock` on `<dataDir>/.<network>.lock` and dies with its process. The file says
+//! who holds it, for the message of those who wait in vain, and which commit was the last
+//! ([`NetworkLock::seal`]): sled takes a torn end of its log for the end, so a log cut short would
+//! otherwise open without complaint and hand out addresses that are in use.
+//!
+//! The dot keeps the file apart from stores: no network's name begins with one (row C9).
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::store::Error;
+
+/// Where the number of the last commit begins in the file; before it stands the process id.
+const SEAL_AT: u64 = 16;
+/// Bytes of the seal: 20 digits, a space, 8 hexadecimal digits, a newline.
+const SEAL_LEN: usize = 30;
+
+/// The lock of one network's store, held until dropped.
+#[derive(Debug)]
+pub(crate) struct NetworkLock {
+    file: File,
+    data_dir: PathBuf,
+    network: String,
+}
+
+impl NetworkLock {
+    /// Takes the lock of `network` below `data_dir`, creating file and folder as needed.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] after `wait`; I/O errors.
+    pub(crate) fn acquire(data_dir: &Path, network: &str, wait: Duration) -> Result<Self, Error> {
+        let path = data_dir.join(format!(".{network}.lock"));
+        let io = |what| {
+            let path = path.display().to_string();
+            move |source| Error::Io { what, path, source }
+        };
+        std::fs::create_dir_all(data_dir).map_err(|source| Error::Io {
+            what: "create",
+            path: data_dir.display().to_string(),
+            source,
+        })?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io("open"))?;
+        let file = match wait_for(file, wait).map_err(io("lock"))? {
+            Wait::Locked(file) => file,
+            Wait::TimedOut => {
+                let store = data_dir.join(network).display().to_string();
+                return Err(Error::Locked { path: store, holder: holder(&path) });
+            }
+            Wait::NoThread(source) => return Err(Error::Thread(source)),
+        };
+        // Both only serve messages and manners; the lock holds without them.
+        drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
+        drop(file.set_permissions(Permissions::from_mode(0o600)));
+        Ok(Self { file, data_dir: data_dir.to_owned(), network: network.to_owned() })
+    }
+
+    /// Name of the network.
+    pub(crate) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Folder of the network's store.
+    pub(crate) fn store_path(&self) -> PathBuf {
+        self.data_dir.join(&self.network)
+    }
+
+    /// The number of the last commit that was on disk for certain; `None` when none is recorded.
+    pub(crate) fn seal(&self) -> Option<u64> {
+        let mut bytes = [0; SEAL_LEN];
+        self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let (digits, crc) = text.trim_end().split_once(' ')?;
+        let crc = u32::from_str_radix(crc, 16).ok()?;
+        (crc32fast::hash(digits.as_bytes()) == crc).then(|| digits.parse().ok())?
+    }
+
+    /// Records the number of a commit that is on disk. A failure leaves the older number, which
+    /// is true as well; so no flush is needed either.
+    pub(crate) fn write_seal(&self, generation: u64) {
+        let digits = format!("{generation:020}");
+        let crc = crc32fast::hash(digits.as_bytes());
+        drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+    }
+}
+
+enum Wait {
+    Locked(File),
+    TimedOut,
+    NoThread(io::Error),
+}
+
+/// `flock` has no timeout of its own: a thread waits, and we wait for the thread.
+fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
+    match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+        Ok(()) => return Ok(Wait::Locked(file)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    if wait.is_zero() {
+        return Ok(Wait::TimedOut);
+    }
+    let (send, receive) = mpsc::channel();
+    let waiter = std::thread::Builder::new().name("lock".into()).spawn(move || {
+        let locked = flock(&file, libc::LOCK_EX).map(|()| file);
+        // Nobody listens after the time is over; the file, and with it the lock, is dropped then.
+        drop(send.send(locked));
+    });
+    if let Err(error) = waiter {
+        return Ok(Wait::NoThread(error));
+    }
+    match receive.recv_timeout(wait) {
+        Ok(locked) => locked.map(Wait::Locked),
+        Err(_) => Ok(Wait::TimedOut),
+    }
+}
+
+fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
+    loop {
+        // SAFETY: flock takes no pointer, and the descriptor is open as long as `file` lives.
+        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// ` by process N`, when the holder left its number.
+fn holder(path: &Path) -> String {
+    let Ok(text) = std::fs::read_to_string(path) else { return String::new() };
+    let first = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
+    first.map_or_else(String::new, |pid| format!(" by process {pid}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Locks and seals on real files.
+
+use super::*;
+
+#[test]
+fn a_second_taker_is_told_who_has_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
+    for wait in [Duration::ZERO, Duration::from_millis(20)] {
+        let error = NetworkLock::acquire(dir.path(), "net", wait).unwrap_err();
+        let expected = format!(
+            "lease store {}/net is locked by process {}",
+            dir.path().display(),
+            std::process::id()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    drop(NetworkLock::acquire(dir.path(), "other", Duration::ZERO).unwrap());
+    drop(first);
+    drop(NetworkLock::acquire(dir.path(), "net", Duration::from_secs(5)).unwrap());
+}
+
+#[test]
+fn a_seal_is_what_was_written_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
+    assert_eq!(lock.seal(), None);
+    lock.write_seal(41);
+    lock.write_seal(42);
+    assert_eq!(lock.seal(), Some(42));
+    drop(lock);
+    let path = dir.path().join(".net.lock");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
+    assert_eq!(lock.seal(), None);
+}

@@ -1,0 +1,88 @@
+//! One operation on a network's store: lock, open, work, close, all in bounded time.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::allocator::Now;
+use crate::config::Place;
+use crate::facts;
+use crate::lock::NetworkLock;
+use crate::store::disk::{self, Disk};
+use crate::store::{Change, Damage, Error, Store};
+
+/// How long an operation waits for the lock before it asks the runtime to try again (row F26).
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How long an operation may work on the store. Damaged files can make sled panic in a thread of
+/// its own, and its other threads then wait for ever.
+const WORK_TIME: Duration = Duration::from_secs(20);
+
+/// Runs `work` on the store of `place`. A store that is made by this is seeded with the addresses
+/// of the attachments that are on record (row F24).
+///
+/// # Errors
+/// The store's; `work`'s, converted by the caller.
+pub(crate) fn with_store<T, E>(
+    place: &Place,
+    wait: Duration,
+    now: &Now,
+    work: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let lock = NetworkLock::acquire(&place.data_dir, &place.network, wait)?;
+    let (run_dir, now) = (place.run_dir.clone(), now.clone());
+    bounded(lock.store_path(), move || {
+        let opened = Disk::open(&lock)?;
+        let mut disk = opened.disk;
+        if opened.fresh {
+            let lease = facts::attached(&run_dir, lock.network());
+            disk.commit(Change { boot: Some(now.boot), lease, ..Change::default() })?;
+        }
+        work(&mut disk)
+    })
+}
+
+/// Whether the network has a store at all.
+pub(crate) fn exists(place: &Place) -> bool {
+    disk::exists(&place.data_dir.join(&place.network))
+}
+
+/// Runs `work`, which uses the sled files in `path`, in a thread: a panic is damage, and so is
+/// no answer.
+pub(crate) fn bounded<T, E>(
+    path: PathBuf,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let damaged = |what: String| E::from(disk::damaged(&path, Damage(what)));
+    let (send, receive) = mpsc::channel();
+    let worker = std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || {
+            // Nobody listens after the time is over.
+            drop(send.send(work()));
+        })
+        .map_err(Error::Thread)?;
+    match receive.recv_timeout(WORK_TIME) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(damaged(format!("sled does not answer for {} seconds", WORK_TIME.as_secs())))
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            let why = worker.join().err().map_or_else(String::new, |panic| text(&*panic));
+            Err(damaged(format!("sled gave up: {why}")))
+        }
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}

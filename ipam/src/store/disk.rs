@@ -1,0 +1,351 @@
+//! The store on disk: one sled database a network, so that a damaged one harms no other network.
+//!
+//! sled has one opener a path. Whoever opens takes [`crate::lock::NetworkLock`] first.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::record::{self, Map, Slot, Slots};
+use super::{Change, Damage, Error, Lease, Owner, State, Store, belongs};
+use crate::lock::NetworkLock;
+use crate::range::{Family, Span, number};
+
+/// Size of the log's segments. sled wipes the rest of the last segment at every open, so a small
+/// one opens faster; a quarter is the largest entry that stays in the log.
+const SEGMENT: usize = 64 * 1024;
+/// Bytes of sled's page cache: an operation touches a dozen pages.
+const CACHE: u64 = 4 * 1024 * 1024;
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Disk<'a> {
+    db: sled::Db,
+    path: PathBuf,
+    network: String,
+    state: State,
+    lock: &'a NetworkLock,
+}
+
+/// An opened store, and whether it was made just now.
+pub(crate) struct Opened<'a> {
+    /// The store.
+    pub(crate) disk: Disk<'a>,
+    /// Nothing has ever been committed: the caller seeds it (row F24).
+    pub(crate) fresh: bool,
+}
+
+/// Whether `path` holds a database; it may be damaged.
+pub(crate) fn exists(path: &Path) -> bool {
+    path.join("db").exists() || has_snapshot(path)
+}
+
+fn has_snapshot(path: &Path) -> bool {
+    let Ok(entries) = path.read_dir() else { return false };
+    entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"snap."))
+}
+
+/// Opens sled's files in `path`, creating them as needed.
+///
+/// # Errors
+/// sled's.
+pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
+    sled::Config::new()
+        .path(path)
+        .segment_size(SEGMENT)
+        .cache_capacity(CACHE)
+        .mode(sled::Mode::LowSpace)
+        .flush_every_ms(None)
+        .open()
+        .map_err(|source| convert(path, "open", source))
+}
+
+impl<'a> Disk<'a> {
+    /// Opens the store of `lock`'s network, creating it as needed.
+    ///
+    /// # Errors
+    /// I/O errors; [`Error::Damaged`] when the files do not hold what the last commit wrote.
+    pub(crate) fn open(lock: &'a NetworkLock) -> Result<Opened<'a>, Error> {
+        let path = lock.store_path();
+        let damaged = |what: &str| damaged(&path, Damage(what.into()));
+        let wiped = !path.join("db").exists();
+        if wiped && has_snapshot(&path) {
+            return Err(damaged("there is a snapshot without its log"));
+        }
+        let db = open_files(&path)?;
+        let found = db.get(record::META_KEY).map_err(|e| convert(&path, "read", e))?;
+        let state = match found {
+            Some(bytes) => Some(
+                record::decode_state(lock.network(), &bytes)
+                    .map_err(|e| self::damaged(&path, e))?,
+            ),
+            None if db.is_empty() => None,
+            None => return Err(damaged("the format record is missing")),
+        };
+        let fresh = state.is_none();
+        let mut state = state.unwrap_or_default();
+        match lock.seal() {
+            Some(seal) if wiped => state.generation = seal,
+            Some(seal) if state.generation < seal => {
+                let lost = seal - state.generation;
+                return Err(damaged(&format!("the last {lost} changes are lost")));
+            }
+            Some(_) | None => {}
+        }
+        let network = lock.network().to_owned();
+        Ok(Opened { disk: Self { db, path, network, state, lock }, fresh })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Error> {
+        self.db.get(key).map_err(|e| convert(&self.path, "read", e))
+    }
+
+    fn slots(&self, family: Family, block: u128) -> Result<Slots, Error> {
+        let key = record::slots_key(family, block);
+        let Some(bytes) = self.get(&key)? else { return Ok(Slots::new()) };
+        let (_, base) = record::slots_base(&key).map_err(|e| damaged(&self.path, e))?;
+        record::decode_slots(family, base, &bytes).map_err(|e| damaged(&self.path, e))
+    }
+
+    fn map(&self, family: Family, block: u128) -> Result<Option<Map>, Error> {
+        let Some(bytes) = self.get(&record::map_key(family, block))? else { return Ok(None) };
+        Map::decode(&bytes).map(Some).map_err(|e| damaged(&self.path, e))
+    }
+
+    fn bucket(&self, key: &[u8]) -> Result<record::Bucket, Error> {
+        let Some(bytes) = self.get(key)? else { return Ok(record::Bucket::new()) };
+        record::decode_bucket(&bytes).map_err(|e| damaged(&self.path, e))
+    }
+
+    /// Calls `each` with every slot whose block lies in `keys`.
+    fn each_slot(
+        &self,
+        keys: impl std::ops::RangeBounds<Vec<u8>>,
+        mut each: impl FnMut(IpAddr, Slot),
+    ) -> Result<(), Error> {
+        for entry in self.db.range(keys) {
+            let (key, value) = entry.map_err(|e| convert(&self.path, "read", e))?;
+            let (family, base) = record::slots_base(&key).map_err(|e| damaged(&self.path, e))?;
+            let slots =
+                record::decode_slots(family, base, &value).map_err(|e| damaged(&self.path, e))?;
+            for (offset, slot) in slots {
+                each(family.address(base + u128::from(offset)), slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: sled::Batch, state: State) -> Result<(), Error> {
+        let failed = |e| convert(&self.path, "write", e);
+        self.db.apply_batch(batch).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        self.lock.write_seal(state.generation);
+        self.state = state;
+        Ok(())
+    }
+}
+
+impl Store for Disk<'_> {
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn lease(&self, address: IpAddr) -> Result<Option<Lease>, Error> {
+        let (block, offset) = record::slot_of(number(address));
+        Ok(match self.slots(Family::of(address), block)?.remove(&offset) {
+            Some(Slot::Leased(lease)) => Some(lease),
+            Some(Slot::Cooling(_)) | None => None,
+        })
+    }
+
+    fn owned(&self, owner: &Owner) -> Result<Vec<IpAddr>, Error> {
+        let tag = record::owner_tag(&owner.container_id);
+        let mut owned = Vec::new();
+        for (entry, address) in self.bucket(&record::owner_key(&owner.container_id))? {
+            if entry != tag {
+                continue;
+            }
+            let lease = self.lease(address)?.ok_or_else(|| {
+                damaged(&self.path, Damage(format!("{address} has an owner and no lease")))
+            })?;
+            if belongs(&lease.owner, owner) {
+                owned.push(address);
+            }
+        }
+        owned.sort_unstable();
+        Ok(owned)
+    }
+
+    fn free_in(&self, span: Span) -> Result<Option<IpAddr>, Error> {
+        let mut next = span.first;
+        while next <= span.last {
+            let free = match self.map(span.family, record::map_of(next))? {
+                Some(map) => map.free(next, span.last),
+                None => Some(next),
+            };
+            if let Some(free) = free {
+                return Ok(Some(span.family.address(free)));
+            }
+            let Some(after) = Map::after(next) else { break };
+            next = after;
+        }
+        Ok(None)
+    }
+
+    fn cooling_in(&self, span: Span) -> Result<Vec<(IpAddr, u64)>, Error> {
+        let first = record::slots_key(span.family, record::slot_of(span.first).0);
+        let last = record::slots_key(span.family, record::slot_of(span.last).0);
+        let mut cooling = Vec::new();
+        self.each_slot(first..=last, |address, slot| match slot {
+            Slot::Cooling(since) if span.contains(address) => cooling.push((address, since)),
+            Slot::Cooling(_) | Slot::Leased(_) => {}
+        })?;
+        Ok(cooling)
+    }
+
+    fn leases(&self) -> Result<Vec<Lease>, Error> {
+        let mut leases = Vec::new();
+        let all = record::all_slots();
+        self.each_slot(all.start.to_vec()..all.end.to_vec(), |_, slot| match slot {
+            Slot::Leased(lease) => leases.push(lease),
+            Slot::Cooling(_) => {}
+        })?;
+        Ok(leases)
+    }
+
+    fn commit(&mut self, change: Change) -> Result<(), Error> {
+        let mut state = self.state.clone();
+        state.generation += 1;
+        if let Some(boot) = change.boot {
+            state.boot = boot;
+        }
+        let mut edit = Edit::new(self);
+        let mut batch = sled::Batch::default();
+        if change.forget {
+            edit.forgotten = true;
+            state.leases = 0;
+            for key in self.db.iter().keys() {
+                batch.remove(key.map_err(|e| convert(&self.path, "read", e))?);
+            }
+        }
+        for address in change.free {
+            edit.set(address, None, &mut state)?;
+        }
+        for (address, since) in change.cool {
+            edit.set(address, Some(Slot::Cooling(since)), &mut state)?;
+        }
+        for lease in change.lease {
+            edit.set(lease.address, Some(Slot::Leased(lease)), &mut state)?;
+        }
+        state.cursors.extend(change.cursors);
+        edit.finish(&mut batch);
+        batch.insert(record::META_KEY, record::encode_state(&self.network, &state));
+        self.write(batch, state)
+    }
+}
+
+/// The entries that a commit touches, read once each.
+struct Edit<'a> {
+    disk: &'a Disk<'a>,
+    /// What is on disk counts no more.
+    forgotten: bool,
+    slots: BTreeMap<(Family, u128), Slots>,
+    maps: BTreeMap<(Family, u128), Map>,
+    buckets: BTreeMap<Vec<u8>, record::Bucket>,
+}
+
+impl<'a> Edit<'a> {
+    fn new(disk: &'a Disk<'a>) -> Self {
+        Self {
+            disk,
+            forgotten: false,
+            slots: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    fn bucket(&mut self, container_id: &str) -> Result<&mut record::Bucket, Error> {
+        let key = record::owner_key(container_id);
+        if !self.buckets.contains_key(&key) {
+            let bucket = if self.forgotten { Vec::new() } else { self.disk.bucket(&key)? };
+            self.buckets.insert(key.clone(), bucket);
+        }
+        Ok(self.buckets.entry(key).or_default())
+    }
+
+    /// Replaces what is known of `address`.
+    fn set(&mut self, address: IpAddr, slot: Option<Slot>, state: &mut State) -> Result<(), Error> {
+        let family = Family::of(address);
+        let (block, offset) = record::slot_of(number(address));
+        if !self.slots.contains_key(&(family, block)) {
+            let slots =
+                if self.forgotten { Slots::new() } else { self.disk.slots(family, block)? };
+            self.slots.insert((family, block), slots);
+        }
+        let slots = self.slots.entry((family, block)).or_default();
+        let old = match &slot {
+            Some(slot) => slots.insert(offset, slot.clone()),
+            None => slots.remove(&offset),
+        };
+        self.set_bit(address, slot.is_some())?;
+        if let Some(Slot::Leased(old)) = old {
+            let tag = record::owner_tag(&old.owner.container_id);
+            self.bucket(&old.owner.container_id)?.retain(|entry| *entry != (tag, address));
+            state.leases = state.leases.saturating_sub(1);
+        }
+        if let Some(Slot::Leased(new)) = slot {
+            let tag = record::owner_tag(&new.owner.container_id);
+            self.bucket(&new.owner.container_id)?.push((tag, address));
+            state.leases += 1;
+        }
+        Ok(())
+    }
+
+    fn set_bit(&mut self, address: IpAddr, taken: bool) -> Result<(), Error> {
+        let family = Family::of(address);
+        let block = record::map_of(number(address));
+        if !self.maps.contains_key(&(family, block)) {
+            let map = if self.forgotten { None } else { self.disk.map(family, block)? };
+            self.maps.insert((family, block), map.unwrap_or_else(Map::new));
+        }
+        self.maps.entry((family, block)).or_insert_with(Map::new).set(number(address), taken);
+        Ok(())
+    }
+
+    fn finish(self, batch: &mut sled::Batch) {
+        let mut put = |key: Vec<u8>, value: Option<Vec<u8>>| match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        };
+        for ((family, block), slots) in self.slots {
+            put(record::slots_key(family, block), record::encode_slots(&slots));
+        }
+        for ((family, block), map) in self.maps {
+            put(record::map_key(family, block), map.encode());
+        }
+        for (key, bucket) in self.buckets {
+            put(key, record::encode_bucket(&bucket));
+        }
+    }
+}
+
+pub(crate) fn damaged(path: &Path, source: Damage) -> Error {
+    Error::Damaged { path: path.display().to_string(), source }
+}
+
+fn convert(path: &Path, what: &'static str, error: sled::Error) -> Error {
+    use sled::Error as E;
+    match error {
+        // A file that ends before what it must hold was cut.
+        E::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+            Error::Io { what, path: path.display().to_string(), source }
+        }
+        other @ (E::Io(_)
+        | E::Corruption { .. }
+        | E::Unsupported(_)
+        | E::ReportableBug(_)
+        | E::CollectionNotFound(_)) => damaged(path, Damage(other.to_string())),
+    }
+}

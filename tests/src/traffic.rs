@@ -166,6 +166,11 @@ impl Answer {
     }
 }
 
+/// The line a server answers with; see [`Answer`].
+pub fn line(name: &str, own: IpAddr, peer: SocketAddr, got: &str) -> String {
+    format!("HOSTNAME:{name} IP:{own} PEER:{peer} GOT:{got}\n")
+}
+
 fn answer_stream(mut stream: TcpStream, peer: SocketAddr, name: &str) {
     let mut work = || {
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -177,10 +182,6 @@ fn answer_stream(mut stream: TcpStream, peer: SocketAddr, name: &str) {
     };
     // The client judges a missing answer by its own deadline.
     drop::<io::Result<()>>(work());
-}
-
-fn line(name: &str, own: IpAddr, peer: SocketAddr, got: &str) -> String {
-    format!("HOSTNAME:{name} IP:{own} PEER:{peer} GOT:{got}\n")
 }
 
 fn parse(address: &str) -> SocketAddr {

@@ -1,5 +1,8 @@
 //! The lab itself, tried with upstream's plugins.
 
+use std::io::Read;
+use std::process::Stdio;
+
 use causeway_tests::traffic::Server;
 use causeway_tests::{Lab, Node, Runtime, Snapshot};
 use serde_json::{Value, json};
@@ -53,4 +56,25 @@ fn lab_is_wired() {
     let answer = one.udp("[fd00:172:18::3]:53").expect("an answer by UDP");
     assert_eq!(answer.peer.ip().to_string(), "fd00:172:18::2");
     assert!(one.tcp("172.18.0.3:9").is_err(), "nobody listens there");
+}
+
+#[test]
+fn test_server_answers_http_lines_and_datagrams() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let mut command = node.command(causeway_tests::bins::ours("causeway-testserver"));
+    let mut server = command.stdout(Stdio::piped()).spawn().expect("start the test server");
+    let mut ready = [0; 6];
+    server.stdout.take().expect("a pipe").read_exact(&mut ready).expect("the word ready");
+    assert_eq!(&ready, b"ready\n");
+
+    let text = lab.client.sh("curl -sS -m 2 http://172.18.0.2:8080/some/path");
+    assert_eq!(text, "HTTP Server IP address: 172.18.0.2\nRequest path: /some/path\n");
+    for answer in [lab.client.tcp("172.18.0.2:80"), lab.client.udp("172.18.0.2:80")] {
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.ip.to_string(), answer.got.as_str()), (Lab::node_address(0), "hello"));
+        assert_eq!(answer.peer.ip().to_string(), Lab::CLIENT);
+    }
+    node.sh(&format!("kill -TERM {}", server.id()));
+    assert!(server.wait().expect("wait for the server").success(), "SIGTERM is a clean end");
 }

@@ -69,8 +69,12 @@ impl Invocation {
         }
         let value: Value = serde_json::from_slice(stdout)
             .map_err(|error| self.unusable(&error.to_string(), stdout, stderr))?;
-        let stated = result::stated_version(&json::fold(&value));
-        stated
+        let folded = json::fold(&value);
+        // No result has a code: this is an error object in spite of the exit status.
+        if folded.get("code").is_some() {
+            return Err(self.failure(stdout, stderr));
+        }
+        result::stated_version(&folded)
             .and_then(|version| CniResult::from_json(&value, version.unwrap_or(request.version)))
             .map(Some)
             .map_err(|error| self.unusable(&error.to_string(), stdout, stderr))
@@ -128,3 +132,6 @@ pub fn find_plugin_candidates(name: &str, path: &[PathBuf]) -> Result<Vec<PathBu
     let dirs = path.iter().filter(|dir| !dir.as_os_str().is_empty());
     Ok(dirs.map(|dir| dir.join(name)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn printed(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,6 @@ fn boolean(text: &str) -> Option<bool> {
 fn invalid(msg: String, value: &str) -> Error {
     Error::new(Code::InvalidEnvironment, msg).details(value)
 }
+
+#[cfg(test)]
+mod tests;

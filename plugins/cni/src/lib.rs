@@ -14,6 +14,8 @@ mod json;
 pub mod lenient;
 mod request;
 mod result;
+#[cfg(test)]
+mod testing;
 mod version;
 
 pub use delegate::{Invocation, find_plugin_candidates};

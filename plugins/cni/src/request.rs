@@ -290,6 +290,12 @@ fn valid_attachments(config: &Value, raw: &Value) -> Result<Vec<Attachment>, Err
         return Ok(Vec::new());
     };
     let raw = json::member(raw, key).unwrap_or(&Value::Null);
+    // serde would read an object from a list of its members, too.
+    let mut items = list.as_array().into_iter().flatten();
+    if let Some(index) = items.position(|item| !item.is_object()) {
+        let msg = format!("\"{key}\"[{index}] must be an object with containerID and ifname");
+        return Err(Error::new(Code::Decode, msg));
+    }
     let entries: Vec<KeptEntry> = json::decode(list.clone(), raw, &format!("\"{key}\""))?;
     let kept = entries.into_iter().enumerate().map(|(index, KeptEntry { containerid, ifname })| {
         if containerid.is_empty() || ifname.is_empty() {
@@ -307,3 +313,6 @@ struct KeptEntry {
     containerid: String,
     ifname: String,
 }
+
+#[cfg(test)]
+mod tests;

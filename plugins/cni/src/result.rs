@@ -24,7 +24,7 @@ pub struct CniResult {
 
 /// One interface of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "lowercase")]
+#[serde(default, rename_all = "lowercase", expecting = "an interface object")]
 pub struct Interface {
     /// Name inside its namespace.
     pub name: String,
@@ -46,6 +46,7 @@ pub struct Interface {
 
 /// One address of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "an object with address and gateway")]
 pub struct Ip {
     /// Index into `interfaces`; `None` when unknown (also read from -1).
     #[serde(default, deserialize_with = "de_index")]
@@ -60,6 +61,7 @@ pub struct Ip {
 
 /// One route of a result or of a configuration: `config<T>` reads it and `to_json` writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a route object")]
 pub struct Route {
     /// Destination network.
     #[serde(deserialize_with = "address::de_network", serialize_with = "address::ser_network")]
@@ -112,7 +114,7 @@ pub struct Route {
 /// Name service settings of a result or of a configuration: `config<T>` reads it and `to_json`
 /// writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "a dns object")]
 pub struct Dns {
     /// Addresses of name servers.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
@@ -289,6 +291,7 @@ struct PerFamily {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with ip, gateway and routes")]
 struct FamilyIp {
     #[serde(deserialize_with = "address::de_cidr")]
     ip: IpNetwork,
@@ -360,3 +363,6 @@ fn de_index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>,
     let refused = || serde::de::Error::custom(format!("{index} is not an index of interfaces"));
     usize::try_from(index).map(Some).map_err(|_| refused())
 }
+
+#[cfg(test)]
+mod tests;

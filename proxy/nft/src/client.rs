@@ -1,13 +1,30 @@
 //! A netlink connection to nf_tables of the namespace it was opened in.
 
-use causeway_ruleset::{Batch, Element, Key, Rule, SetSpec, TableId, TableState};
+use std::collections::BTreeMap;
+use std::io;
 
-use crate::Result;
+use causeway_ruleset::{Batch, ChainSpec, Element, Key, Rule, SetSpec, TableId, TableState};
+
+use crate::codec::object::{ReadRule, read_chain, read_rule};
+use crate::codec::set::{self, Parts, RawElement};
+use crate::codec::{batch, family_name, family_number};
+use crate::socket::{Answer, Link};
+use crate::uapi::{
+    CHAIN_TABLE, ELEM_LIST_SET, ELEM_LIST_TABLE, GEN_ID, GETCHAIN, GETGEN, GETRULE, GETSET,
+    GETSETELEM, GETTABLE, RULE_CHAIN, RULE_TABLE, SET_F_ANONYMOUS, SET_FLAGS, SET_TABLE,
+    TABLE_NAME,
+};
+use crate::wire::{Message, Writer};
+use crate::{Error, Result};
+
+/// [`Client::table`] reads with several dumps; so often at most it begins anew when a commit came
+/// in between.
+const TABLE_TRIES: u32 = 16;
 
 /// A connection. Opened in the calling thread's network namespace, it stays there.
 #[derive(Debug)]
 pub struct Client {
-    _private: (),
+    link: Link,
 }
 
 impl Client {
@@ -16,16 +33,31 @@ impl Client {
     /// # Errors
     /// No nf_tables in this kernel, or no permission.
     pub fn open() -> Result<Self> {
-        todo!()
+        let link = Link::open().map_err(|source| failed("open netlink socket", source))?;
+        Ok(Self { link })
     }
 
-    /// Commits a batch as one transaction: all or nothing. An empty batch sends nothing.
+    /// Commits a batch as one transaction: all or nothing. A batch that does nothing sends nothing.
     ///
     /// # Errors
-    /// The first operation that the kernel refused.
+    /// The first operation that the kernel refused. `InvalidInput` (and nothing sent) for one that
+    /// cannot be said to the kernel, such as a value that has not the set's type.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
-        let _ = batch;
-        todo!()
+        let first = self.link.reserve(batch.ops.len() + 2);
+        let encoded = batch::encode(batch, first).map_err(|(op, invalid)| Error {
+            action: batch::describe(&batch.ops[op]),
+            op: Some(op),
+            source: io::Error::new(io::ErrorKind::InvalidInput, invalid),
+        })?;
+        let Some(last) = encoded.last else { return Ok(()) };
+        let commit = |source| failed("commit", source);
+        self.link.send(&encoded.bytes).map_err(commit)?;
+        let (answers, complete) = self.link.answers(first, last).map_err(commit)?;
+        match answers.iter().find(|answer| answer.errno != 0) {
+            Some(answer) => Err(refused(batch, first, *answer)),
+            None if complete => Ok(()),
+            None => Err(commit(io::Error::from_raw_os_error(libc::ENOBUFS))),
+        }
     }
 
     /// The current ruleset generation.
@@ -33,10 +65,18 @@ impl Client {
     /// # Errors
     /// See [`crate::Error`].
     pub fn generation(&mut self) -> Result<u32> {
-        todo!()
+        let mut id = None;
+        let each = |message: Message<'_>| {
+            id = id.or(message.attributes().get(GEN_ID).and_then(|id| id.u32()));
+        };
+        self.link
+            .get((GETGEN, 0), |_| {}, each)
+            .and_then(|()| id.ok_or_else(|| io::ErrorKind::InvalidData.into()))
+            .map_err(|source| failed("get generation", source))
     }
 
-    /// One element by key, or `None` when it, its set or its table is absent. No dump.
+    /// One element by key, or `None` when it, its set or its table is absent. No dump, save for a
+    /// set of plain intervals (`interval` and one component), whose elements are two each.
     ///
     /// # Errors
     /// Anything but absence.
@@ -46,17 +86,47 @@ impl Client {
         set: &SetSpec,
         key: &Key,
     ) -> Result<Option<Element>> {
-        let _ = (table, set, key);
-        todo!()
+        if set.interval && set.key.len() == 1 {
+            let elements = self.elements(table, set)?;
+            return Ok(elements.into_iter().find(|element| element.key == *key));
+        }
+        let action = || format!("get element {} {}", of(table), set.name);
+        let wanted = [Element { key: key.clone(), value: None, comment: None }];
+        let mut list = Writer::default();
+        set::write_list(&mut list, (table, set), &mut wanted.iter(), Parts::Key).map_err(
+            |invalid| failed(action(), io::Error::new(io::ErrorKind::InvalidInput, invalid)),
+        )?;
+        let list = list.into_bytes();
+        let mut raw = Vec::new();
+        let each = |message: Message<'_>| {
+            set::read_elements(message.attributes(), set, &mut raw);
+        };
+        let head = (GETSETELEM, family_number(table.family));
+        absent_is_empty(self.link.get(head, |out| out.raw(&list), each))
+            .map_err(|source| failed(action(), source))?;
+        let found = set::elements(set, raw);
+        Ok(found.into_iter().find(|element| element.key == *key))
     }
 
-    /// All elements of a set; empty when it or its table is absent.
+    /// All elements of a set in key order; empty when it or its table is absent.
     ///
     /// # Errors
     /// Anything but absence.
     pub fn elements(&mut self, table: &TableId, set: &SetSpec) -> Result<Vec<Element>> {
-        let _ = (table, set);
-        todo!()
+        let mut raw: Vec<RawElement> = Vec::new();
+        let attributes = |out: &mut Writer| {
+            out.string(ELEM_LIST_TABLE, &table.name);
+            out.string(ELEM_LIST_SET, &set.name);
+        };
+        let head = (GETSETELEM, family_number(table.family));
+        let dumped = self.link.dump(head, attributes, |message| match message {
+            None => raw.clear(),
+            Some(message) => set::read_elements(message.attributes(), set, &mut raw),
+        });
+        absent_is_empty(dumped).map_err(|source| {
+            failed(format!("list elements of {} {}", of(table), set.name), source)
+        })?;
+        Ok(set::elements(set, raw))
     }
 
     /// Rules of one chain with their handles; empty when it or its table is absent.
@@ -64,16 +134,138 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn rules(&mut self, table: &TableId, chain: &str) -> Result<Vec<(u64, Rule)>> {
-        let _ = (table, chain);
-        todo!()
+        let rules = self.read_rules(table, Some(chain))?;
+        Ok(rules.into_iter().map(|read| (read.handle, read.rule)).collect())
     }
 
-    /// A whole table, or `None`.
+    /// A whole table, or `None`. Anonymous sets and sets whose types the IR does not know are left
+    /// out.
     ///
     /// # Errors
     /// Anything but absence.
     pub fn table(&mut self, table: &TableId) -> Result<Option<TableState>> {
-        let _ = table;
-        todo!()
+        for _ in 0..TABLE_TRIES {
+            let before = self.generation()?;
+            let state = self.read_table(table)?;
+            if self.generation()? == before {
+                return Ok(state);
+            }
+        }
+        Err(failed(format!("list table {}", of(table)), io::Error::from_raw_os_error(libc::EINTR)))
+    }
+
+    fn read_table(&mut self, table: &TableId) -> Result<Option<TableState>> {
+        if !self.table_exists(table)? {
+            return Ok(None);
+        }
+        let mut state = TableState::default();
+        for chain in self.read_chains(table)? {
+            state.chains.insert(chain.name.clone(), (chain, Vec::new()));
+        }
+        for read in self.read_rules(table, None)? {
+            if let Some((_, rules)) = state.chains.get_mut(&read.chain) {
+                rules.push((read.handle, read.rule));
+            }
+        }
+        for (name, set) in self.read_sets(table)? {
+            let elements = self.elements(table, &set)?;
+            state.sets.insert(name, (set, elements));
+        }
+        Ok(Some(state))
+    }
+
+    fn table_exists(&mut self, table: &TableId) -> Result<bool> {
+        let mut found = false;
+        let head = (GETTABLE, family_number(table.family));
+        absent_is_empty(self.link.get(
+            head,
+            |out| out.string(TABLE_NAME, &table.name),
+            |_| found = true,
+        ))
+        .map_err(|source| failed(format!("get table {}", of(table)), source))?;
+        Ok(found)
+    }
+
+    fn read_chains(&mut self, table: &TableId) -> Result<Vec<ChainSpec>> {
+        let mut chains = Vec::new();
+        let attributes = |out: &mut Writer| out.string(CHAIN_TABLE, &table.name);
+        let head = (GETCHAIN, family_number(table.family));
+        let dumped = self.link.dump(head, attributes, |message| match message {
+            None => chains.clear(),
+            Some(message) => {
+                let read = read_chain(message.attributes());
+                chains.extend(read.filter(|(of, _)| *of == table.name).map(|(_, chain)| chain));
+            }
+        });
+        absent_is_empty(dumped)
+            .map_err(|source| failed(format!("list chains of {}", of(table)), source))?;
+        Ok(chains)
+    }
+
+    fn read_rules(&mut self, table: &TableId, chain: Option<&str>) -> Result<Vec<ReadRule>> {
+        let mut rules: Vec<ReadRule> = Vec::new();
+        let attributes = |out: &mut Writer| {
+            out.string(RULE_TABLE, &table.name);
+            if let Some(chain) = chain {
+                out.string(RULE_CHAIN, chain);
+            }
+        };
+        let head = (GETRULE, family_number(table.family));
+        let dumped = self.link.dump(head, attributes, |message| match message {
+            None => rules.clear(),
+            Some(message) => {
+                let read = read_rule(table.family, message.attributes());
+                rules.extend(read.filter(|read| {
+                    read.table == table.name && chain.is_none_or(|chain| read.chain == chain)
+                }));
+            }
+        });
+        absent_is_empty(dumped).map_err(|source| {
+            failed(format!("list rules of {} {}", of(table), chain.unwrap_or("")), source)
+        })?;
+        Ok(rules)
+    }
+
+    fn read_sets(&mut self, table: &TableId) -> Result<BTreeMap<String, SetSpec>> {
+        let mut sets = BTreeMap::new();
+        let attributes = |out: &mut Writer| out.string(SET_TABLE, &table.name);
+        let head = (GETSET, family_number(table.family));
+        let dumped = self.link.dump(head, attributes, |message| match message {
+            None => sets.clear(),
+            Some(message) => {
+                let flags = message.attributes().get(SET_FLAGS).and_then(|flags| flags.u32());
+                let named = flags.is_none_or(|flags| flags & SET_F_ANONYMOUS == 0);
+                let read = set::read_spec(message.attributes());
+                let read = read.filter(|(of, _)| named && *of == table.name);
+                sets.extend(read.map(|(_, set)| (set.name.clone(), set)));
+            }
+        });
+        absent_is_empty(dumped)
+            .map_err(|source| failed(format!("list sets of {}", of(table)), source))?;
+        Ok(sets)
+    }
+}
+
+fn of(table: &TableId) -> String {
+    format!("{} {}", family_name(table.family), table.name)
+}
+
+fn failed(action: impl Into<String>, source: io::Error) -> Error {
+    Error { action: action.into(), op: None, source }
+}
+
+fn refused(batch: &Batch, first: u32, answer: Answer) -> Error {
+    let op = batch::op_of(first, batch.ops.len(), answer.seq);
+    let action = match op {
+        Some(op) => batch::describe(&batch.ops[op]),
+        None => "commit".to_owned(),
+    };
+    Error { action, op, source: io::Error::from_raw_os_error(answer.errno) }
+}
+
+fn absent_is_empty(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
     }
 }

@@ -1,7 +1,11 @@
 //! nftables by netlink: IR to bytes and back, one transaction a batch, read back, errors by errno.
 
 mod client;
+mod codec;
 mod error;
+mod socket;
+mod uapi;
+mod wire;
 
 pub use client::Client;
 pub use error::{Error, Result};

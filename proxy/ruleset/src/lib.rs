@@ -8,6 +8,7 @@ mod change;
 mod ir;
 pub mod name;
 pub mod text;
+mod types;
 
 pub use change::{Batch, Op};
 pub use ir::{

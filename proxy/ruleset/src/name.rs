@@ -4,15 +4,119 @@
 //! most 128 bytes, which is what `nft` accepts for a comment. Hashes come first, so that
 //! truncating the readable part never makes two owners equal; the network hash stands alone so
 //! that GC finds the elements of one network by prefix.
+//!
+//! Records and kernel objects outlive an upgrade, so these names never change: the hash is
+//! SipHash-2-4 with a fixed key, over each part's length and bytes.
 
-/// Owner comment of an attachment, for rules and elements.
+/// What `nft` accepts for a comment, in bytes.
+const COMMENT_MAX: usize = 128;
+/// Container ids are 64 hex digits mostly; the first 12 are what people read.
+const ID_SHOWN: usize = 12;
+/// Key of the hash: digits of pi, no secret.
+const KEY: (u64, u64) = (0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
+
+/// Owner comment of an attachment, for rules and elements. ASCII without quotes, backslashes and
+/// control characters, so that `nft` reads back what it prints.
 pub fn owner(network: &str, container_id: &str, ifname: &str) -> String {
-    let _ = (network, container_id, ifname);
-    todo!()
+    let prefix = owner_network_prefix(network);
+    let attachment = hash_hex(&[network, container_id, ifname], 16);
+    let id = container_id.chars().take(ID_SHOWN).collect::<String>();
+    let mut owner = format!("{prefix}{attachment} {network}/{id}/{ifname}")
+        .chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '_' })
+        .map(|c| if matches!(c, '"' | '\\') { '_' } else { c })
+        .collect::<String>();
+    owner.truncate(COMMENT_MAX);
+    owner
 }
 
 /// The prefix that every [`owner`] of `network` starts with.
 pub fn owner_network_prefix(network: &str) -> String {
-    let _ = network;
-    todo!()
+    format!("{}-", hash_hex(&[network], 8))
+}
+
+/// A stable hash of parts as lower-case hex digits, 16 at most. Parts are told apart: `["a", "b"]`
+/// and `["ab"]` differ.
+pub fn hash_hex(parts: &[&str], hex_chars: usize) -> String {
+    let mut input = Vec::new();
+    for part in parts {
+        input.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        input.extend_from_slice(part.as_bytes());
+    }
+    let mut hex = format!("{:016x}", siphash(KEY, &input));
+    hex.truncate(hex_chars);
+    hex
+}
+
+/// SipHash-2-4, <https://www.aumasson.jp/siphash/siphash.pdf>.
+fn siphash((k0, k1): (u64, u64), input: &[u8]) -> u64 {
+    let mut v = [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ];
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let chunks = input.chunks_exact(8);
+    let last = word(chunks.remainder()) | (input.len() as u64) << 56;
+    for m in chunks.map(word).chain([last]) {
+        v[3] ^= m;
+        (0..2).for_each(|_| sip_round(&mut v));
+        v[0] ^= m;
+    }
+    v[2] ^= 0xff;
+    (0..4).for_each(|_| sip_round(&mut v));
+    v[0] ^ v[1] ^ v[2] ^ v[3]
+}
+
+fn sip_round(v: &mut [u64; 4]) {
+    v[0] = v[0].wrapping_add(v[1]);
+    v[1] = v[1].rotate_left(13) ^ v[0];
+    v[0] = v[0].rotate_left(32);
+    v[2] = v[2].wrapping_add(v[3]);
+    v[3] = v[3].rotate_left(16) ^ v[2];
+    v[0] = v[0].wrapping_add(v[3]);
+    v[3] = v[3].rotate_left(21) ^ v[0];
+    v[2] = v[2].wrapping_add(v[1]);
+    v[1] = v[1].rotate_left(17) ^ v[2];
+    v[2] = v[2].rotate_left(32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Test vectors of the paper's reference code: key 00..0f, input 00..(n-1).
+    #[test]
+    fn siphash_gives_the_published_values() {
+        let key = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+        let input = (0..15).collect::<Vec<u8>>();
+        assert_eq!(siphash(key, &[]), 0x726f_db47_dd0e_0e31);
+        assert_eq!(siphash(key, &input), 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn owners_never_change() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let owner = owner("causeway", id, "eth0");
+        assert!(owner.starts_with(&owner_network_prefix("causeway")));
+        assert_eq!(owner, "48044129-d2149a85f0593d75 causeway/0123456789ab/eth0");
+    }
+
+    #[test]
+    fn owners_fit_a_comment_and_differ() {
+        let network = "n".repeat(300);
+        let (a, b) = (owner(&network, "id1", "eth0"), owner(&network, "id2", "eth0"));
+        assert_eq!((a.len(), b.len()), (128, 128));
+        assert_ne!(a, b);
+        let strange = owner("a\"\\\n\u{e9}b", "x", "y");
+        assert!(strange.ends_with(" a____b/x/y"), "{strange}");
+    }
+
+    #[test]
+    fn parts_are_told_apart() {
+        assert_ne!(hash_hex(&["a", "b"], 16), hash_hex(&["ab"], 16));
+        assert_ne!(hash_hex(&["a", ""], 16), hash_hex(&["a"], 16));
+        assert_eq!(hash_hex(&["a"], 8).len(), 8);
+    }
 }

@@ -1,0 +1,205 @@
+//! DEL: from the record alone, or from what can be proven without one. Collects errors and goes on.
+
+use std::path::Path;
+
+use causeway_kernel::{Link, LinkKind, Netlink, Netns, NetnsError, RecordKey, Records};
+use causeway_ruleset::name;
+use cni_plugin::{Error, Request};
+use ipnetwork::IpNetwork;
+
+use crate::apply::LOCK_WAIT;
+use crate::config::Removal;
+use crate::ipam::Ipam;
+use crate::record::{self, Record};
+use crate::{fault, masq, plan, spoof};
+
+/// Names looked at where no record tells the one that was taken.
+const NAMES: u32 = 10;
+
+/// An attachment to take apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detachment<'a> {
+    /// The request to run the IPAM plugin with; its `prev_result` and `netns` serve where there is
+    /// no record.
+    pub request: &'a Request,
+    /// Whose.
+    pub key: &'a RecordKey,
+    /// `runDir`
+    pub run_dir: &'a Path,
+    /// Name of the bridge.
+    pub bridge: &'a str,
+    /// IPAM plugin of the configuration.
+    pub ipam: Option<&'a str>,
+    /// The host's namespace.
+    pub host: &'a Netlink,
+}
+
+/// Detaches the container of `request`. Succeeds where there is nothing to remove.
+///
+/// # Errors
+/// All that could not be removed; the record then stays for the next DEL.
+pub(crate) fn del(request: &Request) -> Result<(), Error> {
+    let config = Removal::of(request)?;
+    let key = &record::key(request);
+    let records = Records::new(&config.run_dir, record::KIND);
+    let mut errors = Vec::new();
+    // Without a lock file, on a full disk for instance, links and rules still have to go.
+    let _lock = match records.lock(key, LOCK_WAIT) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.is_transient() => return Err(fault::kernel(&error)),
+        Err(error) => {
+            errors.push(fault::kernel(&error));
+            None
+        }
+    };
+    let host = &Netlink::open().map_err(|error| fault::kernel(&error))?;
+    let detachment = Detachment {
+        request,
+        key,
+        run_dir: &config.run_dir,
+        bridge: &config.bridge,
+        ipam: config.ipam.as_deref(),
+        host,
+    };
+    let record = read(&records, key);
+    errors.extend(detach(&detachment, record.as_ref()));
+    if errors.is_empty()
+        && let Err(error) = records.remove(key)
+    {
+        errors.push(fault::kernel(&error));
+    }
+    fault::collected(errors)
+}
+
+/// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.
+pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
+    records.read(key).unwrap_or_else(|error| {
+        eprintln!("causeway-bridge: {}; going on without it", fault::kernel(&error));
+        None
+    })
+}
+
+/// Removes link, lease and rules, in this order (row C69), and returns what failed. The record
+/// stays.
+pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let link = host_end(what, record).map_err(|error| fault::kernel(&error));
+    let found = matches!(link, Ok(Some(_)));
+    let removed = match link {
+        Ok(Some(link)) => what.host.delete_link(link.index).map_err(|error| fault::kernel(&error)),
+        Ok(None) if record.is_none() => remove_unrecorded(what),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    errors.extend(removed.err());
+    let recorded = record.map(|record| record.ipam.as_str()).filter(|plugin| !plugin.is_empty());
+    let ipam = what.ipam.or(recorded).map(|plugin| Ipam { plugin, request: what.request });
+    std::thread::scope(|scope| {
+        let lease = ipam.map(|ipam| scope.spawn(move || ipam.del()));
+        let rules = remove_rules(what, record, found);
+        let lease = lease
+            .map(|lease| lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        errors.extend(lease.and_then(Result::err));
+        errors.extend(rules);
+    });
+    errors
+}
+
+/// The host end of the attachment's veth pair: the recorded name, else the names that ADD would
+/// take. The alias proves whose it is; a pair without one is ours only where our record names it,
+/// having been written when that name was free (rows C68, F16).
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn host_end(
+    what: &Detachment<'_>,
+    record: Option<&Record>,
+) -> causeway_kernel::Result<Option<Link>> {
+    let key = what.key;
+    let owner = name::owner(&key.network, &key.container_id, &key.ifname);
+    if let Some(record) = record.filter(|record| !record.host_ifname.is_empty()) {
+        let link = what.host.link(&record.host_ifname)?;
+        return Ok(link.filter(|link| {
+            link.kind == LinkKind::Veth && link.alias.as_ref().is_none_or(|alias| *alias == owner)
+        }));
+    }
+    for salt in 0..NAMES {
+        match what.host.link(&plan::host_ifname(&owner, salt))? {
+            None => return Ok(None),
+            Some(link) if link.alias.as_deref() == Some(owner.as_str()) => return Ok(Some(link)),
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The attachment of another plugin, an upstream `bridge` for instance (row F28): the container's
+/// end goes where `prevResult` proves that it is the one attached, and nobody else claims it.
+fn remove_unrecorded(what: &Detachment<'_>) -> Result<(), Error> {
+    let Some((path, mac)) = attached_mac(what.request) else { return Ok(()) };
+    let netns = match Netns::open(path) {
+        Ok(netns) => netns,
+        Err(NetnsError::NotFound { .. } | NetnsError::NotANetns { .. }) => return Ok(()),
+        Err(error @ NetnsError::Io { .. }) => return Err(fault::netns(&error)),
+    };
+    remove_inside(what, &netns, mac).map_err(|error| fault::kernel(&error))
+}
+
+/// Path of the namespace and address of the interface that `prevResult` says is attached there.
+fn attached_mac(request: &Request) -> Option<(&str, &str)> {
+    let path = request.netns.as_deref()?;
+    let before = request.prev_result.as_ref()?;
+    let interface = before.interfaces.iter().find(|interface| {
+        interface.name == request.attachment.ifname && interface.sandbox == path
+    })?;
+    (!interface.mac.is_empty()).then_some((path, interface.mac.as_str()))
+}
+
+fn remove_inside(what: &Detachment<'_>, netns: &Netns, mac: &str) -> causeway_kernel::Result<()> {
+    let inside = Netlink::open_in(netns)?;
+    let Some(link) = inside.link(&what.key.ifname)? else { return Ok(()) };
+    if link.kind != LinkKind::Veth || !plan::mac_text(link.mac).eq_ignore_ascii_case(mac) {
+        return Ok(());
+    }
+    let Some(peer) = link.peer_index else { return Ok(()) };
+    let peer = what.host.link_by_index(peer)?.filter(|peer| peer.peer_index == Some(link.index));
+    let Some(peer) = peer.filter(|peer| peer.alias.is_none()) else { return Ok(()) };
+    let Some(master) = peer.master else { return Ok(()) };
+    let bridge = what.host.link_by_index(master)?;
+    if bridge.is_some_and(|bridge| bridge.name == what.bridge) {
+        inside.delete_link(link.index)?;
+    }
+    Ok(())
+}
+
+/// Removes the rules and returns what failed. `found`: the attachment's link was there, so rules
+/// may be even where no record tells of them.
+fn remove_rules(what: &Detachment<'_>, record: Option<&Record>, found: bool) -> Vec<Error> {
+    let (key, run_dir) = (what.key, what.run_dir);
+    let last = record::is_last(run_dir, usize::from(record.is_some()));
+    let mut errors = Vec::new();
+    if let Some(record) = record {
+        if record.masq && !record.addresses.is_empty() {
+            errors.extend(masq::remove(run_dir, key, &record.addresses, last).err());
+        }
+        if record.spoof {
+            errors.extend(spoof::remove(run_dir, key, &record.host_ifname, last).err());
+        }
+    } else if found {
+        let owner = name::owner(&key.network, &key.container_id, &key.ifname);
+        let keep = |comment: &str| comment != owner;
+        errors.extend(masq::gc(run_dir, &key.network, &keep).err());
+        errors.extend(spoof::gc(run_dir, &key.network, &keep).err());
+    } else {
+        let addresses = attached_addresses(what.request);
+        if !addresses.is_empty() {
+            errors.extend(masq::remove(run_dir, key, &addresses, last).err());
+        }
+    }
+    errors
+}
+
+fn attached_addresses(request: &Request) -> Vec<IpNetwork> {
+    let before = request.prev_result.iter();
+    before.flat_map(|before| before.ips.iter().map(|ip| ip.address)).collect()
+}

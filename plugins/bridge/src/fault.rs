@@ -1,0 +1,43 @@
+//! From errors of the edge to CNI errors: the one place that knows the codes.
+
+use causeway_kernel::NetnsError;
+use cni_plugin::{Code, Error};
+
+/// Code 11 where the same call may go through later, else 5.
+pub(crate) fn kernel(error: &causeway_kernel::Error) -> Error {
+    let code = if error.is_transient() { Code::TryAgainLater } else { Code::Io };
+    Error::caused(code, format!("can not {}", error.action), &error.source)
+}
+
+/// Code 8 for what is no namespace (any more), 5 for what could not be opened.
+pub(crate) fn netns(error: &NetnsError) -> Error {
+    let (code, remedy) = match error {
+        NetnsError::NotFound { .. } | NetnsError::NotANetns { .. } => {
+            (Code::InvalidNetns, "; CNI_NETNS must name the container's network namespace")
+        }
+        NetnsError::Io { .. } => (Code::Io, ""),
+    };
+    let source = std::error::Error::source(error);
+    let msg = format!("{error}{remedy}");
+    match source {
+        Some(source) => Error::caused(code, msg, source),
+        None => Error::new(code, msg),
+    }
+}
+
+/// All errors as one: the code of the first, every message.
+pub(crate) fn collected(errors: Vec<Error>) -> Result<(), Error> {
+    let mut errors = errors.into_iter();
+    let Some(mut all) = errors.next() else { return Ok(()) };
+    for error in errors {
+        all.msg = format!("{}; {}", all.msg, error.msg);
+        if !error.details.is_empty() {
+            all.details = if all.details.is_empty() {
+                error.details
+            } else {
+                format!("{}; {}", all.details, error.details)
+            };
+        }
+    }
+    Err(all)
+}

@@ -1,0 +1,29 @@
+//! STATUS: whether ADD can work. Cheap: the kubelet's runtime asks every few seconds (row C77).
+
+use causeway_kernel::Netlink;
+use cni_plugin::{Code, Command, Error, Request};
+
+use crate::config::Checked;
+use crate::ipam::Ipam;
+use crate::{fault, plan};
+
+/// Checks the configuration, the bridge's name and the IPAM plugin.
+///
+/// # Errors
+/// The configuration's own; code 50 where something of this node is in the way; the IPAM plugin's.
+pub(crate) fn status(request: &Request) -> Result<(), Error> {
+    let config = Checked::of(request)?;
+    let host = Netlink::open().map_err(|error| unavailable(fault::kernel(&error)))?;
+    let bridge = host.link(&config.bridge).map_err(|error| unavailable(fault::kernel(&error)))?;
+    if let Some(bridge) = bridge {
+        plan::bridge_change(&bridge, &config).map_err(unavailable)?;
+    }
+    match config.ipam.as_deref() {
+        Some(plugin) => Ipam { plugin, request }.ask(Command::Status),
+        None => Ok(()),
+    }
+}
+
+fn unavailable(error: Error) -> Error {
+    Error { code: Code::NotAvailable, ..error }
+}

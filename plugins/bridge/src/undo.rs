@@ -1,0 +1,94 @@
+//! What a failing ADD takes back, in reverse order. Dropping an [`Undo`] that was not committed
+//! runs it, so that `?` and a panic unwind alike (I7).
+
+use causeway_kernel::{Netlink, RecordKey, Records};
+use cni_plugin::Error;
+use ipnetwork::IpNetwork;
+
+use crate::ipam::Ipam;
+use crate::{fault, masq, record, spoof};
+
+/// Where the things stand that are taken back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    /// Whose.
+    pub key: &'a RecordKey,
+    /// `runDir`
+    pub run_dir: &'a std::path::Path,
+    /// The host's namespace.
+    pub host: &'a Netlink,
+    /// Records of this plugin.
+    pub records: &'a Records,
+    /// IPAM plugin; `None` for a layer-2 attachment.
+    pub ipam: Option<Ipam<'a>>,
+}
+
+/// One thing done.
+#[derive(Clone, Debug)]
+pub(crate) enum Done {
+    /// The record was written.
+    Record,
+    /// The IPAM plugin was started; it may hold a lease whatever it answered (rows C81, C82).
+    Lease,
+    /// The veth pair, by the index of its host end.
+    Veth(u32),
+    /// The check of source addresses of this host end.
+    Spoof(String),
+    /// The masquerade of these addresses.
+    Masquerade(Vec<IpNetwork>),
+}
+
+/// What was done so far.
+#[derive(Debug)]
+pub(crate) struct Undo<'a> {
+    scene: Scene<'a>,
+    done: Vec<Done>,
+}
+
+impl<'a> Undo<'a> {
+    /// Nothing done yet.
+    pub(crate) fn new(scene: Scene<'a>) -> Self {
+        Self { scene, done: Vec::new() }
+    }
+
+    /// Notes what was done, or is about to be.
+    pub(crate) fn push(&mut self, done: Done) {
+        self.done.push(done);
+    }
+
+    /// ADD succeeded: everything stays.
+    pub(crate) fn commit(mut self) {
+        self.done.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let mut clean = true;
+        while let Some(done) = self.done.pop() {
+            // While anything is left the record stays, for the runtime's DEL.
+            if matches!(done, Done::Record) && !clean {
+                continue;
+            }
+            if let Err(error) = self.scene.take_back(&done) {
+                eprintln!("causeway-bridge: undo of a failed ADD: {error}");
+                clean = false;
+            }
+        }
+    }
+}
+
+impl Scene<'_> {
+    fn take_back(&self, done: &Done) -> Result<(), Error> {
+        let last = || record::is_last(self.run_dir, 1);
+        match done {
+            Done::Record => self.records.remove(self.key).map_err(|error| fault::kernel(&error)),
+            Done::Lease => self.ipam.map_or(Ok(()), |ipam| ipam.del()),
+            Done::Veth(index) => {
+                self.host.delete_link(*index).map_err(|error| fault::kernel(&error))
+            }
+            Done::Spoof(host_ifname) => spoof::remove(self.run_dir, self.key, host_ifname, last()),
+            Done::Masquerade(addresses) => masq::remove(self.run_dir, self.key, addresses, last()),
+        }
+    }
+}

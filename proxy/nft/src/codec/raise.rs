@@ -1,0 +1,230 @@
+//! Expressions to statements: the inverse of [`super::lower`].
+//!
+//! A statement is only taken where lowering it gives these very expressions again, so nothing is
+//! lost: what does not fit is kept as [`Statement::Other`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use causeway_ruleset::{DataType, Family, Field, Match, NatTarget, RegValue, Statement};
+use ipnetwork::IpNetwork;
+
+use super::expr::Expr;
+use super::lower::Context;
+use super::value;
+use crate::uapi::{
+    CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_MARK, CT_PROTO_DST, CT_STATE, CT_STATE_ESTABLISHED,
+    CT_STATE_INVALID, CT_STATUS, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME,
+    NFPROTO_IPV6, PAYLOAD_LINK, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT,
+};
+
+/// Statements of a rule in a table of this family. `raw` names an expression by its bytes.
+pub(crate) fn raise(
+    family: Family,
+    exprs: &[Expr],
+    raw: impl Fn(usize) -> (String, Vec<u8>),
+) -> Vec<Statement> {
+    let mut context = Context::new(family);
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < exprs.len() {
+        match take(&mut context, &exprs[at..]) {
+            Some((statement, used)) => {
+                out.push(statement);
+                at += used;
+            }
+            None => {
+                let (name, bytes) = raw(at);
+                out.push(Statement::Other(name, bytes));
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// The statement that begins here, and how many expressions it takes.
+fn take(context: &mut Context, exprs: &[Expr]) -> Option<(Statement, usize)> {
+    // The dependencies of a field come first: two expressions each, two at most. Fewer hidden
+    // ones are tried last, so that a dependency is not taken for a match of its own.
+    for hidden in [4, 2, 0] {
+        let Some(statement) = exprs.get(hidden..).and_then(propose) else { continue };
+        let mut after = *context;
+        let Ok(lowered) = after.lower(&statement) else { continue };
+        if !lowered.is_empty() && exprs.starts_with(&lowered) {
+            *context = after;
+            return Some((statement, lowered.len()));
+        }
+    }
+    None
+}
+
+/// What these expressions look like without dependencies. The caller checks.
+fn propose(exprs: &[Expr]) -> Option<Statement> {
+    match exprs.first()? {
+        Expr::Counter => return Some(Statement::Counter),
+        Expr::Masq { flags } => return Some(Statement::Masquerade { random: *flags != 0 }),
+        Expr::Verdict(verdict) => return Some(Statement::Verdict(verdict.clone())),
+        Expr::Immediate { data, .. } => return immediate(data, exprs),
+        Expr::Fib { .. } => {
+            let Expr::Cmp { negate, .. } = exprs.get(1)? else { return None };
+            return Some(Statement::Match(Match::FibDaddrLocal { negate: *negate }));
+        }
+        _ => {}
+    }
+    special(exprs).or_else(|| net(exprs)).or_else(|| fields(exprs))
+}
+
+fn immediate(data: &[u8], exprs: &[Expr]) -> Option<Statement> {
+    let mark = || data.try_into().ok().map(u32::from_ne_bytes);
+    match exprs.get(1..)? {
+        [Expr::MetaSet { .. }, ..] => Some(Statement::SetMark { mask: u32::MAX, value: mark()? }),
+        [Expr::CtSet { .. }, ..] => Some(Statement::SetCtMark { mask: u32::MAX, value: mark()? }),
+        [Expr::Nat { source, .. }, ..] => {
+            Some(nat(*source, NatTarget::Fixed(address(data)?, None)))
+        }
+        [Expr::Immediate { data: port, .. }, Expr::Nat { source, .. }, ..] => {
+            let port = u16::from_be_bytes(port.as_slice().try_into().ok()?);
+            Some(nat(*source, NatTarget::Fixed(address(data)?, Some(port))))
+        }
+        _ => None,
+    }
+}
+
+/// Matches on what is not a field.
+fn special(exprs: &[Expr]) -> Option<Statement> {
+    let condition = match exprs {
+        [Expr::Meta { key: META_NFPROTO, .. }, Expr::Cmp { data, .. }, ..] => {
+            Match::NfProto { ipv6: data == &[NFPROTO_IPV6] }
+        }
+        [Expr::Ct { key: CT_DIRECTION, .. }, Expr::Cmp { data, .. }, ..] => {
+            Match::CtDirection { reply: data == &[1] }
+        }
+        [Expr::Ct { key: CT_STATUS, .. }, Expr::Bitwise { .. }, Expr::Cmp { negate, .. }, ..] => {
+            Match::CtStatusDnat { negate: !*negate }
+        }
+        [
+            Expr::Ct { key: CT_STATE, .. },
+            Expr::Bitwise { mask, .. },
+            Expr::Cmp { negate, .. },
+            ..,
+        ] => match u32::from_ne_bytes(mask.as_slice().try_into().ok()?) {
+            CT_STATE_ESTABLISHED => Match::CtEstablished { negate: !*negate },
+            CT_STATE_INVALID => Match::CtInvalid,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Statement::Match(condition))
+}
+
+/// A prefix: a load that is cut short, or a mask.
+fn net(exprs: &[Expr]) -> Option<Statement> {
+    let Expr::Payload { base: PAYLOAD_NETWORK, offset, len, .. } = exprs.first()? else {
+        return None;
+    };
+    let (mut bytes, negate, prefix) = match exprs.get(1..)? {
+        [Expr::Cmp { data, negate, .. }, ..] => (data.clone(), *negate, data.len() * 8),
+        [Expr::Bitwise { mask, .. }, Expr::Cmp { data, negate, .. }, ..] => {
+            let ones = mask.iter().map(|byte| byte.count_ones()).sum::<u32>();
+            (data.clone(), *negate, usize::try_from(ones).ok()?)
+        }
+        _ => return None,
+    };
+    let field = address_field(*offset, bytes.len())?;
+    let whole = field.data_type().len();
+    if prefix >= whole * 8 || usize::try_from(*len).ok()? > whole {
+        return None;
+    }
+    bytes.resize(whole, 0);
+    let net = IpNetwork::new(address(&bytes)?, u8::try_from(prefix).ok()?).ok()?;
+    Some(Statement::Match(Match::Net { field, negate, net }))
+}
+
+/// The address whose first bytes are loaded. Offset 12 and 16 lie in IPv6 addresses too; a load
+/// of more than four bytes can only be one.
+fn address_field(offset: u32, len: usize) -> Option<Field> {
+    match offset {
+        12 if len <= 4 => Some(Field::IpSaddr),
+        16 if len <= 4 => Some(Field::IpDaddr),
+        8 => Some(Field::Ip6Saddr),
+        24 => Some(Field::Ip6Daddr),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(bytes).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|bytes| Ipv6Addr::from(bytes).into())
+}
+
+/// Loads of fields and what follows them.
+fn fields(exprs: &[Expr]) -> Option<Statement> {
+    let fields = exprs.iter().map_while(field_of).collect::<Vec<_>>();
+    let first = *fields.first()?;
+    let rest = exprs.get(fields.len()..)?;
+    Some(match rest {
+        [Expr::Lookup { set, dreg: None, invert, .. }, ..] => {
+            Statement::Match(Match::InSet { fields, set: set.clone(), negate: *invert })
+        }
+        [Expr::Lookup { set, dreg: Some(0), .. }, ..] => {
+            Statement::VerdictMap { fields, map: set.clone() }
+        }
+        [Expr::Lookup { set, dreg: Some(_), .. }, Expr::Nat { source, family, .. }, ..] => {
+            let ipv6 = *family == u32::from(NFPROTO_IPV6);
+            nat(*source, NatTarget::Map { fields, map: set.clone(), ipv6 })
+        }
+        [Expr::Cmp { negate, data, .. }, ..] => {
+            let value = whole_value(first.data_type(), data)?;
+            Statement::Match(Match::Cmp { field: first, negate: *negate, value })
+        }
+        [Expr::Bitwise { mask, xor, .. }, after @ ..] => {
+            let mask = u32::from_ne_bytes(mask.as_slice().try_into().ok()?);
+            let xor = u32::from_ne_bytes(xor.as_slice().try_into().ok()?);
+            match after {
+                [Expr::MetaSet { .. }, ..] => Statement::SetMark { mask: !mask, value: xor },
+                [Expr::CtSet { .. }, ..] => Statement::SetCtMark { mask: !mask, value: xor },
+                [Expr::Cmp { negate, data, .. }, ..] => {
+                    let value = u32::from_ne_bytes(data.as_slice().try_into().ok()?);
+                    let (field, negate) = (first, *negate);
+                    Statement::Match(Match::Bits { field, mask, negate, value })
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn whole_value(kind: DataType, data: &[u8]) -> Option<RegValue> {
+    if data.len() == kind.len() { value::parse(kind, data) } else { None }
+}
+
+fn field_of(expr: &Expr) -> Option<Field> {
+    Some(match expr {
+        Expr::Payload { base, offset, len, .. } => match (*base, *offset, *len) {
+            (PAYLOAD_NETWORK, 12, 4) => Field::IpSaddr,
+            (PAYLOAD_NETWORK, 16, 4) => Field::IpDaddr,
+            (PAYLOAD_NETWORK, 8, 16) => Field::Ip6Saddr,
+            (PAYLOAD_NETWORK, 24, 16) => Field::Ip6Daddr,
+            (PAYLOAD_LINK, 6, 6) => Field::EtherSaddr,
+            (PAYLOAD_TRANSPORT, 0, 2) => Field::ThSport,
+            (PAYLOAD_TRANSPORT, 2, 2) => Field::ThDport,
+            _ => return None,
+        },
+        Expr::Meta { key: META_L4PROTO, .. } => Field::L4Proto,
+        Expr::Meta { key: META_IIFNAME, .. } => Field::IifName,
+        Expr::Meta { key: META_OIFNAME, .. } => Field::OifName,
+        Expr::Meta { key: META_MARK, .. } => Field::Mark,
+        Expr::Ct { key: CT_MARK, .. } => Field::CtMark,
+        Expr::Ct { key: CT_DST_IP, .. } => Field::CtOriginalIpDaddr,
+        Expr::Ct { key: CT_DST_IP6, .. } => Field::CtOriginalIp6Daddr,
+        Expr::Ct { key: CT_PROTO_DST, .. } => Field::CtOriginalProtoDst,
+        _ => return None,
+    })
+}
+
+fn nat(source: bool, target: NatTarget) -> Statement {
+    if source { Statement::Snat(target) } else { Statement::Dnat(target) }
+}

@@ -1,0 +1,307 @@
+//! A namespace of one's own, and rulesets to try.
+
+use causeway_nft::Client;
+use causeway_ruleset::{
+    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+};
+
+/// Moves the calling thread into a new network namespace; it is gone with the thread.
+pub(crate) fn enter_netns() {
+    // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "unshare(CLONE_NEWNET) needs root: {}", std::io::Error::last_os_error());
+}
+
+pub(crate) fn client() -> Client {
+    enter_netns();
+    Client::open().expect("nf_tables")
+}
+
+pub(crate) fn table(family: Family, name: &str) -> TableId {
+    TableId { family, name: name.to_owned() }
+}
+
+pub(crate) fn batch(ops: Vec<Op>) -> Batch {
+    Batch { ops, generation: None }
+}
+
+pub(crate) fn set(
+    name: &str,
+    key: &[DataType],
+    target: Option<MapTarget>,
+    interval: bool,
+) -> SetSpec {
+    SetSpec {
+        name: name.to_owned(),
+        key: key.to_vec(),
+        target,
+        interval,
+        dynamic: false,
+        timeout_ms: None,
+    }
+}
+
+pub(crate) fn element(key: Vec<RegValue>, value: Option<ElementValue>, comment: &str) -> Element {
+    let comment = (!comment.is_empty()).then(|| comment.to_owned());
+    Element { key: Key::Exact(key), value, comment }
+}
+
+pub(crate) fn v4(text: &str) -> RegValue {
+    RegValue::V4(text.parse().expect(text))
+}
+
+pub(crate) fn v6(text: &str) -> RegValue {
+    RegValue::V6(text.parse().expect(text))
+}
+
+pub(crate) fn chain(name: &str, base: Option<(&str, Hook, i32)>) -> ChainSpec {
+    let base = base.map(|(kind, hook, priority)| BaseChain {
+        kind: kind.to_owned(),
+        hook,
+        priority,
+        policy_drop: false,
+    });
+    ChainSpec { name: name.to_owned(), base }
+}
+
+pub(crate) fn rule(statements: Vec<Statement>) -> Rule {
+    Rule { statements, comment: None }
+}
+
+const KEY4: [DataType; 3] = [DataType::Ipv4Addr, DataType::InetProto, DataType::InetService];
+const KEY6: [DataType; 3] = [DataType::Ipv6Addr, DataType::InetProto, DataType::InetService];
+
+/// Sets of every shape that is used, with elements.
+pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
+    let tcp = || RegValue::Proto(6);
+    let port = RegValue::Port;
+    let data = |values| Some(ElementValue::Data(values));
+    let verdict = |verdict| Some(ElementValue::Verdict(verdict));
+    let goto = || Verdict::Goto("other".to_owned());
+    let to4 = || Some(MapTarget::Data(vec![DataType::Ipv4Addr, DataType::InetService]));
+    let to6 = || Some(MapTarget::Data(vec![DataType::Ipv6Addr, DataType::InetService]));
+    let range = |from, to, comment: &str| Element {
+        key: Key::Range(from, to),
+        ..element(Vec::new(), None, comment)
+    };
+    vec![
+        (
+            set("dispatch", &KEY4, Some(MapTarget::Verdict), false),
+            vec![
+                element(vec![v4("10.0.0.1"), tcp(), port(80)], verdict(goto()), "owner a"),
+                element(vec![v4("10.0.0.1"), tcp(), port(81)], verdict(Verdict::Drop), ""),
+            ],
+        ),
+        (
+            set("to4", &KEY4, to4(), false),
+            vec![element(
+                vec![v4("10.0.0.1"), tcp(), port(80)],
+                data(vec![v4("10.1.0.2"), port(8080)]),
+                "1234abcd-0011223344556677 net/id/eth0",
+            )],
+        ),
+        (
+            set("to6", &KEY6, to6(), false),
+            vec![element(
+                vec![v6("fd00::1"), tcp(), port(80)],
+                data(vec![v6("fd00::2"), port(8080)]),
+                "",
+            )],
+        ),
+        (
+            set("nets", &[DataType::Ipv4Addr], None, true),
+            vec![
+                element(vec![v4("9.0.0.1")], None, "one"),
+                range(vec![v4("10.0.0.0")], vec![v4("10.255.255.255")], "ten"),
+                range(vec![v4("11.0.0.0")], vec![v4("11.0.0.9")], "next"),
+                range(vec![v4("224.0.0.0")], vec![v4("255.255.255.255")], ""),
+            ],
+        ),
+        (
+            set("areas", &[DataType::Ipv4Addr, DataType::InetService], None, true),
+            vec![
+                element(vec![v4("10.0.0.1"), port(22)], None, ""),
+                range(vec![v4("10.1.0.0"), port(80)], vec![v4("10.1.255.255"), port(90)], "area"),
+            ],
+        ),
+        (
+            set("names", &[DataType::IfName], None, false),
+            vec![element(vec![RegValue::IfName("veth0".to_owned())], None, "owner b")],
+        ),
+        (
+            set("ports", &[DataType::InetService], None, false),
+            vec![element(vec![port(80)], None, ""), element(vec![port(443)], None, "")],
+        ),
+        (
+            set("marks", &[DataType::Mark], None, false),
+            vec![element(vec![RegValue::Mark(0x10)], None, "")],
+        ),
+        (
+            set("spoof", &[DataType::IfName, DataType::EtherAddr, DataType::Ipv4Addr], None, false),
+            vec![element(
+                vec![
+                    RegValue::IfName("veth0".to_owned()),
+                    RegValue::Mac([2, 0, 0, 0, 0, 1]),
+                    v4("10.0.0.1"),
+                ],
+                None,
+                "owner c",
+            )],
+        ),
+        (
+            SetSpec {
+                dynamic: true,
+                timeout_ms: Some(30_000),
+                ..set("affinity", &[DataType::Ipv4Addr, DataType::InetService], None, false)
+            },
+            vec![],
+        ),
+    ]
+}
+
+fn matches() -> Vec<Match> {
+    let cmp = |field, value| Match::Cmp { field, negate: false, value };
+    let not = |field, value| Match::Cmp { field, negate: true, value };
+    let net = |field, net: &str, negate| Match::Net { field, negate, net: net.parse().unwrap() };
+    let name = |name: &str| RegValue::IfName(name.to_owned());
+    let in_set = |fields: &[Field], set: &str, negate| Match::InSet {
+        fields: fields.to_vec(),
+        set: set.to_owned(),
+        negate,
+    };
+    vec![
+        cmp(Field::IpSaddr, v4("10.0.0.1")),
+        not(Field::IpDaddr, v4("10.0.0.1")),
+        cmp(Field::Ip6Saddr, v6("fd00::1")),
+        not(Field::Ip6Daddr, v6("fd00::1")),
+        cmp(Field::EtherSaddr, RegValue::Mac([2, 0, 0, 0, 0, 1])),
+        cmp(Field::L4Proto, RegValue::Proto(17)),
+        cmp(Field::ThSport, RegValue::Port(53)),
+        not(Field::ThDport, RegValue::Port(53)),
+        cmp(Field::IifName, name("veth0")),
+        not(Field::OifName, name("cw0")),
+        cmp(Field::Mark, RegValue::Mark(0x4000)),
+        cmp(Field::CtMark, RegValue::Mark(0x4000)),
+        cmp(Field::CtOriginalIpDaddr, v4("10.0.0.1")),
+        cmp(Field::CtOriginalIp6Daddr, v6("fd00::1")),
+        net(Field::IpSaddr, "10.0.0.0/8", false),
+        net(Field::IpDaddr, "127.0.0.0/8", true),
+        net(Field::IpDaddr, "10.64.0.0/10", true),
+        net(Field::IpDaddr, "10.64.1.0/24", false),
+        net(Field::Ip6Saddr, "fd00::/8", false),
+        net(Field::Ip6Saddr, "fd00::/32", false),
+        net(Field::Ip6Daddr, "fd00:1::/63", true),
+        net(Field::Ip6Daddr, "fd00:1::/64", true),
+        Match::Bits { field: Field::Mark, mask: 0x4000, negate: false, value: 0x4000 },
+        Match::Bits { field: Field::CtMark, mask: 0xff00, negate: true, value: 0x100 },
+        in_set(&[Field::IpSaddr], "nets", false),
+        in_set(&[Field::IpSaddr], "nets", true),
+        in_set(&[Field::IpDaddr, Field::ThDport], "areas", false),
+        in_set(&[Field::IifName, Field::EtherSaddr, Field::IpSaddr], "spoof", true),
+        in_set(&[Field::OifName], "names", false),
+        Match::NfProto { ipv6: false },
+        Match::NfProto { ipv6: true },
+        Match::FibDaddrLocal { negate: false },
+        Match::FibDaddrLocal { negate: true },
+        Match::CtStatusDnat { negate: false },
+        Match::CtStatusDnat { negate: true },
+        Match::CtEstablished { negate: false },
+        Match::CtEstablished { negate: true },
+        Match::CtInvalid,
+        Match::CtDirection { reply: true },
+        Match::CtDirection { reply: false },
+    ]
+}
+
+fn statements() -> Vec<Statement> {
+    let fields4 = vec![Field::IpDaddr, Field::L4Proto, Field::ThDport];
+    let fields6 = vec![Field::Ip6Daddr, Field::L4Proto, Field::ThDport];
+    vec![
+        Statement::Counter,
+        Statement::SetMark { mask: 0x4000, value: 0x4000 },
+        Statement::SetMark { mask: 0xff00, value: 0x100 },
+        Statement::SetMark { mask: 0x4000, value: 0 },
+        Statement::SetMark { mask: u32::MAX, value: 7 },
+        Statement::SetCtMark { mask: 0x4000, value: 0x4000 },
+        Statement::SetCtMark { mask: u32::MAX, value: 7 },
+        Statement::VerdictMap { fields: fields4, map: "dispatch".to_owned() },
+        Statement::Dnat(NatTarget::Map { fields: fields6, map: "to6".to_owned(), ipv6: true }),
+        Statement::Verdict(Verdict::Accept),
+        Statement::Verdict(Verdict::Drop),
+        Statement::Verdict(Verdict::Return),
+        Statement::Verdict(Verdict::Jump("other".to_owned())),
+        Statement::Verdict(Verdict::Goto("other".to_owned())),
+    ]
+}
+
+fn nat_rules(source: bool) -> Vec<Vec<Statement>> {
+    let nat = |target| if source { Statement::Snat(target) } else { Statement::Dnat(target) };
+    let tcp = || {
+        let value = RegValue::Proto(6);
+        Statement::Match(Match::Cmp { field: Field::L4Proto, negate: false, value })
+    };
+    let fields = vec![Field::IpDaddr, Field::L4Proto, Field::ThDport];
+    vec![
+        vec![nat(NatTarget::Fixed("10.1.0.2".parse().unwrap(), None))],
+        vec![nat(NatTarget::Fixed("fd00::2".parse().unwrap(), None))],
+        vec![tcp(), nat(NatTarget::Fixed("10.1.0.2".parse().unwrap(), Some(80)))],
+        vec![tcp(), nat(NatTarget::Fixed("fd00::2".parse().unwrap(), Some(80)))],
+        vec![nat(NatTarget::Map { fields, map: "to4".to_owned(), ipv6: false })],
+    ]
+}
+
+/// Rules that together use every variant of the IR.
+pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
+    let ct_port =
+        Match::Cmp { field: Field::CtOriginalProtoDst, negate: false, value: RegValue::Port(80) };
+    let tcp = Match::Cmp { field: Field::L4Proto, negate: false, value: RegValue::Proto(6) };
+    let two = vec![
+        Statement::Match(tcp.clone()),
+        Statement::Match(ct_port),
+        Statement::Counter,
+        Statement::Verdict(Verdict::Accept),
+    ];
+    let sources = vec![
+        Statement::Match(Match::Net {
+            field: Field::IpSaddr,
+            negate: false,
+            net: "10.0.0.0/8".parse().unwrap(),
+        }),
+        Statement::Match(Match::Net {
+            field: Field::IpDaddr,
+            negate: true,
+            net: "10.0.0.0/8".parse().unwrap(),
+        }),
+        Statement::Masquerade { random: true },
+    ];
+    let mut out = Vec::new();
+    out.extend(matches().into_iter().map(|m| ("pre", rule(vec![Statement::Match(m)]))));
+    out.extend(statements().into_iter().map(|s| ("pre", rule(vec![s]))));
+    out.extend(nat_rules(false).into_iter().map(|statements| ("pre", rule(statements))));
+    out.extend(nat_rules(true).into_iter().map(|statements| ("post", rule(statements))));
+    out.push(("pre", Rule { comment: Some("owner d".to_owned()), ..rule(two) }));
+    out.push(("post", rule(vec![Statement::Masquerade { random: false }])));
+    out.push(("post", Rule { comment: Some("masq it".to_owned()), ..rule(sources) }));
+    out
+}
+
+/// A batch that makes a table with all [`sets`] and [`rules`].
+pub(crate) fn everything(id: &TableId) -> Batch {
+    let mut ops = vec![Op::AddTable(id.clone())];
+    for chain in [
+        chain("other", None),
+        chain("pre", Some(("nat", Hook::Prerouting, -100))),
+        chain("post", Some(("nat", Hook::Postrouting, 100))),
+    ] {
+        ops.push(Op::AddChain(id.clone(), chain));
+    }
+    for (set, elements) in sets() {
+        ops.push(Op::AddSet(id.clone(), set.clone()));
+        ops.push(Op::AddElements { table: id.clone(), set, elements, exclusive: true });
+    }
+    for (chain, rule) in rules() {
+        ops.push(Op::AddRule { table: id.clone(), chain: chain.to_owned(), rule });
+    }
+    batch(ops)
+}

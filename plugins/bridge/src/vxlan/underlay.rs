@@ -24,11 +24,16 @@ pub(super) struct Underlay {
 }
 
 impl Underlay {
+    /// The tunnel runs over `dev`; nothing is known of its addresses.
+    pub(super) fn new(dev: Link) -> Self {
+        Self { dev, preferred: None }
+    }
+
     /// The device that the configuration names, or the one of the route to the other nodes.
     pub(super) fn find(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
         let Some(name) = &wanted.dev else { return Self::by_route(netlink, wanted) };
         match netlink.link(name).map_err(|e| failed(&e))? {
-            Some(dev) => Ok(Self { dev, preferred: None }),
+            Some(dev) => Ok(Self::new(dev)),
             None => Err(Error::new(
                 Code::InvalidConfig,
                 format!(

@@ -300,11 +300,8 @@ fn source(address: IpAddr) -> (SetSpec, Key) {
 }
 
 fn base() -> Base {
-    let lookup = |field, ipv6, map: &str| Rule {
-        statements: vec![
-            Statement::Match(Match::NfProto { ipv6 }),
-            Statement::VerdictMap { fields: vec![field], map: map.to_owned() },
-        ],
+    let lookup = |field, map: &str| Rule {
+        statements: vec![Statement::VerdictMap { fields: vec![field], map: map.to_owned() }],
         comment: None,
     };
     Base {
@@ -319,10 +316,7 @@ fn base() -> Base {
                 policy_drop: false,
             }),
         },
-        rules: vec![
-            lookup(Field::IpSaddr, false, "sources4"),
-            lookup(Field::Ip6Saddr, true, "sources6"),
-        ],
+        rules: vec![lookup(Field::IpSaddr, "sources4"), lookup(Field::Ip6Saddr, "sources6")],
     }
 }
 
@@ -343,7 +337,6 @@ fn keep_source(net: IpNetwork) -> Rule {
     let field = if net.is_ipv4() { Field::IpDaddr } else { Field::Ip6Daddr };
     Rule {
         statements: vec![
-            Statement::Match(Match::NfProto { ipv6: net.is_ipv6() }),
             Statement::Match(Match::Net { field, negate: false, net }),
             Statement::Verdict(Verdict::Return),
         ],

@@ -218,3 +218,6 @@ pub(crate) fn refused(error: &causeway_nft::Error) -> Error {
 pub(crate) fn differs(msg: impl Into<String>) -> Error {
     Error::new(Code::Internal, msg)
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

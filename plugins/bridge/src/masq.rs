@@ -31,22 +31,22 @@ mod tests;
 
 /// The masquerade of one attachment.
 #[derive(Clone, Copy, Debug)]
-pub struct Masquerade<'a> {
+pub(crate) struct Masquerade<'a> {
     /// Whose.
-    pub key: &'a RecordKey,
+    pub(crate) key: &'a RecordKey,
     /// The container's addresses; the prefix lengths tell its own subnets.
-    pub addresses: &'a [IpNetwork],
+    pub(crate) addresses: &'a [IpNetwork],
     /// Destinations that see the container's own address, beside its subnets and multicast.
-    pub exclude: &'a [IpNetwork],
+    pub(crate) exclude: &'a [IpNetwork],
     /// `runDir`, where `rules.lock` lies.
-    pub run_dir: &'a Path,
+    pub(crate) run_dir: &'a Path,
 }
 
 /// Checks `ipMasqBackend`: unset, empty or `nftables`.
 ///
 /// # Errors
 /// Code 2 naming the value and what to write instead.
-pub fn check_backend(value: Option<&str>) -> Result<(), Error> {
+pub(crate) fn check_backend(value: Option<&str>) -> Result<(), Error> {
     match value {
         None | Some("" | "nftables") => Ok(()),
         Some(other) => Err(Error::new(
@@ -63,7 +63,7 @@ pub fn check_backend(value: Option<&str>) -> Result<(), Error> {
 ///
 /// # Errors
 /// Code 11 where the same call may go through later, else 5.
-pub fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
+pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
     let plan = Plan::new(wanted);
     let mut client = rules::client()?;
     if plan.stands(&mut client)? {
@@ -82,7 +82,7 @@ pub fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// Code 11 where the same call may go through later, else 5. Absence is none.
-pub fn remove(
+pub(crate) fn remove(
     run_dir: &Path,
     key: &RecordKey,
     addresses: &[IpNetwork],
@@ -108,7 +108,7 @@ pub fn remove(
 ///
 /// # Errors
 /// The first thing that is missing or differs.
-pub fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
+pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
     let plan = Plan::new(wanted);
     let mut client = rules::client()?;
     if !plan.stands(&mut client)? {
@@ -133,7 +133,7 @@ pub fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`remove`].
-pub fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::client()?;
     let prefix = name::owner_network_prefix(network);

@@ -28,7 +28,12 @@ mod tests;
 ///
 /// # Errors
 /// Code 11 where the same call may go through later, else 5.
-pub fn add(run_dir: &Path, key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), Error> {
+pub(crate) fn add(
+    run_dir: &Path,
+    key: &RecordKey,
+    host_ifname: &str,
+    mac: Mac,
+) -> Result<(), Error> {
     let wanted = elements(&rules::owner(key), host_ifname, mac);
     let base = base();
     let mut client = rules::client()?;
@@ -49,7 +54,12 @@ pub fn add(run_dir: &Path, key: &RecordKey, host_ifname: &str, mac: Mac) -> Resu
 ///
 /// # Errors
 /// Code 11 where the same call may go through later, else 5. Absence is none.
-pub fn remove(run_dir: &Path, key: &RecordKey, host_ifname: &str, last: bool) -> Result<(), Error> {
+pub(crate) fn remove(
+    run_dir: &Path,
+    key: &RecordKey,
+    host_ifname: &str,
+    last: bool,
+) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::client()?;
     let owner = rules::owner(key);
@@ -66,7 +76,7 @@ pub fn remove(run_dir: &Path, key: &RecordKey, host_ifname: &str, last: bool) ->
 ///
 /// # Errors
 /// The first thing that is missing or differs.
-pub fn check(key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), Error> {
+pub(crate) fn check(key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), Error> {
     let base = base();
     let mut client = rules::client()?;
     if !stands(&base, &mut client)? {
@@ -92,7 +102,7 @@ pub fn check(key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), Error> 
 ///
 /// # Errors
 /// As [`remove`].
-pub fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::client()?;
     let prefix = name::owner_network_prefix(network);

@@ -15,7 +15,7 @@ mod judge;
 mod tests;
 mod underlay;
 
-pub use config::{Checked, Flood, Raw, check};
+pub(crate) use config::{Checked, Flood, Raw, check};
 
 use judge::{Change, Judgement, Target};
 use underlay::Underlay;
@@ -28,7 +28,7 @@ const TRIES: usize = 16;
 ///
 /// # Errors
 /// Code 7 where no underlay device can be found; 5 and 11 for the kernel's refusals.
-pub fn mtu(netlink: &Netlink, wanted: &Checked) -> Result<u32, Error> {
+pub(crate) fn mtu(netlink: &Netlink, wanted: &Checked) -> Result<u32, Error> {
     Ok(Underlay::find(netlink, wanted)?.inner_mtu(wanted))
 }
 
@@ -38,7 +38,12 @@ pub fn mtu(netlink: &Netlink, wanted: &Checked) -> Result<u32, Error> {
 /// # Errors
 /// Code 7 where a device is in the way, naming attribute, both values and the remedy; 5 and 11
 /// for the kernel's refusals.
-pub fn ensure(netlink: &Netlink, wanted: &Checked, bridge: &Link, mtu: u32) -> Result<Link, Error> {
+pub(crate) fn ensure(
+    netlink: &Netlink,
+    wanted: &Checked,
+    bridge: &Link,
+    mtu: u32,
+) -> Result<Link, Error> {
     let underlay = Underlay::find(netlink, wanted)?;
     underlay.check_mtu(wanted, mtu)?;
     let addresses = netlink.addresses(underlay.dev.index).map_err(|e| failed(&e))?;

@@ -12,28 +12,28 @@ const MAX_ID: u32 = (1 << 24) - 1;
 /// `vxlan` of the configuration as sent, keys lower-cased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
-pub struct Raw {
+pub(crate) struct Raw {
     /// VNI, 1 to 16777215. Required.
-    pub id: Option<u32>,
+    pub(crate) id: Option<u32>,
     /// Multicast group that carries what has to reach every node.
-    pub group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Node addresses, for head-end replication instead of a group.
-    pub peers: Option<Vec<String>>,
+    pub(crate) peers: Option<Vec<String>>,
     /// Underlay device; default: that of the route to the group or the peers.
-    pub dev: Option<String>,
+    pub(crate) dev: Option<String>,
     /// UDP port; default 4789.
-    pub port: Option<u32>,
+    pub(crate) port: Option<u32>,
     /// Outer TTL; default: the kernel's.
-    pub ttl: Option<u32>,
+    pub(crate) ttl: Option<u32>,
     /// Name of the device; default `cwvx<id>`.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Source address of the tunnel; default: an address of `dev`.
-    pub local: Option<String>,
+    pub(crate) local: Option<String>,
 }
 
 /// Who gets what has no known destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Flood {
+pub(crate) enum Flood {
     /// The members of a multicast group.
     Group(IpAddr),
     /// Each of these nodes, by a copy of its own; not empty, one family, ascending.
@@ -42,23 +42,23 @@ pub enum Flood {
 
 /// A `vxlan` that can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// Network that the device belongs to.
-    pub network: String,
+    pub(crate) network: String,
     /// VNI
-    pub id: u32,
+    pub(crate) id: u32,
     /// Device name.
-    pub name: String,
+    pub(crate) name: String,
     /// Flooding.
-    pub flood: Flood,
+    pub(crate) flood: Flood,
     /// Underlay device, where the configuration names one.
-    pub dev: Option<String>,
+    pub(crate) dev: Option<String>,
     /// Source address, where the configuration names one; of the family of `flood`.
-    pub local: Option<IpAddr>,
+    pub(crate) local: Option<IpAddr>,
     /// UDP port
-    pub port: u16,
+    pub(crate) port: u16,
     /// Outer TTL; 0 is the kernel's default.
-    pub ttl: u8,
+    pub(crate) ttl: u8,
 }
 
 impl Checked {
@@ -83,7 +83,7 @@ impl Checked {
 ///
 /// # Errors
 /// Code 7 naming the field, its value and the remedy.
-pub fn check(network: &str, raw: &Raw) -> Result<Checked, Error> {
+pub(crate) fn check(network: &str, raw: &Raw) -> Result<Checked, Error> {
     let id = match raw.id {
         None => return Err(invalid(format!("vxlan.id is missing, set it to 1..{MAX_ID}"))),
         Some(id) if id == 0 || id > MAX_ID => {

@@ -7,6 +7,7 @@
 //! a bounded number of times; [`Error::is_transient`] is then true (CNI code 11).
 
 mod announce;
+mod clock;
 mod conntrack;
 mod error;
 mod link;
@@ -14,23 +15,28 @@ mod lock;
 mod neigh;
 mod netlink;
 mod netns;
+mod notify;
 mod process;
 mod record;
 mod route;
 mod sysctl;
+#[cfg(test)]
+mod testing;
+mod undo;
 
 pub use announce::announce;
 pub use conntrack::{FlowFilter, delete_udp_flows};
 pub use error::{Error, Result};
 pub use link::{
-    BridgeSpec, Link, LinkChange, LinkKind, Mac, PortChange, PortState, VethSpec, VlanRange,
-    VxlanAttributes,
+    BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,
+    VlanRange, VxlanAttributes,
 };
 pub use lock::FileLock;
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
-pub use netns::{Netns, NetnsError};
-pub use process::{Output, Program, run};
+pub use netns::{Netns, NetnsError, own_netns};
+pub use process::{Output, Program, ignore_sigterm, run};
 pub use record::{RecordKey, Records};
 pub use route::{AddressSpec, AddressState, RouteSpec};
 pub use sysctl::Sysctl;
+pub use undo::Undo;

@@ -1,8 +1,15 @@
 //! Links: bridge, veth, vxlan, bridge ports, vlans.
 
+mod decode;
+mod ops;
+#[cfg(test)]
+mod tests;
+mod vlan;
+mod wait;
+
 use std::net::IpAddr;
 
-use crate::{Netlink, Netns, Result};
+use crate::Netns;
 
 /// An Ethernet address. Text is lower case with colons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +123,9 @@ pub struct VethSpec<'a> {
     pub peer_mac: Option<Mac>,
     /// Where the container's end lives.
     pub peer_netns: &'a Netns,
+    /// Whether the host end is brought up in the same message. The kernel cannot do so with the
+    /// container's end, which it opens before it knows its peer.
+    pub up: bool,
 }
 
 /// Changes to a link; `None` leaves a property alone. One message.
@@ -157,127 +167,33 @@ pub struct VlanRange {
     pub untagged: bool,
 }
 
-impl Netlink {
-    /// The link of that name, or `None`. One request, no dump.
-    ///
-    /// # Errors
-    /// Anything but its absence.
-    pub fn link(&self, name: &str) -> Result<Option<Link>> {
-        let _ = name;
-        todo!()
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
+}
 
-    /// The link of that index, or `None`.
-    ///
-    /// # Errors
-    /// Anything but its absence.
-    pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
-        let _ = index;
-        todo!()
-    }
+/// A text that is not six bytes in hexadecimal, separated by colons (or hyphens).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a hardware address: write six bytes like 02:00:00:00:00:01")]
+pub struct MacError(String);
 
-    /// All links (a dump: for STATUS, repair and conflict search only).
-    ///
-    /// # Errors
-    /// The dump stayed interrupted.
-    pub fn links(&self) -> Result<Vec<Link>> {
-        todo!()
-    }
+impl std::str::FromStr for Mac {
+    type Err = MacError;
 
-    /// Creates a bridge and returns it. `EEXIST` where the name is taken, by whatever.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn add_bridge(&self, spec: &BridgeSpec<'_>) -> Result<Link> {
-        let _ = spec;
-        todo!()
-    }
-
-    /// Creates a veth pair; see [`VethSpec`]. Both ends are down.
-    ///
-    /// # Errors
-    /// `EEXIST` where the host name or the name inside the namespace is taken.
-    pub fn add_veth(&self, spec: &VethSpec<'_>) -> Result<()> {
-        let _ = spec;
-        todo!()
-    }
-
-    /// Creates a vxlan device, down, optionally already a port of `master`.
-    ///
-    /// # Errors
-    /// `EEXIST`: name taken, or id and port in use by another vxlan of the namespace.
-    pub fn add_vxlan(
-        &self,
-        name: &str,
-        mtu: Option<u32>,
-        master: Option<u32>,
-        attributes: &VxlanAttributes,
-    ) -> Result<Link> {
-        let _ = (name, mtu, master, attributes);
-        todo!()
-    }
-
-    /// Applies `change` to the link of `index`.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
-        let _ = (index, change);
-        todo!()
-    }
-
-    /// Applies `change` to the bridge port of `index`.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn change_port(&self, index: u32, change: &PortChange) -> Result<()> {
-        let _ = (index, change);
-        todo!()
-    }
-
-    /// Adds vlans to a bridge port (`on_bridge` false) or to the bridge itself.
-    ///
-    /// # Errors
-    /// `EOPNOTSUPP` where the kernel has no vlan filtering.
-    pub fn add_vlans(&self, index: u32, vlans: &[VlanRange], on_bridge: bool) -> Result<()> {
-        let _ = (index, vlans, on_bridge);
-        todo!()
-    }
-
-    /// Removes vlans from a bridge port. Absent ones are not an error.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn delete_vlans(&self, index: u32, vlans: &[VlanRange]) -> Result<()> {
-        let _ = (index, vlans);
-        todo!()
-    }
-
-    /// Vlans of a bridge port.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn vlans(&self, index: u32) -> Result<Vec<VlanRange>> {
-        let _ = index;
-        todo!()
-    }
-
-    /// Deletes the link of `index`. Its absence is not an error.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn delete_link(&self, index: u32) -> Result<()> {
-        let _ = index;
-        todo!()
-    }
-
-    /// Waits until the link has carrier and, where it is a bridge port, forwards; driven by
-    /// `RTM_NEWLINK` notifications, not by polling.
-    ///
-    /// # Errors
-    /// `ETIMEDOUT` after `timeout`, naming the state last seen.
-    pub fn wait_forwarding(&self, index: u32, timeout: std::time::Duration) -> Result<Link> {
-        let _ = (index, timeout);
-        todo!()
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let refused = || MacError(text.to_owned());
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut bytes = [0; 6];
+        let mut parts = text.split(separator);
+        for byte in &mut bytes {
+            let part = parts.next().ok_or_else(refused)?;
+            if !matches!(part.len(), 1 | 2) || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(refused());
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| refused())?;
+        }
+        if parts.next().is_some() { Err(refused()) } else { Ok(Self(bytes)) }
     }
 }

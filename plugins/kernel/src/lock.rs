@@ -1,23 +1,130 @@
 //! Locks that die with their process.
 
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::Result;
+use crate::clock::Deadline;
+use crate::{Error, Result};
 
 /// An exclusive `flock` on a file, released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: std::fs::File,
+    _file: File,
 }
 
 impl FileLock {
-    /// Takes the lock of `path`, creating file and parent folders (0700) as needed.
+    /// Takes the lock of `path`, creating file and parent folders (0700) as needed. Whoever waits
+    /// is woken by the kernel in the order of arrival.
+    ///
+    /// The file may be removed by whoever holds its lock: the lock taken is always that of the
+    /// file `path` names at that moment.
     ///
     /// # Errors
     /// `ETIMEDOUT` ([`crate::Error::is_transient`]) after `wait`; I/O errors.
     pub fn acquire(path: &Path, wait: Duration) -> Result<Self> {
-        let _ = (path, wait);
-        todo!()
+        let deadline = Deadline::after(wait);
+        let failed = |source| Error { action: format!("lock {}", path.display()), source };
+        loop {
+            let file = create(path).map_err(failed)?;
+            let Some(file) = lock(file, deadline).map_err(failed)? else {
+                let action = format!(
+                    "lock {}: another process has held it for {} ms",
+                    path.display(),
+                    wait.as_millis()
+                );
+                return Err(Error::errno(action, libc::ETIMEDOUT));
+            };
+            if still_named(&file, path).map_err(failed)? {
+                return Ok(Self { _file: file });
+            }
+        }
     }
 }
+
+/// Creates folders of mode 0700, each as far as it is missing.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Runs `create` in a folder that another process may remove while it is empty.
+pub(crate) fn in_folder<T>(folder: &Path, create: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    /// Each further attempt needs another process to have removed the folder in between.
+    const ATTEMPTS: u32 = 1000;
+    let mut attempt = 1;
+    loop {
+        match create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                match create_folder(folder) {
+                    // Its parent went away while it was being made.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    };
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => in_folder(folder, open),
+        Some(_) | None => open(),
+    }
+}
+
+/// The locked file, or `None` when time is up.
+fn lock(file: File, deadline: Deadline) -> io::Result<Option<File>> {
+    match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+        Ok(()) => return Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    // flock(2) knows no time limit, so a thread waits. Where it gets the lock too late, nobody
+    // receives the file any more, and dropping it releases the lock.
+    let (sender, receiver) = mpsc::sync_channel(0);
+    let waiter = move || {
+        let locked = loop {
+            match flock(&file, libc::LOCK_EX) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.map(|()| file),
+            }
+        };
+        drop(sender.send(locked));
+    };
+    drop(std::thread::Builder::new().name("flock".to_owned()).spawn(waiter)?);
+    match receiver.recv_timeout(deadline.remaining()) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn flock(file: &File, operation: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::flock(file.as_raw_fd(), operation) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether `path` still names `file`: its holder may have removed it while we waited.
+fn still_named(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,18 @@
 //! Programs.
+//!
+//! A signal that we ignore stays ignored in the child (exec keeps `SIG_IGN`): after
+//! [`ignore_sigterm`] a delegate is not ended by the SIGTERM of a whole process group either, and
+//! finishes its part of DEL (row F48). SIGPIPE and the signal mask are the defaults.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::Result;
+use crate::clock::{Deadline, backoff};
+use crate::{Error, Result};
 
 /// A program to run with exactly this environment and stdin.
 #[derive(Clone, Debug)]
@@ -41,8 +49,198 @@ pub struct Output {
 /// retried (row C27).
 ///
 /// # Errors
-/// It could not be started.
+/// It could not be started, or its pipes failed.
 pub fn run(program: &Program<'_>) -> Result<Output> {
-    let _ = program;
-    todo!()
+    let failed = |source| Error { action: format!("run {}", program.path.display()), source };
+    let deadline = Deadline::after(program.timeout);
+    let mut child = spawn(program, deadline).map_err(failed)?;
+    let result = Exchange::new(&mut child, program.stdin)
+        .and_then(|mut exchange| exchange.drive(deadline).map(|timed_out| (exchange, timed_out)));
+    let (exchange, timed_out) = match result {
+        Ok((exchange, timed_out)) => (Ok((exchange.stdout, exchange.stderr)), timed_out),
+        Err(error) => (Err(error), true),
+    };
+    if timed_out {
+        // By its own number, which stays taken until `wait` below.
+        drop(child.kill());
+    }
+    let status = child.wait().map_err(failed)?;
+    let (stdout, stderr) = exchange.map_err(failed)?;
+    Ok(Output {
+        success: status.success() && !timed_out,
+        code: status.code(),
+        timed_out,
+        stdout,
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    })
 }
+
+/// Ignores SIGTERM from now on, here and in children (row F48: a DEL that was begun is finished).
+pub fn ignore_sigterm() {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that spawns programs")]
+fn spawn(program: &Program<'_>, deadline: Deadline) -> io::Result<Child> {
+    /// Someone is writing the program right now (`ETXTBSY`): an installation takes longer than a
+    /// moment.
+    const ATTEMPTS: u32 = 30;
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).env_clear().envs(&program.env);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut attempt = 1;
+    loop {
+        match command.spawn() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ETXTBSY)
+                    && attempt < ATTEMPTS
+                    && !deadline.passed() =>
+            {
+                backoff(attempt, deadline.remaining().min(Duration::from_millis(100)));
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The pipes of a running child and what came through them.
+struct Exchange<'a> {
+    /// Readable once the child has ended.
+    process: OwnedFd,
+    stdin: Option<std::process::ChildStdin>,
+    pending: &'a [u8],
+    out: Option<std::process::ChildStdout>,
+    err: Option<std::process::ChildStderr>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl<'a> Exchange<'a> {
+    fn new(child: &mut Child, stdin: &'a [u8]) -> io::Result<Self> {
+        let exchange = Self {
+            process: pidfd(child)?,
+            stdin: child.stdin.take(),
+            pending: stdin,
+            out: child.stdout.take(),
+            err: child.stderr.take(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        for fd in exchange.fds().into_iter().skip(1).filter(|fd| *fd >= 0) {
+            set_nonblocking(fd)?;
+        }
+        Ok(exchange)
+    }
+
+    /// Moves bytes until the child has ended. `true`: it had to be given up at `deadline`.
+    fn drive(&mut self, deadline: Deadline) -> io::Result<bool> {
+        loop {
+            if self.pending.is_empty() {
+                // End of input.
+                self.stdin = None;
+            }
+            let [process, stdin, out, err] = self.poll(deadline)?;
+            if stdin {
+                self.feed()?;
+            }
+            if out {
+                drain(&mut self.out, &mut self.stdout)?;
+            }
+            if err {
+                drain(&mut self.err, &mut self.stderr)?;
+            }
+            if process {
+                // Whatever it wrote is in the pipes by now. A grandchild may keep them open, so
+                // their end is not waited for.
+                drain(&mut self.out, &mut self.stdout)?;
+                drain(&mut self.err, &mut self.stderr)?;
+                return Ok(false);
+            }
+            if deadline.passed() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Process, stdin, stdout, stderr; -1 where closed.
+    fn fds(&self) -> [RawFd; 4] {
+        [
+            self.process.as_raw_fd(),
+            self.stdin.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            self.out.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            self.err.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        ]
+    }
+
+    fn poll(&self, deadline: Deadline) -> io::Result<[bool; 4]> {
+        let events = [libc::POLLIN, libc::POLLOUT, libc::POLLIN, libc::POLLIN];
+        let fds = self.fds();
+        let mut polled =
+            [0, 1, 2, 3].map(|i: usize| libc::pollfd { fd: fds[i], events: events[i], revents: 0 });
+        // SAFETY: four valid entries; poll passes over negative descriptors.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), 4, deadline.poll_timeout()) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+            return Ok([false; 4]);
+        }
+        Ok(polled.map(|fd| fd.revents != 0))
+    }
+
+    fn feed(&mut self) -> io::Result<()> {
+        let Some(stdin) = self.stdin.as_mut() else { return Ok(()) };
+        match stdin.write(self.pending) {
+            Ok(written) => self.pending = &self.pending[written..],
+            // It does not read its input; that is its own affair.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.pending = &[],
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is there; at the end of the stream closes it.
+fn drain(stream: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    while let Some(open) = stream {
+        match open.read(&mut buffer) {
+            Ok(0) => *stream = None,
+            Ok(length) => into.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers. The child is not waited for yet, so its number is its.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    match RawFd::try_from(fd) {
+        // SAFETY: a new descriptor that nothing else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open; these commands take and return flags.
+    let done = unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests;

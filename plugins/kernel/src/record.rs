@@ -1,16 +1,36 @@
 //! Attachment records (DESIGN decision 8): what an attachment owns on this node, written before
 //! the thing it names is made, so that DEL and GC need nothing else.
 //!
-//! `<runDir>/attachments/<kind>/<network>/<container id>-<ifname>.json`; a file name longer than
-//! 255 bytes is shortened with a hash, and the record itself holds its key.
+//! `<runDir>/attachments/<kind>/<network>/<container id>:<ifname>.json`, where bytes other than
+//! letters, digits and `_ . - @ + =` are written as `%XX`; a file name longer than 255 bytes is
+//! shortened with a hash, and the record itself holds its key. Beside it, while an operation runs,
+//! lies `<container id>:<ifname>.lock`.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{FileLock, Result};
+use crate::lock::in_folder;
+use crate::{Error, FileLock, Result};
+
+/// A record as it lies on disk.
+#[derive(Serialize, serde::Deserialize)]
+struct Stored<T> {
+    key: RecordKey,
+    record: T,
+}
+
+/// The part of a record that names it.
+#[derive(serde::Deserialize)]
+struct StoredKey {
+    key: RecordKey,
+}
 
 /// Whose record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
@@ -40,8 +60,7 @@ impl Records {
     /// # Errors
     /// `ETIMEDOUT` after `wait`; I/O errors.
     pub fn lock(&self, key: &RecordKey, wait: Duration) -> Result<FileLock> {
-        let _ = (key, wait, &self.root);
-        todo!()
+        FileLock::acquire(&self.file(key, ".lock"), wait)
     }
 
     /// Writes a record atomically (temporary file, rename). After kill -9 there is the old or the
@@ -50,8 +69,12 @@ impl Records {
     /// # Errors
     /// I/O errors; nothing half-written stays.
     pub fn write<T: Serialize>(&self, key: &RecordKey, record: &T) -> Result<()> {
-        let _ = (key, record);
-        todo!()
+        let path = self.file(key, ".json");
+        let failed = |source| Error { action: format!("write record {}", path.display()), source };
+        let stored = Stored { key: key.clone(), record };
+        let bytes = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
+        let folder = self.folder(&key.network);
+        in_folder(&folder, || replace(&folder, &path, &bytes)).map_err(failed)
     }
 
     /// The record of `key`, or `None`.
@@ -59,26 +82,171 @@ impl Records {
     /// # Errors
     /// Unreadable or undecodable, naming the file.
     pub fn read<T: DeserializeOwned>(&self, key: &RecordKey) -> Result<Option<T>> {
-        let _ = key;
-        todo!()
+        let path = self.file(key, ".json");
+        let stored: Option<Stored<T>> = read_json(&path)?;
+        Ok(stored.filter(|stored| stored.key == *key).map(|stored| stored.record))
     }
 
-    /// Removes a record and what the lock left beside it. Its absence is not an error.
+    /// Removes a record and what the lock left beside it. Its absence is not an error. Call it
+    /// while holding the lock of `key`: whoever waits for it then takes a new one.
     ///
     /// # Errors
     /// I/O errors.
     pub fn remove(&self, key: &RecordKey) -> Result<()> {
-        let _ = key;
-        todo!()
+        for path in [self.file(key, ".json"), self.file(key, ".lock")] {
+            absent_is_fine(std::fs::remove_file(&path)).map_err(|source| Error {
+                action: format!("remove record {}", path.display()),
+                source,
+            })?;
+        }
+        // Goes only while empty; whoever writes makes it again.
+        drop(std::fs::remove_dir(self.folder(&key.network)));
+        Ok(())
     }
 
     /// Keys of all records of `network`, ordered. Unreadable files are an error at the end, not a
-    /// reason to stop: they come as the second value.
+    /// reason to stop: they come as the second value. Temporary files of killed processes go.
     ///
     /// # Errors
     /// The folder could not be read.
-    pub fn list(&self, network: &str) -> Result<(Vec<RecordKey>, Vec<crate::Error>)> {
-        let _ = network;
-        todo!()
+    pub fn list(&self, network: &str) -> Result<(Vec<RecordKey>, Vec<Error>)> {
+        let folder = self.folder(network);
+        let mut keys = Vec::new();
+        let mut errors = Vec::new();
+        for path in entries(&folder)? {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => match read_json::<StoredKey>(&path) {
+                    Ok(Some(stored)) => keys.push(stored.key),
+                    // Removed since the folder was read.
+                    Ok(None) => {}
+                    Err(error) => errors.push(error),
+                },
+                Some("tmp") if is_left_over(&path) => drop(std::fs::remove_file(&path)),
+                _ => {}
+            }
+        }
+        keys.sort();
+        Ok((keys, errors))
+    }
+
+    /// Whether there is no record at all, of any network: the last attachment of this kind is gone.
+    ///
+    /// # Errors
+    /// A folder could not be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        for folder in entries(&self.root)? {
+            let is_record = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "json");
+            if folder.is_dir() && entries(&folder)?.iter().any(is_record) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn folder(&self, network: &str) -> PathBuf {
+        self.root.join(file_name(network, ""))
+    }
+
+    fn file(&self, key: &RecordKey, suffix: &str) -> PathBuf {
+        let name = format!("{}:{}", escape(&key.container_id), escape(&key.ifname));
+        self.folder(&key.network).join(shorten(name, suffix))
     }
 }
+
+/// Paths in a folder; none where it does not exist.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error { action: format!("list records in {}", folder.display()), source };
+    let read = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(failed)?,
+    };
+    read.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let failed = |source| Error { action: format!("read record {}", path.display()), source };
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(failed)?,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
+}
+
+/// Writes `bytes` beside `path` and renames the whole over it.
+fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(".{}.{count}.tmp", std::process::id()));
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        // Not `create_new`: a killed process of the same number may have left one.
+        let mut file: File =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        drop(std::fs::remove_file(&temporary));
+    }
+    written
+}
+
+/// Whether a temporary file's process is gone.
+fn is_left_over(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let process = name.strip_prefix('.').and_then(|name| name.split('.').next());
+    match process.and_then(|process| process.parse::<u32>().ok()) {
+        Some(process) => !Path::new(&format!("/proc/{process}")).exists(),
+        None => false,
+    }
+}
+
+fn file_name(text: &str, suffix: &str) -> String {
+    shorten(escape(text), suffix)
+}
+
+/// Never `.`, `..`, empty or with a slash.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (place, byte) in text.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || b"_-@+=".contains(&byte);
+        if plain || (byte == b'.' && place > 0) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if escaped.is_empty() { "%".to_owned() } else { escaped }
+}
+
+/// At most `NAME_MAX` bytes: a longer name ends in `~` and its hash, a byte that `escape` never
+/// writes.
+fn shorten(name: String, suffix: &str) -> String {
+    /// `NAME_MAX` (linux/limits.h).
+    const LONGEST: usize = 255;
+    /// 128 bits in hexadecimal, and the mark.
+    const HASH: usize = 33;
+    if name.len() + suffix.len() <= LONGEST {
+        return name + suffix;
+    }
+    // `name` is ASCII: any byte is a boundary.
+    let kept = &name[..LONGEST - HASH - suffix.len()];
+    format!("{kept}~{:032x}{suffix}", fnv1a(name.as_bytes()))
+}
+
+/// FNV-1a of 128 bits: the same in every build, unlike the standard library's hashers.
+fn fnv1a(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! Addresses and routes.
 
+mod address;
+mod message;
+mod ops;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-
-use crate::{Netlink, Result};
 
 /// An address to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,96 +57,45 @@ pub struct RouteSpec {
     pub protocol: Option<u8>,
 }
 
-impl Netlink {
-    /// Addresses of one link (filtered in the kernel by strict checking).
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn addresses(&self, index: u32) -> Result<Vec<AddressState>> {
-        let _ = index;
-        todo!()
+impl RouteSpec {
+    /// A route to `dst` through link `dev`, everything else left to the kernel.
+    pub fn new(dst: IpNetwork, dev: u32) -> Self {
+        Self {
+            dst,
+            gw: None,
+            dev,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+            onlink: false,
+            protocol: None,
+        }
     }
 
-    /// Adds an address. `EEXIST` where it is there.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn add_address(&self, index: u32, spec: &AddressSpec) -> Result<()> {
-        let _ = (index, spec);
-        todo!()
+    /// Whether `found`, as [`crate::Netlink::routes`] reports it, is this route: what is `None`
+    /// here may be anything there.
+    pub fn is_met_by(&self, found: &Self) -> bool {
+        fn open<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        same_network(self.dst, found.dst)
+            && self.gw == found.gw
+            && self.dev == found.dev
+            && open(self.mtu, found.mtu)
+            && open(self.advmss, found.advmss)
+            && open(self.priority, found.priority)
+            && self.table.unwrap_or(MAIN) == found.table.unwrap_or(MAIN)
+            && open(self.scope, found.scope)
+            && open(self.protocol, found.protocol)
     }
+}
 
-    /// Removes an address. Its absence is not an error.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn delete_address(&self, index: u32, address: IpNetwork) -> Result<()> {
-        let _ = (index, address);
-        todo!()
-    }
+/// `RT_TABLE_MAIN`
+const MAIN: u32 = 254;
 
-    /// Waits until no address of the link is tentative; driven by notifications.
-    ///
-    /// # Errors
-    /// `ETIMEDOUT`, or `EADDRINUSE` where detection failed, naming the address.
-    pub fn wait_addresses(&self, index: u32, timeout: std::time::Duration) -> Result<()> {
-        let _ = (index, timeout);
-        todo!()
-    }
-
-    /// Adds a route. `EEXIST` where it is there. Several routes to one destination become one
-    /// multipath route when given together to [`Netlink::add_routes`].
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn add_route(&self, spec: &RouteSpec) -> Result<()> {
-        let _ = spec;
-        todo!()
-    }
-
-    /// Adds routes; those of equal destination, table, priority and scope with different next hops
-    /// become one multipath (ECMP) route.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<()> {
-        let _ = specs;
-        todo!()
-    }
-
-    /// Routes of table `table` (main where `None`) that leave through link `index`.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn routes(&self, index: u32, table: Option<u32>) -> Result<Vec<RouteSpec>> {
-        let _ = (index, table);
-        todo!()
-    }
-
-    /// Whether main has a default route with a gateway for the family of `like`.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn has_default_gateway(&self, like: IpAddr) -> Result<bool> {
-        let _ = like;
-        todo!()
-    }
-
-    /// Removes a route. Its absence is not an error.
-    ///
-    /// # Errors
-    /// See [`crate::Error`].
-    pub fn delete_route(&self, spec: &RouteSpec) -> Result<()> {
-        let _ = spec;
-        todo!()
-    }
-
-    /// Output device and preferred source towards `destination` (`ip route get`).
-    ///
-    /// # Errors
-    /// `ENETUNREACH` and the like.
-    pub fn route_to(&self, destination: IpAddr) -> Result<(u32, Option<IpAddr>)> {
-        let _ = destination;
-        todo!()
-    }
+/// Whether both name the same network, whatever host bits they carry.
+fn same_network(a: IpNetwork, b: IpNetwork) -> bool {
+    a.network() == b.network() && a.prefix() == b.prefix()
 }

@@ -205,6 +205,7 @@ fn kernel_alone(pod: &Path) -> (Duration, Duration) {
         peer_name: "eth0",
         peer_mac: None,
         peer_netns: &netns,
+        up: true,
     };
     let started = Instant::now();
     host.add_veth(&spec).expect("make the veth");

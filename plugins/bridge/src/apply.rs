@@ -320,6 +320,7 @@ impl<'a> Site<'a> {
                 peer_name: &self.key.ifname,
                 peer_mac: self.config.mac,
                 peer_netns: self.netns,
+                up: false,
             });
             match made {
                 Ok(()) => return Ok(()),
@@ -488,6 +489,7 @@ impl<'a> Site<'a> {
             peer_name: name,
             peer_mac: None,
             peer_netns: &here,
+            up: false,
         });
         match made {
             Err(error) if !error.is_exists() => return Err(fault::kernel(&error)),

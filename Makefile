@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .PHONY: help deps fmt test demo bench install
 
 PLUGINS := causeway-bridge causeway-ipam causeway-service
+CARGO ?= cargo
 BINDIR ?= /opt/cni/bin
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 RELEASE = $(TARGET_DIR)/$(shell rustc --print host-tuple)/release
@@ -20,23 +21,23 @@ deps:
 	tests/deps.sh
 
 fmt:
-	cargo fmt --all
+	$(CARGO) fmt --all
 
 test: deps
 	tests/test.sh
 
 demo: deps
-	cargo build --workspace --bins --release --locked
+	$(CARGO) build --workspace --bins --release --locked
 	CAUSEWAY_BIN='$(abspath $(RELEASE))' CAUSEWAY_TOOLS='$(CURDIR)/target/tools/bin' tests/demo.sh
 
 bench: deps
-	cargo build --workspace --bins --release --locked
+	$(CARGO) build --workspace --bins --release --locked
 	tests/enter --enter '$(RELEASE)/causeway-bench'
 
 # A plugin may be running while it is replaced: a rename leaves the running program alone, where
 # writing into its file fails with "text file busy".
 install:
-	cargo build --release --locked $(PLUGINS:%=-p %)
+	$(CARGO) build --release --locked $(PLUGINS:%=-p %)
 	install -d '$(DESTDIR)$(BINDIR)'
 	for plugin in $(PLUGINS); do \
 	  install -m 755 "$(RELEASE)/$$plugin" "$(DESTDIR)$(BINDIR)/.$$plugin.new" && \

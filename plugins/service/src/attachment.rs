@@ -1,0 +1,334 @@
+//! One attachment over its life: record, rules, `route_localnet`, UDP flows.
+//!
+//! Order of ADD: record, rules, `route_localnet`, flows; so whatever kills us, DEL finds by the
+//! record what may be there, and 127.0.0.0/8 is guarded before it is routed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use causeway_kernel::{FileLock, RecordKey, Records};
+use causeway_ruleset::name;
+use cni_plugin::{CniResult, Code, Error, Request};
+use ipnetwork::IpNetwork;
+
+use crate::config::{Backend, Masquerade, Place, Settings};
+use crate::failure::{self, Collected};
+use crate::flows;
+use crate::iptables::{self, Wanted};
+use crate::localnet::{self, Localnet};
+use crate::mapping::{Addresses, Binding};
+use crate::nftables::{Owned, Rules};
+use crate::plan::{ByFamily, Placed};
+use crate::record::{KIND, Record, RecordBackend};
+
+/// How long an operation waits for another one on the same attachment, or on the rules.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// An attachment and where its state is.
+#[derive(Debug)]
+pub(crate) struct Attached<'a> {
+    run_dir: &'a Path,
+    env: &'a BTreeMap<String, String>,
+    records: Records,
+    key: RecordKey,
+    owner: String,
+}
+
+impl<'a> Attached<'a> {
+    /// The attachment `key`; nothing is touched yet.
+    pub(crate) fn new(
+        run_dir: &'a Path,
+        key: RecordKey,
+        env: &'a BTreeMap<String, String>,
+    ) -> Self {
+        let owner = name::owner(&key.network, &key.container_id, &key.ifname);
+        Self { run_dir, env, records: Records::new(run_dir, KIND), key, owner }
+    }
+
+    /// Maps the host ports of `bindings`.
+    ///
+    /// # Errors
+    /// Code 102 where one is taken, also by this attachment; nothing is left behind then.
+    pub(crate) fn add(
+        &self,
+        settings: &Settings,
+        bindings: Vec<Binding>,
+        previous: &CniResult,
+        addresses: &Addresses,
+    ) -> Result<(), Error> {
+        let _attachment = self.lock()?;
+        let record = record(settings, bindings);
+        {
+            let _rules = self.lock_rules()?;
+            self.refuse_second()?;
+            match &settings.backend {
+                Backend::Nftables { v4, v6 } => {
+                    let conditions = ByFamily { v4: v4.as_ref(), v6: v6.as_ref() };
+                    Rules::open()?.add(self.owned(&record), conditions, || self.save(&record))
+                }
+                Backend::Iptables(options) => {
+                    let wanted = Wanted::new(&self.key, &record, options, addresses);
+                    iptables::add(self.env, &wanted, || self.save(&record))
+                }
+            }
+            .inspect_err(|_| self.forget_unless_held(&record))?;
+        }
+        let routed = self.route_localhost(&record, previous, addresses);
+        if let Err(error) = routed {
+            // The first error is the one to report.
+            drop(self.remove_record(&record));
+            return Err(error);
+        }
+        flows::forget_host_ports(&record.bindings);
+        Ok(())
+    }
+
+    /// Removes all that the attachment owns; `in_iptables`: look there too where it has no record.
+    pub(crate) fn remove(&self, in_iptables: bool) -> Result<(), Error> {
+        let mut errors = Collected::default();
+        // A state folder that can not be written must not keep rules alive (row F23).
+        let _attachment = match self.lock() {
+            Err(error) if error.code == Code::TryAgainLater => return Err(error),
+            other => errors.keep(other),
+        };
+        self.remove_locked(in_iptables, &mut errors);
+        errors.finish()
+    }
+
+    /// Compares rules with what the configuration wants; changes nothing.
+    pub(crate) fn check(
+        &self,
+        settings: &Settings,
+        bindings: Vec<Binding>,
+        addresses: &Addresses,
+    ) -> Result<(), Error> {
+        let record = record(settings, bindings);
+        let missing = match &settings.backend {
+            Backend::Nftables { .. } => {
+                let mut rules = Rules::open()?;
+                let chains = rules.damaged()?.into_iter().map(|chain| format!("chain {chain}"));
+                let missing = rules.missing(self.owned(&record))?;
+                let element = |one: &Placed| format!("{:?} of {}", one.element.key, one.set.name);
+                chains.chain(missing.iter().map(element)).collect()
+            }
+            Backend::Iptables(options) => {
+                iptables::missing(self.env, &Wanted::new(&self.key, &record, options, addresses))?
+            }
+        };
+        differences(missing)
+    }
+
+    fn remove_locked(&self, in_iptables: bool, errors: &mut Collected) {
+        let read = self.records.read::<Record>(&self.key);
+        let read = read.map_err(|e| failure::kernel("read the attachment's record", &e));
+        let removed = match read {
+            Ok(Some(record)) => self.remove_record(&record),
+            Ok(None) => return errors.extend(self.remove_unrecorded(in_iptables).err()),
+            Err(error) => {
+                warn(&format!("{error}; looking for its rules instead"));
+                self.remove_unrecorded(in_iptables).and_then(|()| self.forget())
+            }
+        };
+        errors.extend(removed.err());
+    }
+
+    fn remove_record(&self, record: &Record) -> Result<(), Error> {
+        let mut errors = Collected::default();
+        {
+            let _rules = match self.lock_rules() {
+                Err(error) if error.code == Code::TryAgainLater => return Err(error),
+                other => errors.keep(other),
+            };
+            self.remove_rules(record)?;
+        }
+        flows::forget_containers(&record.bindings);
+        errors.keep(self.forget());
+        errors.finish()
+    }
+
+    fn remove_rules(&self, record: &Record) -> Result<(), Error> {
+        match record.backend {
+            RecordBackend::Nftables => {
+                Rules::open()?.remove(self.owned(record), || self.localnet(record).disable_all())
+            }
+            RecordBackend::Iptables => {
+                iptables::remove(self.env, &self.key, || self.localnet(record).disable_all())
+            }
+        }
+    }
+
+    fn remove_unrecorded(&self, in_iptables: bool) -> Result<(), Error> {
+        let _rules = self.lock_rules();
+        if in_iptables {
+            let localnet = Localnet::new(self.run_dir, "iptables");
+            iptables::remove(self.env, &self.key, || localnet.disable_all())?;
+        }
+        let localnet = Localnet::new(self.run_dir, "nftables");
+        Rules::open()?.sweep(|owner| owner == self.owner, || localnet.disable_all())
+    }
+
+    fn refuse_second(&self) -> Result<(), Error> {
+        let read = self.records.read::<Record>(&self.key);
+        // A damaged record is written anew; rules that it hides are found as conflicts.
+        let Ok(Some(record)) = read else { return Ok(()) };
+        let holds = match record.backend {
+            RecordBackend::Nftables => Rules::open()?.holds(self.owned(&record))?,
+            RecordBackend::Iptables => iptables::holds(self.env, &self.key)?,
+        };
+        if !holds {
+            return Ok(());
+        }
+        let RecordKey { network, container_id, ifname } = &self.key;
+        let msg = format!(
+            "container {container_id} has host ports on {network} by {ifname} already; send DEL \
+             before another ADD"
+        );
+        Err(Error::new(Code::PortInUse, msg))
+    }
+
+    /// After a failed ADD: the record goes unless rules are there that only it can name.
+    fn forget_unless_held(&self, record: &Record) {
+        let held = match record.backend {
+            RecordBackend::Nftables => {
+                Rules::open().and_then(|mut rules| rules.holds(self.owned(record)))
+            }
+            RecordBackend::Iptables => iptables::holds(self.env, &self.key),
+        };
+        if matches!(held, Ok(false)) {
+            drop(self.forget());
+        }
+    }
+
+    fn route_localhost(
+        &self,
+        record: &Record,
+        previous: &CniResult,
+        addresses: &Addresses,
+    ) -> Result<(), Error> {
+        let Some(IpNetwork::V4(address)) = addresses.v4 else { return Ok(()) };
+        let mapped = record.bindings.iter().any(|binding| binding.target.is_ipv4());
+        if record.masquerade == Masquerade::Nothing || !mapped {
+            return Ok(());
+        }
+        let Some(link) = localnet::link_to(previous, address.ip())? else { return Ok(()) };
+        let _rules = self.lock_rules()?;
+        self.localnet(record).enable(&link)
+    }
+
+    fn localnet(&self, record: &Record) -> Localnet {
+        Localnet::new(
+            self.run_dir,
+            match record.backend {
+                RecordBackend::Nftables => "nftables",
+                RecordBackend::Iptables => "iptables",
+            },
+        )
+    }
+
+    fn owned<'r>(&'r self, record: &'r Record) -> Owned<'r> {
+        Owned { record, owner: &self.owner }
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        let msg = "record the attachment";
+        self.records.write(&self.key, record).map_err(|e| failure::kernel(msg, &e))
+    }
+
+    fn forget(&self) -> Result<(), Error> {
+        let msg = "remove the attachment's record";
+        self.records.remove(&self.key).map_err(|e| failure::kernel(msg, &e))
+    }
+
+    fn lock(&self) -> Result<FileLock, Error> {
+        let msg = "wait for another operation on this attachment";
+        self.records.lock(&self.key, LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
+    }
+
+    fn lock_rules(&self) -> Result<FileLock, Error> {
+        lock_rules(self.run_dir)
+    }
+}
+
+fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
+    let msg = "wait for another change of the host ports";
+    FileLock::acquire(&run_dir.join("rules.lock"), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
+}
+
+/// GC: removes what belongs to the network of `request` and to none of the valid attachments. An
+/// attachment that is being worked on right now is newer than the list, and stays (row F46).
+pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) {
+    let network = &request.network;
+    let records = Records::new(&place.run_dir, KIND);
+    let list = || records.list(network).map_err(|e| failure::kernel("list the records", &e));
+    let valid: BTreeSet<(&str, &str)> = request
+        .valid_attachments
+        .iter()
+        .map(|one| (one.container_id.as_str(), one.ifname.as_str()))
+        .collect();
+    let listed = errors.keep(list());
+    for key in listed.map(|(keys, _)| keys).unwrap_or_default() {
+        if valid.contains(&(key.container_id.as_str(), key.ifname.as_str())) {
+            continue;
+        }
+        let attached = Attached::new(&place.run_dir, key, &request.env);
+        match records.lock(&attached.key, Duration::ZERO) {
+            Err(busy) if busy.is_transient() => {}
+            // Held, or not to be had on a read-only file system.
+            _lock => attached.remove_locked(false, errors),
+        }
+    }
+    errors.extend(sweep(place, network, &valid, list).err());
+}
+
+/// Rules of the network without record: the records were lost.
+fn sweep(
+    place: &Place,
+    network: &str,
+    valid: &BTreeSet<(&str, &str)>,
+    list: impl Fn() -> Result<(Vec<RecordKey>, Vec<causeway_kernel::Error>), Error>,
+) -> Result<(), Error> {
+    let _rules = lock_rules(&place.run_dir);
+    let (recorded, unreadable) = list()?;
+    if let Some(error) = unreadable.first() {
+        // Whose rules these are can not be told: none is removed.
+        return Err(failure::kernel("read the records of the network", error));
+    }
+    let recorded = recorded.iter().map(|key| (key.container_id.as_str(), key.ifname.as_str()));
+    let kept: BTreeSet<String> = recorded
+        .chain(valid.iter().copied())
+        .map(|(id, ifname)| name::owner(network, id, ifname))
+        .collect();
+    let prefix = name::owner_network_prefix(network);
+    let localnet = Localnet::new(&place.run_dir, "nftables");
+    let is_stale = |owner: &str| owner.starts_with(&prefix) && !kept.contains(owner);
+    Rules::open()?.sweep(is_stale, || localnet.disable_all())
+}
+
+fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {
+    let (backend, v4, v6) = match &settings.backend {
+        Backend::Nftables { v4, v6 } => (RecordBackend::Nftables, v4.as_ref(), v6.as_ref()),
+        Backend::Iptables(_) => (RecordBackend::Iptables, None, None),
+    };
+    let id = |conditions: &crate::conditions::Conditions| conditions.id().to_owned();
+    Record {
+        backend,
+        bindings,
+        masquerade: settings.masquerade,
+        conditions_v4: v4.map(id),
+        conditions_v6: v6.map(id),
+    }
+}
+
+fn differences(missing: Vec<String>) -> Result<(), Error> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let msg = format!("{} of the host ports' rules are missing or differ", missing.len());
+    Err(Error::new(Code::Internal, msg).details(missing.join("; ")))
+}
+
+/// stderr is for people: operations go on.
+pub(crate) fn warn(message: &str) {
+    eprintln!("causeway-service: {message}");
+}

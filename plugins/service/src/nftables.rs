@@ -1,0 +1,266 @@
+//! The nftables backend: reads what a plan asks for, commits what it says. Callers hold the rules
+//! lock; every operation is one transaction, so what is there is whole whenever we are killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_nft::Client;
+use causeway_ruleset::{Batch, Element, Key, Op, Rule, SetSpec};
+use cni_plugin::{Code, Error};
+
+use crate::failure::{self, Collected};
+use crate::layout::{self, Scope};
+use crate::mapping::Protocol;
+use crate::plan::{self, ByFamily, Conflict, Observed, Placed};
+use crate::record::Record;
+
+/// How often an operation starts again when somebody else changed what it had read.
+const ATTEMPTS: u32 = 4;
+
+/// A connection to the rules of this namespace.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    client: Client,
+}
+
+/// An attachment as the rules know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owned<'a> {
+    /// What it owns.
+    pub record: &'a Record,
+    /// Owner comment of its elements.
+    pub owner: &'a str,
+}
+
+impl Rules {
+    /// Connects.
+    pub(crate) fn open() -> Result<Self, Error> {
+        Client::open().map(|client| Self { client }).map_err(|error| failure::nft(&error))
+    }
+
+    /// Adds an attachment. `save` is called once it is known to be free of conflicts, before
+    /// anything changes.
+    ///
+    /// # Errors
+    /// Code 102 naming port, protocol and owner; 11 and 5; what `save` says.
+    pub(crate) fn add(
+        &mut self,
+        owned: Owned<'_>,
+        conditions: ByFamily<'_>,
+        save: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut save = Some(save);
+        self.attempts(|rules| {
+            let observed =
+                rules.observe(|scopes| plan::questions(owned.record, owned.owner, scopes))?;
+            let ops = match plan::add(owned.record, owned.owner, conditions, &observed) {
+                Ok(ops) => ops,
+                Err(conflict) => return Ok(Err(rules.in_use(owned.owner, &conflict)?)),
+            };
+            if let Some(Err(error)) = save.take().map(|save| save()) {
+                return Ok(Err(error));
+            }
+            match rules.commit(ops.clone()) {
+                // A set or chain of the base is gone.
+                Err(error) if error.is_not_found() => {
+                    rules.commit(plan::rebuild(ops, &observed)).map(Ok)
+                }
+                other => other.map(Ok),
+            }
+        })?
+    }
+
+    /// Removes what still belongs to the attachment; the table where it was the last one. `last` is
+    /// called before the table goes, which stays where that reports errors.
+    pub(crate) fn remove(
+        &mut self,
+        owned: Owned<'_>,
+        last: impl Fn() -> Vec<Error>,
+    ) -> Result<(), Error> {
+        self.remove_elements(&plan::elements(owned.record, owned.owner), owned.owner, &last)
+    }
+
+    /// Whether anything of the attachment is in place.
+    pub(crate) fn holds(&mut self, owned: Owned<'_>) -> Result<bool, Error> {
+        let missing = self.missing(owned)?;
+        Ok(missing.len() < plan::elements(owned.record, owned.owner).len())
+    }
+
+    /// Those of the attachment's elements that are absent or differ.
+    pub(crate) fn missing(&mut self, owned: Owned<'_>) -> Result<Vec<Placed>, Error> {
+        let elements = plan::elements(owned.record, owned.owner);
+        let mut missing = Vec::new();
+        for placed in elements {
+            let there = self
+                .client
+                .element(&layout::table(), &placed.set, &placed.element.key)
+                .map_err(|error| failure::nft(&error))?;
+            if there.as_ref() != Some(&placed.element) {
+                missing.push(placed);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Names of base chains whose rules are not all there.
+    pub(crate) fn damaged(&mut self) -> Result<Vec<String>, Error> {
+        let hostports = (layout::HOSTPORTS.to_owned(), layout::hostport_rules());
+        let base = layout::base_rules().into_iter().map(|(chain, rules)| (chain.name, rules));
+        let mut damaged = Vec::new();
+        for (chain, wanted) in std::iter::once(hostports).chain(base) {
+            let there = self.rules(&chain).map_err(|error| failure::nft(&error))?;
+            if !wanted.iter().all(|rule| there.iter().any(|(_, have)| have == rule)) {
+                damaged.push(chain);
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Removes every element whose owner comment `is_stale` accepts. Reads the whole table: for
+    /// GC, and for an attachment without record.
+    pub(crate) fn sweep(
+        &mut self,
+        is_stale: impl Fn(&str) -> bool,
+        last: impl Fn() -> Vec<Error>,
+    ) -> Result<(), Error> {
+        let all = self.owned_elements().map_err(|error| failure::nft(&error))?;
+        for (owner, elements) in all.iter().filter(|(owner, _)| is_stale(owner)) {
+            self.remove_elements(elements, owner, &last)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has nf_tables for us.
+    pub(crate) fn probe(&mut self) -> Result<(), Error> {
+        self.client.generation().map(drop).map_err(|error| failure::nft(&error))
+    }
+
+    fn remove_elements(
+        &mut self,
+        elements: &[Placed],
+        owner: &str,
+        last: &dyn Fn() -> Vec<Error>,
+    ) -> Result<(), Error> {
+        let mut errors = Collected::default();
+        self.attempts(|rules| {
+            let mut observed = Observed::default();
+            rules.ask(plan::removal_questions(elements), &mut observed)?;
+            let removal = plan::remove(elements, owner, &observed);
+            if removal.last && rules.owned_elements()?.keys().all(|other| other == owner) {
+                let failed = last();
+                if failed.is_empty() {
+                    return rules.commit(vec![Op::DeleteTable(layout::table())]);
+                }
+                errors.extend(failed);
+            }
+            rules.commit(removal.ops)
+        })?;
+        errors.finish()
+    }
+
+    fn attempts<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> causeway_nft::Result<T>,
+    ) -> Result<T, Error> {
+        for _ in 1..ATTEMPTS {
+            match work(self) {
+                // Not ours under the lock: another tool changed what was just read.
+                Err(error) if error.is_exists() || error.is_not_found() || error.is_transient() => {
+                }
+                other => return other.map_err(|error| failure::nft(&error)),
+            }
+        }
+        work(self).map_err(|error| failure::nft(&error))
+    }
+
+    fn commit(&mut self, ops: Vec<Op>) -> causeway_nft::Result<()> {
+        self.client.commit(&Batch { ops, generation: None })
+    }
+
+    fn rules(&mut self, chain: &str) -> causeway_nft::Result<Vec<(u64, Rule)>> {
+        self.client.rules(&layout::table(), chain)
+    }
+
+    fn observe(
+        &mut self,
+        questions: impl FnOnce(&BTreeSet<Scope>) -> Vec<(SetSpec, Key)>,
+    ) -> causeway_nft::Result<Observed> {
+        let rules = self.rules(layout::HOSTPORTS)?;
+        let mut observed = Observed { elements: BTreeMap::new(), rules };
+        let questions = questions(&observed.scopes());
+        self.ask(questions, &mut observed)?;
+        Ok(observed)
+    }
+
+    fn ask(
+        &mut self,
+        questions: Vec<(SetSpec, Key)>,
+        observed: &mut Observed,
+    ) -> causeway_nft::Result<()> {
+        for (set, key) in questions {
+            if let Some(element) = self.client.element(&layout::table(), &set, &key)? {
+                observed.elements.insert((set.name, key), element);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every element that has an owner comment, by owner.
+    fn owned_elements(&mut self) -> causeway_nft::Result<BTreeMap<String, Vec<Placed>>> {
+        let rules = self.rules(layout::HOSTPORTS)?;
+        let mut scopes = Observed { rules, ..Observed::default() }.scopes();
+        scopes.extend([false, true].map(|ipv6| Scope { ipv6, id: None }));
+        let mut sets: Vec<SetSpec> =
+            scopes.iter().flat_map(|scope| [scope.any(), scope.address()]).collect();
+        for ipv6 in [false, true] {
+            sets.extend([layout::hairpin(ipv6), layout::masq_all(ipv6)]);
+        }
+        sets.push(layout::localhost());
+        let mut all: BTreeMap<String, Vec<Placed>> = BTreeMap::new();
+        for set in sets {
+            for element in self.client.elements(&layout::table(), &set)? {
+                let owner = element.comment.clone().unwrap_or_default();
+                all.entry(owner).or_default().push(Placed { set: set.clone(), element });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The error for a host port that belongs to somebody.
+    fn in_use(&mut self, own: &str, conflict: &Conflict) -> causeway_nft::Result<Error> {
+        let owner = if conflict.owner.is_empty() {
+            self.owner_of_port(conflict)?
+        } else {
+            conflict.owner.clone()
+        };
+        Ok(port_in_use(&conflict.binding.host_side(), own, &owner))
+    }
+
+    /// One of the owners of mappings of single addresses with the port of `conflict`.
+    fn owner_of_port(&mut self, conflict: &Conflict) -> causeway_nft::Result<String> {
+        let all = self.owned_elements()?;
+        let matches = |placed: &Placed| {
+            placed.set.name.starts_with("addr") && is_port(&placed.element, conflict)
+        };
+        let mut owners = all.into_iter().filter(|(_, elements)| elements.iter().any(matches));
+        Ok(owners.next().map(|(owner, _)| owner).unwrap_or_default())
+    }
+}
+
+fn is_port(element: &Element, conflict: &Conflict) -> bool {
+    use causeway_ruleset::RegValue;
+    let Key::Exact(parts) = &element.key else { return false };
+    let wanted = &conflict.binding;
+    matches!(parts.as_slice(), [_, RegValue::Proto(protocol), RegValue::Port(port)]
+        if Protocol::from_number(*protocol) == Some(wanted.protocol) && *port == wanted.host_port)
+}
+
+/// Code 102. `owner` is an owner comment: hashes, then the readable name.
+pub(crate) fn port_in_use(host_side: &str, own: &str, owner: &str) -> Error {
+    let readable = owner.split_once(' ').map_or(owner, |(_, readable)| readable);
+    let (who, remedy) = match readable {
+        _ if owner == own => ("this attachment itself", "send DEL before another ADD"),
+        "" => ("an unknown owner", "use another host port"),
+        other => (other, "use another host port, or remove that container"),
+    };
+    Error::new(Code::PortInUse, format!("host port {host_side} is in use by {who}; {remedy}"))
+}

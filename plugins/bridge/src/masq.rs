@@ -355,13 +355,11 @@ fn multicast() -> [IpNetwork; 2] {
     [IpNetwork::V4(v4.expect("4 <= 32")), IpNetwork::V6(v6.expect("8 <= 128"))]
 }
 
-/// A name for what `nets` say: 64 bits of hash in 18 characters, of the 31 that a chain may have.
+/// A name for what `nets` say: 18 characters, of the 31 that a chain may have.
 fn exclusion_chain(nets: &BTreeSet<IpNetwork>) -> String {
-    let text: Vec<String> = nets.iter().map(IpNetwork::to_string).collect();
-    let hash = text.join(",").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("x-{hash:016x}")
+    let texts: Vec<String> = nets.iter().map(IpNetwork::to_string).collect();
+    let parts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    format!("x-{}", name::hash_hex(&parts, 16))
 }
 
 /// Whether a chain of that name is one of [`exclusion_chain`]'s.

@@ -192,7 +192,7 @@ fn an_address_used_again_belongs_to_the_newcomer() {
     new.check(&host).expect("still there");
 }
 
-/// Rows: C73, C74
+/// Rows: C74
 #[test]
 fn gc_removes_what_of_its_network_is_not_kept() {
     let host = Host::enter();
@@ -216,7 +216,6 @@ fn gc_removes_what_of_its_network_is_not_kept() {
     gc(host.run_dir(), "red", &|_| false).expect("gc of nothing");
 }
 
-/// Rows: F10, F11
 #[test]
 fn many_at_once_lose_nothing() {
     let host = Host::enter();

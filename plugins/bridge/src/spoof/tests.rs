@@ -77,7 +77,7 @@ fn flushed_rules_are_noticed_and_written_again() {
     assert_eq!(host.table(&table()), whole);
 }
 
-/// Rows: C73
+/// Rows: C74
 #[test]
 fn gc_removes_what_of_its_network_is_not_kept() {
     let host = Host::enter();

@@ -8,7 +8,7 @@ use causeway_ruleset::{Batch, ChainSpec, Element, Key, Rule, SetSpec, TableId, T
 use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
 use crate::codec::{batch, family_name, family_number};
-use crate::socket::{Answer, Link};
+use crate::socket::{Answer, DUMP_TRIES, Link};
 use crate::uapi::{
     CHAIN_TABLE, ELEM_LIST_SET, ELEM_LIST_TABLE, GEN_ID, GETCHAIN, GETGEN, GETRULE, GETSET,
     GETSETELEM, GETTABLE, RULE_CHAIN, RULE_TABLE, SET_F_ANONYMOUS, SET_FLAGS, SET_TABLE,
@@ -113,7 +113,18 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn elements(&mut self, table: &TableId, set: &SetSpec) -> Result<Vec<Element>> {
-        let mut raw: Vec<RawElement> = Vec::new();
+        let action = || format!("list elements of {} {}", of(table), set.name);
+        for _ in 0..DUMP_TRIES {
+            let mut raw = self.dump_elements(table, set).map_err(|e| failed(action(), e))?;
+            if !set::repeats(&mut raw) {
+                return Ok(set::elements(set, raw));
+            }
+        }
+        Err(failed(action(), io::Error::from_raw_os_error(libc::EINTR)))
+    }
+
+    fn dump_elements(&mut self, table: &TableId, set: &SetSpec) -> io::Result<Vec<RawElement>> {
+        let mut raw = Vec::new();
         let attributes = |out: &mut Writer| {
             out.string(ELEM_LIST_TABLE, &table.name);
             out.string(ELEM_LIST_SET, &set.name);
@@ -123,10 +134,7 @@ impl Client {
             None => raw.clear(),
             Some(message) => set::read_elements(message.attributes(), set, &mut raw),
         });
-        absent_is_empty(dumped).map_err(|source| {
-            failed(format!("list elements of {} {}", of(table), set.name), source)
-        })?;
-        Ok(set::elements(set, raw))
+        absent_is_empty(dumped).map(|()| raw)
     }
 
     /// Rules of one chain with their handles; empty when it or its table is absent.

@@ -19,8 +19,8 @@ const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
-/// A dump that other commits interrupt is repeated so often.
-const DUMP_TRIES: u32 = 16;
+/// A dump that something interrupts is repeated so often.
+pub(crate) const DUMP_TRIES: u32 = 16;
 
 /// A connection to nfnetlink.
 #[derive(Debug)]

@@ -69,7 +69,16 @@ fn propose(exprs: &[Expr]) -> Option<Statement> {
             let Expr::Cmp { negate, .. } = exprs.get(1)? else { return None };
             return Some(Statement::Match(Match::FibDaddrLocal { negate: *negate }));
         }
-        _ => {}
+        Expr::Payload { .. }
+        | Expr::Meta { .. }
+        | Expr::MetaSet { .. }
+        | Expr::Ct { .. }
+        | Expr::CtSet { .. }
+        | Expr::Bitwise { .. }
+        | Expr::Cmp { .. }
+        | Expr::Lookup { .. }
+        | Expr::Nat { .. }
+        | Expr::Other(..) => {}
     }
     special(exprs).or_else(|| net(exprs)).or_else(|| fields(exprs))
 }
@@ -221,7 +230,20 @@ fn field_of(expr: &Expr) -> Option<Field> {
         Expr::Ct { key: CT_DST_IP, .. } => Field::CtOriginalIpDaddr,
         Expr::Ct { key: CT_DST_IP6, .. } => Field::CtOriginalIp6Daddr,
         Expr::Ct { key: CT_PROTO_DST, .. } => Field::CtOriginalProtoDst,
-        _ => return None,
+        Expr::Meta { .. }
+        | Expr::MetaSet { .. }
+        | Expr::Ct { .. }
+        | Expr::CtSet { .. }
+        | Expr::Fib { .. }
+        | Expr::Bitwise { .. }
+        | Expr::Cmp { .. }
+        | Expr::Lookup { .. }
+        | Expr::Immediate { .. }
+        | Expr::Verdict(_)
+        | Expr::Nat { .. }
+        | Expr::Masq { .. }
+        | Expr::Counter
+        | Expr::Other(..) => return None,
     })
 }
 

@@ -33,6 +33,9 @@ pub(crate) fn write_spec(
     if set.key.is_empty() || set.key.len() > 5 {
         return Err(Invalid(format!("set {}: one to five components in a key", set.name)));
     }
+    if set.interval && !set.key.iter().all(|kind| ordered(*kind)) {
+        return Err(Invalid(format!("set {}: no ranges over marks and names", set.name)));
+    }
     let ranges_of_many = set.interval && set.key.len() > 1;
     let flag = |on: bool, bit: u32| if on { bit } else { 0 };
     out.string(SET_TABLE, &table.name);
@@ -95,6 +98,11 @@ fn write_byte_orders(out: &mut Writer, set: &SetSpec) {
     out.bytes(SET_USERDATA, &data);
 }
 
+/// The kernel compares bytes: ranges follow the value only in network order.
+fn ordered(kind: DataType) -> bool {
+    !matches!(kind, DataType::Mark | DataType::IfName)
+}
+
 /// nft's `enum byteorder`: 0 for concatenations, 1 host, 2 network.
 fn byte_order(kinds: &[DataType]) -> u32 {
     match kinds {
@@ -153,9 +161,13 @@ pub(crate) fn read_spec(attributes: Attributes<'_>) -> Option<(String, SetSpec)>
         (true, DATA_TYPE_VERDICT) => Some(MapTarget::Verdict),
         (true, data) => Some(MapTarget::Data(types_of_number(data)?)),
     };
+    let key = types_of_number(number(SET_KEY_TYPE)?)?;
+    if flags & SET_F_INTERVAL != 0 && !key.iter().all(|kind| ordered(*kind)) {
+        return None;
+    }
     let spec = SetSpec {
         name: attributes.get(SET_NAME)?.string()?,
-        key: types_of_number(number(SET_KEY_TYPE)?)?,
+        key,
         target,
         interval: flags & SET_F_INTERVAL != 0,
         dynamic: flags & SET_F_EVAL != 0,
@@ -252,17 +264,13 @@ fn write_element(
     }
     out.end_nest(nest);
     if set.interval && set.key.len() == 1 {
-        write_interval_end(out, set, to);
+        write_interval_end(out, to);
     }
     Ok(())
 }
 
 /// A set of plain intervals holds where each begins and where the next gap begins.
-fn write_interval_end(out: &mut Writer, set: &SetSpec, mut last: Vec<u8>) {
-    let host_order = cfg!(target_endian = "little") && set.key == [DataType::Mark];
-    if host_order {
-        last.reverse();
-    }
+fn write_interval_end(out: &mut Writer, mut last: Vec<u8>) {
     let mut carry = true;
     for byte in last.iter_mut().rev() {
         let (sum, over) = byte.overflowing_add(u8::from(carry));
@@ -270,9 +278,6 @@ fn write_interval_end(out: &mut Writer, set: &SetSpec, mut last: Vec<u8>) {
     }
     if carry {
         return;
-    }
-    if host_order {
-        last.reverse();
     }
     let nest = out.nest(LIST_ELEM);
     write_data(out, ELEM_KEY, &last);
@@ -316,6 +321,17 @@ fn read_element(element: Attribute<'_>, set: &SetSpec) -> Option<RawElement> {
     })
 }
 
+/// Whether elements came twice; sorts them.
+///
+/// The kernel grows a hash table in the background and dumps it in parts: each part skips as many
+/// elements as went before, of an order that growing changes. For each element that is left out so
+/// another comes twice, and nothing else tells (`NLM_F_DUMP_INTR` is about commits).
+pub(crate) fn repeats(raw: &mut [RawElement]) -> bool {
+    raw.sort_by(|a, b| (&a.key, a.interval_end).cmp(&(&b.key, b.interval_end)));
+    raw.windows(2)
+        .any(|pair| (&pair[0].key, pair[0].interval_end) == (&pair[1].key, pair[1].interval_end))
+}
+
 /// Elements of a set in key order. Ends of plain intervals join their beginnings.
 pub(crate) fn elements(set: &SetSpec, raw: Vec<RawElement>) -> Vec<Element> {
     let mut out = if set.interval && set.key.len() == 1 {
@@ -341,19 +357,11 @@ fn key(from: Vec<RegValue>, to: Vec<RegValue>) -> Key {
 }
 
 fn intervals(set: &SetSpec, mut raw: Vec<RawElement>) -> Vec<Element> {
-    let host_order = cfg!(target_endian = "little") && set.key == [DataType::Mark];
-    if host_order {
-        raw.iter_mut().for_each(|raw| raw.key.reverse());
-    }
     // An interval that ends where the next begins: the end comes first.
     raw.sort_by(|a, b| (&a.key, !a.interval_end).cmp(&(&b.key, !b.interval_end)));
     let mut out = Vec::new();
     let mut open: Option<RawElement> = None;
-    let mut close = |mut begin: RawElement, mut last: Vec<u8>| {
-        if host_order {
-            begin.key.reverse();
-            last.reverse();
-        }
+    let mut close = |mut begin: RawElement, last: Vec<u8>| {
         begin.key_end = Some(last);
         out.extend(element(set, begin));
     };

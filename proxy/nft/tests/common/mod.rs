@@ -72,8 +72,14 @@ pub(crate) fn rule(statements: Vec<Statement>) -> Rule {
 const KEY4: [DataType; 3] = [DataType::Ipv4Addr, DataType::InetProto, DataType::InetService];
 const KEY6: [DataType; 3] = [DataType::Ipv6Addr, DataType::InetProto, DataType::InetService];
 
-/// Sets of every shape that is used, with elements.
+/// Sets and maps of every shape that is used, with elements.
 pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
+    let mut all = maps();
+    all.extend(plain_sets());
+    all
+}
+
+fn maps() -> Vec<(SetSpec, Vec<Element>)> {
     let tcp = || RegValue::Proto(6);
     let port = RegValue::Port;
     let data = |values| Some(ElementValue::Data(values));
@@ -81,10 +87,6 @@ pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
     let goto = || Verdict::Goto("other".to_owned());
     let to4 = || Some(MapTarget::Data(vec![DataType::Ipv4Addr, DataType::InetService]));
     let to6 = || Some(MapTarget::Data(vec![DataType::Ipv6Addr, DataType::InetService]));
-    let range = |from, to, comment: &str| Element {
-        key: Key::Range(from, to),
-        ..element(Vec::new(), None, comment)
-    };
     vec![
         (
             set("dispatch", &KEY4, Some(MapTarget::Verdict), false),
@@ -109,6 +111,16 @@ pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
                 "",
             )],
         ),
+    ]
+}
+
+fn plain_sets() -> Vec<(SetSpec, Vec<Element>)> {
+    let port = RegValue::Port;
+    let range = |from, to, comment: &str| Element {
+        key: Key::Range(from, to),
+        ..element(Vec::new(), None, comment)
+    };
+    vec![
         (
             set("nets", &[DataType::Ipv4Addr], None, true),
             vec![
@@ -163,7 +175,7 @@ pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
 fn matches() -> Vec<Match> {
     let cmp = |field, value| Match::Cmp { field, negate: false, value };
     let not = |field, value| Match::Cmp { field, negate: true, value };
-    let net = |field, net: &str, negate| Match::Net { field, negate, net: net.parse().unwrap() };
+    let net = |field, net: &str, negate| Match::Net { field, negate, net: net.parse().expect(net) };
     let name = |name: &str| RegValue::IfName(name.to_owned());
     let in_set = |fields: &[Field], set: &str, negate| Match::InSet {
         fields: fields.to_vec(),
@@ -198,7 +210,6 @@ fn matches() -> Vec<Match> {
         in_set(&[Field::IpSaddr], "nets", false),
         in_set(&[Field::IpSaddr], "nets", true),
         in_set(&[Field::IpDaddr, Field::ThDport], "areas", false),
-        in_set(&[Field::IifName, Field::EtherSaddr, Field::IpSaddr], "spoof", true),
         in_set(&[Field::OifName], "names", false),
         Match::NfProto { ipv6: false },
         Match::NfProto { ipv6: true },
@@ -243,10 +254,10 @@ fn nat_rules(source: bool) -> Vec<Vec<Statement>> {
     };
     let fields = vec![Field::IpDaddr, Field::L4Proto, Field::ThDport];
     vec![
-        vec![nat(NatTarget::Fixed("10.1.0.2".parse().unwrap(), None))],
-        vec![nat(NatTarget::Fixed("fd00::2".parse().unwrap(), None))],
-        vec![tcp(), nat(NatTarget::Fixed("10.1.0.2".parse().unwrap(), Some(80)))],
-        vec![tcp(), nat(NatTarget::Fixed("fd00::2".parse().unwrap(), Some(80)))],
+        vec![nat(NatTarget::Fixed("10.1.0.2".parse().expect("an address"), None))],
+        vec![nat(NatTarget::Fixed("fd00::2".parse().expect("an address"), None))],
+        vec![tcp(), nat(NatTarget::Fixed("10.1.0.2".parse().expect("an address"), Some(80)))],
+        vec![tcp(), nat(NatTarget::Fixed("fd00::2".parse().expect("an address"), Some(80)))],
         vec![nat(NatTarget::Map { fields, map: "to4".to_owned(), ipv6: false })],
     ]
 }
@@ -266,12 +277,12 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
         Statement::Match(Match::Net {
             field: Field::IpSaddr,
             negate: false,
-            net: "10.0.0.0/8".parse().unwrap(),
+            net: "10.0.0.0/8".parse().expect("an address"),
         }),
         Statement::Match(Match::Net {
             field: Field::IpDaddr,
             negate: true,
-            net: "10.0.0.0/8".parse().unwrap(),
+            net: "10.0.0.0/8".parse().expect("an address"),
         }),
         Statement::Masquerade { random: true },
     ];
@@ -303,5 +314,49 @@ pub(crate) fn everything(id: &TableId) -> Batch {
     for (chain, rule) in rules() {
         ops.push(Op::AddRule { table: id.clone(), chain: chain.to_owned(), rule });
     }
+    batch(ops)
+}
+
+/// A batch that makes a bridge table as the guard against spoofing has it.
+pub(crate) fn guard(id: &TableId) -> Batch {
+    let name = |name: &str| RegValue::IfName(name.to_owned());
+    let mac = RegValue::Mac([2, 0, 0, 0, 0, 1]);
+    let key = [DataType::IfName, DataType::EtherAddr, DataType::Ipv4Addr];
+    let spoof = set("spoof", &key, None, false);
+    let owned = element(vec![name("veth0"), mac.clone(), v4("10.0.0.1")], None, "owner c");
+    let cmp = |field, negate, value| Statement::Match(Match::Cmp { field, negate, value });
+    let known = Statement::Match(Match::InSet {
+        fields: vec![Field::IifName, Field::EtherSaddr, Field::IpSaddr],
+        set: "spoof".to_owned(),
+        negate: true,
+    });
+    let drop = || Statement::Verdict(Verdict::Drop);
+    let mut guard = chain("guard", Some(("filter", Hook::Prerouting, -300)));
+    guard.base.as_mut().expect("a base chain").policy_drop = true;
+    let rules = vec![
+        rule(vec![known, drop()]),
+        Rule {
+            comment: Some("owner e".to_owned()),
+            ..rule(vec![
+                cmp(Field::IifName, false, name("veth1")),
+                cmp(Field::EtherSaddr, true, mac),
+                Statement::Counter,
+                drop(),
+            ])
+        },
+        rule(vec![cmp(Field::IpSaddr, false, v4("10.0.0.1")), drop()]),
+        rule(vec![cmp(Field::Ip6Saddr, true, v6("fd00::1")), drop()]),
+    ];
+    let mut ops = vec![
+        Op::AddTable(id.clone()),
+        Op::AddSet(id.clone(), spoof.clone()),
+        Op::AddElements { table: id.clone(), set: spoof, elements: vec![owned], exclusive: true },
+        Op::AddChain(id.clone(), guard),
+    ];
+    ops.extend(rules.into_iter().map(|rule| Op::AddRule {
+        table: id.clone(),
+        chain: "guard".to_owned(),
+        rule,
+    }));
     batch(ops)
 }

@@ -1,0 +1,200 @@
+//! Rules as nft prints them.
+
+use super::value::{mark, target, value, verdict};
+use crate::{Family, Field, Match, NatTarget, RegValue, Rule, Statement};
+
+/// A rule in nft's syntax, its comment last.
+pub fn rule(family: Family, rule: &Rule) -> String {
+    let transport = Transport::of(rule);
+    let mut words = Vec::new();
+    for (at, statement) in rule.statements.iter().enumerate() {
+        if transport.is_some_and(|transport| transport.at == at) {
+            continue;
+        }
+        let name = transport.filter(|transport| transport.at < at).map_or("th", |one| one.name);
+        words.push(say(family, statement, name));
+    }
+    if let Some(comment) = &rule.comment {
+        words.push(format!("comment \"{comment}\""));
+    }
+    words.join(" ")
+}
+
+/// `meta l4proto tcp ... th dport` is `tcp dport` in nft's listing.
+#[derive(Clone, Copy)]
+struct Transport {
+    at: usize,
+    name: &'static str,
+}
+
+impl Transport {
+    fn of(rule: &Rule) -> Option<Self> {
+        let found = rule.statements.iter().enumerate().find_map(|(at, one)| {
+            let Statement::Match(Match::Cmp { field: Field::L4Proto, negate: false, value }) = one
+            else {
+                return None;
+            };
+            let RegValue::Proto(proto) = value else { return None };
+            Some((at, name_of(*proto)?))
+        });
+        let (at, name) = found?;
+        let ports = |field: &Field| matches!(field, Field::ThSport | Field::ThDport);
+        let used = rule.statements[at..].iter().any(|one| fields(one).iter().any(ports));
+        used.then_some(Self { at, name })
+    }
+}
+
+fn name_of(proto: u8) -> Option<&'static str> {
+    match proto {
+        6 => Some("tcp"),
+        17 => Some("udp"),
+        33 => Some("dccp"),
+        132 => Some("sctp"),
+        136 => Some("udplite"),
+        _ => None,
+    }
+}
+
+/// Fields that a statement reads.
+fn fields(statement: &Statement) -> &[Field] {
+    match statement {
+        Statement::Match(
+            Match::Cmp { field, .. } | Match::Net { field, .. } | Match::Bits { field, .. },
+        ) => std::slice::from_ref(field),
+        Statement::Match(Match::InSet { fields, .. })
+        | Statement::VerdictMap { fields, .. }
+        | Statement::Dnat(NatTarget::Map { fields, .. })
+        | Statement::Snat(NatTarget::Map { fields, .. }) => fields,
+        Statement::Match(
+            Match::NfProto { .. }
+            | Match::FibDaddrLocal { .. }
+            | Match::CtStatusDnat { .. }
+            | Match::CtEstablished { .. }
+            | Match::CtInvalid
+            | Match::CtDirection { .. },
+        )
+        | Statement::Counter
+        | Statement::SetMark { .. }
+        | Statement::SetCtMark { .. }
+        | Statement::Masquerade { .. }
+        | Statement::Dnat(NatTarget::Fixed(..))
+        | Statement::Snat(NatTarget::Fixed(..))
+        | Statement::Verdict(_)
+        | Statement::Other(..) => &[],
+    }
+}
+
+fn say(family: Family, statement: &Statement, transport: &str) -> String {
+    match statement {
+        Statement::Match(condition) => matches(condition, transport),
+        Statement::Counter => "counter".to_owned(),
+        Statement::SetMark { mask, value } => set_mark("meta mark", *mask, *value),
+        Statement::SetCtMark { mask, value } => set_mark("ct mark", *mask, *value),
+        Statement::Masquerade { random: false } => "masquerade".to_owned(),
+        Statement::Masquerade { random: true } => "masquerade fully-random".to_owned(),
+        Statement::Dnat(to) => nat("dnat", family, to, transport),
+        Statement::Snat(to) => nat("snat", family, to, transport),
+        Statement::VerdictMap { fields, map } => {
+            format!("{} vmap @{map}", concat(fields, transport))
+        }
+        Statement::Verdict(one) => verdict(one),
+        Statement::Other(name, bytes) => {
+            let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            format!("# unknown {name} {hex}")
+        }
+    }
+}
+
+fn matches(condition: &Match, transport: &str) -> String {
+    let not = |negate: bool| if negate { "!= " } else { "" };
+    match condition {
+        Match::Cmp { field, negate, value: to } => {
+            format!("{} {}{}", name(*field, transport), not(*negate), value(to))
+        }
+        Match::Net { field, negate, net } => {
+            let max = if net.is_ipv4() { 32 } else { 128 };
+            let (field, not) = (name(*field, transport), not(*negate));
+            match net.prefix() {
+                prefix if prefix == max => format!("{field} {not}{}", net.network()),
+                prefix => format!("{field} {not}{}/{prefix}", net.network()),
+            }
+        }
+        Match::Bits { field, mask, negate, value } => {
+            let sign = if *negate { "!=" } else { "==" };
+            format!("{} & {} {sign} {}", name(*field, transport), mark(*mask), mark(*value))
+        }
+        Match::InSet { fields, set, negate } => {
+            format!("{} {}@{set}", concat(fields, transport), not(*negate))
+        }
+        Match::NfProto { ipv6 } => {
+            format!("meta nfproto {}", if *ipv6 { "ipv6" } else { "ipv4" })
+        }
+        Match::FibDaddrLocal { negate } => format!("fib daddr type {}local", not(*negate)),
+        Match::CtStatusDnat { negate } => {
+            format!("ct status {}dnat", if *negate { "! " } else { "" })
+        }
+        Match::CtEstablished { negate } => {
+            format!("ct state {}established,related", if *negate { "! " } else { "" })
+        }
+        Match::CtInvalid => "ct state invalid".to_owned(),
+        Match::CtDirection { reply } => {
+            format!("ct direction {}", if *reply { "reply" } else { "original" })
+        }
+    }
+}
+
+fn concat(fields: &[Field], transport: &str) -> String {
+    fields.iter().map(|field| name(*field, transport)).collect::<Vec<_>>().join(" . ")
+}
+
+fn name(field: Field, transport: &str) -> String {
+    let name = match field {
+        Field::IpSaddr => "ip saddr",
+        Field::IpDaddr => "ip daddr",
+        Field::Ip6Saddr => "ip6 saddr",
+        Field::Ip6Daddr => "ip6 daddr",
+        Field::EtherSaddr => "ether saddr",
+        Field::L4Proto => "meta l4proto",
+        Field::ThSport => return format!("{transport} sport"),
+        Field::ThDport => return format!("{transport} dport"),
+        Field::IifName => "iifname",
+        Field::OifName => "oifname",
+        Field::Mark => "meta mark",
+        Field::CtMark => "ct mark",
+        Field::CtOriginalIpDaddr => "ct original ip daddr",
+        Field::CtOriginalIp6Daddr => "ct original ip6 daddr",
+        Field::CtOriginalProtoDst => "ct original proto-dst",
+    };
+    name.to_owned()
+}
+
+/// nft says `and`, `xor`, `or` where the kernel has one mask and one exclusive or.
+fn set_mark(what: &str, mask: u32, value: u32) -> String {
+    if mask == u32::MAX {
+        return format!("{what} set {}", mark(value));
+    }
+    let or = value & mask;
+    let xor = value & !mask;
+    let and = !mask | or;
+    let mut text = format!("{what} set {what}");
+    for (sign, operand, neutral) in [('&', and, u32::MAX), ('^', xor, 0), ('|', or, 0)] {
+        if operand != neutral {
+            text.push_str(&format!(" {sign} {}", mark(operand)));
+        }
+    }
+    text
+}
+
+fn nat(verb: &str, family: Family, to: &NatTarget, transport: &str) -> String {
+    let (ipv6, to) = match to {
+        NatTarget::Fixed(address, port) => (address.is_ipv6(), target(*address, *port)),
+        NatTarget::Map { fields, map, ipv6 } => {
+            (*ipv6, format!("{} map @{map}", concat(fields, transport)))
+        }
+    };
+    match family {
+        Family::Inet if ipv6 => format!("{verb} ip6 to {to}"),
+        Family::Inet => format!("{verb} ip to {to}"),
+        Family::Ip | Family::Ip6 | Family::Bridge => format!("{verb} to {to}"),
+    }
+}

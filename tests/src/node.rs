@@ -67,6 +67,19 @@ impl Node {
         self.state.path().join("data")
     }
 
+    /// A network of all three plugins with state in this host's folders: bridge `cw0` as default
+    /// gateway with masquerade and hairpin, addresses from `subnet`, host ports.
+    pub fn conflist(&self, network: &str, subnet: &str) -> Value {
+        let (run, data) = (self.run_dir(), self.data_dir());
+        json!({ "cniVersion": "1.1.0", "name": network, "plugins": [
+            { "type": "causeway-bridge", "bridge": "cw0", "isDefaultGateway": true, "ipMasq": true,
+              "hairpinMode": true, "runDir": run,
+              "ipam": { "type": "causeway-ipam", "dataDir": data, "runDir": run,
+                        "ranges": [[{ "subnet": subnet }]] } },
+            { "type": "causeway-service", "capabilities": { "portMappings": true }, "runDir": run,
+              "spoolDir": self.dir().join("spool"), "socket": self.dir().join("daemon.sock") } ] })
+    }
+
     /// A folder for whatever else a test keeps about this host.
     pub fn dir(&self) -> &Path {
         self.state.path()

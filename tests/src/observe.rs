@@ -76,8 +76,8 @@ impl Ns {
 }
 
 /// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
-/// entries, sysctls of forwarding, rules, and files below its state folders. Lock files and empty
-/// folders do not count: they stay by design.
+/// entries, policy rules, firewall rules, and files below its state folders. Lock files, empty folders
+/// and the inside of a lease database do not count: they stay by design.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
@@ -141,7 +141,10 @@ fn walk(top: &Path, folder: &Path, files: &mut Vec<String>) {
     for entry in entries {
         let path = entry.expect("a folder entry").path();
         if path.is_dir() {
-            walk(top, &path, files);
+            // sled keeps its log and its settings side by side.
+            if !(path.join("db").is_file() && path.join("conf").is_file()) {
+                walk(top, &path, files);
+            }
         } else if path.extension().is_none_or(|end| end != "lock") && !path.ends_with("lock") {
             let name = path.strip_prefix(top).expect("below the top folder");
             files.push(name.display().to_string());

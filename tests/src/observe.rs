@@ -77,7 +77,8 @@ impl Ns {
 
 /// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
 /// entries, policy rules, firewall rules, and files below its state folders. Lock files, empty folders
-/// and the inside of a lease database do not count: they stay by design.
+/// and the inside of a lease database do not count: they stay by design. Neither does what comes and
+/// goes by itself: timers, carrier, link-local addresses and their routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
@@ -96,9 +97,9 @@ impl Snapshot {
     pub fn of(ns: &Ns) -> Self {
         let one = |script: &str| ns.sh(script).lines().map(str::to_owned).collect::<Vec<_>>();
         Self(BTreeMap::from([
-            ("links", compact(ns.links())),
-            ("addresses", one("ip -o addr show | sed 's/valid_lft.*//'")),
-            ("routes", compact(ns.routes())),
+            ("links", ns.links().into_iter().map(steady).collect()),
+            ("addresses", one("ip -o addr show | sed '/scope link/d; s/valid_lft.*//'")),
+            ("routes", steady_routes(ns.routes())),
             ("policy rules", one("ip rule show; ip -6 rule show")),
             ("neighbours", one("ip neigh show nud permanent; ip neigh show proxy")),
             ("fdb", one("bridge fdb show | grep -w permanent || true")),
@@ -131,8 +132,33 @@ impl Snapshot {
     }
 }
 
-fn compact(values: Vec<Value>) -> Vec<String> {
-    values.iter().map(Value::to_string).collect()
+/// A link without what changes by itself.
+fn steady(mut link: Value) -> String {
+    fn strip(value: &mut Value) {
+        let Value::Object(members) = value else { return };
+        members.retain(|key, _| {
+            let passing = ["operstate", "state", "link_netnsid", "message_age", "topology_change"];
+            !key.ends_with("timer") && !passing.contains(&key.as_str())
+        });
+        members.values_mut().for_each(strip);
+    }
+    strip(&mut link);
+    without(&mut link["flags"], &["LOWER_UP", "NO-CARRIER", "RUNNING"]);
+    link.to_string()
+}
+
+fn steady_routes(mut routes: Vec<Value>) -> Vec<String> {
+    routes.retain(|route| route["dst"] != "fe80::/64" && route["dst"] != "ff00::/8");
+    for route in &mut routes {
+        without(&mut route["flags"], &["linkdown", "dead"]);
+    }
+    routes.iter().map(Value::to_string).collect()
+}
+
+fn without(flags: &mut Value, passing: &[&str]) {
+    if let Value::Array(flags) = flags {
+        flags.retain(|flag| !passing.iter().any(|one| flag == one));
+    }
 }
 
 fn walk(top: &Path, folder: &Path, files: &mut Vec<String>) {

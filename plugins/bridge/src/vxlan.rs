@@ -111,7 +111,7 @@ fn apply(
     change: Change,
 ) -> causeway_kernel::Result<()> {
     if change.mark {
-        mark(netlink, &target.wanted.name, &judge::alias(&target.wanted.network))?;
+        netlink.set_alias(&target.wanted.name, &judge::alias(&target.wanted.network))?;
     }
     let change = LinkChange {
         up: change.up.then_some(true),
@@ -157,9 +157,4 @@ fn failed(error: &causeway_kernel::Error) -> Error {
         return Error::caused(Code::Io, "vxlan: this kernel has no vxlan, load the module", error);
     }
     Error::caused(Code::Io, "vxlan: the kernel refused the device", error)
-}
-
-fn mark(netlink: &Netlink, name: &str, alias: &str) -> causeway_kernel::Result<()> {
-    let _ = (netlink, name, alias);
-    todo!()
 }

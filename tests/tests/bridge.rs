@@ -47,8 +47,11 @@ fn a_container_is_attached_and_reachable() {
         .map(|link| link.expect("the link is there")["address"].clone());
     assert_eq!(interfaces.iter().map(|one| one["mac"].clone()).collect::<Vec<_>>(), macs);
     assert!(interfaces.iter().all(|one| one["mtu"] == 1500), "{result}");
-    assert_eq!(result["ips"], json!([
-        { "interface": 2, "address": "10.0.1.2/16", "gateway": "10.0.1.1" } ]));
+    assert_eq!(
+        result["ips"],
+        json!([
+        { "interface": 2, "address": "10.0.1.2/16", "gateway": "10.0.1.1" } ])
+    );
     assert_eq!(result["routes"], json!([{ "dst": "0.0.0.0/0", "gw": "10.0.1.1" }]));
 
     assert_eq!(node.addresses("cw0"), ["10.0.1.1/16"]);
@@ -135,7 +138,7 @@ fn one_mtu_everywhere() {
 #[test]
 fn a_bridge_that_is_there_keeps_its_mtu_and_lends_it() {
     let node = Node::new("node");
-    node.ip("link add cw0 mtu 1300 type bridge\n");
+    node.ip("link add cw0 type bridge\nlink set cw0 mtu 1300\n");
     let fake = FakeIpam::one("10.0.1.2");
     let pod = node.pod();
     Net::new(&node, &fake, json!({})).add(&pod.attachment("eth0"));
@@ -150,8 +153,12 @@ fn a_bridge_that_is_there_keeps_its_mtu_and_lends_it() {
 fn port_settings_and_the_asked_for_address() {
     let node = Node::new("node");
     let fake = FakeIpam::one("10.0.1.2");
-    let net = Net::new(&node, &fake, json!({ "hairpinMode": true, "portIsolation": true,
-        "runtimeConfig": { "mac": "02:11:22:33:44:55" } }));
+    let net = Net::new(
+        &node,
+        &fake,
+        json!({ "hairpinMode": true, "portIsolation": true,
+        "runtimeConfig": { "mac": "02:11:22:33:44:55" } }),
+    );
     let pod = node.pod();
     let result = net.add(&pod.attachment("eth0").args("IgnoreUnknown=1;MAC=02:00:00:00:00:01"));
     assert_eq!(result["interfaces"][2]["mac"], "02:11:22:33:44:55");
@@ -337,7 +344,10 @@ fn an_ipam_without_a_usable_answer_is_an_error() {
 #[test]
 fn an_address_in_the_way_fails_and_leaves_nothing() {
     let node = Node::new("node");
-    node.ip("link add cw0 type bridge\naddr add 192.0.2.1/24 dev cw0\nlink set cw0 up\n");
+    // With an address of its own, which does not follow that of its ports, and one port.
+    node.ip("link add cw0 address 02:00:00:00:00:01 type bridge\naddr add 192.0.2.1/24 dev cw0\n\
+         link set cw0 up\nlink add port type veth peer name wire\n\
+         link set port master cw0 up\nlink set wire up\n");
     let fake = FakeIpam::one("10.0.1.2");
     let net = Net::new(&node, &fake, json!({ "isGateway": true, "ipMasq": true }));
     let before = Snapshot::take(&node);
@@ -382,7 +392,7 @@ fn a_namespace_that_goes_away_meanwhile_fails_the_add() {
     let shown = path.display();
     node.sh(&format!("mount --bind {} {shown}", pod.path().display()));
     let answer = std::fs::read_to_string(fake.file("ADD.sh")).expect("the answer");
-    fake.script("ADD", &format!("umount {shown}\n{answer}"));
+    fake.script("ADD", &format!("umount -l {shown}\n{answer}"));
     let attachment = pod.attachment("eth0").netns(&shown.to_string());
     net.run("ADD", &attachment).error();
     assert_eq!(fake.commands(), ["ADD", "DEL"]);
@@ -441,4 +451,52 @@ fn upstreams_ipam_plugins_work_under_it() {
     assert!(!node.data_dir().join("net/10.9.0.2").exists());
     assert_eq!(fixed.add(&eth1)["ips"][0]["address"], "10.8.0.5/24");
     node.assert_ping("10.8.0.5");
+}
+
+/// Rows: F22
+#[test]
+fn a_taken_name_of_the_host_end_is_passed_over() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, json!({}));
+    let attachment = node.pod().attachment("eth0");
+    let pod = node.pod();
+    let attachment = attachment.netns(&pod.path().display().to_string());
+    net.add(&attachment);
+    let taken = net.host_ends().pop().expect("a host end");
+    net.del(&attachment);
+    node.ip(&format!("link add {taken} type veth peer name other\n"));
+    net.add(&attachment);
+    let both = net.host_ends();
+    assert_eq!(both.len(), 2, "{both:?}");
+    net.del(&attachment);
+    assert_eq!(net.host_ends(), [taken]);
+}
+
+#[test]
+fn a_bridge_keeps_its_address_when_its_last_port_goes() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    let mac = || node.link("cw0").expect("the bridge")["address"].clone();
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    net.add(&attachment);
+    let first = mac();
+    net.del(&attachment);
+    assert_eq!(mac(), first);
+    net.add(&attachment);
+    assert_eq!(mac(), first);
+    net.del(&attachment);
+    // A bridge of another maker, whose last port took its address along.
+    let other = net.with(json!({ "bridge": "cw1", "name": "other" }));
+    node.ip("link add cw1 type bridge\nlink set cw1 up\n");
+    let layer2 = other.with(json!({ "ipam": {} }));
+    layer2.add(&attachment);
+    layer2.del(&attachment);
+    assert_eq!(node.link("cw1").expect("the bridge")["address"], "00:00:00:00:00:00");
+    let result = other.add(&attachment);
+    assert_ne!(result["interfaces"][0]["mac"], "00:00:00:00:00:00");
+    other.del(&attachment);
+    other.add(&attachment);
 }

@@ -175,7 +175,6 @@ impl<'a> Site<'a> {
         record.mac = plan::mac_text(links.container.mac);
         record.addresses = addressing.iter().flat_map(Addressing::addresses).collect();
         self.write(&record)?;
-        self.spoof_check(&links, undo)?;
         let mut vlan_gateway = None;
         if let Some(addressing) = &addressing {
             self.configure_container(&links.container, addressing)?;
@@ -251,12 +250,16 @@ impl<'a> Site<'a> {
             .map_err(|error| fault::kernel(&error))?
             .ok_or_else(|| gone(&self.key.ifname))?;
         self.port(&host)?;
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let links = Links { bridge, host, container };
+        self.spoof_check(&links, undo)?;
+        // The host end is up since it was made; with this the port forwards.
         if !self.config.container_down {
-            self.inside.change_link(container.index, &up).map_err(|error| fault::kernel(&error))?;
+            let up = LinkChange { up: Some(true), ..LinkChange::default() };
+            self.inside
+                .change_link(links.container.index, &up)
+                .map_err(|error| fault::kernel(&error))?;
         }
-        self.host.change_link(host.index, &up).map_err(|error| fault::kernel(&error))?;
-        Ok(Links { bridge, host, container })
+        Ok(links)
     }
 
     /// `mtu` of the configuration, else what fits the tunnel, else the daemon's word.
@@ -308,6 +311,16 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// A bridge takes the smallest MTU of its ports, and 1500 without any, until its own is set
+    /// once more after creation (`br_change_mtu` in net/bridge/br_device.c).
+    fn pin_mtu(&self, link: Link, mtu: Option<u32>) -> Result<Link, Error> {
+        if mtu.is_some() {
+            let change = LinkChange { mtu, ..LinkChange::default() };
+            self.host.change_link(link.index, &change).map_err(|error| fault::kernel(&error))?;
+        }
+        Ok(link)
+    }
+
     /// The veth pair, under another name where something took ours since it was looked for.
     fn veth(&self, record: &mut Record, bridge: &Link, mtu: u32) -> Result<(), Error> {
         let mut salt = 0;
@@ -320,7 +333,7 @@ impl<'a> Site<'a> {
                 peer_name: &self.key.ifname,
                 peer_mac: self.config.mac,
                 peer_netns: self.netns,
-                up: false,
+                up: true,
             });
             match made {
                 Ok(()) => return Ok(()),
@@ -526,6 +539,18 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// The runtime may have given the container up meanwhile (row F17).
+    fn same_namespace(&self) -> Result<(), Error> {
+        match Netns::open(self.netns_path) {
+            Ok(now) if now.is_same(self.netns) => Ok(()),
+            Ok(_) => Err(Error::new(
+                Code::InvalidNetns,
+                format!("CNI_NETNS: {} became another namespace meanwhile", self.netns_path),
+            )),
+            Err(error) => Err(fault::netns(&error)),
+        }
+    }
+
     /// Waits for a forwarding port, tells the neighbours, and reads the links as they are now.
     fn settle(&self, links: Links, addressing: Option<&Addressing>) -> Result<Links, Error> {
         let mut now = links;
@@ -536,10 +561,13 @@ impl<'a> Site<'a> {
                 .map_err(|error| fault::kernel(&error))?;
             if let (Some(addressing), Some(mac)) = (addressing, now.container.mac) {
                 let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address.ip()).collect();
-                announce(self.netns, &self.key.ifname, mac, &addresses)
-                    .map_err(|error| fault::kernel(&error))?;
+                // Neighbours that miss it learn the address a little later.
+                if let Err(error) = announce(self.netns, &self.key.ifname, mac, &addresses) {
+                    eprintln!("causeway-bridge: {}", fault::kernel(&error));
+                }
             }
         }
+        self.same_namespace()?;
         let bridge =
             self.host.link_by_index(now.bridge.index).map_err(|error| fault::kernel(&error))?;
         now.bridge = bridge.ok_or_else(|| {

@@ -63,12 +63,36 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     };
     let record = read(&records, key);
     errors.extend(detach(&detachment, record.as_ref()));
-    if errors.is_empty()
-        && let Err(error) = records.remove(key)
-    {
-        errors.push(fault::kernel(&error));
+    if errors.is_empty() {
+        errors.extend(forget(&detachment, &records, record.as_ref()));
     }
     fault::collected(errors)
+}
+
+/// Removes the record of a detached attachment; with the last one of the node, the rule tables.
+/// Of two last DELs at once neither may have taken itself for the last while it removed its own
+/// rules: whoever removes the last record sees it now.
+pub(crate) fn forget(
+    what: &Detachment<'_>,
+    records: &Records,
+    record: Option<&Record>,
+) -> Vec<Error> {
+    if let Err(error) = records.remove(what.key) {
+        return vec![fault::kernel(&error)];
+    }
+    let mut errors = Vec::new();
+    if let Some(record) = record.filter(|record| record.masq || record.spoof)
+        && record::is_last(what.run_dir, 0)
+    {
+        if record.masq {
+            errors.extend(masq::remove(what.run_dir, what.key, &[], true).err());
+        }
+        if record.spoof {
+            let host_ifname = &record.host_ifname;
+            errors.extend(spoof::remove(what.run_dir, what.key, host_ifname, true).err());
+        }
+    }
+    errors
 }
 
 /// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.

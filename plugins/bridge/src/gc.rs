@@ -81,7 +81,7 @@ impl Sweep<'_> {
         };
         let mut errors = del::detach(&what, record.as_ref());
         if errors.is_empty() {
-            errors.extend(self.records.remove(key).err().as_ref().map(fault::kernel));
+            errors.extend(del::forget(&what, self.records, record.as_ref()));
         }
         Some(errors)
     }

@@ -298,7 +298,7 @@ impl<'a> Site<'a> {
             vlan_filtering: !self.config.port.vlans.is_empty(),
         };
         match self.host.add_bridge(&spec) {
-            Ok(link) => Ok(link),
+            Ok(link) => self.pin_mtu(link, mtu),
             Err(error) if error.is_exists() => {
                 self.host.link(name).map_err(|error| fault::kernel(&error))?.ok_or_else(|| {
                     Error::new(

@@ -7,13 +7,13 @@ use causeway_tests::{Attachment, Cni, Node, Outcome, TempDir};
 use serde_json::{Value, json};
 
 /// The plugin `fake-ipam` in a folder of its own.
-pub struct FakeIpam {
+pub(crate) struct FakeIpam {
     dir: TempDir,
 }
 
 impl FakeIpam {
     /// A plugin that answers ADD with `answer` and everything else with success.
-    pub fn new(answer: &Value) -> Self {
+    pub(crate) fn new(answer: &Value) -> Self {
         let fake = Self { dir: TempDir::new("fake-ipam") };
         fake.script("ADD", &format!("cat <<'END'\n{answer}\nEND"));
         let log = fake.file("calls");
@@ -32,49 +32,49 @@ impl FakeIpam {
     }
 
     /// One IPv4 address of 10.0.0.0/16.
-    pub fn one(address: &str) -> Self {
+    pub(crate) fn one(address: &str) -> Self {
         Self::new(&json!({ "cniVersion": "1.1.0",
             "ips": [{ "address": format!("{address}/16"), "gateway": "10.0.1.1" }] }))
     }
 
     /// What the plugin does on `command`, in shell.
-    pub fn script(&self, command: &str, script: &str) {
+    pub(crate) fn script(&self, command: &str, script: &str) {
         std::fs::write(self.file(&format!("{command}.sh")), script).expect("write a script");
     }
 
     /// The calls so far: `COMMAND ID IFNAME`.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.file("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// The commands so far.
-    pub fn commands(&self) -> Vec<String> {
+    pub(crate) fn commands(&self) -> Vec<String> {
         let first = |call: String| call.split(' ').next().unwrap_or_default().to_owned();
         self.calls().into_iter().map(first).collect()
     }
 
     /// A file of the plugin's folder.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// `CNI_PATH` with this plugin first.
-    pub fn path(&self, node: &Node) -> String {
+    pub(crate) fn path(&self, node: &Node) -> String {
         format!("{}:{}", self.dir.path().display(), node.cni_path())
     }
 }
 
 /// A network of `causeway-bridge` over a [`FakeIpam`] on one node.
-pub struct Net<'a> {
-    pub node: &'a Node,
-    pub fake: &'a FakeIpam,
-    pub config: Value,
+pub(crate) struct Net<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) fake: &'a FakeIpam,
+    pub(crate) config: Value,
 }
 
 impl<'a> Net<'a> {
     /// The network `net` on bridge `cw0`, with `more` on top.
-    pub fn new(node: &'a Node, fake: &'a FakeIpam, more: Value) -> Self {
+    pub(crate) fn new(node: &'a Node, fake: &'a FakeIpam, more: Value) -> Self {
         let mut config = json!({ "cniVersion": "1.1.0", "name": "net", "type": "causeway-bridge",
             "bridge": "cw0", "runDir": node.run_dir(), "ipam": { "type": "fake-ipam" } });
         merge(&mut config, more);
@@ -82,33 +82,33 @@ impl<'a> Net<'a> {
     }
 
     /// The same with other keys.
-    pub fn with(&self, more: Value) -> Self {
+    pub(crate) fn with(&self, more: Value) -> Self {
         let mut config = self.config.clone();
         merge(&mut config, more);
         Self { config, ..*self }
     }
 
     /// The call, not yet run.
-    pub fn call(&self, command: &str, attachment: &Attachment) -> Cni<'a> {
+    pub(crate) fn call(&self, command: &str, attachment: &Attachment) -> Cni<'a> {
         Cni::new(self.node, "causeway-bridge", command, &self.config)
             .attachment(attachment)
             .env("CNI_PATH", &self.fake.path(self.node))
     }
 
-    pub fn run(&self, command: &str, attachment: &Attachment) -> Outcome {
+    pub(crate) fn run(&self, command: &str, attachment: &Attachment) -> Outcome {
         self.call(command, attachment).run()
     }
 
-    pub fn add(&self, attachment: &Attachment) -> Value {
+    pub(crate) fn add(&self, attachment: &Attachment) -> Value {
         self.run("ADD", attachment).json()
     }
 
-    pub fn del(&self, attachment: &Attachment) {
+    pub(crate) fn del(&self, attachment: &Attachment) {
         self.run("DEL", attachment).silent();
     }
 
     /// GC or STATUS, with the environment that libcni gives.
-    pub fn on_network(&self, command: &str, more: Value) -> Outcome {
+    pub(crate) fn on_network(&self, command: &str, more: Value) -> Outcome {
         let none = Attachment {
             id: String::new(),
             ifname: String::new(),
@@ -120,7 +120,7 @@ impl<'a> Net<'a> {
     }
 
     /// Names of the host ends on the node.
-    pub fn host_ends(&self) -> Vec<String> {
+    pub(crate) fn host_ends(&self) -> Vec<String> {
         self.node.link_names().into_iter().filter(|name| name.starts_with("veth")).collect()
     }
 }

@@ -127,7 +127,11 @@ fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
     }
 }
 
-fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
+/// `flock(2)` that goes on after a signal.
+///
+/// # Errors
+/// Those of the system call.
+pub(crate) fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
     loop {
         // SAFETY: flock takes no pointer, and the descriptor is open as long as `file` lives.
         if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {

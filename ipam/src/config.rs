@@ -14,14 +14,16 @@ use serde_json::Value;
 
 use crate::range::{Family, Pool, Range, Span, canonical, number};
 
-const DATA_DIR: &str = "/var/lib/cni/causeway";
-const RUN_DIR: &str = "/run/causeway";
+/// Where the stores are unless `dataDir` says otherwise.
+pub(crate) const DATA_DIR: &str = "/var/lib/cni/causeway";
+/// Where records and the node's facts are unless `runDir` says otherwise.
+pub(crate) const RUN_DIR: &str = "/run/causeway";
 /// What stands in `subnet` for the node's own subnets.
 const AUTO: &str = "auto";
 
 /// Where the state lies and how it is released: all that DEL, GC and CHECK need to know. Ranges
 /// may be wrong or absent by then (rows C67, F34).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Network name.
     pub(crate) network: String,

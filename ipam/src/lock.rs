@@ -72,6 +72,11 @@ impl NetworkLock {
         &self.network
     }
 
+    /// Folder of all stores.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Folder of the network's store.
     pub(crate) fn store_path(&self) -> PathBuf {
         self.data_dir.join(&self.network)
@@ -93,6 +98,26 @@ impl NetworkLock {
         let digits = format!("{generation:020}");
         let crc = crc32fast::hash(digits.as_bytes());
         drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+    }
+}
+
+/// Takes the `flock` of somebody else's lock file; `None` when there is no such file.
+///
+/// # Errors
+/// [`Error::Locked`] after `wait`; I/O errors.
+pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<File>, Error> {
+    let failed = |source| Error::Io { what: "lock", path: path.display().to_string(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    match wait_for(file, wait).map_err(failed)? {
+        Wait::Locked(file) => Ok(Some(file)),
+        Wait::TimedOut => {
+            Err(Error::Locked { path: path.display().to_string(), holder: String::new() })
+        }
+        Wait::NoThread(source) => Err(Error::Thread(source)),
     }
 }
 

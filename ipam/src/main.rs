@@ -4,11 +4,14 @@
 //! behind and DEL succeeds any number of times, whatever the configuration says by then (I7).
 
 mod allocator;
+mod cli;
 mod config;
 mod facts;
+mod import;
 mod lock;
 mod plugin;
 mod range;
+mod repair;
 mod session;
 mod store;
 
@@ -21,6 +24,12 @@ fn main() -> ExitCode {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if !args.is_empty() && env.get("CNI_COMMAND").is_none_or(String::is_empty) {
+        let (out, err) = (&mut io::stdout(), &mut io::stderr());
+        return ExitCode::from(cli::run(&args, &facts::now(), out, err));
+    }
     let plugin = plugin::Ipam { now: facts::now() };
     let stdin = || {
         let mut bytes = Vec::new();

@@ -142,8 +142,14 @@ impl Plugin for Ipam {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let place = Place::new(request);
-        let checked = Checked::new(request, || facts::node_subnets(&place.node_file()))
-            .map_err(not_available)?;
+        let checked =
+            Checked::new(request, || facts::node_subnets(&place.node_file())).map_err(|error| {
+                match error.code {
+                    // A wrong configuration keeps its own code: no waiting makes it right.
+                    Code::TryAgainLater | Code::Io => not_available(error),
+                    _ => error,
+                }
+            })?;
         if !session::exists(&place) {
             return Ok(());
         }

@@ -42,7 +42,11 @@ where
             let lease = facts::attached(&run_dir, lock.network());
             disk.commit(Change { boot: Some(now.boot), lease, ..Change::default() })?;
         }
-        work(&mut disk)
+        let worked = work(&mut disk);
+        let closed = disk.close(opened.fresh);
+        let value = worked?;
+        closed?;
+        Ok(value)
     })
 }
 
@@ -66,6 +70,7 @@ where
     let worker = std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
+            stay_on_this_cpu();
             // Nobody listens after the time is over.
             drop(send.send(work()));
         })
@@ -78,6 +83,23 @@ where
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let why = worker.join().err().map_or_else(String::new, |panic| text(&*panic));
             Err(damaged(format!("sled gave up: {why}")))
+        }
+    }
+}
+
+/// Keeps this thread, and those that it starts, on the processor where it runs. sled starts seven
+/// threads, which spin until the last of them is started; beside the one that starts them they
+/// burn the other processors meanwhile (measured: 8 ms instead of 2 ms of processor time an ADD).
+fn stay_on_this_cpu() {
+    // SAFETY: a cpu_set_t is plain bits, for which zero is the empty set. The set lives through the
+    // calls, CPU_SET stays within it for a number below its size, and sched_getcpu takes nothing.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let cpu = usize::try_from(libc::sched_getcpu()).unwrap_or(usize::MAX);
+        if cpu < 8 * size_of::<libc::cpu_set_t>() {
+            libc::CPU_SET(cpu, &mut set);
+            // A refusal costs time and nothing else.
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
         }
     }
 }

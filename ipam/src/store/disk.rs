@@ -2,19 +2,23 @@
 //!
 //! sled has one opener a path. Whoever opens takes [`crate::lock::NetworkLock`] first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::record::{self, Map, Slot, Slots};
 use super::{Change, Damage, Error, Lease, Owner, State, Store, belongs};
-use crate::lock::NetworkLock;
+use crate::lock::{self, NetworkLock};
 use crate::range::{Family, Span, number};
 
 /// Size of the log's segments. sled wipes the rest of the last segment at every open, so a small
 /// one opens faster; a quarter is the largest entry that stays in the log.
-const SEGMENT: usize = 64 * 1024;
+const SEGMENT: usize = 128 * 1024;
+/// How long the last opener may take to come to its end.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of sled's page cache: an operation touches a dozen pages.
 const CACHE: u64 = 4 * 1024 * 1024;
 
@@ -26,6 +30,7 @@ pub(crate) struct Disk<'a> {
     network: String,
     state: State,
     lock: &'a NetworkLock,
+    dirty: bool,
 }
 
 /// An opened store, and whether it was made just now.
@@ -77,33 +82,70 @@ impl<'a> Disk<'a> {
     /// I/O errors; [`Error::Damaged`] when the files do not hold what the last commit wrote.
     pub(crate) fn open(lock: &'a NetworkLock) -> Result<Opened<'a>, Error> {
         let path = lock.store_path();
-        let damaged = |what: &str| damaged(&path, Damage(what.into()));
         let wiped = !path.join("db").exists();
         if wiped && has_snapshot(&path) {
-            return Err(damaged("there is a snapshot without its log"));
+            return Err(damaged(&path, Damage("there is a snapshot without its log".into())));
         }
+        // sled gives up at once where its own lock is held. Only a process that has left our lock
+        // and not yet come to its end can hold it.
+        drop(lock::foreign(&path.join("db"), CLOSE_WAIT)?);
         let db = open_files(&path)?;
-        let found = db.get(record::META_KEY).map_err(|e| convert(&path, "read", e))?;
-        let state = match found {
-            Some(bytes) => Some(
-                record::decode_state(lock.network(), &bytes)
-                    .map_err(|e| self::damaged(&path, e))?,
-            ),
-            None if db.is_empty() => None,
-            None => return Err(damaged("the format record is missing")),
-        };
+        let state = read_state(&db, &path, lock.network(), lock.seal().filter(|_| !wiped))?;
         let fresh = state.is_none();
-        let mut state = state.unwrap_or_default();
-        match lock.seal() {
-            Some(seal) if wiped => state.generation = seal,
-            Some(seal) if state.generation < seal => {
-                let lost = seal - state.generation;
-                return Err(damaged(&format!("the last {lost} changes are lost")));
-            }
-            Some(_) | None => {}
-        }
+        let state = state.unwrap_or_else(|| following(lock));
         let network = lock.network().to_owned();
-        Ok(Opened { disk: Self { db, path, network, state, lock }, fresh })
+        Ok(Opened { disk: Self { db, path, network, state, lock, dirty: false }, fresh })
+    }
+
+    /// Makes a store in the empty folder `path`, to take the place of `lock`'s.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(crate) fn open_at(path: PathBuf, lock: &'a NetworkLock) -> Result<Self, Error> {
+        let db = open_files(&path)?;
+        let network = lock.network().to_owned();
+        Ok(Self { db, path, network, state: following(lock), lock, dirty: false })
+    }
+
+    /// Closes a store made by [`Disk::open_at`] and puts it into its place; what was there goes to
+    /// `aside`.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(crate) fn close_into(self, aside: &Path) -> Result<(), Error> {
+        let (path, place, lock) = (self.path.clone(), self.lock.store_path(), self.lock);
+        let generation = self.state.generation;
+        self.close(true)?;
+        for (from, to) in [(place.as_path(), aside), (&path, &place)] {
+            std::fs::rename(from, to).map_err(|source| Error::Io {
+                what: "rename",
+                path: from.display().to_string(),
+                source,
+            })?;
+        }
+        lock.write_seal(generation);
+        sync_folders(&place)
+    }
+
+    /// Closes the store. What was committed survives a power cut from here on (row F27): sled's
+    /// flush waits for the pages, but neither for the file's length nor for the disk's own cache,
+    /// and the sync of its closing may happen in a thread that nobody waits for.
+    ///
+    /// # Errors
+    /// The store could not be synced.
+    pub(crate) fn close(self, fresh: bool) -> Result<(), Error> {
+        let Self { db, path, state, lock, dirty, .. } = self;
+        drop(db);
+        if dirty {
+            sync(&path.join("db"))?;
+        }
+        if fresh {
+            sync_folders(&path)?;
+        }
+        if dirty && path == lock.store_path() {
+            lock.write_seal(state.generation);
+        }
+        Ok(())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Error> {
@@ -149,7 +191,7 @@ impl<'a> Disk<'a> {
         let failed = |e| convert(&self.path, "write", e);
         self.db.apply_batch(batch).map_err(failed)?;
         self.db.flush().map_err(failed)?;
-        self.lock.write_seal(state.generation);
+        self.dirty = true;
         self.state = state;
         Ok(())
     }
@@ -336,6 +378,121 @@ impl<'a> Edit<'a> {
         }
         for (key, bucket) in self.buckets {
             put(key, record::encode_bucket(&bucket));
+        }
+    }
+}
+
+/// The state on disk; `None` when nothing was ever committed. `seal` is the number of the last
+/// commit that is known to have been on disk.
+fn read_state(
+    db: &sled::Db,
+    path: &Path,
+    network: &str,
+    seal: Option<u64>,
+) -> Result<Option<State>, Error> {
+    let found = db.get(record::META_KEY).map_err(|e| convert(path, "read", e))?;
+    let state = match found {
+        Some(bytes) => Some(record::decode_state(network, &bytes).map_err(|e| damaged(path, e))?),
+        None if db.is_empty() => None,
+        None => return Err(damaged(path, Damage("the format record is missing".into()))),
+    };
+    let lost = seal.unwrap_or(0).saturating_sub(state.as_ref().map_or(0, |s| s.generation));
+    if lost > 0 {
+        return Err(damaged(path, Damage(format!("the last {lost} changes are lost"))));
+    }
+    Ok(state)
+}
+
+/// The state of a new store: its commits are counted on from those of the one before.
+fn following(lock: &NetworkLock) -> State {
+    State { generation: lock.seal().unwrap_or(0), ..State::default() }
+}
+
+fn sync_folders(path: &Path) -> Result<(), Error> {
+    sync(path)?;
+    sync(path.parent().unwrap_or(path))
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|source| Error::Io {
+        what: "sync",
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// Reads every record of the store in `path` and compares them with each other. The number of its
+/// leases.
+///
+/// # Errors
+/// [`Error::Damaged`] naming the first record that is wrong.
+pub(crate) fn verify(path: &Path, network: &str, seal: Option<u64>) -> Result<u64, Error> {
+    let wrong = |what: String| Err(damaged(path, Damage(what)));
+    let db = open_files(path)?;
+    let state = read_state(&db, path, network, seal)?.unwrap_or_default();
+    let (mut taken, mut owned) = (BTreeMap::new(), BTreeSet::new());
+    let (mut bits, mut leases) = (BTreeSet::new(), 0_u64);
+    for entry in db.iter() {
+        let (key, value) = entry.map_err(|e| convert(path, "read", e))?;
+        let read = match key.first() {
+            Some(b'l') => read_slots(&key, &value).map(|slots| taken.extend(slots)),
+            Some(b'u') => record::map_addresses(&key, &value).map(|found| bits.extend(found)),
+            Some(b'o') => record::decode_bucket(&value).map(|found| owned.extend(found)),
+            _ => Ok(()),
+        };
+        read.map_err(|e| damaged(path, e))?;
+    }
+    for (address, slot) in &taken {
+        if !bits.remove(address) {
+            return wrong(format!("{address} is taken but not marked so"));
+        }
+        if let Slot::Leased(lease) = slot {
+            leases += 1;
+            if !owned.remove(&(record::owner_tag(&lease.owner.container_id), *address)) {
+                return wrong(format!("{address} is leased but not listed for its owner"));
+            }
+        }
+    }
+    match (bits.first(), owned.first()) {
+        (Some(address), _) => wrong(format!("{address} is marked as taken without a record")),
+        (_, Some((_, address))) => wrong(format!("{address} is listed for an owner without lease")),
+        _ if leases != state.leases => wrong(format!("{} of {} leases", leases, state.leases)),
+        _ => Ok(leases),
+    }
+}
+
+fn read_slots(key: &[u8], value: &[u8]) -> Result<Vec<(IpAddr, Slot)>, Damage> {
+    let (family, base) = record::slots_base(key)?;
+    let slots = record::decode_slots(family, base, value)?;
+    Ok(slots.into_iter().map(|(o, slot)| (family.address(base + u128::from(o)), slot)).collect())
+}
+
+/// The leases that can be read of the store in `path`, from both ends up to a page that can not.
+///
+/// # Errors
+/// sled does not open the files at all.
+pub(crate) fn salvage(path: &Path) -> Result<Vec<Lease>, Error> {
+    let db = open_files(path)?;
+    let range = || db.range(record::all_slots());
+    let forward = range().map_while(Result::ok);
+    let backward = range().rev().map_while(Result::ok);
+    let mut leases = BTreeMap::new();
+    for (key, value) in forward.chain(backward) {
+        for (address, slot) in read_slots(&key, &value).unwrap_or_default() {
+            if let Slot::Leased(lease) = slot {
+                leases.insert(address, lease);
+            }
+        }
+    }
+    Ok(leases.into_values().collect())
+}
+
+/// Removes sled's snapshots in `path`: it reads its log from the start then.
+pub(crate) fn remove_snapshots(path: &Path) {
+    for entry in path.read_dir().into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
+            // What stays is read again, and fails as before.
+            drop(std::fs::remove_file(entry.path()));
         }
     }
 }

@@ -82,6 +82,18 @@ pub(crate) fn slots_key(family: Family, block: u128) -> Vec<u8> {
     block_key(b'l', family, block)
 }
 
+/// The addresses that the bitmap with this key marks as taken.
+///
+/// # Errors
+/// Not a bitmap.
+pub(crate) fn map_addresses(key: &[u8], value: &[u8]) -> Result<Vec<IpAddr>, Damage> {
+    let (family, block) = block_of(b'u', key)?;
+    let map = Map::decode(value)?;
+    let base = block << MAP_BITS;
+    let taken = (base..=base | ((1 << MAP_BITS) - 1)).filter(|number| map.is_taken(*number));
+    Ok(taken.map(|number| family.address(number)).collect())
+}
+
 /// First key of all blocks of slots, and the first key after them.
 pub(crate) fn all_slots() -> std::ops::Range<&'static [u8]> {
     b"l"..b"m"
@@ -89,16 +101,22 @@ pub(crate) fn all_slots() -> std::ops::Range<&'static [u8]> {
 
 /// Family and first address of the block with this key.
 pub(crate) fn slots_base(key: &[u8]) -> Result<(Family, u128), Damage> {
-    let [b'l', family, block @ ..] = key else {
-        return Err(Damage(format!("lease key {key:02x?}")));
-    };
+    let (family, block) = block_of(b'l', key)?;
+    Ok((family, block << SLOT_BITS))
+}
+
+fn block_of(kind: u8, key: &[u8]) -> Result<(Family, u128), Damage> {
+    let wrong = || Damage(format!("key {key:02x?}"));
+    let [first, family, block @ ..] = key else { return Err(wrong()) };
+    if *first != kind {
+        return Err(wrong());
+    }
     let family = family_from(*family)?;
     let block = match family {
         Family::V4 => block.try_into().map(|b| u128::from(u32::from_be_bytes(b))).ok(),
         Family::V6 => block.try_into().map(u128::from_be_bytes).ok(),
     };
-    let block = block.ok_or_else(|| Damage(format!("lease key {key:02x?}")))?;
-    Ok((family, block << SLOT_BITS))
+    Ok((family, block.ok_or_else(wrong)?))
 }
 
 /// Key of the bitmap with number `block`.
@@ -149,6 +167,11 @@ impl Map {
         } else {
             self.0[byte] &= !bit;
         }
+    }
+
+    fn is_taken(&self, address: u128) -> bool {
+        let (byte, bit) = Self::place(address);
+        self.0[byte] & bit != 0
     }
 
     /// The lowest free address of this bitmap's block from `first` to `last`.

@@ -1,0 +1,206 @@
+//! The small command line, for what no runtime asks: `import`, `repair`, `show`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::allocator::Now;
+use crate::config::{DATA_DIR, Place, RUN_DIR};
+use crate::import;
+use crate::plugin::store_error;
+use crate::repair::{self, Outcome};
+use crate::session::{self, LOCK_WAIT};
+use crate::store::{self, Lease};
+
+const USAGE: &str = "\
+usage: causeway-ipam import DIR [--network NAME] [--data-dir DIR]
+       causeway-ipam repair [--network NAME] [--data-dir DIR] [--run-dir DIR]
+       causeway-ipam show [--network NAME] [--data-dir DIR]
+
+import  takes over the leases in DIR, a network's folder of upstream's host-local;
+        the network has the name of the folder unless --network says otherwise
+repair  checks every store, or that of one network, and rebuilds what is damaged
+show    prints the leases as JSON
+As a CNI plugin it is started by the container runtime, with CNI_COMMAND set.
+";
+
+/// A wrong command line.
+const USAGE_EXIT: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Options {
+    network: Option<String>,
+    data_dir: PathBuf,
+    run_dir: PathBuf,
+    rest: Vec<String>,
+}
+
+/// Runs `args` (without the program's name). Returns the exit status: 0, 1 for a failure or a
+/// finding, 2 for a wrong command line.
+pub(crate) fn run(args: &[String], now: &Now, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let done = match args.split_first() {
+        Some((command, rest)) => match (command.as_str(), options(rest)) {
+            ("import", Some(o)) if o.rest.len() == 1 => import(&o, now, out),
+            ("repair", Some(o)) if o.rest.is_empty() => repair(&o, now, out),
+            ("show", Some(o)) if o.rest.is_empty() => show(&o, now, out),
+            ("help" | "--help" | "-h", _) => {
+                return status(out.write_all(USAGE.as_bytes()).is_ok());
+            }
+            _ => Err(None),
+        },
+        None => Err(None),
+    };
+    match done {
+        Ok(fine) => status(fine),
+        Err(Some(error)) => {
+            // Nobody reads stderr where this fails.
+            drop(writeln!(err, "causeway-ipam: {error}"));
+            1
+        }
+        Err(None) => {
+            drop(err.write_all(USAGE.as_bytes()));
+            USAGE_EXIT
+        }
+    }
+}
+
+/// `None` is a wrong command line.
+type Failure = Option<cni_plugin::Error>;
+
+fn status(fine: bool) -> u8 {
+    u8::from(!fine)
+}
+
+fn options(args: &[String]) -> Option<Options> {
+    let mut options =
+        Options { data_dir: DATA_DIR.into(), run_dir: RUN_DIR.into(), ..Options::default() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (arg.as_str(), None),
+        };
+        let mut value = || value.clone().or_else(|| args.next().cloned());
+        match name {
+            "--network" => options.network = Some(value()?),
+            "--data-dir" => options.data_dir = value()?.into(),
+            "--run-dir" => options.run_dir = value()?.into(),
+            _ if name.starts_with('-') => return None,
+            _ => options.rest.push(arg.clone()),
+        }
+    }
+    Some(options)
+}
+
+fn failed(error: &store::Error) -> Failure {
+    Some(store_error(error))
+}
+
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    writeln!(out, "{text}").map_err(|error| {
+        Some(cni_plugin::Error::caused(cni_plugin::Code::Io, "write to stdout", &error))
+    })
+}
+
+fn place(options: &Options, network: &str) -> Place {
+    Place {
+        network: network.to_owned(),
+        data_dir: options.data_dir.clone(),
+        run_dir: options.run_dir.clone(),
+        ..Place::default()
+    }
+}
+
+fn import(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failure> {
+    let folder = Path::new(&options.rest[0]);
+    let folder_name = folder.file_name().and_then(|name| name.to_str());
+    let network = options.network.as_deref().or(folder_name).ok_or(None)?;
+    let found = import::read(folder, now.unix).map_err(|e| failed(&e))?;
+    let ownerless = found.ownerless.clone();
+    let boot = now.boot.clone();
+    let work = move |store: &mut dyn store::Store| import::merge(store, found, &boot);
+    let outcome = session::with_store(&place(options, network), LOCK_WAIT, now, work);
+    let outcome = outcome.map_err(|e: store::Error| failed(&e))?;
+    say(
+        out,
+        &format!(
+            "network {network}: {} leases imported, {} known already, {} left out because their \
+             address belongs to another container, {} left out because their file names no container",
+            outcome.taken,
+            outcome.known,
+            outcome.conflicts,
+            ownerless.len()
+        ),
+    )?;
+    Ok(outcome.conflicts == 0)
+}
+
+fn networks(options: &Options) -> Result<Vec<String>, Failure> {
+    if let Some(network) = &options.network {
+        return Ok(vec![network.clone()]);
+    }
+    repair::networks(&options.data_dir).map_err(|error| {
+        let msg = format!("read {}", options.data_dir.display());
+        Some(cni_plugin::Error::caused(cni_plugin::Code::Io, msg, &error))
+    })
+}
+
+fn repair(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failure> {
+    for network in networks(options)? {
+        let outcome = repair::repair(&options.data_dir, &options.run_dir, &network, now);
+        let text = match outcome.map_err(|e| failed(&e))? {
+            Outcome::InOrder(leases) => format!("network {network}: in order, {leases} leases"),
+            Outcome::Rebuilt { damage, leases, aside } => format!(
+                "network {network}: rebuilt with {leases} leases; it was damaged ({damage}), the \
+                 damaged files are in {}",
+                aside.display()
+            ),
+        };
+        say(out, &text)?;
+    }
+    Ok(true)
+}
+
+fn show(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failure> {
+    let mut all = Vec::new();
+    for network in networks(options)? {
+        let place = place(options, &network);
+        if !session::exists(&place) {
+            continue;
+        }
+        let leases: Vec<Lease> =
+            session::with_store(&place, LOCK_WAIT, now, |store| store.leases())
+                .map_err(|e| failed(&e))?;
+        all.extend(leases.into_iter().map(|lease| {
+            json!({
+                "address": lease.address,
+                "network": network,
+                "containerID": lease.owner.container_id,
+                "ifname": lease.owner.ifname,
+                "since": rfc3339(lease.since),
+            })
+        }));
+    }
+    say(out, &format!("{:#}", json!(all)))?;
+    Ok(true)
+}
+
+/// `seconds` since 1970 as a UTC time, like `2026-11-22T15:04:00Z`.
+fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last of a year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests;

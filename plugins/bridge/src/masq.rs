@@ -240,24 +240,20 @@ fn delete(client: &mut Client, present: Vec<(SetSpec, Element)>) -> Result<(), E
     sweep(client, chains)
 }
 
-/// Deletes those of `chains` that no element leads to. Before kernel 6.2 an element deleted in the
-/// same transaction still holds its chain: hence a second one.
-fn sweep(client: &mut Client, mut chains: BTreeSet<String>) -> Result<(), Error> {
-    for set in sets() {
-        if chains.is_empty() {
-            return Ok(());
-        }
-        for element in client.elements(&table(), &set).map_err(|e| rules::refused(&e))? {
-            if let Some(chain) = target(&element) {
-                chains.remove(&chain);
-            }
+/// Deletes those of `chains` that nothing leads to any more. Before kernel 6.2 an element deleted
+/// in the same transaction still holds its chain: hence a second one.
+fn sweep(client: &mut Client, chains: BTreeSet<String>) -> Result<(), Error> {
+    let table = table();
+    let mut ops = Vec::new();
+    for chain in chains {
+        let held = client.chain_use(&table, &chain).map_err(|e| rules::refused(&e))?;
+        let rules = client.rules(&table, &chain).map_err(|e| rules::refused(&e))?.len();
+        if held.is_some_and(|held| held as usize <= rules) {
+            ops.push(Op::FlushChain(table.clone(), chain.clone()));
+            ops.push(Op::DeleteChain(table.clone(), chain));
         }
     }
-    let table = table();
-    let ops = chains.into_iter().flat_map(|chain| {
-        [Op::FlushChain(table.clone(), chain.clone()), Op::DeleteChain(table.clone(), chain)]
-    });
-    match client.commit(&Batch { ops: ops.collect(), generation: None }) {
+    match client.commit(&Batch { ops, generation: None }) {
         Ok(()) => Ok(()),
         // Busy: an adder has just begun to use one. Not found: somebody deleted it.
         Err(e) if e.is_transient() || e.is_not_found() => Ok(()),

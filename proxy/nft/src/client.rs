@@ -10,9 +10,9 @@ use crate::codec::set::{self, Parts, RawElement};
 use crate::codec::{batch, family_name, family_number};
 use crate::socket::{Answer, DUMP_TRIES, Link};
 use crate::uapi::{
-    CHAIN_TABLE, ELEM_LIST_SET, ELEM_LIST_TABLE, GEN_ID, GETCHAIN, GETGEN, GETRULE, GETSET,
-    GETSETELEM, GETTABLE, RULE_CHAIN, RULE_TABLE, SET_F_ANONYMOUS, SET_FLAGS, SET_TABLE,
-    TABLE_NAME,
+    CHAIN_NAME, CHAIN_TABLE, CHAIN_USE, ELEM_LIST_SET, ELEM_LIST_TABLE, GEN_ID, GETCHAIN, GETGEN,
+    GETRULE, GETSET, GETSETELEM, GETTABLE, RULE_CHAIN, RULE_TABLE, SET_F_ANONYMOUS, SET_FLAGS,
+    SET_TABLE, TABLE_NAME,
 };
 use crate::wire::{Message, Writer};
 use crate::{Error, Result};
@@ -144,6 +144,25 @@ impl Client {
     pub fn rules(&mut self, table: &TableId, chain: &str) -> Result<Vec<(u64, Rule)>> {
         let rules = self.read_rules(table, Some(chain))?;
         Ok(rules.into_iter().map(|read| (read.handle, read.rule)).collect())
+    }
+
+    /// How many rules a chain holds and how many rules and elements lead to it, together; `None`
+    /// when it or its table is absent. No dump.
+    ///
+    /// # Errors
+    /// Anything but absence.
+    pub fn chain_use(&mut self, table: &TableId, chain: &str) -> Result<Option<u32>> {
+        let mut count = None;
+        let attributes = |out: &mut Writer| {
+            out.string(CHAIN_TABLE, &table.name);
+            out.string(CHAIN_NAME, chain);
+        };
+        let each = |message: Message<'_>| {
+            count = message.attributes().get(CHAIN_USE).and_then(|count| count.u32());
+        };
+        absent_is_empty(self.link.get((GETCHAIN, family_number(table.family)), attributes, each))
+            .map_err(|source| failed(format!("get chain {} {chain}", of(table)), source))?;
+        Ok(count)
     }
 
     /// A whole table, or `None`. Anonymous sets and sets whose types the IR does not know are left

@@ -89,7 +89,7 @@ pub(crate) fn remove(
     last: bool,
 ) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
-    let mut client = rules::client()?;
+    let mut client = rules::deleting_client()?;
     let owner = rules::owner(key);
     let ours = |element: &Element| element.comment.as_ref() == Some(&owner);
     if last && base().drop_if_spent(&mut client, &is_exclusion_chain, &ours)? {
@@ -135,7 +135,7 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
-    let mut client = rules::client()?;
+    let mut client = rules::deleting_client()?;
     let prefix = name::owner_network_prefix(network);
     let stale = |element: &Element| {
         element.comment.as_ref().is_some_and(|owner| owner.starts_with(&prefix) && !keep(owner))

@@ -4,6 +4,7 @@
 //! The tables are ours by name (invariant I2). What somebody else put into them is neither deleted
 //! nor doubled (row F39): it only keeps the table alive.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -179,6 +180,13 @@ pub(crate) fn replace(
 /// A connection to nf_tables of the calling thread's namespace.
 pub(crate) fn client() -> Result<Client, Error> {
     Client::open().map_err(|e| refused(&e))
+}
+
+/// A connection to delete with: it is closed by the end of the process. Closing one waits until
+/// the kernel has freed what was deleted (`nft_rcv_nl_event`), some 10 ms in which the process can
+/// do other things.
+pub(crate) fn deleting_client() -> Result<ManuallyDrop<Client>, Error> {
+    client().map(ManuallyDrop::new)
 }
 
 /// The lock around every read, compare and write of rules on this node.

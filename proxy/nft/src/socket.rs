@@ -16,7 +16,6 @@ const SEND_BUFFER: usize = 200 * 1024;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// A dump that something interrupts is repeated so often.
@@ -111,7 +110,7 @@ impl Link {
         attributes: impl Fn(&mut Writer),
         mut each: impl FnMut(Message<'_>),
     ) -> io::Result<()> {
-        self.request((kind, NLM_F_ACK, family), &attributes, &mut each).map(|_| ())
+        self.request((kind, 0, family), &attributes, &mut each).map(|_| ())
     }
 
     /// A dump. Repeated when a commit came in between; `each` gets `None` before every try.
@@ -163,7 +162,12 @@ impl Link {
                             errno => Err(io::Error::from_raw_os_error(errno)),
                         };
                     }
-                    _ => each(message),
+                    _ => {
+                        each(message);
+                        if flags & NLM_F_DUMP == 0 {
+                            return Ok(false);
+                        }
+                    }
                 }
             }
         }

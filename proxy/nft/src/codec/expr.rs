@@ -74,7 +74,6 @@ impl Expr {
             Self::Bitwise { reg, mask, xor } => {
                 u32s(out, &[(1, *reg), (2, *reg)]);
                 out.u32(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
-                out.u32(6, 0);
                 write_data(out, 4, mask);
                 write_data(out, 5, xor);
             }
@@ -111,10 +110,8 @@ impl Expr {
             }
             Self::Masq { flags } if *flags != 0 => out.u32(1, *flags),
             Self::Masq { .. } => {}
-            Self::Counter => {
-                out.u64(1, 0);
-                out.u64(2, 0);
-            }
+            // It begins at zero.
+            Self::Counter => {}
             Self::Other(_, bytes) => out.raw(bytes),
         }
     }
@@ -230,8 +227,8 @@ fn cmp(data: &[u8]) -> Option<Expr> {
 }
 
 fn lookup(data: &[u8]) -> Option<Expr> {
-    // 4 is the id of a set of the same transaction; the kernel does not dump it.
-    let all = only(data, &[1, 2, 3, 5])?;
+    // 4 numbers the set in its transaction, beside its name; the kernel does not dump it.
+    let all = only(data, &[1, 2, 3, 4, 5])?;
     let invert = match optional(all, 5)? {
         None | Some(0) => false,
         Some(1) => true,

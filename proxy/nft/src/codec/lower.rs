@@ -51,7 +51,7 @@ impl Context {
             Statement::Dnat(target) => self.nat(&mut out, target, false)?,
             Statement::Snat(target) => self.nat(&mut out, target, true)?,
             Statement::VerdictMap { fields, map } => {
-                self.load(&mut out, fields);
+                self.load(&mut out, fields)?;
                 out.push(lookup(map, Some(REG_VERDICT), false));
             }
             Statement::Verdict(verdict) => out.push(Expr::Verdict(verdict.clone())),
@@ -66,7 +66,7 @@ impl Context {
                 if value.data_type() != field.data_type() {
                     return Err(Invalid(format!("{field:?} cannot be compared with {value:?}")));
                 }
-                self.load(out, &[*field]);
+                self.load(out, &[*field])?;
                 out.push(cmp(*negate, value::bytes(value)?));
             }
             Match::Net { field, negate, net } => self.net(out, *field, *negate, *net)?,
@@ -74,11 +74,11 @@ impl Context {
                 if field.data_type() != DataType::Mark {
                     return Err(Invalid(format!("{field:?} is not a mark")));
                 }
-                self.load(out, &[*field]);
+                self.load(out, &[*field])?;
                 masked(out, *mask, *negate, *value);
             }
             Match::InSet { fields, set, negate } => {
-                self.load(out, fields);
+                self.load(out, fields)?;
                 out.push(lookup(set, None, *negate));
             }
             Match::NfProto { ipv6 } => out.extend(nfproto(*ipv6)),
@@ -122,7 +122,7 @@ impl Context {
         let Some(offset) = network_offset(field) else {
             return Err(Invalid(format!("{field:?} is not an address of the packet")));
         };
-        self.depend(out, &[field]);
+        self.depend(out, &[field])?;
         let mut bytes = value::bytes(&network)?;
         let prefix = usize::from(net.prefix());
         let len = if prefix == 0 || prefix % 8 != 0 { bytes.len() } else { prefix / 8 };
@@ -163,7 +163,7 @@ impl Context {
                 (address.is_ipv6(), port.map(|_| register(4)))
             }
             NatTarget::Map { fields, map, ipv6 } => {
-                self.load(out, fields);
+                self.load(out, fields)?;
                 out.push(lookup(map, Some(register(0)), false));
                 (*ipv6, Some(register(if *ipv6 { 4 } else { 1 })))
             }
@@ -174,17 +174,24 @@ impl Context {
     }
 
     /// Loads fields into registers one after the other, dependencies first.
-    fn load(&mut self, out: &mut Vec<Expr>, fields: &[Field]) {
-        self.depend(out, fields);
+    fn load(&mut self, out: &mut Vec<Expr>, fields: &[Field]) -> Result<(), Invalid> {
+        self.depend(out, fields)?;
         let mut slot = 0;
         for field in fields {
             out.push(load_of(*field, register(slot)));
             slot += u32::try_from(value::padded(field.data_type()) / 4).unwrap_or(0);
         }
+        Ok(())
     }
 
     /// A field of a header is only there where the packet has that header.
-    fn depend(&mut self, out: &mut Vec<Expr>, fields: &[Field]) {
+    fn depend(&mut self, out: &mut Vec<Expr>, fields: &[Field]) -> Result<(), Invalid> {
+        let of = |kind| {
+            move |field: &Field| network_offset(*field).is_some() && field.data_type() == kind
+        };
+        if fields.iter().any(of(DataType::Ipv4Addr)) && fields.iter().any(of(DataType::Ipv6Addr)) {
+            return Err(Invalid(format!("{fields:?}: no packet is both IPv4 and IPv6")));
+        }
         for field in fields {
             if *field == Field::EtherSaddr && self.family != Family::Bridge && !self.ether {
                 self.ether = true;
@@ -209,6 +216,7 @@ impl Context {
                 Family::Ip | Family::Ip6 => {}
             }
         }
+        Ok(())
     }
 }
 

@@ -6,6 +6,8 @@ pub(crate) mod lower;
 pub(crate) mod object;
 pub(crate) mod raise;
 pub(crate) mod set;
+#[cfg(test)]
+mod tests;
 pub(crate) mod value;
 
 use causeway_ruleset::Family;

@@ -18,13 +18,13 @@ pub(crate) fn write_chain(out: &mut Writer, table: &TableId, chain: &ChainSpec) 
     out.string(CHAIN_TABLE, &table.name);
     out.string(CHAIN_NAME, &chain.name);
     let Some(base) = &chain.base else { return };
+    out.string(CHAIN_TYPE, &base.kind);
+    let policy = if base.policy_drop { NF_DROP } else { NF_ACCEPT };
+    out.bytes(CHAIN_POLICY, &policy.to_be_bytes());
     let hook = out.nest(CHAIN_HOOK);
     out.u32(HOOK_NUM, hook_number(base.hook));
     out.bytes(HOOK_PRIORITY, &base.priority.to_be_bytes());
     out.end_nest(hook);
-    let policy = if base.policy_drop { NF_DROP } else { NF_ACCEPT };
-    out.bytes(CHAIN_POLICY, &policy.to_be_bytes());
-    out.string(CHAIN_TYPE, &base.kind);
 }
 
 /// Reads what [`write_chain`] writes, with the table's name.

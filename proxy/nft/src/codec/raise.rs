@@ -50,7 +50,7 @@ fn take(context: &mut Context, exprs: &[Expr]) -> Option<(Statement, usize)> {
         let Some(statement) = exprs.get(hidden..).and_then(propose) else { continue };
         let mut after = *context;
         let Ok(lowered) = after.lower(&statement) else { continue };
-        if !lowered.is_empty() && exprs.starts_with(&lowered) {
+        if lowered.len() > hidden && exprs.starts_with(&lowered) {
             *context = after;
             return Some((statement, lowered.len()));
         }

@@ -104,7 +104,6 @@ fn decode(message: &NeighbourMessage) -> Option<FdbEntry> {
 }
 
 /// In messages of `AF_BRIDGE` the library keeps the bytes: 4 or 16 of them.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
     match address {
         NeighbourAddress::Inet(address) => Some(IpAddr::V4(*address)),

@@ -183,3 +183,6 @@ fn is_netns(file: &File) -> io::Result<bool> {
         kind => Ok(kind == libc::CLONE_NEWNET),
     }
 }
+
+#[cfg(test)]
+mod tests;

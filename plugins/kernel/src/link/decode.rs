@@ -1,5 +1,10 @@
 //! `RTM_NEWLINK` messages as [`Link`] values.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enums are open and grow with the kernel"
+)]
+
 use std::net::IpAddr;
 
 use netlink_packet_route::link::{
@@ -10,7 +15,6 @@ use netlink_packet_route::link::{
 use super::{Link, LinkKind, Mac, PortState, VxlanAttributes};
 
 /// The link a message describes. Attributes that are not ours to know are passed over.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -48,7 +52,6 @@ pub(super) fn link(message: &LinkMessage) -> Link {
     link
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn kind(infos: &[LinkInfo]) -> LinkKind {
     let name = infos.iter().find_map(|info| match info {
         LinkInfo::Kind(kind) => Some(kind),
@@ -68,7 +71,6 @@ fn kind(infos: &[LinkInfo]) -> LinkKind {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn bridge(data: &[InfoBridge]) -> LinkKind {
     let mut filtering = false;
     let mut pvid = 0;
@@ -82,7 +84,6 @@ fn bridge(data: &[InfoBridge]) -> LinkKind {
     LinkKind::Bridge { vlan_filtering: filtering, default_pvid: pvid }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn vxlan(data: &[InfoVxlan]) -> VxlanAttributes {
     let mut vxlan = VxlanAttributes {
         id: 0,
@@ -110,7 +111,6 @@ fn vxlan(data: &[InfoVxlan]) -> VxlanAttributes {
     vxlan
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn port(infos: &[LinkInfo]) -> Option<PortState> {
     let attributes = infos.iter().find_map(|info| match info {
         LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => Some(attributes),

@@ -207,14 +207,23 @@ fn set_up(message: &mut LinkMessage, up: bool) {
     message.header.change_mask |= LinkFlags::Up;
 }
 
+/// A veth uses one queue anyway, unless asked for more; but unless told so at once it is made with
+/// one for each CPU and then waits for a grace period while it is shrunk (`veth_init_queues`).
+fn one_queue(message: &mut LinkMessage) {
+    message.attributes.push(LinkAttribute::NumTxQueues(1));
+    message.attributes.push(LinkAttribute::NumRxQueues(1));
+}
+
 pub(super) fn veth_message(spec: &VethSpec<'_>) -> LinkMessage {
     let mut peer = LinkMessage::default();
     peer.attributes.push(LinkAttribute::IfName(spec.peer_name.to_owned()));
     peer.attributes.extend(spec.mtu.map(LinkAttribute::Mtu));
     peer.attributes.extend(spec.peer_mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     peer.attributes.push(LinkAttribute::NetNsFd(spec.peer_netns.as_fd().as_raw_fd()));
+    one_queue(&mut peer);
     let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)));
     let mut message = named(spec.name, spec.mtu, vec![LinkInfo::Kind(InfoKind::Veth), data]);
+    one_queue(&mut message);
     message.attributes.extend(spec.master.map(LinkAttribute::Controller));
     if spec.up {
         set_up(&mut message, true);

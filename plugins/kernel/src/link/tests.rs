@@ -73,7 +73,6 @@ fn one_message_makes_a_veth_complete() {
     assert_eq!(inside.link("eth0").expect("a query"), None);
 }
 
-/// Rows: C59
 #[test]
 fn a_taken_name_inside_leaves_nothing_behind() {
     let netlink = enter();

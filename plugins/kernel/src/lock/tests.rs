@@ -1,1 +1,59 @@
+use super::*;
+use crate::testing::Folder;
 
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_lock_held_by_another_times_out() {
+    let folder = Folder::new();
+    let path = folder.0.join("a/b/lock");
+    let held = FileLock::acquire(&path, SECOND).expect("free");
+    let error = FileLock::acquire(&path, Duration::from_millis(20)).expect_err("held");
+    assert_eq!(error.raw(), Some(libc::ETIMEDOUT));
+    assert!(error.is_transient());
+    drop(held);
+    FileLock::acquire(&path, SECOND).expect("free again, the late waiter lets go");
+}
+
+#[test]
+fn a_waiter_follows_the_path_to_a_new_file() {
+    let folder = Folder::new();
+    let path = folder.0.join("lock");
+    let first = FileLock::acquire(&path, SECOND).expect("free");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| FileLock::acquire(&path, 10 * SECOND).expect("in the end"));
+        // Whether the waiter opened the file before or after this, it must end up on the new one.
+        std::fs::remove_file(&path).expect("removed");
+        drop(first);
+        let lock = waiter.join().expect("no panic");
+        let held = FileLock::acquire(&path, Duration::from_millis(20));
+        assert_eq!(held.expect_err("the waiter has it").raw(), Some(libc::ETIMEDOUT));
+        drop(lock);
+    });
+}
+
+#[test]
+fn a_lock_dies_with_its_process() {
+    let folder = Folder::new();
+    let path = folder.0.join("lock");
+    drop(FileLock::acquire(&path, SECOND).expect("free"));
+    let file = File::open(&path).expect("there");
+    // SAFETY: the child calls only async-signal-safe functions.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above; the descriptor is open. Killed below.
+        unsafe {
+            libc::flock(file.as_raw_fd(), libc::LOCK_EX);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    drop(file);
+    // SAFETY: our own child.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    FileLock::acquire(&path, SECOND).expect("free");
+}

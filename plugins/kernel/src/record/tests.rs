@@ -1,1 +1,129 @@
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 
+use super::*;
+use crate::testing::Folder;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn key(network: &str, container_id: &str, ifname: &str) -> RecordKey {
+    RecordKey {
+        network: network.to_owned(),
+        container_id: container_id.to_owned(),
+        ifname: ifname.to_owned(),
+    }
+}
+
+fn files(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in entries(folder).expect("a folder") {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_record_is_written_read_replaced_and_removed() {
+    let run = Folder::new();
+    let records = Records::new(&run.0, "bridge");
+    let key = key("net", "id", "eth0");
+    assert_eq!(records.read::<u32>(&key).expect("absence is fine"), None);
+    records.remove(&key).expect("absence is fine");
+    assert!(records.is_empty().expect("nothing there"));
+    let lock = records.lock(&key, SECOND).expect("the lock");
+    records.write(&key, &1).expect("written");
+    records.write(&key, &2).expect("replaced");
+    assert_eq!(records.read::<u32>(&key).expect("readable"), Some(2));
+    assert!(!records.is_empty().expect("one there"));
+    let names: Vec<String> = files(&run.0).into_iter().collect();
+    assert_eq!(names, ["id:eth0.json", "id:eth0.lock"]);
+    let folder = run.0.join("attachments/bridge/net");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(&folder.join("id:eth0.json")), 0o600);
+    records.remove(&key).expect("removed");
+    drop(lock);
+    assert!(!folder.exists());
+    assert!(records.is_empty().expect("nothing there"));
+}
+
+/// A key of one attachment never names another's file.
+#[test]
+fn keys_and_files_are_one_to_one() {
+    let run = Folder::new();
+    let records = Records::new(&run.0, "bridge");
+    let long = "x".repeat(300);
+    let keys = [
+        key("net", "a-b", "c"),
+        key("net", "a", "b-c"),
+        key("net", "a:b", "c"),
+        key("net", "a", "b:c"),
+        key("net", "..", "/"),
+        key("net", &long, "eth0"),
+        key("net", &long, "eth1"),
+        key("net", "", ""),
+    ];
+    for (number, key) in keys.iter().enumerate() {
+        records.write(key, &number).expect("written");
+    }
+    records.write(&key("..", "a", "c"), &99).expect("written");
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(records.read::<usize>(key).expect("readable"), Some(number), "{key:?}");
+    }
+    let (found, errors) = records.list("net").expect("a list");
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut sorted = keys.to_vec();
+    sorted.sort();
+    assert_eq!(found, sorted);
+    assert_eq!(records.list("..").expect("a list").0.len(), 1);
+    assert!(run.0.join("attachments/bridge").is_dir());
+    assert!(files(&run.0).iter().all(|name| name.len() <= 255));
+}
+
+#[test]
+fn listing_passes_over_damage_and_clears_what_the_dead_left() {
+    let run = Folder::new();
+    let records = Records::new(&run.0, "bridge");
+    assert_eq!(records.list("net").expect("absence is fine").0, []);
+    records.write(&key("net", "id", "eth0"), &1).expect("written");
+    let folder = run.0.join("attachments/bridge/net");
+    std::fs::write(folder.join("broken.json"), b"{").expect("written");
+    // No process has this number: pid_max is at most 2^22.
+    std::fs::write(folder.join(".4294967295.0.tmp"), b"{").expect("written");
+    let alive = format!(".{}.4711.tmp", std::process::id());
+    std::fs::write(folder.join(&alive), b"{").expect("written");
+    let (keys, errors) = records.list("net").expect("a list");
+    assert_eq!(keys, [key("net", "id", "eth0")]);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].action.contains("broken.json"), "{errors:?}");
+    assert!(files(&run.0).contains(&alive));
+    assert!(!files(&run.0).contains(".4294967295.0.tmp"));
+}
+
+/// Folders and lock files come and go under many threads, and exclusion holds.
+#[test]
+fn a_hundred_at_once_neither_fail_nor_overlap() {
+    let run = Folder::new();
+    let records = Records::new(&run.0, "bridge");
+    std::thread::scope(|scope| {
+        for n in 0..100 {
+            let records = &records;
+            scope.spawn(move || {
+                // Ten share an attachment.
+                let key = key("net", &format!("id{}", n % 10), "eth0");
+                for _ in 0..5 {
+                    let lock = records.lock(&key, 60 * SECOND).expect("the lock");
+                    assert_eq!(records.read::<u32>(&key).expect("readable"), None, "overlap");
+                    records.write(&key, &n).expect("written");
+                    records.remove(&key).expect("removed");
+                    drop(lock);
+                }
+            });
+        }
+    });
+    assert!(files(&run.0).is_empty(), "{:?}", files(&run.0));
+}

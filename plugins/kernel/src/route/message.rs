@@ -1,5 +1,10 @@
 //! Routes to and from `RTM_*ROUTE` messages.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enums are open and grow with the kernel"
+)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -121,7 +126,6 @@ fn gateway(spec: &RouteSpec) -> Option<RouteAttribute> {
     })
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn base(message: &RouteMessage) -> Option<RouteSpec> {
     let header = &message.header;
     let any = match header.address_family {
@@ -149,7 +153,6 @@ fn base(message: &RouteMessage) -> Option<RouteSpec> {
     Some(spec)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn read_metrics(metrics: &[RouteMetric], spec: &mut RouteSpec) {
     for metric in metrics {
         match metric {
@@ -160,7 +163,6 @@ fn read_metrics(metrics: &[RouteMetric], spec: &mut RouteSpec) {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 fn as_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
     match attribute {
         RouteAttribute::Gateway(address) => as_ip(address),
@@ -170,7 +172,6 @@ fn as_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows with the kernel")]
 pub(super) fn as_ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),

@@ -1,5 +1,10 @@
 //! Reading, adding and removing routes.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enums are open and grow with the kernel"
+)]
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;

@@ -1,7 +1,9 @@
 //! Netlink messages and attributes as bytes.
 //!
-//! Written straight into one buffer: a batch of 100,000 elements is one allocation. The reader
-//! never panics and never reads past its slice.
+//! Written straight into one buffer, as a batch may hold 100,000 elements. The reader never panics
+//! and never reads past its slice. `netlink-packet-netfilter` 0.4 has neither property: it panics
+//! on an element with an empty key, cannot say the generation of a batch, and refuses a message for
+//! one attribute; so it serves the tests, as a second reader.
 
 const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;

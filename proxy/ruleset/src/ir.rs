@@ -101,7 +101,8 @@ pub struct SetSpec {
     pub key: Vec<DataType>,
     /// `None` for a set.
     pub target: Option<MapTarget>,
-    /// `flags interval`: keys may be ranges (one component, or concatenated with kernel 5.6).
+    /// `flags interval`: keys may be ranges (one component, or concatenated with kernel 5.6), but
+    /// not of marks and interface names, whose bytes do not sort as their values.
     pub interval: bool,
     /// `flags dynamic`: the packet path may add.
     pub dynamic: bool,
@@ -228,7 +229,8 @@ pub enum Match {
         /// Value.
         value: RegValue,
     },
-    /// Compares an address field with a network.
+    /// Compares an address field with a network; [`Match::net`] makes it. One of a single address
+    /// reads back as [`Match::Cmp`], host bits read back cleared.
     Net {
         /// `IpSaddr`, `IpDaddr`, `Ip6Saddr` or `Ip6Daddr`.
         field: Field,
@@ -257,7 +259,8 @@ pub enum Match {
         /// `!=`
         negate: bool,
     },
-    /// `meta nfproto ipv4|ipv6`
+    /// `meta nfproto ipv4|ipv6`. Fields of an IP header bring this condition along, as in nft:
+    /// say it only where no such field follows.
     NfProto {
         /// IPv6
         ipv6: bool,

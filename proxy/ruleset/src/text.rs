@@ -5,6 +5,8 @@
 //! the text says so in a comment, and `nft -f` of it lacks that thing.
 
 mod rule;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeSet;

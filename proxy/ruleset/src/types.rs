@@ -1,6 +1,8 @@
 //! Sizes and types of values and fields.
 
-use crate::{DataType, Field, RegValue};
+use ipnetwork::IpNetwork;
+
+use crate::{DataType, Field, Match, RegValue};
 
 impl DataType {
     /// Bytes of a value, before padding.
@@ -60,5 +62,31 @@ impl Field {
             Self::IifName | Self::OifName => DataType::IfName,
             Self::Mark | Self::CtMark => DataType::Mark,
         }
+    }
+}
+
+impl Match {
+    /// Compares an address field with a network, in the form that reads back equal: host bits are
+    /// cleared, and a network of one address is that address.
+    pub fn net(field: Field, negate: bool, net: IpNetwork) -> Self {
+        let address = net.network();
+        let host = if net.is_ipv4() { 32 } else { 128 };
+        match IpNetwork::new(address, net.prefix()) {
+            Ok(net) if net.prefix() < host => Self::Net { field, negate, net },
+            _ => Self::Cmp { field, negate, value: address.into() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_one_form() {
+        let net = |text: &str| Match::net(Field::IpSaddr, true, text.parse().unwrap());
+        assert_eq!(net("10.1.2.3/8"), net("10.0.0.0/8"));
+        let value = RegValue::V4([10, 1, 2, 3].into());
+        assert_eq!(net("10.1.2.3"), Match::Cmp { field: Field::IpSaddr, negate: true, value });
     }
 }

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_ruleset::{
-    BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
-    Match, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 use ipnetwork::IpNetwork;
+use netlink_packet_core::NetlinkMessage;
+use netlink_packet_netfilter::NetfilterMessage;
 use proptest::prelude::*;
 
 use super::object::{read_chain, read_rule, write_chain, write_rule};
@@ -240,6 +242,51 @@ fn elements_are_those_of_nft_and_of_the_kernel() {
         assert_eq!(without(&bytes, none), without(&theirs, SET_ID_OF_ELEMENTS));
         assert_eq!(elements_of(&set, &captured(&format!("kernel-{name}"))), [element]);
     }
+}
+
+/// A batch with all that was captured.
+fn captured_batch() -> Batch {
+    let chain = || "pre".to_owned();
+    let elements = |set, element| Op::AddElements {
+        table: id(),
+        set,
+        elements: vec![element],
+        exclusive: true,
+    };
+    let mut ops = vec![
+        Op::AddTable(id()),
+        Op::AddChain(id(), base_chain()),
+        Op::AddSet(id(), map()),
+        elements(map(), map_element()),
+        elements(ranges(), range_element()),
+        Op::FlushChain(id(), chain()),
+        Op::DeleteElements { table: id(), set: map(), elements: vec![map_element()] },
+    ];
+    let rules = captured_rules().into_iter();
+    ops.extend(rules.map(|(_, rule)| Op::AddRule { table: id(), chain: chain(), rule }));
+    Batch { ops, generation: Some(7) }
+}
+
+/// An independent reader finds the same attributes, and writes the same bytes.
+#[test]
+fn another_codec_reads_what_we_write() {
+    let batch = captured_batch();
+    let bytes = super::batch::encode(&batch, 1).expect("a batch").bytes;
+    let (mut at, mut seen) = (0, 0);
+    while at < bytes.len() {
+        let read =
+            NetlinkMessage::<NetfilterMessage>::deserialize(&bytes[at..]).expect("a message");
+        let len = usize::try_from(read.header.length).expect("a length");
+        // It drops the attributes of a batch's begin, and of a concatenation's description the
+        // nesting flag (so no such set is in the batch).
+        if seen > 0 {
+            let mut again = vec![0; read.buffer_len()];
+            read.serialize(&mut again);
+            assert_eq!(again, bytes[at..at + len], "{read:?}");
+        }
+        (at, seen) = (at + len, seen + 1);
+    }
+    assert_eq!(seen, batch.ops.len() + 2);
 }
 
 fn value(kind: DataType) -> BoxedStrategy<RegValue> {

@@ -12,11 +12,12 @@ pub fn rule(family: Family, rule: &Rule) -> String {
             continue;
         }
         let name = transport.filter(|transport| transport.at < at).map_or("th", |one| one.name);
-        words.push(say(family, statement, name));
+        words.extend(say(family, statement, name));
     }
     if let Some(comment) = &rule.comment {
         words.push(format!("comment \"{comment}\""));
     }
+    words.extend(rule.statements.iter().filter_map(unknown));
     words.join(" ")
 }
 
@@ -84,8 +85,15 @@ fn fields(statement: &Statement) -> &[Field] {
     }
 }
 
-fn say(family: Family, statement: &Statement, transport: &str) -> String {
-    match statement {
+/// What nft's language cannot say, as a remark.
+fn unknown(statement: &Statement) -> Option<String> {
+    let Statement::Other(name, bytes) = statement else { return None };
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Some(format!("# unknown: {name} {hex}"))
+}
+
+fn say(family: Family, statement: &Statement, transport: &str) -> Option<String> {
+    Some(match statement {
         Statement::Match(condition) => matches(condition, transport),
         Statement::Counter => "counter".to_owned(),
         Statement::SetMark { mask, value } => set_mark("meta mark", *mask, *value),
@@ -98,11 +106,8 @@ fn say(family: Family, statement: &Statement, transport: &str) -> String {
             format!("{} vmap @{map}", concat(fields, transport))
         }
         Statement::Verdict(one) => verdict(one),
-        Statement::Other(name, bytes) => {
-            let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            format!("# unknown {name} {hex}")
-        }
-    }
+        Statement::Other(..) => return None,
+    })
 }
 
 fn matches(condition: &Match, transport: &str) -> String {

@@ -94,3 +94,90 @@ fn equal_destinations_become_one_multipath_route() {
         assert!(!routes.iter().any(|route| route.dst == net(dst)), "{routes:?}");
     }
 }
+
+#[test]
+fn routes_tell_gateways_tables_and_sources() {
+    let (netlink, index, _far) = eth0();
+    let (v4, v6) = (ip("10.1.0.1"), ip("fd00::1"));
+    assert!(!netlink.has_default_gateway(v4).expect("a query"));
+    assert!(netlink.routes(index, Some(4711)).expect("no such table is fine").is_empty());
+    let error = netlink.route_to(ip("192.0.2.1")).expect_err("no route");
+    assert_eq!(error.raw(), Some(libc::ENETUNREACH));
+    add(&netlink, index, "10.1.0.2/16");
+    add(&netlink, index, "fd00::2/64");
+    let plain = RouteSpec { priority: Some(5), ..RouteSpec::new(net("0.0.0.0/0"), index) };
+    netlink.add_route(&plain).expect("a route");
+    assert!(!netlink.has_default_gateway(v4).expect("a query"), "it has no gateway");
+    for gw in [v4, v6] {
+        let all = if gw.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        let spec = RouteSpec { gw: Some(gw), ..RouteSpec::new(net(all), index) };
+        netlink.add_route(&spec).expect("a route");
+        assert!(netlink.has_default_gateway(gw).expect("a query"));
+        assert!(netlink.routes(index, None).expect("a dump").iter().any(|r| spec.is_met_by(r)));
+    }
+    assert_eq!(netlink.route_to(ip("192.0.2.1")).expect("routed"), (index, Some(ip("10.1.0.2"))));
+    assert_eq!(netlink.route_to(ip("2001:db8::1")).expect("routed"), (index, Some(ip("fd00::2"))));
+    let own = RouteSpec {
+        gw: Some(v4),
+        table: Some(4711),
+        protocol: Some(197),
+        onlink: true,
+        ..RouteSpec::new(net("10.20.0.7/16"), index)
+    };
+    netlink.add_route(&own).expect("a route");
+    let found = netlink.routes(index, Some(4711)).expect("a dump");
+    assert_eq!(found.len(), 1);
+    assert!(own.is_met_by(&found[0]) && found[0].onlink, "{found:?}");
+    netlink.delete_route(&own).expect("it goes");
+    netlink.delete_route(&own).expect("its absence is fine");
+    assert!(netlink.routes(index, Some(4711)).expect("a dump").is_empty());
+}
+
+#[test]
+fn an_ipv4_network_may_lie_behind_an_ipv6_gateway() {
+    let (netlink, index, _far) = eth0();
+    add(&netlink, index, "fd00::2/64");
+    let spec = RouteSpec { gw: Some(ip("fd00::1")), ..RouteSpec::new(net("10.9.0.0/16"), index) };
+    netlink.add_route(&spec).expect("a route");
+    assert!(netlink.routes(index, None).expect("a dump").iter().any(|route| spec.is_met_by(route)));
+    netlink.delete_route(&spec).expect("it goes");
+}
+
+/// Rows: F42
+#[test]
+fn waiting_for_addresses_is_over_at_once_without_detection() {
+    let (netlink, index, _far) = eth0();
+    add(&netlink, index, "fd00::2/64");
+    // The link's own address is still being tested; it goes, so that the others count.
+    for state in netlink.addresses(index).expect("a dump") {
+        if state.scope != 0 {
+            netlink.delete_address(index, state.address).expect("it goes");
+        }
+    }
+    netlink.wait_addresses(index, std::time::Duration::ZERO).expect("nothing to wait for");
+}
+
+#[test]
+fn an_address_of_another_host_is_refused() {
+    let (netlink, index, far) = eth0();
+    let there = Netlink::open_in(&far).expect("a connection");
+    let far0 = there.link("far0").expect("a query").expect("it is there").index;
+    add(&there, far0, "fd00::2/64");
+    let spec = AddressSpec { address: net("fd00::2/64"), nodad: false };
+    netlink.add_address(index, &spec).expect("an address");
+    let error = netlink.wait_addresses(index, std::time::Duration::from_secs(10));
+    let error = error.expect_err("taken");
+    assert_eq!(error.raw(), Some(libc::EADDRINUSE), "{error:?}");
+    assert!(error.action.contains("fd00::2"), "{error}");
+}
+
+#[test]
+fn detection_that_does_not_end_times_out() {
+    let (netlink, index, _far) = eth0();
+    let key = "net/ipv6/conf/eth0/dad_transmits".to_owned();
+    crate::Sysctl { netns: None }.ensure(&[(key, "100")]).expect("a sysctl");
+    let spec = AddressSpec { address: net("fd00::2/64"), nodad: false };
+    netlink.add_address(index, &spec).expect("an address");
+    let error = netlink.wait_addresses(index, std::time::Duration::from_millis(30));
+    assert_eq!(error.expect_err("it goes on").raw(), Some(libc::ETIMEDOUT));
+}

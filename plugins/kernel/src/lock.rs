@@ -60,8 +60,12 @@ pub(crate) fn in_folder<T>(folder: &Path, create: impl Fn() -> io::Result<T>) ->
         match create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                 match create_folder(folder) {
-                    // Its parent went away while it was being made.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // It or its parent came and went while it was being made.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                        ) => {}
                     result => result?,
                 }
                 attempt += 1;

@@ -181,3 +181,16 @@ fn detection_that_does_not_end_times_out() {
     let error = netlink.wait_addresses(index, std::time::Duration::from_millis(30));
     assert_eq!(error.expect_err("it goes on").raw(), Some(libc::ETIMEDOUT));
 }
+
+#[test]
+fn a_refusal_carries_the_kernels_own_words() {
+    let (netlink, index, _far) = eth0();
+    let gw = Some(ip("192.0.2.1"));
+    let spec = RouteSpec { gw, ..RouteSpec::new(net("0.0.0.0/0"), index) };
+    let error = netlink.add_route(&spec).expect_err("the gateway is not on the link");
+    assert_eq!(error.raw(), Some(libc::ENETUNREACH));
+    assert_eq!(
+        error.action,
+        format!("add route default via 192.0.2.1 dev {index} (Nexthop has invalid gateway)")
+    );
+}

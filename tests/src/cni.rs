@@ -70,6 +70,11 @@ impl<'a> Cni<'a> {
         self
     }
 
+    /// The bytes for stdin, for a test that runs [`Cni::command`] itself.
+    pub fn input(&self) -> &[u8] {
+        &self.stdin
+    }
+
     /// Runs the plugin to its end.
     pub fn run(self) -> Outcome {
         let command = self.command();

@@ -3,6 +3,7 @@
 //! Order of ADD: record, rules, `route_localnet`, flows; so whatever kills us, DEL finds by the
 //! record what may be there, and 127.0.0.0/8 is guarded before it is routed.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -59,25 +60,12 @@ impl<'a> Attached<'a> {
     ) -> Result<(), Error> {
         let _attachment = self.lock()?;
         let record = record(settings, bindings);
-        {
-            let _rules = self.lock_rules()?;
-            self.refuse_second()?;
-            match &settings.backend {
-                Backend::Nftables { v4, v6 } => {
-                    let conditions = ByFamily { v4: v4.as_ref(), v6: v6.as_ref() };
-                    Rules::open()?.add(self.owned(&record), conditions, || self.save(&record))
-                }
-                Backend::Iptables(options) => {
-                    let wanted = Wanted::new(&self.key, &record, options, addresses);
-                    iptables::add(self.env, &wanted, || self.save(&record))
-                }
-            }
-            .inspect_err(|_| self.forget_unless_held(&record))?;
-        }
-        let routed = self.route_localhost(&record, previous, addresses);
-        if let Err(error) = routed {
-            // The first error is the one to report.
-            drop(self.remove_record(&record));
+        let saved = Cell::new(false);
+        let done = self
+            .write_rules(settings, &record, addresses, &saved)
+            .and_then(|()| self.route_localhost(&record, previous, addresses));
+        if let Err(error) = done {
+            self.undo(&record, saved.get());
             return Err(error);
         }
         flows::forget_host_ports(&record.bindings);
@@ -119,6 +107,45 @@ impl<'a> Attached<'a> {
         differences(missing)
     }
 
+    /// Sets `saved` once the record is written, from where on there may be rules.
+    fn write_rules(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        addresses: &Addresses,
+        saved: &Cell<bool>,
+    ) -> Result<(), Error> {
+        let _rules = self.lock_rules()?;
+        self.refuse_second()?;
+        let save = || {
+            saved.set(true);
+            self.save(record)
+        };
+        match &settings.backend {
+            Backend::Nftables { v4, v6 } => {
+                let conditions = ByFamily { v4: v4.as_ref(), v6: v6.as_ref() };
+                Rules::open()?.add(self.owned(record), conditions, save)
+            }
+            Backend::Iptables(options) => {
+                let wanted = Wanted::new(&self.key, record, options, addresses);
+                iptables::add(self.env, &wanted, save)
+            }
+        }
+    }
+
+    /// After a failed ADD, whose error is the one to report. Before the record was written nothing
+    /// of ours was there, or all of it belongs to an earlier ADD.
+    fn undo(&self, record: &Record, saved: bool) {
+        if saved {
+            if let Err(error) = self.remove_record(record) {
+                warn(&format!("not all of the failed ADD could be undone: {error}"));
+            }
+        } else if matches!(self.records.read::<Record>(&self.key), Ok(None)) {
+            // What the lock left.
+            drop(self.forget());
+        }
+    }
+
     fn remove_locked(&self, in_iptables: bool, errors: &mut Collected) {
         let read = self.records.read::<Record>(&self.key);
         let read = read.map_err(|e| failure::kernel("read the attachment's record", &e));
@@ -153,7 +180,8 @@ impl<'a> Attached<'a> {
                 Rules::open()?.remove(self.owned(record), || self.localnet(record).disable_all())
             }
             RecordBackend::Iptables => {
-                iptables::remove(self.env, &self.key, || self.localnet(record).disable_all())
+                let last = || self.localnet(record).disable_all();
+                iptables::remove(self.env, &self.key, &families(record), last)
             }
         }
     }
@@ -162,7 +190,7 @@ impl<'a> Attached<'a> {
         let _rules = self.lock_rules();
         if in_iptables {
             let localnet = Localnet::new(self.run_dir, "iptables");
-            iptables::remove(self.env, &self.key, || localnet.disable_all())?;
+            iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
         }
         let localnet = Localnet::new(self.run_dir, "nftables");
         Rules::open()?.sweep(|owner| owner == self.owner, || localnet.disable_all())
@@ -174,7 +202,7 @@ impl<'a> Attached<'a> {
         let Ok(Some(record)) = read else { return Ok(()) };
         let holds = match record.backend {
             RecordBackend::Nftables => Rules::open()?.holds(self.owned(&record))?,
-            RecordBackend::Iptables => iptables::holds(self.env, &self.key)?,
+            RecordBackend::Iptables => iptables::holds(self.env, &self.key, &families(&record))?,
         };
         if !holds {
             return Ok(());
@@ -185,19 +213,6 @@ impl<'a> Attached<'a> {
              before another ADD"
         );
         Err(Error::new(Code::PortInUse, msg))
-    }
-
-    /// After a failed ADD: the record goes unless rules are there that only it can name.
-    fn forget_unless_held(&self, record: &Record) {
-        let held = match record.backend {
-            RecordBackend::Nftables => {
-                Rules::open().and_then(|mut rules| rules.holds(self.owned(record)))
-            }
-            RecordBackend::Iptables => iptables::holds(self.env, &self.key),
-        };
-        if matches!(held, Ok(false)) {
-            drop(self.forget());
-        }
     }
 
     fn route_localhost(
@@ -278,31 +293,38 @@ pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) 
             _lock => attached.remove_locked(false, errors),
         }
     }
-    errors.extend(sweep(place, network, &valid, list).err());
+    errors.extend(sweep(place, request, &valid, list).err());
 }
 
 /// Rules of the network without record: the records were lost.
 fn sweep(
     place: &Place,
-    network: &str,
+    request: &Request,
     valid: &BTreeSet<(&str, &str)>,
     list: impl Fn() -> Result<(Vec<RecordKey>, Vec<causeway_kernel::Error>), Error>,
 ) -> Result<(), Error> {
+    let Request { network, env, .. } = request;
     let _rules = lock_rules(&place.run_dir);
     let (recorded, unreadable) = list()?;
     if let Some(error) = unreadable.first() {
         // Whose rules these are can not be told: none is removed.
         return Err(failure::kernel("read the records of the network", error));
     }
-    let recorded = recorded.iter().map(|key| (key.container_id.as_str(), key.ifname.as_str()));
-    let kept: BTreeSet<String> = recorded
-        .chain(valid.iter().copied())
-        .map(|(id, ifname)| name::owner(network, id, ifname))
-        .collect();
+    let valid = valid.iter().map(|(id, ifname)| RecordKey {
+        network: network.to_owned(),
+        container_id: (*id).to_owned(),
+        ifname: (*ifname).to_owned(),
+    });
+    let kept: Vec<RecordKey> = recorded.into_iter().chain(valid).collect();
+    let owner = |key: &RecordKey| name::owner(&key.network, &key.container_id, &key.ifname);
+    let owners: BTreeSet<String> = kept.iter().map(owner).collect();
     let prefix = name::owner_network_prefix(network);
-    let localnet = Localnet::new(&place.run_dir, "nftables");
-    let is_stale = |owner: &str| owner.starts_with(&prefix) && !kept.contains(owner);
-    Rules::open()?.sweep(is_stale, || localnet.disable_all())
+    let last = |backend| Localnet::new(&place.run_dir, backend).disable_all();
+    if place.iptables {
+        iptables::sweep(env, network, &kept, || last("iptables"))?;
+    }
+    let is_stale = |owner: &str| owner.starts_with(&prefix) && !owners.contains(owner);
+    Rules::open()?.sweep(is_stale, || last("nftables"))
 }
 
 fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {
@@ -318,6 +340,12 @@ fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {
         conditions_v4: v4.map(id),
         conditions_v6: v6.map(id),
     }
+}
+
+/// The families with mappings (true: IPv6).
+fn families(record: &Record) -> Vec<bool> {
+    let has = |ipv6: &bool| record.bindings.iter().any(|one| one.target.is_ipv6() == *ipv6);
+    [false, true].into_iter().filter(has).collect()
 }
 
 fn differences(missing: Vec<String>) -> Result<(), Error> {

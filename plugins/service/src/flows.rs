@@ -2,38 +2,54 @@
 //! client that never pauses does not notice a new container behind a host port, nor that the old
 //! one is gone (row F45).
 
-use causeway_kernel::{FlowFilter, delete_udp_flows};
+use causeway_kernel::{FlowFilter, Netlink, delete_udp_flows};
 
 use crate::attachment::warn;
 use crate::mapping::{Binding, Protocol};
 
-/// Forgets flows to the host ports of `bindings`. Called once their rules are in place.
+/// Forgets flows to the host ports of `bindings`. Called once their rules are in place. Flows to
+/// other machines' ports of the same number stay.
 pub(crate) fn forget_host_ports(bindings: &[Binding]) {
-    forget(bindings, |binding| FlowFilter::HostPort {
-        address: binding.host,
-        ipv6: binding.target.is_ipv6(),
-        port: binding.host_port,
-    });
+    let mut filters = Vec::new();
+    for binding in bindings.iter().filter(|one| one.protocol == Protocol::Udp) {
+        let (ipv6, port) = (binding.target.is_ipv6(), binding.host_port);
+        let hosts = match binding.host {
+            Some(host) => Ok(vec![host]),
+            None => Netlink::open().and_then(|netlink| netlink.local_addresses(ipv6)),
+        };
+        match hosts {
+            Ok(hosts) => filters.extend(hosts.into_iter().map(|host| FlowFilter::HostPort {
+                address: Some(host),
+                ipv6,
+                port,
+            })),
+            Err(error) => complain(&error),
+        }
+    }
+    forget(&filters);
 }
 
 /// Forgets flows that were translated to the containers of `bindings`. Called once their rules are
 /// gone.
 pub(crate) fn forget_containers(bindings: &[Binding]) {
-    forget(bindings, |binding| FlowFilter::Container {
+    let udp = bindings.iter().filter(|one| one.protocol == Protocol::Udp);
+    let filter = |binding: &Binding| FlowFilter::Container {
         address: binding.target.ip(),
         port: binding.target.port(),
-    });
+    };
+    forget(&udp.map(filter).collect::<Vec<_>>());
 }
 
-fn forget(bindings: &[Binding], filter: impl Fn(&Binding) -> FlowFilter) {
-    let filters: Vec<FlowFilter> =
-        bindings.iter().filter(|one| one.protocol == Protocol::Udp).map(filter).collect();
-    if filters.is_empty() {
-        return;
+fn forget(filters: &[FlowFilter]) {
+    if !filters.is_empty()
+        && let Err(error) = delete_udp_flows(filters)
+    {
+        complain(&error);
     }
-    // A stale flow ends by itself; that it lives on must not fail an attachment.
-    if let Err(error) = delete_udp_flows(&filters) {
-        let error = cni_plugin::Error::caused(cni_plugin::Code::Io, "forget UDP flows", &error);
-        warn(&error.to_string());
-    }
+}
+
+/// A stale flow ends by itself; that it lives on must not fail an attachment.
+fn complain(error: &causeway_kernel::Error) {
+    let error = cni_plugin::Error::caused(cni_plugin::Code::Io, "forget UDP flows", error);
+    warn(&error.to_string());
 }

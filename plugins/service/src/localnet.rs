@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use causeway_kernel::{Netlink, Sysctl};
 use cni_plugin::{CniResult, Code, Error};
 
+use crate::attachment::warn;
 use crate::failure;
 
 const HERE: Sysctl<'static> = Sysctl { netns: None };
@@ -45,11 +46,18 @@ impl Localnet {
         HERE.ensure(&[(key, "1")]).map_err(|e| failure::kernel(msg, &e))
     }
 
-    /// Switches it off where this backend is the last to rely on it. Returns what went wrong.
+    /// Switches it off where this backend is the last to rely on it. Returns where it is still on.
     pub(crate) fn disable_all(&self) -> Vec<Error> {
         let folder = self.root.join(self.backend);
         let names = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Vec::new();
+            }
             Err(error) => {
                 return vec![Error::caused(Code::Io, format!("read {}", folder.display()), &error)];
             }
@@ -73,8 +81,11 @@ impl Localnet {
             HERE.ensure(&[(key, "0")]).map_err(|e| failure::kernel(msg, &e))?;
         }
         let file = self.root.join(self.backend).join(interface);
-        fs::remove_file(&file)
-            .map_err(|e| Error::caused(Code::Io, format!("remove {}", file.display()), &e))
+        if let Err(error) = fs::remove_file(&file) {
+            // It says too much then: the next last DEL switches off what is off.
+            warn(&format!("remove {}: {error}", file.display()));
+        }
+        Ok(())
     }
 
     fn relied_on_by_others(&self, interface: &str) -> bool {

@@ -14,6 +14,9 @@ use super::{AddressSpec, AddressState};
 use crate::notify::{Group, Notifications};
 use crate::{Error, Netlink, Result};
 
+/// `RT_SCOPE_LINK`
+const SCOPE_LINK: u8 = 253;
+
 impl Netlink {
     /// Addresses of one link (filtered in the kernel by strict checking).
     ///
@@ -32,6 +35,26 @@ impl Netlink {
             }
         }
         Ok(states)
+    }
+
+    /// Addresses of this namespace beside link-local ones, of one family: one dump.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn local_addresses(&self, ipv6: bool) -> Result<Vec<IpAddr>> {
+        let mut message = AddressMessage::default();
+        message.header.family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let answers =
+            self.dump("list local addresses", &RouteNetlinkMessage::GetAddress(message))?;
+        let mut addresses = Vec::new();
+        for answer in &answers {
+            let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+            let states = decode(message).into_iter();
+            let addressed = states.filter(|state| state.scope != SCOPE_LINK);
+            addresses.extend(addressed.map(|state| state.address.ip()));
+        }
+        addresses.retain(|address| address.is_ipv6() == ipv6);
+        Ok(addresses)
     }
 
     /// Adds an address. `EEXIST` where it is there. IPv4 addresses get the broadcast address of

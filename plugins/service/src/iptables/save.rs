@@ -1,0 +1,185 @@
+//! The output of `iptables-save`, as far as host ports go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::iptables::text::{DNAT_CHAIN, DNAT_PREFIX, Names, Rules};
+use crate::mapping::{Binding, Protocol};
+
+/// Chains and rules of one family, by table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Saved {
+    tables: BTreeMap<String, Table>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Table {
+    chains: BTreeSet<String>,
+    rules: Vec<Rule>,
+}
+
+/// A rule as saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// The chain it is in.
+    pub chain: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The line without `-A CHAIN `.
+    pub text: String,
+}
+
+impl Rule {
+    /// The word after `option`.
+    pub(crate) fn option(&self, option: &str) -> Option<&str> {
+        let at = self.args.iter().position(|arg| arg == option)?;
+        self.args.get(at + 1).map(String::as_str)
+    }
+
+    /// The chain or target it jumps to.
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.option("-j")
+    }
+}
+
+impl Saved {
+    /// Reads what `iptables-save` prints; lines it does not print are left out.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut saved = Self::default();
+        let mut table = String::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                name.trim().clone_into(&mut table);
+                saved.tables.entry(table.clone()).or_default();
+            } else if let Some(rest) = line.strip_prefix(':') {
+                let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
+                saved.tables.entry(table.clone()).or_default().chains.insert(name);
+            } else if let Some((chain, text)) =
+                line.strip_prefix("-A ").and_then(|rest| rest.split_once(' '))
+            {
+                let rule = Rule {
+                    chain: chain.to_owned(),
+                    args: words(text),
+                    text: text.trim_end().to_owned(),
+                };
+                saved.tables.entry(table.clone()).or_default().rules.push(rule);
+            }
+        }
+        saved
+    }
+
+    /// Whether a chain exists.
+    pub(crate) fn has_chain(&self, table: &str, chain: &str) -> bool {
+        self.tables.get(table).is_some_and(|table| table.chains.contains(chain))
+    }
+
+    /// Rules of a table.
+    pub(crate) fn rules(&self, table: &str) -> impl Iterator<Item = &Rule> {
+        self.tables.get(table).into_iter().flat_map(|table| &table.rules)
+    }
+
+    /// Rules of a chain, in order.
+    pub(crate) fn chain(&self, table: &str, chain: &str) -> Vec<&Rule> {
+        self.rules(table).filter(|rule| rule.chain == chain).collect()
+    }
+
+    /// Whether the chain holds a rule of these arguments.
+    pub(crate) fn has_rule(&self, table: &str, chain: &str, text: &str) -> bool {
+        let args = words(text);
+        self.rules(table).any(|rule| rule.chain == chain && rule.args == args)
+    }
+
+    /// Whether another attachment's chain is in use.
+    pub(crate) fn other_attachments(&self, names: &Names) -> bool {
+        self.chain("nat", DNAT_CHAIN)
+            .iter()
+            .any(|rule| rule.target().is_some_and(|target| target != names.chain))
+    }
+
+    /// The attachments of a network, by the comments of the jumps to their chains.
+    pub(crate) fn attachments(&self, network: &str) -> Vec<Names> {
+        let prefix = Names::comment_prefix(network);
+        let names = |rule: &&Rule| {
+            let comment = rule.option("--comment").filter(|text| text.starts_with(&prefix))?;
+            let chain = rule.target().filter(|chain| chain.starts_with(DNAT_PREFIX))?;
+            Some(Names { chain: chain.to_owned(), comment: comment.to_owned() })
+        };
+        let mut all: Vec<Names> = self.chain("nat", DNAT_CHAIN).iter().filter_map(names).collect();
+        all.dedup();
+        all
+    }
+
+    /// The first of the wanted host ports that a live chain maps, with its comment.
+    pub(crate) fn owner_of_port<'a>(&self, wanted: &'a Rules) -> Option<(&'a Binding, String)> {
+        let jumps = self.chain("nat", DNAT_CHAIN);
+        let mut live: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+        for jump in &jumps {
+            let Some(target) = jump.target().filter(|name| name.starts_with(DNAT_PREFIX)) else {
+                continue;
+            };
+            let comment = jump.option("--comment").unwrap_or_default();
+            let plain = is_plain(jump);
+            let entry = live.entry(target).or_insert((comment, plain));
+            entry.1 |= plain;
+        }
+        let conditional = wanted.is_conditional();
+        self.rules("nat").find_map(|rule| {
+            let (comment, plain) = live.get(rule.chain.as_str())?;
+            // Two different conditions are the administrator's way to share a port.
+            if !plain && conditional && rule.chain != wanted.names.chain {
+                return None;
+            }
+            let there = dnat(rule, wanted)?;
+            let mut overlapping = wanted.bindings.iter().filter(|one| one.overlaps(&there));
+            overlapping.next().map(|binding| (binding, (*comment).to_owned()))
+        })
+    }
+}
+
+/// The mapping of a DNAT rule, with the wanted attachment's family.
+fn dnat(rule: &Rule, wanted: &Rules) -> Option<Binding> {
+    if rule.target() != Some("DNAT") {
+        return None;
+    }
+    let host = match rule.option("-d") {
+        Some(net) => Some(net.split('/').next()?.parse().ok()?),
+        None => None,
+    };
+    Some(Binding {
+        protocol: Protocol::parse(rule.option("-p")?)?,
+        host,
+        host_port: rule.option("--dport")?.parse().ok()?,
+        target: wanted.bindings.first()?.target,
+    })
+}
+
+/// Whether a jump looks at nothing but protocol and ports.
+fn is_plain(jump: &Rule) -> bool {
+    let plain = ["-p", "-m", "--comment", "--dports", "-j"];
+    jump.args.chunks(2).all(|pair| {
+        let known = pair.first().is_some_and(|option| plain.contains(&option.as_str()));
+        let module = pair.first().is_some_and(|option| option == "-m");
+        let value = pair.get(1).map(String::as_str);
+        known && (!module || matches!(value, Some("comment" | "multiport")))
+    })
+}
+
+/// Splits a line as iptables does: words, or quoted text with `\` before quotes and backslashes.
+pub(crate) fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => word.get_or_insert_default().extend(letters.next()),
+            ' ' | '\t' if !quoted => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}

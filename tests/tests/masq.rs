@@ -223,11 +223,115 @@ fn only_the_containers_own_ethernet_address_passes() {
 fn another_backend_is_refused_by_name() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let extra = json!({ "ipMasqBackend": "iptables" });
+    let extra = json!({ "ipMasqBackend": "ebtables" });
     let runtime = Runtime::new(node, network(node, "blue", 1, &extra));
     let refused = runtime.add(&node.pod().attachment("eth0")).expect_err("a refusal").error();
     assert_eq!(refused["code"], 2);
     let msg = refused["msg"].as_str().expect("a message");
-    assert!(msg.contains("ipMasqBackend") && msg.contains("iptables"), "{msg}");
-    assert!(msg.contains("nftables"), "no remedy: {msg}");
+    assert!(msg.contains("ipMasqBackend") && msg.contains("ebtables"), "{msg}");
+    assert!(msg.contains("nftables") && msg.contains("iptables"), "no remedy: {msg}");
+}
+
+fn iptables() -> Value {
+    json!({ "ipMasqBackend": "iptables" })
+}
+
+/// Rules of table nat, sorted: upstream appends in another order.
+fn nat(node: &Node) -> Vec<String> {
+    let text = node.iptables();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.retain(|line| line.contains("CNI-"));
+    lines.sort();
+    lines
+}
+
+#[test]
+fn iptables_rules_are_those_of_upstream() {
+    let lab = Lab::two_nodes();
+    let (node, other) = (&lab.nodes[0], &lab.nodes[1]);
+    let runtime = Runtime::new(node, network(node, "blue", 1, &iptables()));
+    let mut list = network(other, "blue", 1, &json!({}));
+    list["plugins"][0]["type"] = json!("bridge");
+    let upstream = Runtime::new(other, list);
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    runtime.add_ok(&attachment);
+    let their_pod = other.pod();
+    let mut theirs = their_pod.attachment("eth0");
+    theirs.id.clone_from(&pod.id);
+    upstream.add_ok(&theirs);
+    let ours = nat(node);
+    assert_eq!(ours, nat(other));
+    assert!(ours.iter().any(|line| line.contains("MASQUERADE")), "{ours:?}");
+    assert!(!node.nft().contains("causeway"), "{}", node.nft());
+    runtime.check(&attachment).expect("check");
+    runtime.del_ok(&attachment);
+    assert_eq!(nat(node), Vec::<String>::new());
+}
+
+/// Rows: S-18, C63, C67
+#[test]
+fn iptables_masquerades_and_excludes() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let _internet = internet(&lab);
+    lab.client.ip("route add 10.1.0.0/16 via 172.18.0.2\n");
+    let _client = Server::tcp(&lab.client, "client", &format!("{}:80", Lab::CLIENT));
+    let mut extra = iptables();
+    extra["ipMasqExclude"] = json!(["172.18.0.64/26"]);
+    let runtime = Runtime::new(node, network(node, "blue", 1, &extra));
+    let (first, second) = (node.pod(), node.pod());
+    runtime.add_ok(&first.attachment("eth0"));
+    runtime.add_ok(&second.attachment("eth0"));
+    assert_masqueraded(&first);
+    assert_eq!(seen_as(&first, "172.18.0.100:80"), "10.1.0.2");
+
+    node.sh("iptables -t nat -F");
+    assert!(runtime.check(&first.attachment("eth0")).is_err());
+    runtime.forget(&first.attachment("eth0"));
+    runtime.del_ok(&first.attachment("eth0").netns(""));
+    runtime.del_ok(&first.attachment("eth0"));
+    runtime.del_ok(&second.attachment("eth0"));
+    assert_eq!(nat(node), Vec::<String>::new());
+    assert_eq!(node.sh(&format!("find {} -name '*.json'", node.run_dir().display())), "");
+}
+
+/// Rows: C62
+#[test]
+fn interfaces_of_one_container_share_an_iptables_chain() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let _servers = internet(&lab);
+    let runtime = Runtime::new(node, network(node, "blue", 1, &iptables()));
+    let pod = node.pod();
+    runtime.add_ok(&pod.attachment("eth0"));
+    runtime.add_ok(&pod.attachment("eth1"));
+    assert_masqueraded(&pod);
+    runtime.del_ok(&pod.attachment("eth1"));
+    assert_masqueraded(&pod);
+    runtime.check(&pod.attachment("eth0")).expect("check");
+    runtime.gc(&[]).expect("gc");
+    assert_eq!(nat(node), Vec::<String>::new());
+}
+
+/// Rows: C74
+#[test]
+fn gc_frees_the_rules_of_what_is_not_valid() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let _servers = internet(&lab);
+    let blue = Runtime::new(node, network(node, "blue", 1, &json!({ "macspoofchk": true })));
+    let red = Runtime::new(node, network(node, "red", 2, &json!({ "macspoofchk": true })));
+    let (valid, stale, other) = (node.pod(), node.pod(), node.pod());
+    blue.add_ok(&valid.attachment("eth0"));
+    blue.add_ok(&stale.attachment("eth0"));
+    red.add_ok(&other.attachment("eth0"));
+    blue.gc(&[&valid.attachment("eth0")]).expect("gc");
+    let rules = node.nft();
+    assert!(!rules.contains("10.1.0.3"), "{rules}");
+    assert_masqueraded(&valid);
+    assert_masqueraded(&other);
+    red.gc(&[]).expect("gc");
+    blue.gc(&[]).expect("gc");
+    assert!(!node.nft().contains("causeway"), "{}", node.nft());
 }

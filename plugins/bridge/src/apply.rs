@@ -536,6 +536,7 @@ impl<'a> Site<'a> {
             addresses: &record.addresses,
             exclude: &exclude,
             run_dir: &self.config.run_dir,
+            backend: self.config.masq_backend,
         })
     }
 

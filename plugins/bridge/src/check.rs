@@ -201,6 +201,7 @@ fn rules(
             addresses: &addresses,
             exclude: &exclude,
             run_dir: &config.run_dir,
+            backend: config.masq_backend,
         })?;
     }
     match container.mac {

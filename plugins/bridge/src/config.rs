@@ -26,6 +26,8 @@ pub(crate) struct Checked {
     pub ip_masq: bool,
     /// Destinations that are never masqueraded; `None` where the configuration is silent.
     pub masq_exclude: Option<Vec<IpNetwork>>,
+    /// Who writes the masquerade rules.
+    pub masq_backend: masq::Backend,
     /// MTU in bytes; `None` where the configuration is silent.
     pub mtu: Option<u32>,
     /// Settings of the container's bridge port.
@@ -183,6 +185,7 @@ impl Checked {
             },
             ip_masq: raw.ipmasq,
             masq_exclude: raw.ipmasqexclude.as_deref().map(networks).transpose()?,
+            masq_backend: masq::Backend::parse(&raw.ipmasqbackend)?,
             mtu: mtu(raw.mtu)?,
             port,
             promisc: raw.promiscmode,
@@ -238,9 +241,6 @@ fn reject_conflicts(raw: &Raw, version: Version) -> Result<(), Error> {
             return unsupported("mode \"ptp\" is not supported yet; use \"bridge\"".to_owned());
         }
         other => return unsupported(format!("mode {other:?} is unknown; use \"bridge\"")),
-    }
-    if !raw.ipmasqbackend.is_empty() {
-        masq::check_backend(Some(&raw.ipmasqbackend))?;
     }
     if raw.hairpinmode && raw.promiscmode {
         return unsupported(

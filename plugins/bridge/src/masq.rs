@@ -26,6 +26,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::rules::{self, Base};
 
+mod iptables;
 #[cfg(test)]
 mod tests;
 
@@ -40,21 +41,37 @@ pub(crate) struct Masquerade<'a> {
     pub(crate) exclude: &'a [IpNetwork],
     /// `runDir`, where `rules.lock` lies.
     pub(crate) run_dir: &'a Path,
+    /// Who writes the rules.
+    pub(crate) backend: Backend,
 }
 
-/// Checks `ipMasqBackend`: unset, empty or `nftables`.
-///
-/// # Errors
-/// Code 2 naming the value and what to write instead.
-pub(crate) fn check_backend(value: Option<&str>) -> Result<(), Error> {
-    match value {
-        None | Some("" | "nftables") => Ok(()),
-        Some(other) => Err(Error::new(
-            Code::UnsupportedField,
-            format!(
-                "ipMasqBackend: {other:?} is not supported, write \"nftables\" or leave it out"
-            ),
-        )),
+/// Who writes the rules: `ipMasqBackend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// This process, by netlink.
+    #[default]
+    Nftables,
+    /// The program `iptables-restore`, with upstream's chains.
+    Iptables,
+}
+
+impl Backend {
+    /// Reads `ipMasqBackend`; empty is absent.
+    ///
+    /// # Errors
+    /// Code 2 naming the value and what to write instead.
+    pub(crate) fn parse(value: &str) -> Result<Self, Error> {
+        match value {
+            "" | "nftables" => Ok(Self::Nftables),
+            "iptables" => Ok(Self::Iptables),
+            other => Err(Error::new(
+                Code::UnsupportedField,
+                format!(
+                    "ipMasqBackend: {other:?} is not supported, write \"nftables\" or \
+                     \"iptables\", or leave it out for nftables"
+                ),
+            )),
+        }
     }
 }
 
@@ -64,6 +81,9 @@ pub(crate) fn check_backend(value: Option<&str>) -> Result<(), Error> {
 /// # Errors
 /// Code 11 where the same call may go through later, else 5.
 pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
+    if wanted.backend == Backend::Iptables {
+        return iptables::add(wanted);
+    }
     let plan = Plan::new(wanted);
     let mut client = rules::client()?;
     if plan.stands(&mut client)? {
@@ -88,6 +108,9 @@ pub(crate) fn remove(
     addresses: &[IpNetwork],
     last: bool,
 ) -> Result<(), Error> {
+    if iptables::remove(run_dir, key)? {
+        return Ok(());
+    }
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::deleting_client()?;
     let owner = rules::owner(key);
@@ -109,6 +132,9 @@ pub(crate) fn remove(
 /// # Errors
 /// The first thing that is missing or differs.
 pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
+    if wanted.backend == Backend::Iptables {
+        return iptables::check(wanted);
+    }
     let plan = Plan::new(wanted);
     let mut client = rules::client()?;
     if !plan.stands(&mut client)? {
@@ -134,6 +160,7 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+    iptables::gc(run_dir, network, keep)?;
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::deleting_client()?;
     let prefix = name::owner_network_prefix(network);

@@ -7,7 +7,7 @@ use causeway_ruleset::{ChainSpec, Op, Rule, Statement};
 use cni_plugin::Code;
 use ipnetwork::IpNetwork;
 
-use super::{Masquerade, Plan, add, check, check_backend, gc, remove, table};
+use super::{Backend, Masquerade, Plan, add, check, gc, remove, table};
 use crate::rules::testing::{Host, key};
 use crate::rules::{self, append};
 
@@ -35,7 +35,7 @@ impl Container {
 
     fn wanted<'a>(&'a self, run_dir: &'a Path) -> Masquerade<'a> {
         let Self { key, addresses, exclude } = self;
-        Masquerade { key, addresses, exclude, run_dir }
+        Masquerade { key, addresses, exclude, run_dir, backend: Backend::Nftables }
     }
 
     fn add(&self, host: &Host) {
@@ -56,13 +56,15 @@ impl Container {
 }
 
 #[test]
-fn backend_is_nftables() {
-    for fine in [None, Some(""), Some("nftables")] {
-        check_backend(fine).expect("supported");
-    }
-    let error = check_backend(Some("iptables")).expect_err("not supported");
+fn backend_is_one_of_two() {
+    assert_eq!(Backend::parse(""), Ok(Backend::Nftables));
+    assert_eq!(Backend::parse("nftables"), Ok(Backend::Nftables));
+    assert_eq!(Backend::parse("iptables"), Ok(Backend::Iptables));
+    let error = Backend::parse("ebtables").expect_err("not supported");
     assert_eq!(error.code, Code::UnsupportedField);
-    assert!(error.msg.contains("ipMasqBackend") && error.msg.contains("nftables"), "{error}");
+    for part in ["ipMasqBackend", "ebtables", "nftables", "iptables"] {
+        assert!(error.msg.contains(part), "{error}");
+    }
 }
 
 #[test]

@@ -1,0 +1,278 @@
+//! The iptables backend: upstream's chain, rules and comments, which other programs read (nerdctl
+//! looks for them after a DEL).
+//!
+//! Each operation reads once with `iptables-save` and writes once with `iptables-restore
+//! --noflush`, so either all of it is there or nothing. Upstream's chain is of network and
+//! container id: the attachments of one container to one network share it, and the last one takes
+//! it away (row C62). What was asked for stands in records of its own, written before the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_kernel::{Output, Program, RecordKey, Records};
+use cni_plugin::{Code, Error};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha512};
+
+use super::{Masquerade, exclusions};
+use crate::rules;
+
+const KIND: &str = "masq-iptables";
+/// How long `iptables-restore` waits for the xtables lock, in seconds.
+const LOCK_SECONDS: &str = "5";
+/// A hung program is ended after this long.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Exit status where the lock was not to be had.
+const RESOURCE_PROBLEM: i32 = 4;
+const PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
+
+/// What one attachment has asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    addresses: Vec<IpNetwork>,
+    exclude: Vec<IpNetwork>,
+}
+
+/// See [`super::add`].
+pub(super) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
+    let _lock = rules::lock(wanted.run_dir)?;
+    let records = Records::new(wanted.run_dir, KIND);
+    let own = kept(wanted);
+    let tools = tools(&own)?;
+    records.write(wanted.key, &own).map_err(|e| state(&e))?;
+    let mut all = siblings(&records, wanted.key)?;
+    all.push(own);
+    for tool in tools {
+        tool.make(&Names::of(wanted.key), &all)?;
+    }
+    Ok(())
+}
+
+/// Takes back what [`add`] did for `key`, and says whether it ever did.
+pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
+    let records = Records::new(run_dir, KIND);
+    if records.read::<Kept>(key).map_err(|e| state(&e))?.is_none() {
+        return Ok(false);
+    }
+    let _lock = rules::lock(run_dir)?;
+    let Some(own) = records.read::<Kept>(key).map_err(|e| state(&e))? else { return Ok(true) };
+    let others = siblings(&records, key)?;
+    for ipv6 in [false, true] {
+        if !own.addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+            continue;
+        }
+        match Tool::find(ipv6) {
+            Ok(tool) => tool.unmake(&Names::of(key), &own, &others)?,
+            // Whoever removed the program can not want its rules back (row F36).
+            Err(error) => eprintln!("causeway-bridge: {error}"),
+        }
+    }
+    records.remove(key).map_err(|e| state(&e))?;
+    Ok(true)
+}
+
+/// See [`super::check`].
+pub(super) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
+    let own = kept(wanted);
+    let names = Names::of(wanted.key);
+    for tool in tools(&own)? {
+        let saved = tool.saved()?;
+        let wanted = tool.jumps(&names, &own).into_iter().chain(tool.chain(&names, [&own]));
+        if let Some(missing) = wanted.into_iter().find(|line| !saved.contains(line)) {
+            return Err(rules::differs(format!(
+                "ipMasq: {} of table nat has no rule {missing}, somebody removed it",
+                tool.name("")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// See [`super::gc`].
+pub(super) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+    let (keys, mut errors) = Records::new(run_dir, KIND).list(network).map_err(|e| state(&e))?;
+    for key in keys.iter().filter(|key| !keep(&rules::owner(key))) {
+        remove(run_dir, key)?;
+    }
+    errors.pop().map_or(Ok(()), |e| Err(state(&e)))
+}
+
+fn kept(wanted: &Masquerade<'_>) -> Kept {
+    Kept { addresses: wanted.addresses.to_vec(), exclude: wanted.exclude.to_vec() }
+}
+
+/// What the other attachments of the same container to the same network have asked for.
+fn siblings(records: &Records, key: &RecordKey) -> Result<Vec<Kept>, Error> {
+    let (keys, _) = records.list(&key.network).map_err(|e| state(&e))?;
+    let others = keys
+        .iter()
+        .filter(|other| other.container_id == key.container_id && other.ifname != key.ifname);
+    let read = others.map(|other| records.read::<Kept>(other).map_err(|e| state(&e)));
+    Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+fn state(error: &causeway_kernel::Error) -> Error {
+    Error::caused(Code::Io, "ipMasq: the record of its rules can not be used", error)
+}
+
+/// Upstream's names for a container on a network.
+struct Names {
+    chain: String,
+    /// As it stands in the programs' output, without the quotes around it.
+    comment: String,
+}
+
+impl Names {
+    fn of(key: &RecordKey) -> Self {
+        let hash = Sha512::digest(format!("{}{}", key.network, key.container_id));
+        let hex: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let comment = format!(r#"name: \"{}\" id: \"{}\""#, key.network, key.container_id);
+        Self { chain: format!("CNI-{hex}"), comment }
+    }
+}
+
+/// The programs of one family.
+struct Tool {
+    ipv6: bool,
+    save: PathBuf,
+    restore: PathBuf,
+}
+
+/// The programs of the families that `own` has addresses of.
+fn tools(own: &Kept) -> Result<Vec<Tool>, Error> {
+    let families: BTreeSet<bool> = own.addresses.iter().map(IpNetwork::is_ipv6).collect();
+    families.into_iter().map(Tool::find).collect()
+}
+
+impl Tool {
+    fn find(ipv6: bool) -> Result<Self, Error> {
+        let mut tool = Self { ipv6, save: PathBuf::new(), restore: PathBuf::new() };
+        tool.save = find(&tool.name("-save"))?;
+        tool.restore = find(&tool.name("-restore"))?;
+        Ok(tool)
+    }
+
+    fn name(&self, suffix: &str) -> String {
+        format!("{}{suffix}", if self.ipv6 { "ip6tables" } else { "iptables" })
+    }
+
+    /// Makes the chain hold what `all` ask for, and has their addresses led there.
+    fn make(&self, names: &Names, all: &[Kept]) -> Result<(), Error> {
+        let saved = self.saved()?;
+        let mut lines = vec![format!(":{} - [0:0]", names.chain)];
+        lines.extend(self.chain(names, all));
+        let jumps = all.iter().flat_map(|kept| self.jumps(names, kept));
+        lines.extend(jumps.filter(|jump| !saved.contains(jump)));
+        self.restore(&lines)
+    }
+
+    /// Removes what leads `own` addresses to the chain, and the chain with its last user.
+    fn unmake(&self, names: &Names, own: &Kept, others: &[Kept]) -> Result<(), Error> {
+        let saved = self.saved()?;
+        let leads = format!(" -j {}", names.chain);
+        let staying: Vec<String> = others.iter().flat_map(|kept| self.jumps(names, kept)).collect();
+        let there = saved.iter().any(|line| line.starts_with(&format!(":{} ", names.chain)));
+        if !there {
+            return Ok(());
+        }
+        let mut lines = vec![format!(":{} - [0:0]", names.chain)];
+        let jumps = saved
+            .iter()
+            .filter(|line| line.starts_with("-A ") && line.ends_with(&leads))
+            .filter(|line| staying.is_empty() || self.jumps(names, own).contains(line))
+            .filter(|line| !staying.contains(line))
+            .map(|line| line.replacen("-A ", "-D ", 1));
+        lines.extend(jumps);
+        if staying.is_empty() {
+            lines.push(format!("-X {}", names.chain));
+        } else {
+            lines.extend(self.chain(names, others));
+        }
+        self.restore(&lines)
+    }
+
+    /// The rules of the chain, as `iptables-save` prints them.
+    fn chain<'a>(&self, names: &Names, all: impl IntoIterator<Item = &'a Kept>) -> Vec<String> {
+        let Names { chain, comment } = names;
+        let multicast = if self.ipv6 { "ff00::/8" } else { "224.0.0.0/4" };
+        let mut nets = BTreeSet::new();
+        for kept in all {
+            nets.extend(exclusions(&kept.addresses, &kept.exclude));
+        }
+        let keep = nets
+            .into_iter()
+            .filter(|net| net.is_ipv6() == self.ipv6 && net.to_string() != multicast);
+        let mut lines: Vec<String> = keep
+            .map(|net| {
+                // A destination of all addresses is not printed.
+                let to = if net.prefix() == 0 { String::new() } else { format!("-d {net} ") };
+                format!("-A {chain} {to}-m comment --comment \"{comment}\" -j ACCEPT")
+            })
+            .collect();
+        lines.push(format!(
+            "-A {chain} ! -d {multicast} -m comment --comment \"{comment}\" -j MASQUERADE"
+        ));
+        lines
+    }
+
+    /// The rules that lead the addresses of `kept` to the chain.
+    fn jumps(&self, names: &Names, kept: &Kept) -> Vec<String> {
+        let Names { chain, comment } = names;
+        let bits = if self.ipv6 { 128 } else { 32 };
+        let own = kept.addresses.iter().filter(|address| address.is_ipv6() == self.ipv6);
+        own.map(|address| {
+            let ip = address.ip();
+            format!("-A POSTROUTING -s {ip}/{bits} -m comment --comment \"{comment}\" -j {chain}")
+        })
+        .collect()
+    }
+
+    /// The lines of table nat.
+    fn saved(&self) -> Result<Vec<String>, Error> {
+        let output = self.run(&self.save, &["-t", "nat"], b"")?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    }
+
+    fn restore(&self, lines: &[String]) -> Result<(), Error> {
+        let text = format!("*nat\n{}\nCOMMIT\n", lines.join("\n"));
+        self.run(&self.restore, &["--noflush", "-w", LOCK_SECONDS], text.as_bytes()).map(drop)
+    }
+
+    fn run(&self, path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output, Error> {
+        let program = Program {
+            path: path.to_owned(),
+            args: args.iter().map(ToString::to_string).collect(),
+            env: BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]),
+            stdin,
+            timeout: TIMEOUT,
+        };
+        let shown = path.display();
+        let output = causeway_kernel::run(&program)
+            .map_err(|e| Error::caused(Code::Io, format!("ipMasq: {shown} can not be run"), &e))?;
+        if output.success {
+            return Ok(output);
+        }
+        if output.timed_out || output.code == Some(RESOURCE_PROBLEM) {
+            let msg = format!("ipMasq: {shown} did not get the xtables lock in time, try again");
+            return Err(Error::new(Code::TryAgainLater, msg).details(output.stderr));
+        }
+        let msg = format!(
+            "ipMasq: {shown} refused the rules; set ipMasqBackend to \"nftables\" if this kernel \
+             has no iptables"
+        );
+        Err(Error::new(Code::Io, msg).details(output.stderr))
+    }
+}
+
+fn find(name: &str) -> Result<PathBuf, Error> {
+    let mut files = PATH.split(':').map(|folder| Path::new(folder).join(name));
+    files.find(|file| file.is_file()).ok_or_else(|| {
+        let msg = format!(
+            "ipMasqBackend \"iptables\" needs the program {name}, which is not in {PATH}: install \
+             it, or set ipMasqBackend to \"nftables\""
+        );
+        Error::new(Code::Io, msg)
+    })
+}

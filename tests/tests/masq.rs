@@ -305,12 +305,16 @@ fn interfaces_of_one_container_share_an_iptables_chain() {
     let runtime = Runtime::new(node, network(node, "blue", 1, &iptables()));
     let pod = node.pod();
     runtime.add_ok(&pod.attachment("eth0"));
-    runtime.add_ok(&pod.attachment("eth1"));
+    let mut extra = iptables();
+    // The default route is the first interface's.
+    extra["isDefaultGateway"] = json!(false);
+    let second = Runtime::new(node, network(node, "blue", 1, &extra));
+    second.add_ok(&pod.attachment("eth1"));
     assert_masqueraded(&pod);
-    runtime.del_ok(&pod.attachment("eth1"));
+    second.del_ok(&pod.attachment("eth1"));
     assert_masqueraded(&pod);
     runtime.check(&pod.attachment("eth0")).expect("check");
-    runtime.gc(&[]).expect("gc");
+    runtime.del_ok(&pod.attachment("eth0"));
     assert_eq!(nat(node), Vec::<String>::new());
 }
 
@@ -320,18 +324,31 @@ fn gc_frees_the_rules_of_what_is_not_valid() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
     let _servers = internet(&lab);
-    let blue = Runtime::new(node, network(node, "blue", 1, &json!({ "macspoofchk": true })));
-    let red = Runtime::new(node, network(node, "red", 2, &json!({ "macspoofchk": true })));
+    let with_gc = |name: &str, number: u8, extra: Value| {
+        let mut list = network(node, name, number, &extra);
+        list["cniVersion"] = json!("1.1.0");
+        list["plugins"][0]["ipam"]["type"] = json!("causeway-ipam");
+        Runtime::new(node, list)
+    };
+    let blue = with_gc("blue", 1, json!({ "macspoofchk": true }));
+    let red = with_gc("red", 2, json!({ "macspoofchk": true }));
+    let green = with_gc("green", 3, iptables());
     let (valid, stale, other) = (node.pod(), node.pod(), node.pod());
     blue.add_ok(&valid.attachment("eth0"));
-    blue.add_ok(&stale.attachment("eth0"));
+    let gone = blue.add_ok(&stale.attachment("eth0"))["ips"][0]["address"].clone();
+    let gone = gone.as_str().expect("an address").replace("/16", " ");
+    assert!(node.nft().contains(&gone), "{gone} is not in {}", node.nft());
     red.add_ok(&other.attachment("eth0"));
+    green.add_ok(&node.pod().attachment("eth0"));
     blue.gc(&[&valid.attachment("eth0")]).expect("gc");
     let rules = node.nft();
-    assert!(!rules.contains("10.1.0.3"), "{rules}");
+    assert!(!rules.contains(&gone), "{rules}");
     assert_masqueraded(&valid);
     assert_masqueraded(&other);
     red.gc(&[]).expect("gc");
     blue.gc(&[]).expect("gc");
     assert!(!node.nft().contains("causeway"), "{}", node.nft());
+    assert!(!nat(node).is_empty());
+    green.gc(&[]).expect("gc");
+    assert_eq!(nat(node), Vec::<String>::new());
 }

@@ -144,11 +144,9 @@ impl Plugin for Ipam {
         let place = Place::new(request);
         let checked =
             Checked::new(request, || facts::node_subnets(&place.node_file())).map_err(|error| {
-                match error.code {
-                    // A wrong configuration keeps its own code: no waiting makes it right.
-                    Code::TryAgainLater | Code::Io => not_available(error),
-                    _ => error,
-                }
+                // A wrong configuration keeps its own code: no waiting makes it right.
+                let waiting_helps = matches!(error.code, Code::TryAgainLater | Code::Io);
+                if waiting_helps { not_available(error) } else { error }
             })?;
         if !session::exists(&place) {
             return Ok(());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Node, Ns};
+use crate::{Node, Ns, bins, finish};
 
 impl Ns {
     /// The links, as `ip -j -d link` tells them.
@@ -75,10 +75,25 @@ impl Ns {
     }
 }
 
+impl Node {
+    /// The leases below [`Node::data_dir`], as `causeway-ipam show` prints them.
+    pub fn leases(&self) -> Vec<Value> {
+        let entries = std::fs::read_dir(self.data_dir());
+        let mut entries = entries.unwrap_or_else(|e| panic!("list the node's data: {e}"));
+        if !entries.any(|entry| is_database(&entry.expect("a folder entry").path())) {
+            return Vec::new();
+        }
+        let mut command = self.command(bins::ours("causeway-ipam"));
+        command.args(["show", "--data-dir"]).arg(self.data_dir());
+        let text = finish(command, b"").ok();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("causeway-ipam show: {e}: {text}"))
+    }
+}
+
 /// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
-/// entries, policy rules, firewall rules, and files below its state folders. Lock files, empty folders
-/// and the inside of a lease database do not count: they stay by design. Neither does what comes and
-/// goes by itself: timers, carrier, link-local addresses and their routes.
+/// entries, policy rules, firewall rules, leases, and files below its state folders. Lock files, empty
+/// folders and the inside of a lease database do not count: they stay by design. Neither does what
+/// comes and goes by itself: timers, carrier, link-local addresses and their routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
@@ -90,6 +105,7 @@ impl Snapshot {
         walk(node.dir(), node.dir(), &mut files);
         files.sort();
         snapshot.0.insert("files", files);
+        snapshot.0.insert("leases", node.leases().iter().map(Value::to_string).collect());
         snapshot
     }
 
@@ -161,14 +177,18 @@ fn without(flags: &mut Value, passing: &[&str]) {
     }
 }
 
+/// Whether sled keeps its log and its settings here.
+fn is_database(folder: &Path) -> bool {
+    folder.join("db").is_file() && folder.join("conf").is_file()
+}
+
 fn walk(top: &Path, folder: &Path, files: &mut Vec<String>) {
     let entries =
         std::fs::read_dir(folder).unwrap_or_else(|e| panic!("list {}: {e}", folder.display()));
     for entry in entries {
         let path = entry.expect("a folder entry").path();
         if path.is_dir() {
-            // sled keeps its log and its settings side by side.
-            if !(path.join("db").is_file() && path.join("conf").is_file()) {
+            if !is_database(&path) {
                 walk(top, &path, files);
             }
         } else if path.extension().is_none_or(|end| end != "lock") && !path.ends_with("lock") {

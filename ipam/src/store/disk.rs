@@ -58,8 +58,8 @@ fn has_snapshot(path: &Path) -> bool {
 pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
     // sled does not wait for its lock, and its threads let go of it a moment after the database
     // was dropped. Whoever closed it last is on the way out, so this wait is short.
-    if let Ok(last) = std::fs::File::open(path.join("db")) {
-        crate::lock::flock(&last, libc::LOCK_EX).map_err(|source| Error::Io {
+    if let Ok(last) = File::open(path.join("db")) {
+        lock::flock(&last, libc::LOCK_EX).map_err(|source| Error::Io {
             what: "lock",
             path: path.display().to_string(),
             source,

@@ -290,7 +290,8 @@ impl Model {
         match step {
             Step::Add { id, requested } => {
                 if self.store_boot != self.boot {
-                    (self.held.clear(), self.resting.clear());
+                    self.held.clear();
+                    self.resting.clear();
                     self.store_boot = self.boot;
                 }
                 let owner = owner(&format!("c{id}"));
@@ -321,7 +322,7 @@ impl Model {
                 let valid: BTreeSet<_> = keep.iter().map(|id| owner(&format!("c{id}"))).collect();
                 let same = self.store_boot == self.boot;
                 let count = collect(store, &valid, *drawn_ms, delay, &now).unwrap();
-                let expected = self.end(|o, t| !valid.contains(o) && !(same && t >= *drawn_ms));
+                let expected = self.end(|o, t| !(valid.contains(o) || (same && t >= *drawn_ms)));
                 assert_eq!(count, expected);
             }
             Step::Wait { ms } => self.clock += ms,

@@ -61,7 +61,7 @@ impl Pair {
             // IPv4 and ICMP headers are 28 bytes.
             let largest = format!("ping -n -M do -c 1 -W 2 -s {} {to}", mtu - 28);
             pod.try_sh(&largest).ok();
-            let above = pod.try_sh(&format!("ping -n -M do -c 1 -W 1 -s {} {to}", mtu - 27));
+            let above = pod.try_sh(&format!("ping -n -M do -c 1 -W 0.1 -s {} {to}", mtu - 27));
             assert!(!above.status.success(), "{}", above.describe());
         }
     }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use causeway_kernel::RecordKey;
-use causeway_ruleset::{ChainSpec, Op, Rule, Statement};
+use causeway_ruleset::{ChainSpec, Element, Op, Rule, Statement};
 use cni_plugin::Code;
 use ipnetwork::IpNetwork;
 
-use super::{Backend, Masquerade, Plan, add, check, gc, remove, table};
+use super::{Backend, Masquerade, Plan, add, base, check, gc, is_exclusion_chain, remove, table};
 use crate::rules::testing::{Host, key};
 use crate::rules::{self, append};
 
@@ -216,6 +216,28 @@ fn gc_removes_what_of_its_network_is_not_kept() {
     gc(host.run_dir(), "red", &|_| false).expect("gc");
     assert_eq!(host.table(&table()), "");
     gc(host.run_dir(), "red", &|_| false).expect("gc of nothing");
+}
+
+#[test]
+fn a_table_is_not_dropped_under_an_adder() {
+    let host = Host::enter();
+    let one = Container::new("a", &["10.1.0.2/16"]);
+    let two = Container::new("b", &["10.1.0.3/16"]);
+    one.add(&host);
+    let owner = rules::owner(&one.key);
+    let added = std::cell::Cell::new(false);
+    let leaving = |element: &Element| {
+        // What was read is what is judged here: an ADD comes in between.
+        if !added.replace(true) {
+            two.add(&host);
+        }
+        element.comment.as_ref() == Some(&owner)
+    };
+    let mut client = rules::client().expect("a client");
+    let gone = base().drop_if_spent(&mut client, &is_exclusion_chain, &leaving);
+    assert!(!gone.expect("a look"));
+    one.check(&host).expect("left to the one who asked");
+    two.check(&host).expect("not lost");
 }
 
 #[test]

@@ -126,7 +126,9 @@ fn record_leases(record: &Value, network: &str) -> Vec<Lease> {
         return Vec::new();
     }
     let owner = Owner { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
-    let addresses = record.get("addresses").and_then(Value::as_array);
+    // `causeway_kernel::Records` keeps the key beside the record.
+    let body = record.get("record").unwrap_or(record);
+    let addresses = body.get("addresses").and_then(Value::as_array);
     addresses
         .into_iter()
         .flatten()

@@ -437,6 +437,7 @@ fn a_result_that_nobody_gets_is_taken_back() {
 fn upstreams_ipam_plugins_work_under_it() {
     let node = Node::new("node");
     let fake = FakeIpam::one("10.0.1.2");
+    std::fs::remove_file(fake.file("static")).expect("the fake of upstream's name");
     let base = Net::new(&node, &fake, json!({ "cniVersion": "1.0.0", "isDefaultGateway": true }));
     let host_local = base.with(json!({ "ipam": { "type": "host-local",
         "dataDir": node.data_dir(), "subnet": "10.9.0.0/24" } }));

@@ -369,31 +369,3 @@ fn status_says_whether_add_can_work() {
     assert_eq!(net.on_network("STATUS", json!({})).error_code(), 50);
     assert_eq!(net.on_network("STATUS", json!({ "vlan": 9999 })).error_code(), 7);
 }
-
-/// Rows: F2, F3
-#[test]
-fn a_half_made_attachment_is_cleared_away() {
-    let node = Node::new("node");
-    let fake = FakeIpam::one("10.0.1.2");
-    // An IPAM plugin that may need the interface is run last: a kill then leaves links behind.
-    let net = Net::new(&node, &fake, gateway());
-    let pod = node.pod();
-    let attachment = pod.attachment("eth0");
-    let ready = fake.file("ready");
-    let answer = std::fs::read_to_string(fake.file("ADD.sh")).expect("the answer");
-    let fifo = format!("mkfifo {0}; echo > {0}", ready.display());
-    fake.script("ADD", &format!("{fifo}\n{answer}"));
-    std::fs::create_dir_all(ready.parent().expect("a folder")).expect("the fake's folder");
-    let mut run = net.call("ADD", &attachment).spawn();
-    node.sh(&format!("until [ -p {0} ]; do :; done", ready.display()));
-    run.kill();
-    assert!(!run.wait().status.success());
-    node.sh(&format!("cat {}", ready.display()));
-    assert!(pod.link("eth0").is_some(), "the kill came after the veth pair");
-    fake.script("ADD", &answer);
-    net.run("ADD", &attachment).error();
-    net.del(&attachment.clone().netns(""));
-    assert!(pod.link("eth0").is_none());
-    net.add(&attachment);
-    node.assert_ping("10.0.1.2");
-}

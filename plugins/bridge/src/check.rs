@@ -23,12 +23,12 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     };
     let netns_path = request.netns.as_deref().unwrap_or_default();
     let (place, attached) = attached(before, &request.attachment.ifname, netns_path)?;
-    let netns = Netns::open(netns_path).map_err(|error| fault::netns(&error))?;
+    let netns = Netns::open(netns_path).map_err(fault::netns)?;
     if let Some(plugin) = config.ipam.as_deref() {
         Ipam { plugin, request }.ask(Command::Check)?;
     }
-    let host = Netlink::open().map_err(|error| fault::kernel(&error))?;
-    let inside = Netlink::open_in(&netns).map_err(|error| fault::kernel(&error))?;
+    let host = Netlink::open().map_err(fault::kernel)?;
+    let inside = Netlink::open_in(&netns).map_err(fault::kernel)?;
     let bridge = bridge(&host, &config, before)?;
     let container = container(&inside, attached)?;
     let host_end = host_end(&host, &bridge, &container)?;
@@ -75,7 +75,7 @@ fn bridge(host: &Netlink, config: &Checked, before: &CniResult) -> Result<Link, 
     let name = &config.bridge;
     let link = host
         .link(name)
-        .map_err(|error| fault::kernel(&error))?
+        .map_err(fault::kernel)?
         .ok_or_else(|| differs(format!("bridge {name} does not exist")))?;
     if !matches!(link.kind, LinkKind::Bridge { .. }) {
         return Err(differs(format!("{name} is not a bridge")));
@@ -98,7 +98,7 @@ fn container(inside: &Netlink, expected: &Interface) -> Result<Link, Error> {
     let name = &expected.name;
     let link = inside
         .link(name)
-        .map_err(|error| fault::kernel(&error))?
+        .map_err(fault::kernel)?
         .ok_or_else(|| differs(format!("interface {name} does not exist in the container")))?;
     if link.kind != LinkKind::Veth {
         return Err(differs(format!("interface {name} in the container is not a veth")));
@@ -119,7 +119,7 @@ fn same_mac(link: &Link, expected: &str) -> Result<(), Error> {
 /// the host may change it after ADD (plugins PR 808).
 fn host_end(host: &Netlink, bridge: &Link, container: &Link) -> Result<Link, Error> {
     let link = match container.peer_index {
-        Some(index) => host.link_by_index(index).map_err(|error| fault::kernel(&error))?,
+        Some(index) => host.link_by_index(index).map_err(fault::kernel)?,
         None => None,
     };
     let link = link
@@ -150,7 +150,7 @@ fn addresses_present(inside: &Netlink, link: &Link, expected: &[IpNetwork]) -> R
     if expected.is_empty() {
         return Ok(());
     }
-    let present = inside.addresses(link.index).map_err(|error| fault::kernel(&error))?;
+    let present = inside.addresses(link.index).map_err(fault::kernel)?;
     let is_there = |address: &IpNetwork| {
         present.iter().any(|state: &AddressState| state.address == *address && !state.dad_failed)
     };
@@ -165,16 +165,11 @@ fn routes_present(inside: &Netlink, link: &Link, before: &CniResult) -> Result<(
     for expected in plan::route_specs(&before.ips, &before.routes, link.index) {
         if !tables.iter().any(|(table, _)| *table == expected.table) {
             let routes = inside.routes(link.index, expected.table);
-            tables.push((expected.table, routes.map_err(|error| fault::kernel(&error))?));
+            tables.push((expected.table, routes.map_err(fault::kernel)?));
         }
         let mut present =
             tables.iter().filter(|(table, _)| *table == expected.table).flat_map(|(_, all)| all);
-        let same = |route: &RouteSpec| {
-            route.dst.network() == expected.dst.network()
-                && route.dst.prefix() == expected.dst.prefix()
-                && route.gw == expected.gw
-        };
-        if !present.any(same) {
+        if !present.any(|route| expected.is_met_by(route)) {
             return Err(differs(format!("{}: route to {} is missing", link.name, expected.dst)));
         }
     }

@@ -46,13 +46,13 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     // Without a lock file, on a full disk for instance, links and rules still have to go.
     let _lock = match records.lock(key, LOCK_WAIT) {
         Ok(lock) => Some(lock),
-        Err(error) if error.is_transient() => return Err(fault::kernel(&error)),
+        Err(error) if error.is_transient() => return Err(fault::kernel(error)),
         Err(error) => {
-            errors.push(fault::kernel(&error));
+            errors.push(fault::kernel(error));
             None
         }
     };
-    let host = &Netlink::open().map_err(|error| fault::kernel(&error))?;
+    let host = &Netlink::open().map_err(fault::kernel)?;
     let detachment = Detachment {
         request,
         key,
@@ -78,7 +78,7 @@ pub(crate) fn forget(
     record: Option<&Record>,
 ) -> Vec<Error> {
     if let Err(error) = records.remove(what.key) {
-        return vec![fault::kernel(&error)];
+        return vec![fault::kernel(error)];
     }
     let mut errors = Vec::new();
     if let Some(record) = record.filter(|record| record.masq || record.spoof)
@@ -98,7 +98,7 @@ pub(crate) fn forget(
 /// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.
 pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
     records.read(key).unwrap_or_else(|error| {
-        eprintln!("causeway-bridge: {}; going on without it", fault::kernel(&error));
+        eprintln!("causeway-bridge: {}; going on without it", fault::kernel(error));
         None
     })
 }
@@ -107,10 +107,10 @@ pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
 /// stays.
 pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Error> {
     let mut errors = Vec::new();
-    let link = host_end(what, record).map_err(|error| fault::kernel(&error));
+    let link = host_end(what, record).map_err(fault::kernel);
     let found = matches!(link, Ok(Some(_)));
     let removed = match link {
-        Ok(Some(link)) => what.host.delete_link(link.index).map_err(|error| fault::kernel(&error)),
+        Ok(Some(link)) => what.host.delete_link(link.index).map_err(fault::kernel),
         Ok(None) if record.is_none() => remove_unrecorded(what),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -164,9 +164,9 @@ fn remove_unrecorded(what: &Detachment<'_>) -> Result<(), Error> {
     let netns = match Netns::open(path) {
         Ok(netns) => netns,
         Err(NetnsError::NotFound { .. } | NetnsError::NotANetns { .. }) => return Ok(()),
-        Err(error @ NetnsError::Io { .. }) => return Err(fault::netns(&error)),
+        Err(error @ NetnsError::Io { .. }) => return Err(fault::netns(error)),
     };
-    remove_inside(what, &netns, mac).map_err(|error| fault::kernel(&error))
+    remove_inside(what, &netns, mac).map_err(fault::kernel)
 }
 
 /// Path of the namespace and address of the interface that `prevResult` says is attached there.

@@ -4,20 +4,20 @@ use causeway_kernel::NetnsError;
 use cni_plugin::{Code, Error};
 
 /// Code 11 where the same call may go through later, else 5.
-pub(crate) fn kernel(error: &causeway_kernel::Error) -> Error {
+pub(crate) fn kernel(error: causeway_kernel::Error) -> Error {
     let code = if error.is_transient() { Code::TryAgainLater } else { Code::Io };
     Error::caused(code, format!("can not {}", error.action), &error.source)
 }
 
 /// Code 8 for what is no namespace (any more), 5 for what could not be opened.
-pub(crate) fn netns(error: &NetnsError) -> Error {
-    let (code, remedy) = match error {
+pub(crate) fn netns(error: NetnsError) -> Error {
+    let (code, remedy) = match &error {
         NetnsError::NotFound { .. } | NetnsError::NotANetns { .. } => {
             (Code::InvalidNetns, "; CNI_NETNS must name the container's network namespace")
         }
         NetnsError::Io { .. } => (Code::Io, ""),
     };
-    let source = std::error::Error::source(error);
+    let source = std::error::Error::source(&error);
     let msg = format!("{error}{remedy}");
     match source {
         Some(source) => Error::caused(code, msg, source),

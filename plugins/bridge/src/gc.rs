@@ -23,11 +23,10 @@ use crate::{fault, masq, spoof};
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let config = Removal::of(request)?;
     let records = Records::new(&config.run_dir, record::KIND);
-    let host = Netlink::open().map_err(|error| fault::kernel(&error))?;
+    let host = Netlink::open().map_err(fault::kernel)?;
     let sweep = Sweep { request, config: &config, records: &records, host: &host };
-    let (keys, unreadable) =
-        records.list(&request.network).map_err(|error| fault::kernel(&error))?;
-    let mut errors: Vec<Error> = unreadable.iter().map(fault::kernel).collect();
+    let (keys, unreadable) = records.list(&request.network).map_err(fault::kernel)?;
+    let mut errors: Vec<Error> = unreadable.into_iter().map(fault::kernel).collect();
     let mut busy = Vec::new();
     for key in keys.iter().filter(|key| !sweep.is_valid(key)) {
         match sweep.remove(key) {
@@ -67,7 +66,7 @@ impl Sweep<'_> {
         let _lock = match self.records.lock(key, Duration::ZERO) {
             Ok(lock) => lock,
             Err(error) if error.is_transient() => return None,
-            Err(error) => return Some(vec![fault::kernel(&error)]),
+            Err(error) => return Some(vec![fault::kernel(error)]),
         };
         let request = for_attachment(self.request, key);
         let record = del::read(self.records, key);
@@ -90,7 +89,7 @@ impl Sweep<'_> {
     /// are read, and a record before its link, so a new attachment is never taken for a lost one.
     fn links(&self) -> Result<(), Error> {
         let prefix = name::owner_network_prefix(&self.request.network);
-        let links = self.host.links().map_err(|error| fault::kernel(&error))?;
+        let links = self.host.links().map_err(fault::kernel)?;
         let keep = self.keep();
         let mut errors = Vec::new();
         for link in links {
@@ -99,7 +98,7 @@ impl Sweep<'_> {
                 continue;
             };
             if !keep(alias) {
-                errors.extend(self.host.delete_link(link.index).err().as_ref().map(fault::kernel));
+                errors.extend(self.host.delete_link(link.index).err().map(fault::kernel));
             }
         }
         fault::collected(errors)

@@ -69,7 +69,7 @@ impl Ipam<'_> {
             stdin: &invocation.stdin,
             timeout: limit,
         })
-        .map_err(|error| fault::kernel(&error))?;
+        .map_err(fault::kernel)?;
         if !output.stderr.is_empty() {
             eprint!("{}", output.stderr);
         }

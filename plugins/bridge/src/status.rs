@@ -13,8 +13,8 @@ use crate::{fault, plan};
 /// The configuration's own; code 50 where something of this node is in the way; the IPAM plugin's.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Checked::of(request)?;
-    let host = Netlink::open().map_err(|error| unavailable(fault::kernel(&error)))?;
-    let bridge = host.link(&config.bridge).map_err(|error| unavailable(fault::kernel(&error)))?;
+    let host = Netlink::open().map_err(|error| unavailable(fault::kernel(error)))?;
+    let bridge = host.link(&config.bridge).map_err(|error| unavailable(fault::kernel(error)))?;
     if let Some(bridge) = bridge {
         plan::bridge_change(&bridge, &config).map_err(unavailable)?;
     }

@@ -30,8 +30,8 @@ pub(crate) enum Done {
     Record,
     /// The IPAM plugin was started; it may hold a lease whatever it answered (rows C81, C82).
     Lease,
-    /// The veth pair, by the index of its host end.
-    Veth(u32),
+    /// The veth pair, by the name of its host end.
+    Veth(String),
     /// The check of source addresses of this host end.
     Spoof(String),
     /// The masquerade of these addresses.
@@ -82,13 +82,18 @@ impl Scene<'_> {
     fn take_back(&self, done: &Done) -> Result<(), Error> {
         let last = || record::is_last(self.run_dir, 1);
         match done {
-            Done::Record => self.records.remove(self.key).map_err(|error| fault::kernel(&error)),
+            Done::Record => self.records.remove(self.key).map_err(fault::kernel),
             Done::Lease => self.ipam.map_or(Ok(()), |ipam| ipam.del()),
-            Done::Veth(index) => {
-                self.host.delete_link(*index).map_err(|error| fault::kernel(&error))
-            }
+            Done::Veth(name) => self.delete_veth(name).map_err(fault::kernel),
             Done::Spoof(host_ifname) => spoof::remove(self.run_dir, self.key, host_ifname, last()),
             Done::Masquerade(addresses) => masq::remove(self.run_dir, self.key, addresses, last()),
+        }
+    }
+
+    fn delete_veth(&self, name: &str) -> causeway_kernel::Result<()> {
+        match self.host.link(name)? {
+            Some(link) => self.host.delete_link(link.index),
+            None => Ok(()),
         }
     }
 }

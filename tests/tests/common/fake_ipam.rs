@@ -24,10 +24,13 @@ impl FakeIpam {
              [ ! -f {dir}/$CNI_COMMAND.sh ] || . {dir}/$CNI_COMMAND.sh\n",
             log.display()
         );
-        let program = fake.file("fake-ipam");
-        std::fs::write(&program, script).expect("write the fake plugin");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&program, mode).expect("make the fake plugin executable");
+        // Under the second name the bridge plugin runs it beside its own work.
+        for name in ["fake-ipam", "static"] {
+            let program = fake.file(name);
+            std::fs::write(&program, &script).expect("write the fake plugin");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&program, mode).expect("make the fake plugin executable");
+        }
         fake
     }
 
@@ -40,6 +43,27 @@ impl FakeIpam {
     /// What the plugin does on `command`, in shell.
     pub(crate) fn script(&self, command: &str, script: &str) {
         std::fs::write(self.file(&format!("{command}.sh")), script).expect("write a script");
+    }
+
+    /// Has `command` wait between [`FakeIpam::reached`] and [`FakeIpam::resume`], then do what it
+    /// did before.
+    pub(crate) fn pause(&self, node: &Node, command: &str) {
+        let path = self.file(&format!("{command}.sh"));
+        let then = std::fs::read_to_string(path).unwrap_or_default();
+        let dir = self.dir.path().display();
+        node.sh(&format!("mkfifo {dir}/reached {dir}/resume"));
+        let wait = format!("echo > {dir}/reached; read none < {dir}/resume");
+        self.script(command, &format!("{wait}\n{then}\necho $CNI_COMMAND >> {dir}/done\n"));
+    }
+
+    /// Returns when the paused command has begun.
+    pub(crate) fn reached(&self, node: &Node) {
+        node.sh(&format!("read none < {}", self.file("reached").display()));
+    }
+
+    /// Lets the paused command go on.
+    pub(crate) fn resume(&self, node: &Node) {
+        node.sh(&format!("echo > {}", self.file("resume").display()));
     }
 
     /// The calls so far: `COMMAND ID IFNAME`.

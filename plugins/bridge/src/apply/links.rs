@@ -1,0 +1,219 @@
+//! Bridge, veth pair and their settings.
+
+use causeway_kernel::{BridgeSpec, Link, LinkChange, PortChange, Sysctl, VethSpec, VlanRange};
+use cni_plugin::{CniResult, Code, Error};
+
+use super::{Links, Site, random_mac};
+use crate::record::Record;
+use crate::undo::{Done, Undo};
+use crate::{fault, node, plan, spoof, vxlan};
+
+impl<'a> Site<'a> {
+    /// The links and the IPAM plugin's answer, side by side where the plugin allows it. Both are
+    /// waited for, whatever the other says.
+    pub(super) fn links_and_lease(
+        &self,
+        record: &mut Record,
+        undo: &mut Undo<'a>,
+    ) -> Result<(Links, Option<CniResult>), Error> {
+        let Some(ipam) = self.ipam() else {
+            return Ok((self.links(record, undo)?, None));
+        };
+        undo.push(Done::Lease);
+        if !ipam.only_computes() {
+            let links = self.links(record, undo)?;
+            return Ok((links, Some(ipam.add()?)));
+        }
+        std::thread::scope(|scope| {
+            let lease = scope.spawn(move || ipam.add());
+            let links = self.links(record, undo);
+            let lease = lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Its refusal is what the user can act on.
+            let lease = lease?;
+            Ok((links?, Some(lease)))
+        })
+    }
+
+    /// Bridge, vxlan and veth pair, up.
+    fn links(&self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Links, Error> {
+        let mtu = self.mtu()?;
+        let bridge = self.bridge(mtu)?;
+        if let Some(vxlan) = &self.config.vxlan {
+            vxlan::ensure(self.host, vxlan, &bridge, mtu.unwrap_or(bridge.mtu))?;
+        }
+        self.veth(record, &bridge, mtu.unwrap_or(bridge.mtu))?;
+        undo.push(Done::Veth(record.host_ifname.clone()));
+        let gone = |name: &str| {
+            Error::new(Code::Io, format!("interface {name} vanished while it was set up"))
+        };
+        let host = self
+            .host
+            .link(&record.host_ifname)
+            .map_err(fault::kernel)?
+            .ok_or_else(|| gone(&record.host_ifname))?;
+        self.prepare_container()?;
+        let container = self
+            .inside
+            .link(&self.key.ifname)
+            .map_err(fault::kernel)?
+            .ok_or_else(|| gone(&self.key.ifname))?;
+        self.port(&host)?;
+        let links = Links { bridge, host, container };
+        self.spoof_check(&links, undo)?;
+        // The host end is up since it was made; with this the port forwards.
+        if !self.config.container_down {
+            let up = LinkChange { up: Some(true), ..LinkChange::default() };
+            self.inside.change_link(links.container.index, &up).map_err(fault::kernel)?;
+        }
+        Ok(links)
+    }
+
+    /// `mtu` of the configuration, else what fits the tunnel, else the daemon's word.
+    fn mtu(&self) -> Result<Option<u32>, Error> {
+        if self.config.mtu.is_some() {
+            return Ok(self.config.mtu);
+        }
+        match &self.config.vxlan {
+            Some(vxlan) => vxlan::mtu(self.host, vxlan).map(Some),
+            None => Ok(node::read(&self.config.run_dir)?.overlay_mtu),
+        }
+    }
+
+    /// The bridge: made, or the one that is there, up. Two first ADDs may race for it (row F10).
+    fn bridge(&self, mtu: Option<u32>) -> Result<Link, Error> {
+        let name = self.config.bridge.as_str();
+        let found = self.host.link(name).map_err(fault::kernel)?;
+        let link = match found {
+            Some(link) => link,
+            None => self.make_bridge(name, mtu)?,
+        };
+        if let Some(change) = plan::bridge_change(&link, self.config)? {
+            self.host.change_link(link.index, &change).map_err(fault::kernel)?;
+        }
+        best_effort(&[(format!("net/ipv6/conf/{name}/accept_ra"), "0")]);
+        Ok(link)
+    }
+
+    fn make_bridge(&self, name: &str, mtu: Option<u32>) -> Result<Link, Error> {
+        // A pinned address does not change, or become zero, as ports come and go.
+        let mac = random_mac();
+        let spec = BridgeSpec {
+            name,
+            mtu,
+            mac: Some(mac),
+            vlan_filtering: !self.config.port.vlans.is_empty(),
+        };
+        match self.host.add_bridge(&spec) {
+            Ok(link) => self.pin_mtu(link, mtu),
+            Err(error) if error.is_exists() => {
+                self.host.link(name).map_err(fault::kernel)?.ok_or_else(|| {
+                    Error::new(
+                        Code::TryAgainLater,
+                        format!("bridge {name} was made and removed by others meanwhile"),
+                    )
+                })
+            }
+            Err(error) => Err(fault::kernel(error)),
+        }
+    }
+
+    /// A bridge takes the smallest MTU of its ports, and 1500 without any, until its own is set
+    /// once more after creation (`br_change_mtu` in net/bridge/br_device.c).
+    fn pin_mtu(&self, link: Link, mtu: Option<u32>) -> Result<Link, Error> {
+        if mtu.is_some() {
+            let change = LinkChange { mtu, ..LinkChange::default() };
+            self.host.change_link(link.index, &change).map_err(fault::kernel)?;
+        }
+        Ok(link)
+    }
+
+    /// The veth pair, under another name where something took ours since it was looked for.
+    fn veth(&self, record: &mut Record, bridge: &Link, mtu: u32) -> Result<(), Error> {
+        let mut salt = 0;
+        loop {
+            let made = self.host.add_veth(&VethSpec {
+                name: &record.host_ifname,
+                master: Some(bridge.index),
+                mtu: Some(mtu),
+                alias: &self.owner,
+                peer_name: &self.key.ifname,
+                peer_mac: self.config.mac,
+                peer_netns: self.netns,
+                up: true,
+            });
+            match made {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_exists() => {}
+                Err(error) => return Err(fault::kernel(error)),
+            }
+            let inside = self.inside.link(&self.key.ifname);
+            if inside.map_err(fault::kernel)?.is_some() {
+                return Err(Error::new(
+                    Code::InvalidEnvironment,
+                    format!("CNI_IFNAME: interface {} already exists", self.key.ifname),
+                ));
+            }
+            (record.host_ifname, salt) = self.free_name(salt)?;
+            self.write(record)?;
+        }
+    }
+
+    /// Sysctls of the container's end that have to be there before it is up.
+    fn prepare_container(&self) -> Result<(), Error> {
+        let ifname = &self.key.ifname;
+        let dad = if self.config.dad { "1" } else { "0" };
+        let mut wanted = vec![
+            (format!("net/ipv4/conf/{ifname}/arp_notify"), "1"),
+            (format!("net/ipv6/conf/{ifname}/accept_dad"), dad),
+        ];
+        if self.config.dad {
+            wanted.push((format!("net/ipv6/conf/{ifname}/enhanced_dad"), "1"));
+        }
+        self.netns.run(|| best_effort(&wanted)).map_err(fault::netns)
+    }
+
+    /// Settings of the container's bridge port.
+    fn port(&self, host: &Link) -> Result<(), Error> {
+        let port = &self.config.port;
+        best_effort(&[(format!("net/ipv6/conf/{}/accept_ra", host.name), "0")]);
+        if port.hairpin || port.isolated {
+            let change = PortChange {
+                hairpin: port.hairpin.then_some(true),
+                isolated: port.isolated.then_some(true),
+            };
+            self.host.change_port(host.index, &change).map_err(fault::kernel)?;
+        }
+        self.vlans(host, &port.vlans)
+    }
+
+    pub(super) fn vlans(&self, port: &Link, vlans: &[VlanRange]) -> Result<(), Error> {
+        if vlans.is_empty() {
+            return Ok(());
+        }
+        if !self.config.port.keep_default_vlan {
+            let given = self.host.vlans(port.index).map_err(fault::kernel)?;
+            self.host.delete_vlans(port.index, &given).map_err(fault::kernel)?;
+        }
+        self.host.add_vlans(port.index, vlans, false).map_err(fault::kernel)
+    }
+
+    fn spoof_check(&self, links: &Links, undo: &mut Undo<'a>) -> Result<(), Error> {
+        let (true, Some(mac)) = (self.config.mac_spoof_check, links.container.mac) else {
+            return Ok(());
+        };
+        undo.push(Done::Spoof(links.host.name.clone()));
+        spoof::add(&self.config.run_dir, self.key, &links.host.name, mac)
+    }
+}
+
+/// Sets sysctls of the calling thread's namespace as far as the kernel lets us: what it
+/// lacks or refuses is no reason to fail.
+pub(super) fn best_effort(wanted: &[(String, &str)]) {
+    for pair in wanted {
+        if let Err(error) = (Sysctl { netns: None }).ensure(std::slice::from_ref(pair))
+            && !error.is_not_found()
+        {
+            eprintln!("causeway-bridge: {error}");
+        }
+    }
+}

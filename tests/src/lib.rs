@@ -12,6 +12,7 @@
 
 pub mod bins;
 mod cni;
+mod fake_ipam;
 mod lab;
 mod node;
 mod ns;
@@ -21,6 +22,7 @@ mod runtime;
 pub mod traffic;
 
 pub use cni::{Cni, Outcome, Running};
+pub use fake_ipam::{BridgeNet, FakeIpam};
 pub use lab::Lab;
 pub use node::{Attachment, Node, Pod};
 pub use ns::Ns;

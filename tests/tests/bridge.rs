@@ -1,13 +1,8 @@
 //! `causeway-bridge` ADD: what it makes, what it prints, and what it leaves after a failure.
 
-#[expect(dead_code, reason = "bridge_del.rs asks for GC and STATUS")]
-#[path = "common/fake_ipam.rs"]
-mod fake_ipam;
-
 use std::process::Stdio;
 
-use causeway_tests::{Node, Snapshot};
-use fake_ipam::{FakeIpam, Net};
+use causeway_tests::{BridgeNet as Net, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 
 fn gateway() -> Value {

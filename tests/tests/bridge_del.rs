@@ -1,10 +1,6 @@
 //! `causeway-bridge` DEL, CHECK, GC and STATUS, and attachments that live beside each other.
 
-#[path = "common/fake_ipam.rs"]
-mod fake_ipam;
-
-use causeway_tests::{Cni, Node, Snapshot};
-use fake_ipam::{FakeIpam, Net};
+use causeway_tests::{BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 
 fn gateway() -> Value {

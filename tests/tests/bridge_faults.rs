@@ -1,10 +1,6 @@
 //! `causeway-bridge` killed, raced, and in the way of full and read-only folders.
 
-#[path = "common/fake_ipam.rs"]
-mod fake_ipam;
-
-use causeway_tests::{Cni, Node, Snapshot};
-use fake_ipam::{FakeIpam, Net};
+use causeway_tests::{BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 
 fn gateway() -> Value {
@@ -26,9 +22,9 @@ fn a_killed_add_is_cleared_away() {
         let mut run = net.call("ADD", &attachment).spawn();
         fake.reached(&node);
         run.kill();
-        fake.resume(&node);
-        // The pipes of the plugin end with its child, which was let finish.
         assert!(!run.wait().status.success());
+        fake.resume(&node);
+        fake.ended(&node);
         let done = std::fs::read_to_string(fake.file("done")).expect("the child ended by itself");
         assert_eq!(done, "ADD\n");
         fake.script("ADD", &answer);
@@ -241,28 +237,31 @@ fn read_only_sysctls_with_the_right_values_are_fine() {
 #[test]
 fn a_state_folder_that_can_not_be_written_fails_add_and_not_the_work_of_del() {
     let node = Node::new("node");
-    let fake = FakeIpam::one("10.0.1.2");
-    let net = Net::new(&node, &fake, gateway());
-    let (pod, other) = (node.pod(), node.pod());
-    let attachment = pod.attachment("eth0");
-    net.add(&attachment);
+    let fakes = ["10.0.1.2", "10.0.1.3"].map(FakeIpam::one);
+    let nets = [0, 1].map(|n| Net::new(&node, &fakes[n], gateway()));
+    let pods = [node.pod(), node.pod(), node.pod()];
+    let [one, two, new] = [0, 1, 2].map(|n: usize| pods[n].attachment("eth0"));
+    nets[0].add(&one);
+    nets[1].add(&two);
     let dir = node.run_dir();
     let dir = dir.display();
     // Full, down to the last inode.
     node.sh(&format!(
-        "mkdir {dir}.old; cp -a {dir}/. {dir}.old; mount -t tmpfs -o size=4k,nr_inodes=20 full {dir}; \
-         cp -a {dir}.old/. {dir}; n=0; while : > {dir}/fill$n; do n=$((n+1)); done 2>/dev/null"
+        "mkdir {dir}.old; cp -a {dir}/. {dir}.old; mount -t tmpfs -o size=8k,nr_inodes=20 full {dir}; \
+         cp -a {dir}.old/. {dir}; n=0; while touch {dir}/fill$n 2>/dev/null; do n=$((n+1)); done"
     ));
     let before = Snapshot::of(&node);
-    assert_eq!(net.run("ADD", &other.attachment("eth0")).error_code(), 5);
+    assert_eq!(nets[0].run("ADD", &new).error_code(), 5);
     before.assert_same(&Snapshot::of(&node));
-    assert_eq!(fake.commands(), ["ADD"]);
-    net.run("DEL", &attachment);
-    assert!(pod.link("eth0").is_none());
-    assert_eq!(net.host_ends(), Vec::<String>::new());
-    node.sh(&format!("umount {dir}"));
-    net.del(&attachment);
+    nets[0].del(&one);
+    node.sh(&format!("mount -o remount,ro {dir}"));
+    assert_eq!(nets[1].run("DEL", &two).error_code(), 5);
+    assert_eq!(nets[0].host_ends(), Vec::<String>::new());
+    assert!(!node.nft().contains("10.0.1."), "{}", node.nft());
+    node.sh(&format!("mount -o remount,rw {dir}"));
+    nets[1].del(&two);
     assert!(!node.nft().contains("causeway"), "{}", node.nft());
+    node.sh(&format!("umount {dir}"));
 }
 
 /// Rows: F24

@@ -78,7 +78,12 @@ pub(crate) fn in_folder<T>(folder: &Path, create: impl Fn() -> io::Result<T>) ->
 fn create(path: &Path) -> io::Result<File> {
     let open = || {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match options.open(path) {
+            // One that is there can be locked all the same, so that DEL does what it can.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+            result => result,
+        }
     };
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => in_folder(folder, open),

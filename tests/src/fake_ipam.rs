@@ -3,17 +3,18 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use causeway_tests::{Attachment, Cni, Node, Outcome, TempDir};
+use crate::{Attachment, Cni, Node, Outcome, TempDir};
 use serde_json::{Value, json};
 
 /// The plugin `fake-ipam` in a folder of its own.
-pub(crate) struct FakeIpam {
+#[derive(Debug)]
+pub struct FakeIpam {
     dir: TempDir,
 }
 
 impl FakeIpam {
     /// A plugin that answers ADD with `answer` and everything else with success.
-    pub(crate) fn new(answer: &Value) -> Self {
+    pub fn new(answer: &Value) -> Self {
         let fake = Self { dir: TempDir::new("fake-ipam") };
         fake.script("ADD", &format!("cat <<'END'\n{answer}\nEND"));
         let log = fake.file("calls");
@@ -35,70 +36,81 @@ impl FakeIpam {
     }
 
     /// One IPv4 address of 10.0.0.0/16.
-    pub(crate) fn one(address: &str) -> Self {
+    pub fn one(address: &str) -> Self {
         Self::new(&json!({ "cniVersion": "1.1.0",
             "ips": [{ "address": format!("{address}/16"), "gateway": "10.0.1.1" }] }))
     }
 
     /// What the plugin does on `command`, in shell.
-    pub(crate) fn script(&self, command: &str, script: &str) {
+    pub fn script(&self, command: &str, script: &str) {
         std::fs::write(self.file(&format!("{command}.sh")), script).expect("write a script");
     }
 
     /// Has `command` wait between [`FakeIpam::reached`] and [`FakeIpam::resume`], then do what it
     /// did before.
-    pub(crate) fn pause(&self, node: &Node, command: &str) {
+    pub fn pause(&self, node: &Node, command: &str) {
         let path = self.file(&format!("{command}.sh"));
         let then = std::fs::read_to_string(path).unwrap_or_default();
         let dir = self.dir.path().display();
         node.sh(&format!("mkfifo {dir}/reached {dir}/resume"));
-        let wait = format!("echo > {dir}/reached; read none < {dir}/resume");
+        let wait = format!(
+            "exec 9> {dir}/running; flock 9; echo > {dir}/reached; read none < {dir}/resume"
+        );
         self.script(command, &format!("{wait}\n{then}\necho $CNI_COMMAND >> {dir}/done\n"));
     }
 
     /// Returns when the paused command has begun.
-    pub(crate) fn reached(&self, node: &Node) {
+    pub fn reached(&self, node: &Node) {
         node.sh(&format!("read none < {}", self.file("reached").display()));
     }
 
     /// Lets the paused command go on.
-    pub(crate) fn resume(&self, node: &Node) {
+    pub fn resume(&self, node: &Node) {
         node.sh(&format!("echo > {}", self.file("resume").display()));
     }
 
+    /// Returns when the command that was paused has ended, whoever waits for it.
+    pub fn ended(&self, node: &Node) {
+        node.sh(&format!("flock {} true", self.file("running").display()));
+    }
+
     /// The calls so far: `COMMAND ID IFNAME`.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.file("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// The commands so far.
-    pub(crate) fn commands(&self) -> Vec<String> {
+    pub fn commands(&self) -> Vec<String> {
         let first = |call: String| call.split(' ').next().unwrap_or_default().to_owned();
         self.calls().into_iter().map(first).collect()
     }
 
     /// A file of the plugin's folder.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// `CNI_PATH` with this plugin first.
-    pub(crate) fn path(&self, node: &Node) -> String {
+    pub fn path(&self, node: &Node) -> String {
         format!("{}:{}", self.dir.path().display(), node.cni_path())
     }
 }
 
 /// A network of `causeway-bridge` over a [`FakeIpam`] on one node.
-pub(crate) struct Net<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) fake: &'a FakeIpam,
-    pub(crate) config: Value,
+#[derive(Debug)]
+pub struct BridgeNet<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// Its IPAM plugin.
+    pub fake: &'a FakeIpam,
+    /// What the plugin reads on stdin.
+    pub config: Value,
 }
 
-impl<'a> Net<'a> {
+impl<'a> BridgeNet<'a> {
     /// The network `net` on bridge `cw0`, with `more` on top.
-    pub(crate) fn new(node: &'a Node, fake: &'a FakeIpam, more: Value) -> Self {
+    pub fn new(node: &'a Node, fake: &'a FakeIpam, more: Value) -> Self {
         let mut config = json!({ "cniVersion": "1.1.0", "name": "net", "type": "causeway-bridge",
             "bridge": "cw0", "runDir": node.run_dir(), "ipam": { "type": "fake-ipam" } });
         merge(&mut config, more);
@@ -106,33 +118,36 @@ impl<'a> Net<'a> {
     }
 
     /// The same with other keys.
-    pub(crate) fn with(&self, more: Value) -> Self {
+    pub fn with(&self, more: Value) -> Self {
         let mut config = self.config.clone();
         merge(&mut config, more);
         Self { config, ..*self }
     }
 
     /// The call, not yet run.
-    pub(crate) fn call(&self, command: &str, attachment: &Attachment) -> Cni<'a> {
+    pub fn call(&self, command: &str, attachment: &Attachment) -> Cni<'a> {
         Cni::new(self.node, "causeway-bridge", command, &self.config)
             .attachment(attachment)
             .env("CNI_PATH", &self.fake.path(self.node))
     }
 
-    pub(crate) fn run(&self, command: &str, attachment: &Attachment) -> Outcome {
+    /// Runs a command.
+    pub fn run(&self, command: &str, attachment: &Attachment) -> Outcome {
         self.call(command, attachment).run()
     }
 
-    pub(crate) fn add(&self, attachment: &Attachment) -> Value {
+    /// ADD, which has to succeed.
+    pub fn add(&self, attachment: &Attachment) -> Value {
         self.run("ADD", attachment).json()
     }
 
-    pub(crate) fn del(&self, attachment: &Attachment) {
+    /// DEL, which has to succeed.
+    pub fn del(&self, attachment: &Attachment) {
         self.run("DEL", attachment).silent();
     }
 
     /// GC or STATUS, with the environment that libcni gives.
-    pub(crate) fn on_network(&self, command: &str, more: Value) -> Outcome {
+    pub fn on_network(&self, command: &str, more: Value) -> Outcome {
         let none = Attachment {
             id: String::new(),
             ifname: String::new(),
@@ -144,7 +159,7 @@ impl<'a> Net<'a> {
     }
 
     /// Names of the host ends on the node.
-    pub(crate) fn host_ends(&self) -> Vec<String> {
+    pub fn host_ends(&self) -> Vec<String> {
         self.node.link_names().into_iter().filter(|name| name.starts_with("veth")).collect()
     }
 }

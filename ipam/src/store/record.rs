@@ -6,7 +6,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `m` | [`Meta`]: format, network, [`State`] |
+//! | `m` | format, network, [`State`] |
 //! | `l` family block | the slots of 16 consecutive addresses: leased or cooling down |
 //! | `u` family block | a bit for each of 2048 consecutive addresses: leased or cooling down |
 //! | `o` bucket | the addresses of the owners whose hash falls into the bucket |

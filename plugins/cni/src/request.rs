@@ -95,7 +95,7 @@ pub struct Request {
 
 impl Request {
     /// Checks the environment, then reads and checks the configuration, in the order of row C11.
-    /// `stdin` is called only when the environment is in order. [`crate::dispatch`] does this for
+    /// `stdin` is called only when the environment is in order. [`crate::dispatch()`] does this for
     /// a plugin; tests make requests with it.
     ///
     /// # Errors

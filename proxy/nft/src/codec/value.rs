@@ -83,7 +83,7 @@ pub(crate) fn concat(kinds: &[DataType], values: &[RegValue]) -> Result<Vec<u8>,
     Ok(out)
 }
 
-/// The inverse of [`concat`].
+/// The inverse of [`concat()`].
 pub(crate) fn parse_concat(kinds: &[DataType], mut bytes: &[u8]) -> Option<Vec<RegValue>> {
     let mut out = Vec::with_capacity(kinds.len());
     for kind in kinds {

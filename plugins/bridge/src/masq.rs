@@ -142,13 +142,14 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
             "ipMasq: rules of table inet causeway_masq are missing, somebody flushed them",
         ));
     }
-    for (set, element) in &plan.elements {
+    for (address, (set, element)) in wanted.addresses.iter().zip(&plan.elements) {
         let present =
             client.element(&table(), set, &element.key).map_err(|e| rules::refused(&e))?;
         if present.as_ref() != Some(element) {
             return Err(rules::differs(format!(
-                "ipMasq: {} of table inet causeway_masq does not hold {:?} for this attachment",
-                set.name, element.key
+                "ipMasq: {} of table inet causeway_masq does not hold {} for this attachment",
+                set.name,
+                address.ip()
             )));
         }
     }
@@ -160,7 +161,12 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    iptables::gc(run_dir, network, keep)?;
+    let iptables = iptables::gc(run_dir, network, keep);
+    let nftables = gc_elements(run_dir, network, keep);
+    iptables.and(nftables)
+}
+
+fn gc_elements(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
     let mut client = rules::deleting_client()?;
     let prefix = name::owner_network_prefix(network);

@@ -92,11 +92,12 @@ pub(super) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 
 /// See [`super::gc`].
 pub(super) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    let (keys, mut errors) = Records::new(run_dir, KIND).list(network).map_err(|e| state(&e))?;
+    let (keys, unreadable) = Records::new(run_dir, KIND).list(network).map_err(|e| state(&e))?;
+    let mut errors: Vec<Error> = unreadable.iter().map(state).collect();
     for key in keys.iter().filter(|key| !keep(&rules::owner(key))) {
-        remove(run_dir, key)?;
+        errors.extend(remove(run_dir, key).err());
     }
-    errors.pop().map_or(Ok(()), |e| Err(state(&e)))
+    errors.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn kept(wanted: &Masquerade<'_>) -> Kept {

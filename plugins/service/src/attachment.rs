@@ -193,7 +193,7 @@ impl<'a> Attached<'a> {
             iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
         }
         let localnet = Localnet::new(self.run_dir, "nftables");
-        Rules::open()?.sweep(|owner| owner == self.owner, || localnet.disable_all())
+        Rules::open()?.remove_unrecorded(&self.owner, || localnet.disable_all())
     }
 
     fn refuse_second(&self) -> Result<(), Error> {

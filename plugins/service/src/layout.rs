@@ -20,6 +20,7 @@ use causeway_ruleset::{
     Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 use ipnetwork::IpNetwork;
+use sha2::{Digest, Sha256};
 
 use crate::conditions::Conditions;
 
@@ -109,9 +110,24 @@ pub(crate) fn masq_all(ipv6: bool) -> SetSpec {
     set(family_name("masqall", ipv6), vec![address_type(ipv6)], None)
 }
 
+/// One element an attachment: whether any of its rules are there is one lookup.
+pub(crate) fn attachments() -> SetSpec {
+    set("attachments".into(), vec![DataType::Mark, DataType::Mark], None)
+}
+
+/// The key of an attachment: 64 bits of a hash over its owner comment.
+pub(crate) fn attachment_key(owner: &str) -> Key {
+    let digest = Sha256::digest(owner);
+    let words = digest.chunks_exact(4).take(2).map(|word| {
+        let number = word.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        RegValue::Mark(number)
+    });
+    Key::Exact(words.collect())
+}
+
 /// One element whose comment is the number of attachments.
 pub(crate) fn count() -> SetSpec {
-    set("attachments".into(), vec![DataType::Mark], None)
+    set("count".into(), vec![DataType::Mark], None)
 }
 
 /// The key of the one element of [`count`].
@@ -138,7 +154,7 @@ pub(crate) fn base_sets() -> Vec<SetSpec> {
         [scope.any(), scope.address(), scope.taken(), hairpin(ipv6), masq_all(ipv6)]
     };
     let mut sets: Vec<SetSpec> = [false, true].into_iter().flat_map(of_scope).collect();
-    sets.extend([localhost(), count()]);
+    sets.extend([localhost(), attachments(), count()]);
     sets
 }
 

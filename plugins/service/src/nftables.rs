@@ -115,13 +115,32 @@ impl Rules {
         Ok(damaged)
     }
 
-    /// Removes every element whose owner comment `is_stale` accepts. Reads the whole table: for
-    /// GC, and for an attachment without record.
+    /// Removes an attachment that has no record: one lookup where there is nothing of it.
+    pub(crate) fn remove_unrecorded(
+        &mut self,
+        owner: &str,
+        last: impl Fn() -> Vec<Error>,
+    ) -> Result<(), Error> {
+        let key = layout::attachment_key(owner);
+        let there = self.client.element(&layout::table(), &layout::attachments(), &key);
+        match there.map_err(|error| failure::nft(&error))? {
+            Some(_) => self.sweep(|other| other == owner, last),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes every attachment whose owner comment `is_stale` accepts. Reads the names of all
+    /// attachments, and all their elements only where one is stale.
     pub(crate) fn sweep(
         &mut self,
         is_stale: impl Fn(&str) -> bool,
         last: impl Fn() -> Vec<Error>,
     ) -> Result<(), Error> {
+        let stale = |element: &Element| element.comment.as_deref().is_some_and(&is_stale);
+        let attachments = self.client.elements(&layout::table(), &layout::attachments());
+        if !attachments.map_err(|error| failure::nft(&error))?.iter().any(stale) {
+            return Ok(());
+        }
         let all = self.owned_elements().map_err(|error| failure::nft(&error))?;
         for (owner, elements) in all.iter().filter(|(owner, _)| is_stale(owner)) {
             self.remove_elements(elements, owner, &last)?;
@@ -214,7 +233,7 @@ impl Rules {
         for ipv6 in [false, true] {
             sets.extend([layout::hairpin(ipv6), layout::masq_all(ipv6)]);
         }
-        sets.push(layout::localhost());
+        sets.extend([layout::localhost(), layout::attachments()]);
         let mut all: BTreeMap<String, Vec<Placed>> = BTreeMap::new();
         for set in sets {
             for element in self.client.elements(&layout::table(), &set)? {

@@ -84,6 +84,15 @@ fn mappings(record: &Record, owner: &str) -> Vec<Placed> {
     record.bindings.iter().map(|b| mapping(&scope(record, b), b, owner)).collect()
 }
 
+/// The elements that are not mappings: what says that the attachment is there, and masquerading.
+fn beside_mappings(record: &Record, owner: &str) -> Vec<Placed> {
+    let comment = Some(owner.to_owned());
+    let element = Element { key: layout::attachment_key(owner), value: None, comment };
+    let mut all = vec![Placed { set: layout::attachments(), element }];
+    all.extend(masquerading(record, owner));
+    all
+}
+
 fn masquerading(record: &Record, owner: &str) -> Vec<Placed> {
     let containers: BTreeSet<IpAddr> = record.bindings.iter().map(|b| b.target.ip()).collect();
     let mut out = Vec::new();
@@ -107,7 +116,7 @@ fn masquerading(record: &Record, owner: &str) -> Vec<Placed> {
 /// All elements of an attachment.
 pub(crate) fn elements(record: &Record, owner: &str) -> Vec<Placed> {
     let mut all = mappings(record, owner);
-    all.extend(masquerading(record, owner));
+    all.extend(beside_mappings(record, owner));
     all
 }
 
@@ -127,8 +136,8 @@ pub(crate) fn questions(
             out.push(taken);
         }
     }
-    let masquerading = masquerading(record, owner);
-    out.extend(masquerading.into_iter().map(|placed| (placed.set, placed.element.key)));
+    let rest = beside_mappings(record, owner);
+    out.extend(rest.into_iter().map(|placed| (placed.set, placed.element.key)));
     out
 }
 
@@ -181,7 +190,7 @@ pub(crate) fn add(
     for placed in mappings(record, owner) {
         ops.push(add_element(placed, true));
     }
-    for placed in masquerading(record, owner) {
+    for placed in beside_mappings(record, owner) {
         ops.extend(take_over(placed, observed));
     }
     for ((set, key), more) in counts(record) {

@@ -1,3 +1,5 @@
+//! Who reaches host ports, as whom they are seen, and what stays out.
+
 use std::cell::Cell;
 use std::net::UdpSocket;
 

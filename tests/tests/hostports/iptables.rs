@@ -167,7 +167,7 @@ fn shadow(node: &Node, program: &str, script: &str) -> String {
 
 /// Exit status 4 is how iptables-restore says that it gave up waiting for the xtables lock.
 ///
-/// Rows: F35
+/// Rows: C60, F35
 #[test]
 fn a_held_xtables_lock_is_code_11_and_leaves_nothing() {
     let extra = mappings(json!([tcp(8080, 80)]));
@@ -244,6 +244,35 @@ fn without_iptables_add_names_the_program_and_del_succeeds() {
     let nft = merged(ports, json!({ "backend": "nftables" }));
     hidden("ADD", &nft).ok();
     hidden("DEL", &nft).ok();
+}
+
+/// No IPv6 in the kernel's settings, and no ip6tables: IPv4 works, and IPv6 is refused by name.
+///
+/// Rows: F37
+#[test]
+fn without_ipv6_the_other_family_works() {
+    let world = World::new();
+    let node = world.node();
+    for scope in ["all", "default"] {
+        node.set_sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1");
+    }
+    let attached = node.pod().attachment("eth0");
+    let v4 = json!({ "prevResult": { "ips": [{ "address": "10.99.0.2/24" }] } });
+    for backend in ["nftables", "iptables"] {
+        let extra = merged(mappings(json!([tcp(8080, 80), udp(53, 53)])), v4.clone());
+        let extra = merged(extra, json!({ "backend": backend }));
+        for command in ["ADD", "CHECK", "DEL"] {
+            let outcome = call(node, "causeway-service", command, &attached, &extra).run();
+            assert!(outcome.status.success(), "{backend}: {}", outcome.describe());
+        }
+    }
+    let path = shadow(node, "ip6tables-restore", "exit 3");
+    let extra = mappings(json!([tcp(8080, 80)]));
+    let add = call(node, "causeway-service", "ADD", &attached, &extra).env("PATH", &path);
+    let error = refused_run(add.run());
+    assert_eq!(error["code"], 5, "{error}");
+    assert!(error["msg"].as_str().expect("a message").contains("ip6tables-restore"), "{error}");
+    assert!(!nat(node).contains("CNI-DN-"), "{}", nat(node));
 }
 
 /// No backend is named, and an option is iptables': iptables it is.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_kernel::{RecordKey, Records};
+use causeway_kernel::{FileLock, RecordKey, Records};
 use causeway_tests::{Attachment, Cni, Node};
 use serde_json::{Value, json};
 
@@ -276,7 +276,29 @@ fn a_late_del_leaves_the_next_user_of_the_address_alone() {
     }
 }
 
-/// Rows: C78, F11
+/// A DEL that was begun is finished, whoever ends the runtime's processes.
+///
+/// Rows: F48
+#[test]
+fn sigterm_does_not_stop_a_del() {
+    let world = World::new();
+    let node = world.node();
+    let attached = node.pod().attachment("eth0");
+    let whom = ("net", "10.99.0.2", "nftables");
+    with(node, "ADD", whom, &attached, json!([tcp(8080, 80)])).run().json();
+    let lock = FileLock::acquire(&node.run_dir().join("rules.lock"), Duration::ZERO);
+    let lock = lock.expect("nobody else changes rules");
+    let del = bare(node, "DEL", ("net", "nftables"), json!({})).attachment(&attached).spawn();
+    // Its signal set says when it is past its start: bit 14 of the ignored ones is SIGTERM.
+    let ignores = format!("grep -Eq '^SigIgn:.*[4-7c-f][0-9a-f]{{3}}$' /proc/{}/status", del.id());
+    node.sh(&format!("timeout 10 sh -c \"until {ignores}; do :; done\""));
+    node.sh(&format!("kill -TERM {}", del.id()));
+    drop(lock);
+    del.wait().silent();
+    assert_eq!(node.nft(), "");
+}
+
+/// Rows: C75, C78, F11
 #[test]
 fn many_at_once_lose_nothing() {
     for (backend, count) in [("nftables", 40), ("iptables", 8)] {
@@ -295,8 +317,15 @@ fn many_at_once_lose_nothing() {
         // The second half comes while the first goes.
         let adds: Vec<_> = (half..pods.len()).map(|index| start("ADD", index)).collect();
         let dels: Vec<_> = (0..half).map(|index| start("DEL", index)).collect();
+        let valid: Vec<Value> = pods[half..]
+            .iter()
+            .map(|one| json!({ "containerID": one.id, "ifname": one.ifname }))
+            .collect();
+        let valid = json!({ "cni.dev/valid-attachments": valid });
+        let gc = bare(node, "GC", ("net", backend), valid).spawn();
         adds.into_iter().for_each(|run| drop(run.wait().json()));
         dels.into_iter().for_each(|run| run.wait().silent());
+        gc.wait().silent();
         let checks: Vec<_> = (half..pods.len()).map(|index| start("CHECK", index)).collect();
         checks.into_iter().for_each(|run| run.wait().silent());
         let dels: Vec<_> = (half..pods.len()).map(|index| start("DEL", index)).collect();

@@ -158,7 +158,7 @@ fn without_ports_the_result_passes_through_and_nothing_happens() {
 
 /// A state folder that can not be written: nothing is left of ADD, and DEL still removes rules.
 ///
-/// Rows: F23
+/// Rows: C60, C69, F23
 #[test]
 fn without_state_folder_add_fails_whole_and_del_removes_rules() {
     let world = World::new();

@@ -361,6 +361,9 @@ fn status_says_whether_add_can_work() {
     fake.script("STATUS", r#"echo '{"code":50,"msg":"pool exhausted"}'; exit 1"#);
     let error = net.on_network("STATUS", json!({})).error();
     assert_eq!((error["code"].as_u64(), error["msg"].as_str()), (Some(50), Some("pool exhausted")));
+    fake.script("STATUS", "true");
+    let missing = json!({ "ipam": { "type": "no-such-plugin" } });
+    assert_eq!(net.on_network("STATUS", missing).error_code(), 50);
     node.ip("link add cw0 type veth peer name other\n");
     assert_eq!(net.on_network("STATUS", json!({})).error_code(), 50);
     assert_eq!(net.on_network("STATUS", json!({ "vlan": 9999 })).error_code(), 7);

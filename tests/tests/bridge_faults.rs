@@ -1,6 +1,6 @@
 //! `causeway-bridge` killed, raced, and in the way of full and read-only folders.
 
-use causeway_tests::{BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
+use causeway_tests::{Attachment, BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 
 fn gateway() -> Value {
@@ -199,6 +199,54 @@ fn del_takes_another_address_and_no_runtime_configuration() {
     assert!(!node.nft().contains("causeway"), "{}", node.nft());
 }
 
+/// ADD in a mount namespace of its own, which `script` prepares.
+fn add_with_mounts(net: &Net<'_>, attachment: &Attachment, script: &str) -> std::process::Output {
+    let stdin = net.fake.file("config");
+    std::fs::write(&stdin, net.config.to_string()).expect("write the configuration");
+    let plugin = net.call("ADD", attachment).command();
+    let mut command = net.node.command("unshare");
+    for (key, value) in plugin.get_envs() {
+        command.env(key, value.expect("a value"));
+    }
+    let script = format!("{script}; exec \"$0\"");
+    command.args(["--mount", "/bin/sh", "-euc", &script]).arg(plugin.get_program());
+    command.stdin(std::fs::File::open(&stdin).expect("the configuration"));
+    command.output().expect("run the plugin")
+}
+
+/// Rows: F37
+#[test]
+fn a_kernel_without_ipv6_attaches_ipv4_and_says_why_not_ipv6() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    let (pod, other) = (node.pod(), node.pod());
+    // How ipv6.disable=1 shows itself to a plugin.
+    let without = "mount -t tmpfs none /proc/sys/net/ipv6";
+    let made = add_with_mounts(&net, &pod.attachment("eth0"), without);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    assert!(made.stderr.is_empty(), "{}", String::from_utf8_lossy(&made.stderr));
+    node.assert_ping("10.0.1.2");
+    let before = Snapshot::take(&node);
+    fake.script("ADD", r#"echo '{"ips":[{"address":"fd00:10::2/64"}]}'"#);
+    let refused = add_with_mounts(&net, &other.attachment("eth0"), without);
+    let text = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(!refused.status.success() && text.contains("without IPv6"), "{text}");
+    before.assert_same(&Snapshot::take(&node));
+}
+
+/// Rows: F49, C77
+#[test]
+fn a_hung_ipam_is_ended() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    fake.script("STATUS", "exec sleep 3600");
+    let error = net.on_network("STATUS", json!({})).error();
+    assert_eq!(error["code"], 50);
+    assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("fake-ipam")), "{error}");
+}
+
 /// Rows: F43
 #[test]
 fn read_only_sysctls_with_the_right_values_are_fine() {
@@ -207,20 +255,8 @@ fn read_only_sysctls_with_the_right_values_are_fine() {
         { "address": "10.0.1.2/16" }, { "address": "fd00:10::2/64" } ] }));
     let net = Net::new(&node, &fake, gateway());
     let pod = node.pod();
-    let stdin = fake.file("config");
-    std::fs::write(&stdin, net.config.to_string()).expect("write the configuration");
-    let add = |attachment: &causeway_tests::Attachment| {
-        let plugin = net.call("ADD", attachment).command();
-        let mut command = node.command("unshare");
-        for (key, value) in plugin.get_envs() {
-            command.env(key, value.expect("a value"));
-        }
-        let script = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; \
-                      exec \"$0\"";
-        command.args(["--mount", "/bin/sh", "-euc", script]).arg(plugin.get_program());
-        command.stdin(std::fs::File::open(&stdin).expect("the configuration"));
-        command.output().expect("run the plugin")
-    };
+    let frozen = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let add = |attachment: &Attachment| add_with_mounts(&net, attachment, frozen);
     let refused = add(&pod.attachment("eth0"));
     let text = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert!(!refused.status.success() && text.contains("ip_forward"), "{text}");
@@ -272,7 +308,7 @@ fn a_wiped_lease_store_hands_out_no_address_in_use() {
         "bridge": "cw0", "isGateway": true, "runDir": node.run_dir(), "ipam": {
             "type": "causeway-ipam", "dataDir": node.data_dir(), "runDir": node.run_dir(),
             "subnet": "10.9.0.0/29" } });
-    let add = |attachment: &causeway_tests::Attachment| {
+    let add = |attachment: &Attachment| {
         let call = Cni::new(&node, "causeway-bridge", "ADD", &config).attachment(attachment);
         call.run().json()["ips"][0]["address"].clone()
     };

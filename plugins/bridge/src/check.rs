@@ -6,8 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::config::Checked;
 use crate::ipam::Ipam;
-use crate::record::{self, Record};
-use crate::{del, fault, masq, node, plan, spoof};
+use crate::{fault, masq, node, plan, record, spoof};
 
 /// Compares the attachment of `request` with its `prev_result`.
 ///
@@ -38,7 +37,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     let addresses: Vec<IpNetwork> = ips.iter().map(|ip| ip.address).collect();
     addresses_present(&inside, &container, &addresses)?;
     routes_present(&inside, &container, before)?;
-    rules(request, &config, &host_end, &container)
+    rules(request, &config, &host_end, &container, &addresses)
 }
 
 fn differs(msg: String) -> Error {
@@ -181,19 +180,17 @@ fn rules(
     config: &Checked,
     host_end: &Link,
     container: &Link,
+    addresses: &[IpNetwork],
 ) -> Result<(), Error> {
     let key = &record::key(request);
-    let records = causeway_kernel::Records::new(&config.run_dir, record::KIND);
-    let recorded: Option<Record> = del::read(&records, key);
-    let addresses = recorded.map(|record| record.addresses).unwrap_or_default();
-    if config.ip_masq && !addresses.is_empty() {
+    if config.ip_masq && config.ipam.is_some() {
         let exclude = match &config.masq_exclude {
             Some(exclude) => exclude.clone(),
             None => node::read(&config.run_dir)?.never_masqueraded(),
         };
         masq::check(&masq::Masquerade {
             key,
-            addresses: &addresses,
+            addresses,
             exclude: &exclude,
             run_dir: &config.run_dir,
             backend: config.masq_backend,

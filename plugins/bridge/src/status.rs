@@ -19,8 +19,18 @@ pub(crate) fn status(request: &Request) -> Result<(), Error> {
         plan::bridge_change(&bridge, &config).map_err(unavailable)?;
     }
     match config.ipam.as_deref() {
-        Some(plugin) => Ipam { plugin, request }.ask(Command::Status),
+        Some(plugin) => Ipam { plugin, request }.ask(Command::Status).map_err(of_ipam),
         None => Ok(()),
+    }
+}
+
+/// What the IPAM plugin says of itself and of its configuration stays; that it is missing or gives
+/// no answer is code 50.
+fn of_ipam(error: Error) -> Error {
+    if matches!(error.code, Code::Io | Code::Decode | Code::TryAgainLater) {
+        unavailable(error)
+    } else {
+        error
     }
 }
 

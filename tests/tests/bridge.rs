@@ -497,3 +497,30 @@ fn a_bridge_keeps_its_address_when_its_last_port_goes() {
     other.del(&attachment);
     other.add(&attachment);
 }
+
+/// Rows: C47, C60
+#[test]
+fn vlans_work_or_are_refused_with_the_reason() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let more =
+        json!({ "isGateway": true, "vlan": 100, "vlanTrunk": [{ "minID": 200, "maxID": 201 }] });
+    let net = Net::new(&node, &fake, more);
+    let pod = node.pod();
+    let capable = node.try_sh("ip link add probe type bridge vlan_filtering 1").status.success();
+    let before = Snapshot::take(&node);
+    let outcome = net.run("ADD", &pod.attachment("eth0"));
+    if !capable {
+        let error = outcome.error();
+        assert!(text(&error["msg"]).contains("vlan filtering"), "{error}");
+        before.assert_same(&Snapshot::take(&node));
+        return;
+    }
+    let result = outcome.json();
+    assert_eq!(result["interfaces"][3]["name"], "cw0.100");
+    assert_eq!(node.addresses("cw0.100"), ["10.0.1.1/16"]);
+    let vlans =
+        node.sh(&format!("bridge vlan show dev {}", text(&result["interfaces"][1]["name"])));
+    assert!(vlans.contains("100 PVID Egress Untagged") && vlans.contains("201"), "{vlans}");
+    node.assert_ping("10.0.1.2");
+}

@@ -88,7 +88,7 @@ impl<'a> Site<'a> {
             None => self.make_bridge(name, mtu)?,
         };
         if let Some(change) = plan::bridge_change(&link, self.config)? {
-            self.host.change_link(link.index, &change).map_err(fault::kernel)?;
+            self.host.change_link(link.index, &change).map_err(|error| self.refused(error))?;
         }
         best_effort(&[(format!("net/ipv6/conf/{name}/accept_ra"), "0")]);
         Ok(link)
@@ -113,8 +113,23 @@ impl<'a> Site<'a> {
                     )
                 })
             }
-            Err(error) => Err(fault::kernel(error)),
+            Err(error) => Err(self.refused(error)),
         }
+    }
+
+    /// Why a bridge could not be made or changed.
+    fn refused(&self, error: causeway_kernel::Error) -> Error {
+        let lacking = error.raw() == Some(libc::EOPNOTSUPP);
+        let refused = fault::kernel(error);
+        if !lacking || self.config.port.vlans.is_empty() {
+            return refused;
+        }
+        let msg = format!(
+            "vlan: this kernel's bridges know no vlan filtering (CONFIG_BRIDGE_VLAN_FILTERING); \
+             remove vlan and vlanTrunk or use another kernel for bridge {}",
+            self.config.bridge
+        );
+        Error { msg, ..refused }
     }
 
     /// A bridge takes the smallest MTU of its ports, and 1500 without any, until its own is set

@@ -169,7 +169,7 @@ fn a_late_del_leaves_the_address_to_its_new_owner() {
     runtime.check(&new.attachment("eth0")).expect("check of the new owner");
 }
 
-/// Rows: C63, C67
+/// Rows: C63
 #[test]
 fn del_without_a_namespace_removes_the_rules() {
     let lab = Lab::one_node();
@@ -181,9 +181,12 @@ fn del_without_a_namespace_removes_the_rules() {
     runtime.add_ok(&attachment);
     let rules = node.nft();
     assert!(rules.contains("causeway_masq") && rules.contains("causeway_spoof"), "{rules}");
+    let lease = node.data_dir().join("blue/10.1.0.2");
+    assert!(lease.exists());
     runtime.forget(&attachment);
     runtime.del_ok(&attachment.netns(""));
     assert!(!node.nft().contains("causeway"), "{}", node.nft());
+    assert!(!lease.exists(), "the address is still leased");
 }
 
 #[test]
@@ -269,7 +272,7 @@ fn iptables_rules_are_those_of_upstream() {
     assert_eq!(nat(node), Vec::<String>::new());
 }
 
-/// Rows: S-18, C63, C67
+/// Rows: S-18
 #[test]
 fn iptables_masquerades_and_excludes() {
     let lab = Lab::one_node();

@@ -91,7 +91,7 @@ fn refusal(outcome: Result<Value, Outcome>, contains: &[&str]) {
     }
 }
 
-/// Rows: S-09, S-10, S-14, O-24
+/// Rows: S-09, S-10, S-14
 #[test]
 fn containers_of_two_nodes_meet_over_a_multicast_group() {
     let pair = Pair::new(json!({ "id": 10, "group": "239.1.1.1", "dev": "eth0" }));
@@ -188,7 +188,7 @@ fn a_smaller_mtu_wins_and_a_larger_is_refused() {
     assert_eq!(device(node, "cwvx10")["mtu"], 1400);
 }
 
-/// Rows: S-13, O-12, O-13
+/// Rows: S-13, O-12
 #[test]
 fn a_damaged_device_is_repaired() {
     let peers = json!(["172.18.0.2", "172.18.0.3"]);

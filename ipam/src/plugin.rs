@@ -142,12 +142,12 @@ impl Plugin for Ipam {
 
     fn status(&self, request: &Request) -> Result<(), Error> {
         let place = Place::new(request);
-        let checked =
-            Checked::new(request, || facts::node_subnets(&place.node_file())).map_err(|error| {
-                // A wrong configuration keeps its own code: no waiting makes it right.
-                let waiting_helps = matches!(error.code, Code::TryAgainLater | Code::Io);
-                if waiting_helps { not_available(error) } else { error }
-            })?;
+        let checked = Checked::new(request, || facts::node_subnets(&place.node_file()));
+        let checked = checked.map_err(|error| {
+            // A wrong configuration keeps its own code: no waiting makes it right.
+            let transient = matches!(error.code, Code::TryAgainLater | Code::Io);
+            if transient { not_available(error) } else { error }
+        })?;
         if !session::exists(&place) {
             return Ok(());
         }

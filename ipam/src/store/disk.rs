@@ -54,17 +54,11 @@ fn has_snapshot(path: &Path) -> bool {
 /// Opens sled's files in `path`, creating them as needed.
 ///
 /// # Errors
-/// sled's.
+/// sled's; [`Error::Locked`].
 pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
-    // sled does not wait for its lock, and its threads let go of it a moment after the database
-    // was dropped. Whoever closed it last is on the way out, so this wait is short.
-    if let Ok(last) = File::open(path.join("db")) {
-        lock::flock(&last, libc::LOCK_EX).map_err(|source| Error::Io {
-            what: "lock",
-            path: path.display().to_string(),
-            source,
-        })?;
-    }
+    // sled gives up at once where its own lock is held, and its threads let go of it a moment after
+    // the database was dropped. Whoever closed it last is on the way out, so this wait is short.
+    drop(lock::foreign(&path.join("db"), CLOSE_WAIT)?);
     sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
@@ -86,9 +80,6 @@ impl<'a> Disk<'a> {
         if wiped && has_snapshot(&path) {
             return Err(damaged(&path, Damage("there is a snapshot without its log".into())));
         }
-        // sled gives up at once where its own lock is held. Only a process that has left our lock
-        // and not yet come to its end can hold it.
-        drop(lock::foreign(&path.join("db"), CLOSE_WAIT)?);
         let db = open_files(&path)?;
         let state = read_state(&db, &path, lock.network(), lock.seal().filter(|_| !wiped))?;
         let fresh = state.is_none();

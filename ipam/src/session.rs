@@ -70,7 +70,7 @@ where
     let worker = std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
-            stay_on_this_cpu();
+            start_threads_gently();
             // Nobody listens after the time is over.
             drop(send.send(work()));
         })
@@ -87,20 +87,25 @@ where
     }
 }
 
-/// Keeps this thread, and those that it starts, on the processor where it runs. sled starts seven
-/// threads, which spin until the last of them is started; beside the one that starts them they
-/// burn the other processors meanwhile (measured: 8 ms instead of 2 ms of processor time an ADD).
-fn stay_on_this_cpu() {
-    // SAFETY: a cpu_set_t is plain bits, for which zero is the empty set. The set lives through the
-    // calls, CPU_SET stays within it for a number below its size, and sched_getcpu takes nothing.
+/// Puts this thread before those that it starts. sled starts seven threads, which spin until the
+/// last of them is started: on other processors they would burn those meanwhile, and on this one
+/// the time of the one that starts them (measured: 8 ms instead of 2 ms of processor time an ADD).
+/// So all stay on this processor, and this thread is the most urgent there; the flag gives the
+/// others the usual urgency. Without the right to that the work takes longer and nothing else.
+fn start_threads_gently() {
+    // SAFETY: a cpu_set_t and a sched_param are plain bits, for which zero is valid. Both live
+    // through the calls that read them; CPU_SET stays within the set for a number below its size.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         let cpu = usize::try_from(libc::sched_getcpu()).unwrap_or(usize::MAX);
         if cpu < 8 * size_of::<libc::cpu_set_t>() {
             libc::CPU_SET(cpu, &mut set);
-            // A refusal costs time and nothing else.
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
         }
+        let none: libc::sched_param = std::mem::zeroed();
+        let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+        libc::sched_setscheduler(0, policy, &raw const none);
+        libc::setpriority(libc::PRIO_PROCESS, 0, -20);
     }
 }
 

@@ -1,0 +1,126 @@
+//! A network whose main plugin is the test: `causeway-ipam` is called as a main plugin would.
+
+use std::path::Path;
+use std::process::Command;
+
+use causeway_tests::{Attachment, Cni, Finished, Node, bins, finish};
+use serde_json::{Value, json};
+
+/// The network `net` on a node of its own, or another one there.
+pub struct Net {
+    pub node: std::rc::Rc<Node>,
+    pub config: Value,
+}
+
+/// One pool, 10.0.0.0/24.
+pub fn plain() -> Net {
+    Net::new(json!({ "ranges": [[{ "subnet": "10.0.0.0/24" }]] }))
+}
+
+/// The first address of a result.
+pub fn address(result: &Value) -> &str {
+    result["ips"][0]["address"].as_str().unwrap_or_else(|| panic!("no address in {result}"))
+}
+
+impl Net {
+    /// A new node; `ipam` gets the state folders, and `RESOLV` as `resolvConf` is a file there.
+    pub fn new(ipam: Value) -> Self {
+        let node = Node::new("ipam");
+        let data = node.data_dir();
+        Self::on(node, &data, ipam)
+    }
+
+    /// The same on `node` with the stores in `data`.
+    pub fn on(node: Node, data: &Path, mut ipam: Value) -> Self {
+        ipam["type"] = json!("causeway-ipam");
+        ipam["dataDir"] = json!(data);
+        ipam["runDir"] = json!(node.run_dir());
+        if ipam["resolvConf"] == "RESOLV" {
+            ipam["resolvConf"] = json!(node.dir().join("resolv.conf"));
+        }
+        let config =
+            json!({ "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "ipam": ipam });
+        Self { node: node.into(), config }
+    }
+
+    /// The same network with another value of a key.
+    pub fn with(&self, key: &str, value: Value) -> Self {
+        let mut config = self.config.clone();
+        config[key] = value;
+        Self { node: self.node.clone(), config }
+    }
+
+    pub fn attachment(&self, id: &str) -> Attachment {
+        let (ifname, netns) = ("eth0".to_owned(), "/run/netns/none".to_owned());
+        let args = String::new();
+        Attachment { id: id.to_owned(), ifname, netns, args, runtime_config: json!({}) }
+    }
+
+    /// A call for the container `id`; GC and STATUS have none.
+    pub fn call(&self, command: &str, id: &str) -> Cni<'_> {
+        let call = Cni::new(&self.node, "causeway-ipam", command, &self.config);
+        if id.is_empty() { call } else { call.attachment(&self.attachment(id)) }
+    }
+
+    pub fn add(&self, id: &str) -> Value {
+        self.call("ADD", id).run().json()
+    }
+
+    pub fn del(&self, id: &str) {
+        self.call("DEL", id).run().silent();
+    }
+
+    /// The program's own command line, on this network's stores.
+    pub fn tool(&self, args: &[&str]) -> Finished {
+        let mut command = self.node.command(bins::ours("causeway-ipam"));
+        command.args(args);
+        if !args.is_empty() {
+            command.arg("--data-dir").arg(self.config["ipam"]["dataDir"].as_str().unwrap());
+        }
+        finish(command, b"")
+    }
+
+    /// Every lease of every network as `ADDRESS NETWORK CONTAINER INTERFACE`.
+    pub fn leases(&self) -> Vec<String> {
+        let shown: Value = serde_json::from_str(&self.tool(&["show"]).ok()).unwrap();
+        let text = |lease: &Value, key: &str| lease[key].as_str().unwrap().to_owned();
+        let line = |lease: &Value| {
+            ["address", "network", "containerID", "ifname"].map(|key| text(lease, key)).join(" ")
+        };
+        let mut lines: Vec<String> = shown.as_array().unwrap().iter().map(line).collect();
+        lines.sort_by_key(|line| line.split(' ').nth(1).unwrap().to_owned());
+        lines
+    }
+
+    /// Runs `command` and kills it with SIGKILL after this time, if it is still there.
+    pub fn killed_after_microseconds(&self, command: &str, id: &str, microseconds: u32) {
+        let call = self.call(command, id).command();
+        let mut killer = self.node.command("timeout");
+        killer.args(["-s", "KILL", &format!("{:.6}", f64::from(microseconds) / 1e6)]);
+        let ended = finish(wrapped(killer, &call), self.config.to_string().as_bytes());
+        assert!([0, 128 + 9].contains(&ended.code()), "{}", ended.describe());
+    }
+
+    /// Runs `call` in a mount namespace where the kernel shows `boot` as its boot id.
+    pub fn after_boot(&self, boot: &Path, call: Cni<'_>) -> Finished {
+        let script = format!(
+            "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\"",
+            boot.display()
+        );
+        let mut shell = self.node.command("unshare");
+        shell.args(["--mount", "sh", "-c", &script]);
+        finish(wrapped(shell, &call.command()), self.config.to_string().as_bytes())
+    }
+}
+
+/// `outer` with the program and the environment of `inner` behind its own arguments.
+fn wrapped(mut outer: Command, inner: &Command) -> Command {
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer.arg(bins::ours("causeway-ipam"));
+    outer
+}

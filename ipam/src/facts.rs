@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cni_plugin::{Code, Dns, Error};
 use ipnetwork::IpNetwork;
@@ -99,14 +99,15 @@ fn parse_resolv_conf(text: &str) -> Dns {
 }
 
 /// The addresses of the network's live attachments, from the records of the bridge plugin. What
-/// can not be read is left out: a record is a help here, not a condition.
+/// can not be read is left out: a record is a help here, not a condition. A record names its
+/// network itself; its folder's name may be shortened.
 pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
-    let folder = run_dir.join("attachments").join("bridge").join(network);
-    let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    let mut leases: Vec<Lease> = entries
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
-        .filter_map(|entry| std::fs::read(entry.path()).ok())
+    let folders = entries(&run_dir.join("attachments").join("bridge"));
+    let mut leases: Vec<Lease> = folders
+        .iter()
+        .flat_map(|folder| entries(folder))
+        .filter(|file| file.extension().is_some_and(|e| e == "json"))
+        .filter_map(|file| std::fs::read(file).ok())
         .filter_map(|text| serde_json::from_slice::<Value>(&text).ok())
         .flat_map(|record| record_leases(&record, network))
         .collect();
@@ -115,6 +116,12 @@ pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
     leases
 }
 
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The leases of one record: `{"key": {..}, "record": {"addresses": ["10.0.1.2/16"]}}`.
 fn record_leases(record: &Value, network: &str) -> Vec<Lease> {
     let text = |key: &str| record.get("key").and_then(|k| k.get(key)).and_then(Value::as_str);
     let (Some(found), Some(container_id), Some(ifname)) =
@@ -126,9 +133,7 @@ fn record_leases(record: &Value, network: &str) -> Vec<Lease> {
         return Vec::new();
     }
     let owner = Owner { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
-    // `causeway_kernel::Records` keeps the key beside the record.
-    let body = record.get("record").unwrap_or(record);
-    let addresses = body.get("addresses").and_then(Value::as_array);
+    let addresses = record.pointer("/record/addresses").and_then(Value::as_array);
     addresses
         .into_iter()
         .flatten()

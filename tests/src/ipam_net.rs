@@ -7,31 +7,31 @@ use causeway_tests::{Attachment, Cni, Finished, Node, bins, finish};
 use serde_json::{Value, json};
 
 /// The network `net` on a node of its own, or another one there.
-pub struct Net {
-    pub node: std::rc::Rc<Node>,
-    pub config: Value,
+pub(crate) struct Net {
+    pub(crate) node: std::rc::Rc<Node>,
+    pub(crate) config: Value,
 }
 
 /// One pool, 10.0.0.0/24.
-pub fn plain() -> Net {
+pub(crate) fn plain() -> Net {
     Net::new(json!({ "ranges": [[{ "subnet": "10.0.0.0/24" }]] }))
 }
 
 /// The first address of a result.
-pub fn address(result: &Value) -> &str {
+pub(crate) fn address(result: &Value) -> &str {
     result["ips"][0]["address"].as_str().unwrap_or_else(|| panic!("no address in {result}"))
 }
 
 impl Net {
     /// A new node; `ipam` gets the state folders, and `RESOLV` as `resolvConf` is a file there.
-    pub fn new(ipam: Value) -> Self {
+    pub(crate) fn new(ipam: Value) -> Self {
         let node = Node::new("ipam");
         let data = node.data_dir();
         Self::on(node, &data, ipam)
     }
 
     /// The same on `node` with the stores in `data`.
-    pub fn on(node: Node, data: &Path, mut ipam: Value) -> Self {
+    pub(crate) fn on(node: Node, data: &Path, mut ipam: Value) -> Self {
         ipam["type"] = json!("causeway-ipam");
         ipam["dataDir"] = json!(data);
         ipam["runDir"] = json!(node.run_dir());
@@ -44,56 +44,59 @@ impl Net {
     }
 
     /// The same network with another value of a key.
-    pub fn with(&self, key: &str, value: Value) -> Self {
+    pub(crate) fn with(&self, key: &str, value: Value) -> Self {
         let mut config = self.config.clone();
         config[key] = value;
         Self { node: self.node.clone(), config }
     }
 
-    pub fn attachment(&self, id: &str) -> Attachment {
+    pub(crate) fn attachment(&self, id: &str) -> Attachment {
         let (ifname, netns) = ("eth0".to_owned(), "/run/netns/none".to_owned());
         let args = String::new();
         Attachment { id: id.to_owned(), ifname, netns, args, runtime_config: json!({}) }
     }
 
     /// A call for the container `id`; GC and STATUS have none.
-    pub fn call(&self, command: &str, id: &str) -> Cni<'_> {
+    pub(crate) fn call(&self, command: &str, id: &str) -> Cni<'_> {
         let call = Cni::new(&self.node, "causeway-ipam", command, &self.config);
         if id.is_empty() { call } else { call.attachment(&self.attachment(id)) }
     }
 
-    pub fn add(&self, id: &str) -> Value {
+    pub(crate) fn add(&self, id: &str) -> Value {
         self.call("ADD", id).run().json()
     }
 
-    pub fn del(&self, id: &str) {
+    pub(crate) fn del(&self, id: &str) {
         self.call("DEL", id).run().silent();
     }
 
     /// The program's own command line, on this network's stores.
-    pub fn tool(&self, args: &[&str]) -> Finished {
+    pub(crate) fn tool(&self, args: &[&str]) -> Finished {
         let mut command = self.node.command(bins::ours("causeway-ipam"));
         command.args(args);
         if !args.is_empty() {
-            command.arg("--data-dir").arg(self.config["ipam"]["dataDir"].as_str().unwrap());
+            command
+                .arg("--data-dir")
+                .arg(self.config["ipam"]["dataDir"].as_str().expect("set by new"));
         }
         finish(command, b"")
     }
 
     /// Every lease of every network as `ADDRESS NETWORK CONTAINER INTERFACE`.
-    pub fn leases(&self) -> Vec<String> {
-        let shown: Value = serde_json::from_str(&self.tool(&["show"]).ok()).unwrap();
-        let text = |lease: &Value, key: &str| lease[key].as_str().unwrap().to_owned();
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let shown: Value =
+            serde_json::from_str(&self.tool(&["show"]).ok()).expect("show prints JSON");
+        let text = |lease: &Value, key: &str| lease[key].as_str().expect("a text").to_owned();
         let line = |lease: &Value| {
             ["address", "network", "containerID", "ifname"].map(|key| text(lease, key)).join(" ")
         };
-        let mut lines: Vec<String> = shown.as_array().unwrap().iter().map(line).collect();
-        lines.sort_by_key(|line| line.split(' ').nth(1).unwrap().to_owned());
+        let mut lines: Vec<String> = shown.as_array().expect("a list").iter().map(line).collect();
+        lines.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
         lines
     }
 
     /// Runs `command` and kills it with SIGKILL after this time, if it is still there.
-    pub fn killed_after_microseconds(&self, command: &str, id: &str, microseconds: u32) {
+    pub(crate) fn killed_after_microseconds(&self, command: &str, id: &str, microseconds: u32) {
         let call = self.call(command, id).command();
         let mut killer = self.node.command("timeout");
         killer.args(["-s", "KILL", &format!("{:.6}", f64::from(microseconds) / 1e6)]);
@@ -102,7 +105,7 @@ impl Net {
     }
 
     /// Runs `call` in a mount namespace where the kernel shows `boot` as its boot id.
-    pub fn after_boot(&self, boot: &Path, call: Cni<'_>) -> Finished {
+    pub(crate) fn after_boot(&self, boot: &Path, call: Cni<'_>) -> Finished {
         let script = format!(
             "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\"",
             boot.display()

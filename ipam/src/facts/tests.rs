@@ -58,20 +58,20 @@ fn attachment_records_of_the_network_count_and_garbage_does_not() {
     write(
         "a.json",
         r#"{"key":{"network":"net","container_id":"c1","ifname":"eth0"},
-        "addresses":["10.0.1.2/16","::ffff:10.0.1.9/112","nonsense",7],"more":{}}"#,
+        "record":{"addresses":["10.0.1.2/16","::ffff:10.0.1.9/112","nonsense",7],"more":{}}}"#,
     );
     write(
         "b.json",
         r#"{"key":{"network":"other","container_id":"c2","ifname":"eth0"},
-        "addresses":["10.0.1.3/16"]}"#,
+        "record":{"addresses":["10.0.1.3/16"]}}"#,
     );
     write("c.json", "{ torn");
     write(
         "d.lock",
         r#"{"key":{"network":"net","container_id":"c4","ifname":"eth0"},
-        "addresses":["10.0.1.4/16"]}"#,
+        "record":{"addresses":["10.0.1.4/16"]}}"#,
     );
-    write("e.json", r#"{"key":{"network":"net","container_id":"c5","ifname":"eth0"}}"#);
+    write("e.json", r#"{"key":{"network":"net","container_id":"c5","ifname":"eth0"},"record":{}}"#);
     let leases = attached(dir.path(), "net");
     let found: Vec<_> =
         leases.iter().map(|l| (l.address.to_string(), l.owner.container_id.as_str())).collect();

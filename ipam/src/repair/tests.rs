@@ -66,7 +66,7 @@ fn record(dir: &Path, container_id: &str, address: &str) {
     fs::create_dir_all(&folder).unwrap();
     let record = serde_json::json!({
         "key": { "network": "net", "container_id": container_id, "ifname": "eth0" },
-        "addresses": [address],
+        "record": { "addresses": [address] },
     });
     fs::write(folder.join(format!("{container_id}-eth0.json")), record.to_string()).unwrap();
 }

@@ -1,13 +1,12 @@
 //! `causeway-ipam` as a process: requests, crowds, kills, full disks, damaged stores.
 
-#[path = "common/ipam_net.rs"]
-mod ipam_net;
+mod net;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 
 use causeway_tests::{Cni, Node, Runtime, bins};
-use ipam_net::{Net, address, plain};
+use net::{Net, address, plain};
 use serde_json::{Value, json};
 
 /// Rows: C13, C49, S-06, S-11

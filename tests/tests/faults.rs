@@ -1,0 +1,238 @@
+//! Faults: kill -9 at every moment of ADD and of DEL, a hundred processes at once, a full disk, a
+//! damaged store, and what is left afterwards: nothing.
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use causeway_tests::{Attachment, Lab, Node, Pod, Runtime, Snapshot};
+use serde_json::{Value, json};
+
+/// How many kills each sweep spreads over the whole run time of its operation.
+const KILLS: u32 = 84;
+
+fn ports(host_port: u16) -> Value {
+    json!({ "portMappings": [
+        { "hostPort": host_port, "containerPort": 80, "protocol": "tcp" },
+        { "hostPort": host_port, "containerPort": 80, "protocol": "udp" } ] })
+}
+
+/// One step of a chain to kill: a plugin's position in the list and the command.
+#[derive(Clone, Copy)]
+struct Victim {
+    plugin: usize,
+    command: &'static str,
+}
+
+struct Site {
+    lab: Lab,
+    list: Value,
+}
+
+impl Site {
+    fn new() -> Self {
+        let lab = Lab::one_node();
+        let list = lab.nodes[0].conflist("faults", "10.67.0.0/24");
+        Self { lab, list }
+    }
+
+    fn node(&self) -> &Node {
+        &self.lab.nodes[0]
+    }
+
+    fn runtime(&self) -> Runtime<'_> {
+        Runtime::new(self.node(), self.list.clone())
+    }
+
+    /// Runs one step by itself, killed after `limit` when there is one. Returns how long it lasted
+    /// and its stdout; `None` when it was killed.
+    fn step(
+        &self,
+        victim: Victim,
+        attachment: &Attachment,
+        previous: &Value,
+        limit: Option<Duration>,
+    ) -> (Duration, Option<Value>) {
+        let runtime = self.runtime();
+        let plugin = runtime.plugins().nth(victim.plugin).expect("a plugin of the list");
+        let config = runtime.config(plugin, attachment, previous);
+        let call = runtime.call(plugin, victim.command, &config, attachment);
+        run(call.command(), config.to_string().as_bytes(), limit)
+    }
+
+    /// Attaches up to and without `plugin`, and returns the result so far.
+    fn before(&self, plugin: usize, attachment: &Attachment) -> Value {
+        let mut previous = Value::Null;
+        for index in 0..plugin {
+            let victim = Victim { plugin: index, command: "ADD" };
+            let (_, result) = self.step(victim, attachment, &previous, None);
+            previous = result.expect("an ADD that nobody kills");
+        }
+        previous
+    }
+}
+
+/// Runs a command; SIGKILLs it after `limit`, by its descriptor, so that no pid can be mistaken.
+fn run(mut command: Command, stdin: &[u8], limit: Option<Duration>) -> (Duration, Option<Value>) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    #[expect(clippy::disallowed_methods, reason = "a kill sweep is about moments")]
+    let started = Instant::now();
+    let mut child = command.spawn().expect("start a plugin");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    // A plugin that dies early closes its stdin; that is what the sweep is about.
+    drop(std::io::Write::write_all(&mut pipe, stdin));
+    drop(pipe);
+    let killed = limit.is_some_and(|limit| {
+        !ended_within(&child, limit.saturating_sub(started.elapsed())) && {
+            child.kill().expect("kill a plugin");
+            true
+        }
+    });
+    let mut text = String::new();
+    let status = child.wait().expect("wait for a plugin");
+    let took = started.elapsed();
+    if killed && !status.success() {
+        return (took, None);
+    }
+    child.stdout.take().expect("a pipe").read_to_string(&mut text).expect("read stdout");
+    assert!(status.success(), "{command:?}: {text}");
+    let result = if text.is_empty() { Value::Null } else { text.parse().expect("JSON") };
+    (took, Some(result))
+}
+
+/// Waits for the end of a child on its pidfd, with a resolution below a millisecond.
+fn ended_within(child: &Child, limit: Duration) -> bool {
+    let pid = i32::try_from(child.id()).expect("a process id is positive");
+    // SAFETY: pidfd_open takes two integers and returns a descriptor or -1.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let raw = i32::try_from(raw).expect("a descriptor");
+    assert!(raw >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
+    // SAFETY: `raw` is a descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let limit = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: i64::try_from(limit.as_nanos().min(999_999_999)).expect("below a second"),
+    };
+    // SAFETY: one pollfd and one timespec that live across the call; no signal mask.
+    let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const limit, std::ptr::null()) };
+    ready > 0
+}
+
+/// Kills `victim` at `KILLS` moments spread over its run time. After each kill DEL of the chain (or
+/// GC, at every fourth) leaves the node as it was, with the bystander's attachment whole.
+fn sweep(victim: Victim) -> u32 {
+    let site = Site::new();
+    let (node, runtime) = (site.node(), site.runtime());
+    let bystander_pod = node.pod();
+    let bystander = bystander_pod.attachment("eth0").runtime_config(ports(7000));
+    runtime.add_ok(&bystander);
+    let whole = usual(&site, victim);
+    let before = Snapshot::take(node);
+    let mut killed = 0;
+    for round in 0..KILLS {
+        let pod = node.pod();
+        let attachment = pod.attachment("eth0").runtime_config(ports(8080));
+        let limit = whole * round / KILLS;
+        killed += u32::from(kill_at(&site, victim, &attachment, limit));
+        if round % 4 == 3 {
+            runtime.gc(&[&bystander]).expect("GC after a kill");
+        } else {
+            // The container is gone by now; no result and no namespace come with DEL.
+            runtime.forget(&attachment);
+            runtime.del(&attachment.clone().netns("")).expect("DEL after a kill");
+        }
+        let after = Snapshot::take(node);
+        assert!(
+            before == after,
+            "killed {} of plugin {} after {limit:?}:\n{}",
+            victim.command,
+            victim.plugin,
+            before.diff(&after)
+        );
+        assert_usable(&site, &pod);
+    }
+    runtime.check(&bystander).expect("the bystander's attachment is whole");
+    runtime.del_ok(&bystander);
+    killed
+}
+
+/// The container's namespace can be attached again, by the same name, and the address comes back.
+fn assert_usable(site: &Site, pod: &Pod) {
+    let runtime = site.runtime();
+    let attachment = pod.attachment("eth0").runtime_config(ports(8080));
+    runtime.add_ok(&attachment);
+    runtime.check(&attachment).expect("CHECK of the attachment after the kill");
+    runtime.del_ok(&attachment);
+}
+
+/// The usual time of a step: the longest of five, so that the sweep covers all of it.
+fn usual(site: &Site, victim: Victim) -> Duration {
+    let one = |_| {
+        let pod = site.node().pod();
+        let attachment = pod.attachment("eth0").runtime_config(ports(8080));
+        let (took, result) = one_step(site, victim, &attachment, None);
+        if victim.command == "ADD" {
+            site.runtime().remember(&attachment, result.expect("nobody killed it"));
+        }
+        site.runtime().del(&attachment).expect("DEL");
+        took
+    };
+    (0..5).map(one).max().expect("five runs")
+}
+
+fn kill_at(site: &Site, victim: Victim, attachment: &Attachment, limit: Duration) -> bool {
+    one_step(site, victim, attachment, Some(limit)).1.is_none()
+}
+
+fn one_step(
+    site: &Site,
+    victim: Victim,
+    attachment: &Attachment,
+    limit: Option<Duration>,
+) -> (Duration, Option<Value>) {
+    let attached = if victim.command == "ADD" { victim.plugin } else { 2 };
+    let previous = site.before(attached, attachment);
+    if victim == (Victim { plugin: 0, command: "DEL" }) {
+        // DEL runs in reverse order: the service plugin is done when the bridge plugin's turn comes.
+        let (_, done) = site.step(Victim { plugin: 1, command: "DEL" }, attachment, &previous, None);
+        assert!(done.is_some(), "nobody killed it");
+    }
+    site.step(victim, attachment, &previous, limit)
+}
+
+impl PartialEq for Victim {
+    fn eq(&self, other: &Self) -> bool {
+        self.plugin == other.plugin && self.command == other.command
+    }
+}
+
+fn report(what: &str, killed: u32) {
+    println!("kill -9 during {what}: {killed} of {KILLS} runs killed, nothing left behind");
+    assert!(killed >= KILLS * 9 / 10, "{what}: only {killed} of {KILLS} runs were killed");
+}
+
+/// Rows: C19, C60, F1, F2, F3, F5, F7, F8
+#[test]
+fn kill_9_during_add_of_the_bridge_leaves_nothing_behind() {
+    report("ADD of causeway-bridge", sweep(Victim { plugin: 0, command: "ADD" }));
+}
+
+/// Rows: C19, F4, F8
+#[test]
+fn kill_9_during_add_of_host_ports_leaves_nothing_behind() {
+    report("ADD of causeway-service", sweep(Victim { plugin: 1, command: "ADD" }));
+}
+
+/// Rows: C19, C65, C66
+#[test]
+fn kill_9_during_del_of_the_bridge_leaves_nothing_behind() {
+    report("DEL of causeway-bridge", sweep(Victim { plugin: 0, command: "DEL" }));
+}
+
+/// Rows: C19, C65, C66
+#[test]
+fn kill_9_during_del_of_host_ports_leaves_nothing_behind() {
+    report("DEL of causeway-service", sweep(Victim { plugin: 1, command: "DEL" }));
+}

@@ -10,7 +10,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -64,7 +63,8 @@ impl Records {
     }
 
     /// Writes a record atomically (temporary file, rename). After kill -9 there is the old or the
-    /// new one.
+    /// new one, and perhaps the temporary file, which [`Records::remove`] takes along. Call it
+    /// while holding the lock of `key`.
     ///
     /// # Errors
     /// I/O errors; nothing half-written stays.
@@ -74,7 +74,8 @@ impl Records {
         let stored = Stored { key: key.clone(), record };
         let bytes = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
         let folder = self.folder(&key.network);
-        in_folder(&folder, || replace(&folder, &path, &bytes)).map_err(failed)
+        let temporary = self.file(key, ".tmp");
+        in_folder(&folder, || replace(&temporary, &path, &bytes)).map_err(failed)
     }
 
     /// The record of `key`, or `None`.
@@ -93,7 +94,8 @@ impl Records {
     /// # Errors
     /// I/O errors.
     pub fn remove(&self, key: &RecordKey) -> Result<()> {
-        for path in [self.file(key, ".json"), self.file(key, ".lock")] {
+        for suffix in [".json", ".tmp", ".lock"] {
+            let path = self.file(key, suffix);
             absent_is_fine(std::fs::remove_file(&path)).map_err(|source| Error {
                 action: format!("remove record {}", path.display()),
                 source,
@@ -121,7 +123,7 @@ impl Records {
                     Ok(None) => {}
                     Err(error) => errors.push(error),
                 },
-                Some("tmp") if is_left_over(&path) => drop(std::fs::remove_file(&path)),
+                Some("tmp") => remove_left_over(&path),
                 _ => {}
             }
         }
@@ -179,32 +181,29 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
 }
 
-/// Writes `bytes` beside `path` and renames the whole over it.
-fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}.{count}.tmp", std::process::id()));
+/// Writes `bytes` into `temporary` and renames the whole over `path`.
+fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = (|| {
         let mut options = OpenOptions::new();
-        // Not `create_new`: a killed process of the same number may have left one.
+        // Not `create_new`: a killed process may have left one.
         let mut file: File =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
         file.write_all(bytes)?;
-        std::fs::rename(&temporary, path)
+        std::fs::rename(temporary, path)
     })();
     if written.is_err() {
-        drop(std::fs::remove_file(&temporary));
+        drop(std::fs::remove_file(temporary));
     }
     written
 }
 
-/// Whether a temporary file's process is gone.
-fn is_left_over(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let process = name.strip_prefix('.').and_then(|name| name.split('.').next());
-    match process.and_then(|process| process.parse::<u32>().ok()) {
-        Some(process) => !Path::new(&format!("/proc/{process}")).exists(),
-        None => false,
+/// Removes the temporary file of a killed process: one whose attachment nobody works on.
+fn remove_left_over(temporary: &Path) {
+    let lock = temporary.with_extension("lock");
+    // Held by a living process: it renames or removes the file itself.
+    if let Ok(_held) = FileLock::acquire(&lock, Duration::ZERO) {
+        drop(std::fs::remove_file(temporary));
+        drop(std::fs::remove_file(lock));
     }
 }
 
@@ -233,11 +232,13 @@ fn shorten(name: String, suffix: &str) -> String {
     const LONGEST: usize = 255;
     /// 128 bits in hexadecimal, and the mark.
     const HASH: usize = 33;
-    if name.len() + suffix.len() <= LONGEST {
+    /// The longest suffix, `.json`: the files of one record differ in nothing else.
+    const SUFFIX: usize = 5;
+    if name.len() + SUFFIX <= LONGEST {
         return name + suffix;
     }
     // `name` is ASCII: any byte is a boundary.
-    let kept = &name[..LONGEST - HASH - suffix.len()];
+    let kept = &name[..LONGEST - HASH - SUFFIX];
     format!("{kept}~{:032x}{suffix}", fnv1a(name.as_bytes()))
 }
 

@@ -92,16 +92,20 @@ fn listing_passes_over_damage_and_clears_what_the_dead_left() {
     records.write(&key("net", "id", "eth0"), &1).expect("written");
     let folder = run.0.join("attachments/bridge/net");
     std::fs::write(folder.join("broken.json"), b"{").expect("written");
-    // No process has this number: pid_max is at most 2^22.
-    std::fs::write(folder.join(".4294967295.0.tmp"), b"{").expect("written");
-    let alive = format!(".{}.4711.tmp", std::process::id());
-    std::fs::write(folder.join(&alive), b"{").expect("written");
+    // Killed while it wrote: nobody holds the lock.
+    std::fs::write(folder.join("killed:eth0.tmp"), b"{").expect("written");
+    let at_work = records.lock(&key("net", "busy", "eth0"), SECOND).expect("the lock");
+    std::fs::write(folder.join("busy:eth0.tmp"), b"{").expect("written");
     let (keys, errors) = records.list("net").expect("a list");
     assert_eq!(keys, [key("net", "id", "eth0")]);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].action.contains("broken.json"), "{errors:?}");
-    assert!(files(&run.0).contains(&alive));
-    assert!(!files(&run.0).contains(".4294967295.0.tmp"));
+    assert!(files(&run.0).contains("busy:eth0.tmp"));
+    assert!(!files(&run.0).contains("killed:eth0"));
+    drop(at_work);
+    // What the next owner of the name removes takes the temporary file along.
+    records.remove(&key("net", "busy", "eth0")).expect("removed");
+    assert!(!files(&run.0).contains("busy:eth0"));
 }
 
 /// Folders and lock files come and go under many threads, and exclusion holds.

@@ -37,7 +37,7 @@ fn a_killed_add_is_cleared_away() {
     }
 }
 
-/// Rows: C61, F8
+/// Rows: F8
 #[test]
 fn an_attachment_that_died_with_its_namespace_is_no_duplicate() {
     let node = Node::new("node");

@@ -137,8 +137,7 @@ impl Records {
     /// A folder could not be read.
     pub fn is_empty(&self) -> Result<bool> {
         for folder in entries(&self.root)? {
-            let is_record = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "json");
-            if folder.is_dir() && entries(&folder)?.iter().any(is_record) {
+            if folder.is_dir() && holds_record(&folder)? {
                 return Ok(false);
             }
         }
@@ -155,14 +154,33 @@ impl Records {
     }
 }
 
+/// Whether a record is in a folder. Reads no further than the first.
+fn holds_record(folder: &Path) -> Result<bool> {
+    for path in open_folder(folder)?.into_iter().flatten() {
+        let path = path.map_err(|source| unlisted(folder, source))?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Paths in a folder; none where it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |source| Error { action: format!("list records in {}", folder.display()), source };
-    let read = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.map_err(failed)?,
-    };
-    read.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+    let entries = open_folder(folder)?.into_iter().flatten();
+    let path = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
+    entries.map(|entry| path(entry).map_err(|source| unlisted(folder, source))).collect()
+}
+
+fn open_folder(folder: &Path) -> Result<Option<std::fs::ReadDir>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).map_err(|source| unlisted(folder, source)),
+    }
+}
+
+fn unlisted(folder: &Path, source: io::Error) -> Error {
+    Error { action: format!("list records in {}", folder.display()), source }
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -151,10 +151,14 @@ impl<'a> Attached<'a> {
         let read = read.map_err(|e| failure::kernel("read the attachment's record", &e));
         let removed = match read {
             Ok(Some(record)) => self.remove_record(&record),
-            Ok(None) => return errors.extend(self.remove_unrecorded(in_iptables).err()),
+            Ok(None) => self.remove_unrecorded(in_iptables, || {
+                // There is only what the lock left.
+                drop(self.forget());
+                Ok(())
+            }),
             Err(error) => {
                 warn(&format!("{error}; looking for its rules instead"));
-                self.remove_unrecorded(in_iptables).and_then(|()| self.forget())
+                self.remove_unrecorded(in_iptables, || self.forget())
             }
         };
         errors.extend(removed.err());
@@ -167,33 +171,36 @@ impl<'a> Attached<'a> {
                 Err(error) if error.code == Code::TryAgainLater => return Err(error),
                 other => errors.keep(other),
             };
-            self.remove_rules(record)?;
+            match record.backend {
+                RecordBackend::Nftables => Rules::open()?.remove(self.owned(record))?,
+                RecordBackend::Iptables => {
+                    let last = || self.localnet(record).disable_all();
+                    iptables::remove(self.env, &self.key, &families(record), last)?;
+                }
+            }
+            errors.keep(self.forget());
+            errors.keep(remove_unused(self.run_dir, &self.records));
         }
         flows::forget_containers(&record.bindings);
-        errors.keep(self.forget());
         errors.finish()
     }
 
-    fn remove_rules(&self, record: &Record) -> Result<(), Error> {
-        match record.backend {
-            RecordBackend::Nftables => {
-                Rules::open()?.remove(self.owned(record), || self.localnet(record).disable_all())
-            }
-            RecordBackend::Iptables => {
-                let last = || self.localnet(record).disable_all();
-                iptables::remove(self.env, &self.key, &families(record), last)
-            }
-        }
-    }
-
-    fn remove_unrecorded(&self, in_iptables: bool) -> Result<(), Error> {
+    fn remove_unrecorded(
+        &self,
+        in_iptables: bool,
+        forget: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let _rules = self.lock_rules();
         if in_iptables {
             let localnet = Localnet::new(self.run_dir, "iptables");
             iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
         }
-        let localnet = Localnet::new(self.run_dir, "nftables");
-        Rules::open()?.remove_unrecorded(&self.owner, || localnet.disable_all())
+        let removed = Rules::open()?.remove_unrecorded(&self.owner)?;
+        let forgotten = forget();
+        if removed {
+            remove_unused(self.run_dir, &self.records)?;
+        }
+        forgotten
     }
 
     fn refuse_second(&self) -> Result<(), Error> {
@@ -319,12 +326,24 @@ fn sweep(
     let owner = |key: &RecordKey| name::owner(&key.network, &key.container_id, &key.ifname);
     let owners: BTreeSet<String> = kept.iter().map(owner).collect();
     let prefix = name::owner_network_prefix(network);
-    let last = |backend| Localnet::new(&place.run_dir, backend).disable_all();
     if place.iptables {
-        iptables::sweep(env, network, &kept, || last("iptables"))?;
+        let localnet = Localnet::new(&place.run_dir, "iptables");
+        iptables::sweep(env, network, &kept, || localnet.disable_all())?;
     }
     let is_stale = |owner: &str| owner.starts_with(&prefix) && !owners.contains(owner);
-    Rules::open()?.sweep(is_stale, || last("nftables"))
+    if Rules::open()?.sweep(is_stale)? {
+        remove_unused(&place.run_dir, &Records::new(&place.run_dir, KIND))?;
+    }
+    Ok(())
+}
+
+/// Removes our table where no attachment is left. Records say so cheaply; the rules have the last
+/// word, for records may have been lost.
+fn remove_unused(run_dir: &Path, records: &Records) -> Result<(), Error> {
+    if matches!(records.is_empty(), Ok(false)) {
+        return Ok(());
+    }
+    Rules::open()?.remove_unused(|| Localnet::new(run_dir, "nftables").disable_all())
 }
 
 fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {

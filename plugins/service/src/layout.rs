@@ -73,10 +73,12 @@ impl Scope {
         self.map("addr", true)
     }
 
-    /// How many elements of [`Scope::address`] have a protocol . port, as comment of its element:
-    /// a new mapping of every address is refused by one lookup.
+    /// As many elements a protocol . port as [`Scope::address`] has, numbered from 0: a new mapping
+    /// of every address is refused by one lookup. A number in one element would have to be replaced
+    /// by every ADD, and whoever deletes waits for the kernel to free what was deleted (some 10 ms).
     pub(crate) fn taken(&self) -> SetSpec {
-        set(self.name("taken"), vec![DataType::InetProto, DataType::InetService], None)
+        let key = vec![DataType::InetProto, DataType::InetService, DataType::Mark];
+        set(self.name("taken"), key, None)
     }
 
     /// Chain of conditional mappings, and what its sets' names start with.
@@ -125,14 +127,13 @@ pub(crate) fn attachment_key(owner: &str) -> Key {
     Key::Exact(words.collect())
 }
 
-/// One element whose comment is the number of attachments.
-pub(crate) fn count() -> SetSpec {
-    set("count".into(), vec![DataType::Mark], None)
-}
-
-/// The key of the one element of [`count`].
-pub(crate) fn count_key() -> Key {
-    Key::Exact(vec![RegValue::Mark(0)])
+/// A port of a protocol, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Port {
+    /// Protocol.
+    pub protocol: u8,
+    /// Port.
+    pub port: u16,
 }
 
 /// Key of a mapping: `host` only in an [`Scope::address`] map.
@@ -140,6 +141,12 @@ pub(crate) fn port_key(host: Option<IpAddr>, protocol: u8, port: u16) -> Key {
     let address = host.map(RegValue::from);
     let rest = [RegValue::Proto(protocol), RegValue::Port(port)];
     Key::Exact(address.into_iter().chain(rest).collect())
+}
+
+/// Key of the `slot`th element of a [`Scope::taken`] set.
+pub(crate) fn slot_key(port: Port, slot: u32) -> Key {
+    let Port { protocol, port } = port;
+    Key::Exact(vec![RegValue::Proto(protocol), RegValue::Port(port), RegValue::Mark(slot)])
 }
 
 /// Value of a mapping.
@@ -154,7 +161,7 @@ pub(crate) fn base_sets() -> Vec<SetSpec> {
         [scope.any(), scope.address(), scope.taken(), hairpin(ipv6), masq_all(ipv6)]
     };
     let mut sets: Vec<SetSpec> = [false, true].into_iter().flat_map(of_scope).collect();
-    sets.extend([localhost(), attachments(), count()]);
+    sets.extend([localhost(), attachments()]);
     sets
 }
 

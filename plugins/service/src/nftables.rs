@@ -1,13 +1,14 @@
 //! The nftables backend: reads what a plan asks for, commits what it says. Callers hold the rules
 //! lock; every operation is one transaction, so what is there is whole whenever we are killed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 
 use causeway_nft::Client;
 use causeway_ruleset::{Batch, Element, Key, Op, Rule, SetSpec};
 use cni_plugin::{Code, Error};
 
-use crate::failure::{self, Collected};
+use crate::failure;
 use crate::layout::{self, Scope};
 use crate::mapping::Protocol;
 use crate::plan::{self, ByFamily, Conflict, Observed, Placed};
@@ -19,7 +20,9 @@ const ATTEMPTS: u32 = 4;
 /// A connection to the rules of this namespace.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    client: Client,
+    /// Closed by the end of the process: closing waits until the kernel has freed what was deleted
+    /// (`nft_rcv_nl_event`), some 10 ms in which others need not wait for our lock.
+    client: ManuallyDrop<Client>,
 }
 
 /// An attachment as the rules know it.
@@ -34,7 +37,8 @@ pub(crate) struct Owned<'a> {
 impl Rules {
     /// Connects.
     pub(crate) fn open() -> Result<Self, Error> {
-        Client::open().map(|client| Self { client }).map_err(|error| failure::nft(&error))
+        let client = Client::open().map_err(|error| failure::nft(&error))?;
+        Ok(Self { client: ManuallyDrop::new(client) })
     }
 
     /// Adds an attachment. `save` is called once it is known to be free of conflicts, before
@@ -50,8 +54,7 @@ impl Rules {
     ) -> Result<(), Error> {
         let mut save = Some(save);
         self.attempts(|rules| {
-            let observed =
-                rules.observe(|scopes| plan::questions(owned.record, owned.owner, scopes))?;
+            let observed = rules.observe(owned)?;
             let ops = match plan::add(owned.record, owned.owner, conditions, &observed) {
                 Ok(ops) => ops,
                 Err(conflict) => return Ok(Err(rules.in_use(owned.owner, &conflict)?)),
@@ -69,14 +72,26 @@ impl Rules {
         })?
     }
 
-    /// Removes what still belongs to the attachment; the table where it was the last one. `last` is
-    /// called before the table goes, which stays where that reports errors.
-    pub(crate) fn remove(
-        &mut self,
-        owned: Owned<'_>,
-        last: impl Fn() -> Vec<Error>,
-    ) -> Result<(), Error> {
-        self.remove_elements(&plan::elements(owned.record, owned.owner), owned.owner, &last)
+    /// Removes what still belongs to the attachment.
+    pub(crate) fn remove(&mut self, owned: Owned<'_>) -> Result<(), Error> {
+        self.remove_elements(&plan::elements(owned.record, owned.owner), owned.owner)
+    }
+
+    /// Removes the table unless an attachment is left. `last` is called before, and the table,
+    /// whose guard is needed then, stays where that reports errors.
+    pub(crate) fn remove_unused(&mut self, last: impl Fn() -> Vec<Error>) -> Result<(), Error> {
+        let table = layout::table();
+        let left = self.client.elements(&table, &layout::attachments());
+        if !left.map_err(|error| failure::nft(&error))?.is_empty() {
+            return Ok(());
+        }
+        if let Some(error) = last().into_iter().next() {
+            return Err(error);
+        }
+        match self.commit(vec![Op::DeleteTable(table)]) {
+            Err(error) if error.is_not_found() => Ok(()),
+            done => done.map_err(|error| failure::nft(&error)),
+        }
     }
 
     /// Whether anything of the attachment is in place.
@@ -115,37 +130,30 @@ impl Rules {
         Ok(damaged)
     }
 
-    /// Removes an attachment that has no record: one lookup where there is nothing of it.
-    pub(crate) fn remove_unrecorded(
-        &mut self,
-        owner: &str,
-        last: impl Fn() -> Vec<Error>,
-    ) -> Result<(), Error> {
+    /// Removes an attachment that has no record: one lookup where there is nothing of it. Returns
+    /// whether there was anything.
+    pub(crate) fn remove_unrecorded(&mut self, owner: &str) -> Result<bool, Error> {
         let key = layout::attachment_key(owner);
         let there = self.client.element(&layout::table(), &layout::attachments(), &key);
         match there.map_err(|error| failure::nft(&error))? {
-            Some(_) => self.sweep(|other| other == owner, last),
-            None => Ok(()),
+            Some(_) => self.sweep(|other| other == owner),
+            None => Ok(false),
         }
     }
 
     /// Removes every attachment whose owner comment `is_stale` accepts. Reads the names of all
-    /// attachments, and all their elements only where one is stale.
-    pub(crate) fn sweep(
-        &mut self,
-        is_stale: impl Fn(&str) -> bool,
-        last: impl Fn() -> Vec<Error>,
-    ) -> Result<(), Error> {
+    /// attachments, and all their elements only where one is stale. Returns whether one was.
+    pub(crate) fn sweep(&mut self, is_stale: impl Fn(&str) -> bool) -> Result<bool, Error> {
         let stale = |element: &Element| element.comment.as_deref().is_some_and(&is_stale);
         let attachments = self.client.elements(&layout::table(), &layout::attachments());
         if !attachments.map_err(|error| failure::nft(&error))?.iter().any(stale) {
-            return Ok(());
+            return Ok(false);
         }
         let all = self.owned_elements().map_err(|error| failure::nft(&error))?;
         for (owner, elements) in all.iter().filter(|(owner, _)| is_stale(owner)) {
-            self.remove_elements(elements, owner, &last)?;
+            self.remove_elements(elements, owner)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the kernel has nf_tables for us.
@@ -153,27 +161,13 @@ impl Rules {
         self.client.generation().map(drop).map_err(|error| failure::nft(&error))
     }
 
-    fn remove_elements(
-        &mut self,
-        elements: &[Placed],
-        owner: &str,
-        last: &dyn Fn() -> Vec<Error>,
-    ) -> Result<(), Error> {
-        let mut errors = Collected::default();
+    fn remove_elements(&mut self, elements: &[Placed], owner: &str) -> Result<(), Error> {
         self.attempts(|rules| {
             let mut observed = Observed::default();
             rules.ask(plan::removal_questions(elements), &mut observed)?;
-            let removal = plan::remove(elements, owner, &observed);
-            if removal.last && rules.owned_elements()?.keys().all(|other| other == owner) {
-                let failed = last();
-                if failed.is_empty() {
-                    return rules.commit(vec![Op::DeleteTable(layout::table())]);
-                }
-                errors.extend(failed);
-            }
-            rules.commit(removal.ops)
-        })?;
-        errors.finish()
+            rules.count_slots(elements, &mut observed)?;
+            rules.commit(plan::remove(elements, owner, &observed))
+        })
     }
 
     fn attempts<T>(
@@ -199,15 +193,30 @@ impl Rules {
         self.client.rules(&layout::table(), chain)
     }
 
-    fn observe(
-        &mut self,
-        questions: impl FnOnce(&BTreeSet<Scope>) -> Vec<(SetSpec, Key)>,
-    ) -> causeway_nft::Result<Observed> {
+    fn observe(&mut self, owned: Owned<'_>) -> causeway_nft::Result<Observed> {
+        let Owned { record, owner } = owned;
         let rules = self.rules(layout::HOSTPORTS)?;
-        let mut observed = Observed { elements: BTreeMap::new(), rules };
-        let questions = questions(&observed.scopes());
-        self.ask(questions, &mut observed)?;
+        let mut observed = Observed { rules, ..Observed::default() };
+        self.ask(plan::questions(record, owner, &observed.scopes()), &mut observed)?;
+        self.count_slots(&plan::elements(record, owner), &mut observed)?;
         Ok(observed)
+    }
+
+    fn count_slots(
+        &mut self,
+        elements: &[Placed],
+        observed: &mut Observed,
+    ) -> causeway_nft::Result<()> {
+        for (scope, port) in plan::slots(elements).into_keys() {
+            let set = scope.taken();
+            let mut number = 0;
+            let table = layout::table();
+            while self.client.element(&table, &set, &layout::slot_key(port, number))?.is_some() {
+                number += 1;
+            }
+            observed.slots.insert((scope, port), number);
+        }
+        Ok(())
     }
 
     fn ask(

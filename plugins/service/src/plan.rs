@@ -8,7 +8,7 @@ use causeway_ruleset::{Element, Key, Op, RegValue, Rule, SetSpec};
 
 use crate::conditions::Conditions;
 use crate::config::Masquerade;
-use crate::layout::{self, Scope};
+use crate::layout::{self, Port, Scope};
 use crate::mapping::Binding;
 use crate::record::Record;
 
@@ -28,6 +28,8 @@ pub(crate) struct Observed {
     pub elements: BTreeMap<(String, Key), Element>,
     /// Rules of chain [`layout::HOSTPORTS`] with handles; empty where the base is absent.
     pub rules: Vec<(u64, Rule)>,
+    /// How many elements the asked-for [`Scope::taken`] sets have for a port.
+    pub slots: BTreeMap<(Scope, Port), u32>,
 }
 
 impl Observed {
@@ -39,10 +41,6 @@ impl Observed {
     /// Conditional scopes that are in place.
     pub(crate) fn scopes(&self) -> BTreeSet<Scope> {
         self.rules.iter().filter_map(|(_, rule)| Scope::of_jump(rule)).collect()
-    }
-
-    fn number(&self, set: &SetSpec, key: &Key) -> Option<u32> {
-        self.get(set, key)?.comment.as_deref()?.parse().ok()
     }
 }
 
@@ -127,13 +125,10 @@ pub(crate) fn questions(
     owner: &str,
     scopes: &BTreeSet<Scope>,
 ) -> Vec<(SetSpec, Key)> {
-    let mut out = vec![(layout::count(), layout::count_key())];
+    let mut out = Vec::new();
     for binding in &record.bindings {
         for scope in rivals(&scope(record, binding), scopes) {
             out.extend(obstacles(&scope, binding));
-        }
-        if let Some(taken) = taken(&scope(record, binding), binding) {
-            out.push(taken);
         }
     }
     let rest = beside_mappings(record, owner);
@@ -156,18 +151,36 @@ fn rivals(own: &Scope, present: &BTreeSet<Scope>) -> Vec<Scope> {
 
 /// The elements that would stand in the way of `binding` in `scope`.
 fn obstacles(scope: &Scope, binding: &Binding) -> Vec<(SetSpec, Key)> {
-    let port = layout::port_key(None, binding.protocol.number(), binding.host_port);
     let special = match binding.host {
-        None => (scope.taken(), port.clone()),
+        None => (scope.taken(), layout::slot_key(port(binding), 0)),
         Some(_) => (scope.address(), mapping(scope, binding, "").element.key),
     };
-    vec![(scope.any(), port), special]
+    let any = layout::port_key(None, binding.protocol.number(), binding.host_port);
+    vec![(scope.any(), any), special]
 }
 
-fn taken(scope: &Scope, binding: &Binding) -> Option<(SetSpec, Key)> {
-    binding.host?;
-    let key = layout::port_key(None, binding.protocol.number(), binding.host_port);
-    Some((scope.taken(), key))
+fn port(binding: &Binding) -> Port {
+    Port { protocol: binding.protocol.number(), port: binding.host_port }
+}
+
+/// The ports of the mappings of single addresses among `elements`, as often as they occur.
+pub(crate) fn slots(elements: &[Placed]) -> BTreeMap<(Scope, Port), u32> {
+    let mut slots = BTreeMap::new();
+    for at in elements.iter().filter_map(slot) {
+        *slots.entry(at).or_default() += 1;
+    }
+    slots
+}
+
+fn slot(placed: &Placed) -> Option<(Scope, Port)> {
+    let scope = scope_of_address_map(&placed.set)?;
+    let Key::Exact(parts) = &placed.element.key else { return None };
+    match parts.as_slice() {
+        [_, RegValue::Proto(protocol), RegValue::Port(port)] => {
+            Some((scope, Port { protocol: *protocol, port: *port }))
+        }
+        _ => None,
+    }
 }
 
 /// The changes that add an attachment.
@@ -187,15 +200,15 @@ pub(crate) fn add(
         ops.extend(layout::base(&[]));
     }
     ops.extend(missing_scopes(record, conditions, &scopes));
-    for placed in mappings(record, owner) {
-        ops.push(add_element(placed, true));
+    let mappings = mappings(record, owner);
+    for ((scope, port), more) in slots(&mappings) {
+        let there = observed.slots.get(&(scope.clone(), port)).copied().unwrap_or(0);
+        let element = |slot| Placed { set: scope.taken(), element: slot_element(port, slot) };
+        ops.extend((there..there + more).map(|slot| add_element(element(slot), true)));
     }
+    ops.extend(mappings.into_iter().map(|placed| add_element(placed, true)));
     for placed in beside_mappings(record, owner) {
         ops.extend(take_over(placed, observed));
-    }
-    for ((set, key), more) in counts(record) {
-        let now = observed.number(&set, &key).unwrap_or(0).saturating_add(more);
-        ops.extend(recount(&set, &key, now, observed));
     }
     Ok(ops)
 }
@@ -239,29 +252,8 @@ fn missing_scopes(record: &Record, conditions: ByFamily<'_>, present: &BTreeSet<
         .collect()
 }
 
-/// How much an attachment adds to each counter.
-fn counts(record: &Record) -> Vec<((SetSpec, Key), u32)> {
-    let mut out = vec![((layout::count(), layout::count_key()), 1)];
-    for binding in &record.bindings {
-        let Some(at) = taken(&scope(record, binding), binding) else { continue };
-        match out.iter_mut().find(|(have, _)| *have == at) {
-            Some((_, number)) => *number += 1,
-            None => out.push((at, 1)),
-        }
-    }
-    out
-}
-
-fn recount(set: &SetSpec, key: &Key, number: u32, observed: &Observed) -> Vec<Op> {
-    let element = Element { key: key.clone(), value: None, comment: Some(number.to_string()) };
-    let mut ops = Vec::new();
-    if let Some(old) = observed.get(set, key) {
-        ops.push(delete_element(set.clone(), old.clone()));
-    }
-    if number > 0 {
-        ops.push(add_element(Placed { set: set.clone(), element }, false));
-    }
-    ops
+fn slot_element(port: Port, slot: u32) -> Element {
+    Element { key: layout::slot_key(port, slot), value: None, comment: None }
 }
 
 /// A masquerading element names one container address: who has the address now owns it.
@@ -277,24 +269,7 @@ fn take_over(placed: Placed, observed: &Observed) -> Vec<Op> {
 
 /// What [`remove`] has to know about `elements`.
 pub(crate) fn removal_questions(elements: &[Placed]) -> Vec<(SetSpec, Key)> {
-    let mut out = vec![(layout::count(), layout::count_key())];
-    out.extend(elements.iter().map(|placed| (placed.set.clone(), placed.element.key.clone())));
-    out.extend(elements.iter().filter_map(taken_of));
-    out
-}
-
-/// The counter of an element of an address map.
-fn taken_of(placed: &Placed) -> Option<(SetSpec, Key)> {
-    let scope = scope_of_address_map(&placed.set)?;
-    match &placed.element.key {
-        Key::Exact(parts) => match parts.as_slice() {
-            [_, RegValue::Proto(protocol), RegValue::Port(port)] => {
-                Some((scope.taken(), layout::port_key(None, *protocol, *port)))
-            }
-            _ => None,
-        },
-        Key::Range(..) => None,
-    }
+    elements.iter().map(|placed| (placed.set.clone(), placed.element.key.clone())).collect()
 }
 
 fn scope_of_address_map(set: &SetSpec) -> Option<Scope> {
@@ -306,42 +281,22 @@ fn scope_of_address_map(set: &SetSpec) -> Option<Scope> {
     Some(Scope { ipv6: digit == "6", id })
 }
 
-/// What removing an attachment does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Removal {
-    /// The changes; empty where nothing is left to remove.
-    pub ops: Vec<Op>,
-    /// The counter says that nobody else is left.
-    pub last: bool,
-}
-
-/// The changes that remove those of `elements` that still belong to `owner` (row F40).
-pub(crate) fn remove(elements: &[Placed], owner: &str, observed: &Observed) -> Removal {
-    let own: Vec<&Placed> = elements
-        .iter()
-        .filter(|placed| {
-            observed
-                .get(&placed.set, &placed.element.key)
-                .is_some_and(|there| there.comment.as_deref() == Some(owner))
-        })
-        .collect();
-    if own.is_empty() {
-        return Removal::default();
+/// The changes that remove those of `elements` that still belong to `owner` (row F40); none where
+/// nothing is left.
+pub(crate) fn remove(elements: &[Placed], owner: &str, observed: &Observed) -> Vec<Op> {
+    let is_own = |placed: &&Placed| {
+        let there = observed.get(&placed.set, &placed.element.key);
+        there.is_some_and(|there| there.comment.as_deref() == Some(owner))
+    };
+    let own: Vec<Placed> = elements.iter().filter(is_own).cloned().collect();
+    let mut ops = Vec::new();
+    for ((scope, port), less) in slots(&own) {
+        let there = observed.slots.get(&(scope.clone(), port)).copied().unwrap_or(0);
+        let gone = (there.saturating_sub(less)..there).map(|slot| slot_element(port, slot));
+        ops.extend(gone.map(|element| delete_element(scope.taken(), element)));
     }
-    let mut ops: Vec<Op> =
-        own.iter().map(|p| delete_element(p.set.clone(), p.element.clone())).collect();
-    let mut less: BTreeMap<(String, Key), (SetSpec, u32)> = BTreeMap::new();
-    for (set, key) in own.iter().filter_map(|placed| taken_of(placed)) {
-        less.entry((set.name.clone(), key)).or_insert((set, 0)).1 += 1;
-    }
-    for ((_, key), (set, number)) in less {
-        let now = observed.number(&set, &key).unwrap_or(0).saturating_sub(number);
-        ops.extend(recount(&set, &key, now, observed));
-    }
-    let (set, key) = (layout::count(), layout::count_key());
-    let now = observed.number(&set, &key).unwrap_or(0).saturating_sub(1);
-    ops.extend(recount(&set, &key, now, observed));
-    Removal { ops, last: now == 0 }
+    ops.extend(own.into_iter().map(|Placed { set, element }| delete_element(set, element)));
+    ops
 }
 
 fn add_element(placed: Placed, exclusive: bool) -> Op {

@@ -73,6 +73,9 @@ fn del_needs_neither_netns_nor_result_nor_ports() {
             assert_eq!(state_files(node), "", "{backend}");
             del(netns, version);
         }
+        let locks =
+            node.sh(&format!("find {}/attachments -name '*.lock'", node.run_dir().display()));
+        assert_eq!(locks, "", "{backend}: of attachments that are gone");
     }
 }
 

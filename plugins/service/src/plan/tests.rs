@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use causeway_ruleset::{Batch, Element, Key, Op, Rule, Statement, Verdict};
 use proptest::prelude::*;
 
-use super::{ByFamily, Conflict, Observed, add, elements, questions, removal_questions, remove};
+use super::{
+    ByFamily, Conflict, Observed, Placed, add, elements, questions, removal_questions, remove,
+    slots,
+};
 use crate::conditions::Conditions;
 use crate::config::Masquerade;
 use crate::layout;
@@ -52,8 +55,20 @@ impl Kernel {
         }
     }
 
-    fn observe(&self, questions: Vec<(causeway_ruleset::SetSpec, Key)>) -> Observed {
-        let mut observed = Observed { elements: BTreeMap::new(), rules: self.jumps.clone() };
+    fn observe(
+        &self,
+        questions: Vec<(causeway_ruleset::SetSpec, Key)>,
+        elements: &[Placed],
+    ) -> Observed {
+        let mut observed = Observed { rules: self.jumps.clone(), ..Observed::default() };
+        for (scope, port) in slots(elements).into_keys() {
+            let there = |slot: &u32| {
+                let at = (scope.taken().name, layout::slot_key(port, *slot));
+                self.elements.contains_key(&at)
+            };
+            let number = (0..).find(|slot| !there(slot)).unwrap();
+            observed.slots.insert((scope.clone(), port), number);
+        }
         for (set, key) in questions {
             let at = (set.name, key);
             if let Some(element) = self.elements.get(&at) {
@@ -69,19 +84,18 @@ impl Kernel {
         owner: &str,
         conditions: ByFamily<'_>,
     ) -> Result<(), Conflict> {
-        let scopes = self.observe(Vec::new()).scopes();
-        let observed = self.observe(questions(record, owner, &scopes));
+        let scopes = self.observe(Vec::new(), &[]).scopes();
+        let elements = elements(record, owner);
+        let observed = self.observe(questions(record, owner, &scopes), &elements);
         let ops = add(record, owner, conditions, &observed)?;
         self.commit(ops);
         Ok(())
     }
 
-    /// Whether it was the last one.
-    fn remove(&mut self, record: &Record, owner: &str) -> bool {
+    fn remove(&mut self, record: &Record, owner: &str) {
         let elements = elements(record, owner);
-        let removal = remove(&elements, owner, &self.observe(removal_questions(&elements)));
-        self.commit(removal.ops);
-        removal.last
+        let observed = self.observe(removal_questions(&elements), &elements);
+        self.commit(remove(&elements, owner, &observed));
     }
 
     fn of(&self, owner: &str) -> usize {
@@ -133,9 +147,9 @@ fn single_addresses_are_counted() {
     kernel.add(&first, "first", NONE).unwrap();
     kernel.add(&second, "second", NONE).unwrap();
     assert!(kernel.add(&every, "every", NONE).is_err());
-    assert!(!kernel.remove(&first, "first"));
+    kernel.remove(&first, "first");
     assert!(kernel.add(&every, "every", NONE).is_err());
-    assert!(kernel.remove(&second, "second"));
+    kernel.remove(&second, "second");
     kernel.add(&every, "every", NONE).unwrap();
 }
 
@@ -145,11 +159,11 @@ fn an_address_used_again_belongs_to_its_new_user() {
     let (old, new) = (one(None, 80, "10.0.0.2:80"), one(None, 81, "10.0.0.2:80"));
     kernel.add(&old, "old", NONE).unwrap();
     kernel.add(&new, "new", NONE).unwrap();
-    assert!(!kernel.remove(&old, "old"));
+    kernel.remove(&old, "old");
     assert_eq!((kernel.of("old"), kernel.of("new")), (0, elements(&new, "new").len()));
     // Again, of nothing.
-    assert!(!kernel.remove(&old, "old"));
-    assert!(kernel.remove(&new, "new"));
+    kernel.remove(&old, "old");
+    kernel.remove(&new, "new");
     assert_eq!(kernel.elements, BTreeMap::new());
 }
 
@@ -217,8 +231,7 @@ proptest! {
         for (who, binding) in history {
             let owner = format!("owner {who}");
             if let Some(record) = there.remove(&who) {
-                let last = kernel.remove(&record, &owner);
-                prop_assert_eq!(last, there.is_empty());
+                kernel.remove(&record, &owner);
                 prop_assert_eq!(kernel.of(&owner), 0);
                 continue;
             }

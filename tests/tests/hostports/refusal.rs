@@ -121,6 +121,7 @@ fn values_out_of_range_are_refused_by_name() {
     assert_eq!(state_files(node), "");
 }
 
+/// Rows: C76
 #[test]
 fn a_required_daemon_that_does_not_answer_is_code_104() {
     let world = World::new();
@@ -137,7 +138,7 @@ fn a_required_daemon_that_does_not_answer_is_code_104() {
     alone(node, "ADD", required, &attached).run().json();
 }
 
-/// Rows: C54, C55, C76, C77
+/// Rows: C54, C55
 #[test]
 fn without_ports_the_result_passes_through_and_nothing_happens() {
     let world = World::new();

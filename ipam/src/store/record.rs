@@ -1,8 +1,8 @@
 //! The bytes of the sled store: keys and values, each value with a CRC-32 of its own at its end.
 //!
 //! sled splits a leaf at 17 entries, and its open is linear in the number of pages. So leases are
-//! kept 16 addresses to an entry and the index of owners in 4096 buckets: 60,000 leases are some
-//! 8,000 entries. Integers are big-endian, so that keys sort like addresses.
+//! kept 16 addresses to an entry and the index of owners in 1024 buckets: 60,000 leases are some
+//! 5,000 entries. Integers are big-endian, so that keys sort like addresses.
 //!
 //! | key | value |
 //! |---|---|
@@ -27,7 +27,7 @@ const MAP_BITS: u32 = 11;
 /// Bytes of a bitmap.
 const MAP_BYTES: usize = 1 << (MAP_BITS - 3);
 /// Number of owner buckets.
-const BUCKETS: u64 = 4096;
+const BUCKETS: u64 = 1024;
 
 pub(crate) const META_KEY: &[u8] = b"m";
 

@@ -2,6 +2,15 @@
 //!
 //! stdin is the main plugin's whole configuration; ours is `ipam` in it, with `runtimeConfig` and
 //! `args` beside it (row C84). Keys arrive lower-cased ([`Request::config`]).
+//!
+//! | key of `ipam` beyond upstream's | default | meaning |
+//! |---|---|---|
+//! | `exclude` | - | addresses and networks that are never handed out, asked for or not |
+//! | `reuseDelay` | `0s` | how long a freed address rests; who asks for it by name does not wait |
+//! | `gcGrace` | `0s` | GC spares leases given less than this before it started; those given later it spares always |
+//! | `statusIgnoresExhaustion` | false | STATUS succeeds while a pool is exhausted (else code 50) |
+//! | `subnet: "auto"` | - | one pool for each of the node's subnets in `runDir`/node.json |
+//! | `runDir` | `/run/causeway` | records and facts of the node; also read beside `ipam` |
 
 use std::net::IpAddr;
 use std::path::PathBuf;

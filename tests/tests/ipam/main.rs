@@ -265,7 +265,24 @@ fn a_lock_that_is_never_given_back_ends_in_try_again_later() {
     net.add("b");
 }
 
-/// Rows: F23, F27
+/// Rows: F27
+#[test]
+fn what_is_printed_is_on_disk() {
+    let net = plain();
+    for id in ["first", "second"] {
+        let calls = net.traced("ADD", id);
+        let last = |name: &str, file: &str| {
+            let found = calls.iter().rposition(|call| call.contains(name) && call.contains(file));
+            found.unwrap_or_else(|| panic!("no {name} of {file} in {calls:#?}"))
+        };
+        let written = last(" pwrite64(", "/net/db>");
+        let synced = last(" fsync(", "/net/db>");
+        let printed = last(" write(1<", "ips");
+        assert!(written < synced && synced < printed, "{calls:#?}");
+    }
+}
+
+/// Rows: F23
 #[test]
 fn a_full_disk_fails_the_add_and_keeps_nothing_of_it() {
     let node = Node::new("full");

@@ -104,6 +104,19 @@ impl Net {
         assert!([0, 128 + 9].contains(&ended.code()), "{}", ended.describe());
     }
 
+    /// Runs `command` and returns its calls of the kernel that write and sync, in order.
+    pub(crate) fn traced(&self, command: &str, id: &str) -> Vec<String> {
+        let trace = self.node.dir().join("trace");
+        let mut tracer = self.node.command("strace");
+        tracer
+            .args(["-f", "-y", "-s", "200", "-e", "trace=write,pwrite64,fsync", "-o"])
+            .arg(&trace);
+        let call = self.call(command, id).command();
+        finish(wrapped(tracer, &call), self.config.to_string().as_bytes()).ok();
+        let text = std::fs::read_to_string(&trace).expect("strace wrote its file");
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// Runs `call` in a mount namespace where the kernel shows `boot` as its boot id.
     pub(crate) fn after_boot(&self, boot: &Path, call: Cni<'_>) -> Finished {
         let script = format!(

@@ -20,6 +20,7 @@ mod observe;
 mod run;
 mod runtime;
 pub mod traffic;
+pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
 pub use fake_ipam::{BridgeNet, FakeIpam};

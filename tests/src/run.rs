@@ -66,22 +66,28 @@ pub fn finish(mut command: Command, stdin: &[u8]) -> Finished {
     wait(child, shown)
 }
 
-/// Waits for a started program whose stdout and stderr are pipes (or neither).
+/// Waits for a started program whose stdout and stderr are pipes (or neither); panics when it
+/// misses [`DEADLINE`].
 pub(crate) fn wait(child: Child, shown: String) -> Finished {
+    let (finished, late) = wait_within(child, shown, DEADLINE);
+    assert!(!late, "did not end within {DEADLINE:?}: {}", finished.describe());
+    finished
+}
+
+/// As [`wait`] with a limit of its own. Returns whether the program had to be killed.
+pub(crate) fn wait_within(child: Child, shown: String, limit: Duration) -> (Finished, bool) {
     let pid = i32::try_from(child.id()).expect("a process id is positive");
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(output) => {
-            let output = output.unwrap_or_else(|e| panic!("wait for {shown}: {e}"));
-            let (stdout, stderr) = (output.stdout, output.stderr);
-            Finished { command: shown, status: output.status, stdout, stderr }
-        }
-        Err(_) => {
-            // SAFETY: kill takes two integers; the child has not been waited for yet.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            let partial = receiver.recv_timeout(DEADLINE);
-            panic!("{shown} did not end within {DEADLINE:?}: {partial:?}")
-        }
-    }
+    let in_time = receiver.recv_timeout(limit);
+    let late = in_time.is_err();
+    let output = in_time.or_else(|_| {
+        // SAFETY: kill takes two integers; the child has not been waited for yet.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        receiver.recv_timeout(DEADLINE)
+    });
+    let output = output.unwrap_or_else(|_| panic!("{shown} did not end by SIGKILL"));
+    let output = output.unwrap_or_else(|e| panic!("wait for {shown}: {e}"));
+    let (stdout, stderr) = (output.stdout, output.stderr);
+    (Finished { command: shown, status: output.status, stdout, stderr }, late)
 }

@@ -59,6 +59,7 @@ pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
     // sled gives up at once where its own lock is held, and its threads let go of it a moment after
     // the database was dropped. Whoever closed it last is on the way out, so this wait is short.
     drop(lock::foreign(&path.join("db"), CLOSE_WAIT)?);
+    remove_unfinished(path)?;
     sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
@@ -67,6 +68,26 @@ pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
         .flush_every_ms(None)
         .open()
         .map_err(|source| convert(path, "open", source))
+}
+
+/// Removes what a killed process has begun and not finished. sled writes a snapshot under a name
+/// of its own and then renames it, but reads the unfinished one too, and its settings before it
+/// makes the log; what it needs is still there under the proper name, or was never used.
+fn remove_unfinished(path: &Path) -> Result<(), Error> {
+    let Ok(entries) = path.read_dir() else { return Ok(()) };
+    let log_exists = path.join("db").exists();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.ends_with(b".generating") || (name == b"conf" && !log_exists) {
+            std::fs::remove_file(entry.path()).map_err(|source| Error::Io {
+                what: "remove",
+                path: entry.path().display().to_string(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 impl<'a> Disk<'a> {

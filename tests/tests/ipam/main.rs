@@ -226,13 +226,14 @@ fn it_serves_upstreams_main_plugins() {
 fn a_killed_process_leaves_the_old_state_or_the_new_one() {
     let net = plain();
     net.add("settled");
+    let step = net.microseconds_of_an_add() * 12 / 1000;
     for n in 0..100 {
         let id = format!("k{n}");
         let command = if n % 4 == 3 { "DEL" } else { "ADD" };
         if command == "DEL" {
             net.add(&id);
         }
-        net.killed_after_microseconds(command, &id, 1500 + n * 137);
+        net.killed_after_microseconds(command, &id, n * step);
         let leases = net.leases();
         assert!(leases.contains(&"10.0.0.2 net settled eth0".to_owned()), "{leases:?}");
         let own: Vec<_> = leases.iter().filter(|line| line.contains(&id)).collect();

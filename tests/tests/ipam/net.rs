@@ -95,6 +95,16 @@ impl Net {
         lines
     }
 
+    /// How long an ADD takes here and now, at least 1.
+    #[expect(clippy::disallowed_methods, reason = "kills are to be spread over the time of an ADD")]
+    pub(crate) fn microseconds_of_an_add(&self) -> u32 {
+        let start = std::time::Instant::now();
+        self.add("timed");
+        let took = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX / 1000);
+        self.del("timed");
+        took.clamp(1, 1_000_000)
+    }
+
     /// Runs `command` and kills it with SIGKILL after this time, if it is still there.
     pub(crate) fn killed_after_microseconds(&self, command: &str, id: &str, microseconds: u32) {
         let call = self.call(command, id).command();

@@ -54,6 +54,16 @@ pub fn upstream(name: &str) -> PathBuf {
     path
 }
 
+/// The path of a program that `make deps` builds: `cnitool` or `nerdctl`.
+///
+/// # Panics
+/// When it is missing.
+pub fn tool(name: &str) -> PathBuf {
+    let path = workspace().join("target/tools/bin").join(name);
+    assert!(path.exists(), "{} is missing; run: make deps", path.display());
+    path
+}
+
 /// The path of a plugin: ours where its name says so, otherwise upstream's.
 pub fn plugin(name: &str) -> PathBuf {
     if name.starts_with("causeway-") { ours(name) } else { upstream(name) }

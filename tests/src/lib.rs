@@ -13,6 +13,7 @@
 pub mod bins;
 mod cni;
 mod fake_ipam;
+mod containerd;
 mod lab;
 mod node;
 mod ns;
@@ -24,6 +25,7 @@ pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
 pub use fake_ipam::{BridgeNet, FakeIpam};
+pub use containerd::{Foreground, Machine};
 pub use lab::Lab;
 pub use node::{Attachment, Node, Pod};
 pub use ns::Ns;

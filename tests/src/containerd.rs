@@ -1,0 +1,349 @@
+//! A machine that runs containerd, with `ctr` and `nerdctl` as its users.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::run::{DEADLINE, Finished, finish};
+use crate::{Node, TempDir, bins, unique};
+
+/// containerd in the network namespace of a [`Node`], with `/etc/cni`, `/opt/cni/bin`, `/run/causeway`,
+/// `/var/lib`, processes and cgroups of its own. Default paths are meant everywhere: `/opt/cni/bin`
+/// holds our plugins and upstream's. Everything ends on drop.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    node: &'a Node,
+    /// Namespace of containerd: `nerdctl` puts it into container ids.
+    namespace: String,
+    pid: u32,
+    host: Child,
+    /// Closed to end the host.
+    control: Mutex<(Option<ChildStdin>, BufReader<ChildStdout>)>,
+    notify: UnixDatagram,
+    folder: TempDir,
+}
+
+/// A container that runs in the foreground of a client; killed on drop.
+#[derive(Debug)]
+pub struct Foreground {
+    child: Child,
+    shown: String,
+    /// Open until the end, so that the client can always write.
+    output: BufReader<ChildStdout>,
+}
+
+impl<'a> Machine<'a> {
+    /// The image every machine holds: `causeway-testserver`, answering on ports 80 and 8080.
+    pub const IMAGE: &'static str = "docker.io/library/cwtest:latest";
+
+    /// Starts containerd and loads [`Machine::IMAGE`].
+    ///
+    /// # Panics
+    /// When containerd does not come up, and where the test runs without real root: containerd
+    /// cannot make containers inside a user namespace that knows one user only.
+    pub fn start(node: &'a Node) -> Self {
+        assert_real_root();
+        let folder = TempDir::new("containerd");
+        let namespace = format!("cw{}-{}", std::process::id(), unique());
+        let notify = notify_socket(node, &namespace);
+        let mut command = node.command(bins::workspace().join("tests/containerd-host"));
+        command.arg(&namespace).arg(folder.path().join("log"));
+        command.env("NOTIFY_SOCKET", format!("@{namespace}")).env("HOME", "/root");
+        let mut host = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start tests/containerd-host: {e}"));
+        let stdin = host.stdin.take().expect("a pipe");
+        let mut stdout = BufReader::new(host.stdout.take().expect("a pipe"));
+        let ready = answer(&mut stdout, "ready", folder.path());
+        let pid = ready.parse().unwrap_or_else(|e| panic!("process id {ready:?}: {e}"));
+        let control = Mutex::new((Some(stdin), stdout));
+        let machine = Self { node, namespace, pid, host, control, notify, folder };
+        machine.install_plugins();
+        machine.start_containerd();
+        machine.load_image();
+        machine
+    }
+
+    /// The network namespace of this machine.
+    pub fn node(&self) -> &Node {
+        self.node
+    }
+
+    /// A command that will start on this machine.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.node.command("nsenter");
+        command.args([&format!("--target={}", self.pid), "--mount", "--net", "--pid", "--"]);
+        command.arg(program).env("HOME", "/root");
+        command
+    }
+
+    /// Runs a shell script on this machine and returns its stdout; panics when it fails.
+    pub fn sh(&self, script: &str) -> String {
+        let mut command = self.command("/bin/sh");
+        command.args(["-euc", script]);
+        finish(command, b"").ok()
+    }
+
+    /// Runs `ctr` in the namespace of this machine.
+    pub fn ctr(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.command("ctr");
+        command.args(["--namespace", &self.namespace]).args(arguments);
+        finish(command, b"")
+    }
+
+    /// Runs `nerdctl` in the namespace of this machine.
+    pub fn nerdctl(&self, arguments: &[&str]) -> Finished {
+        finish(self.nerdctl_command(arguments), b"")
+    }
+
+    /// As [`Machine::nerdctl`], not started yet.
+    pub fn nerdctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(bins::tool("nerdctl"));
+        command.args(["--namespace", &self.namespace, "--cni-path", "/opt/cni/bin"]);
+        command.args(["--cgroup-manager", "cgroupfs"]).args(arguments);
+        command
+    }
+
+    /// `nerdctl run -d --name NAME OPTIONS.. IMAGE`, back when the server in it listens.
+    pub fn run(&self, name: &str, options: &[&str]) {
+        let started = self.try_run(name, options);
+        assert!(started.status.success(), "{}\n{}", started.describe(), self.log());
+        self.await_server(name);
+    }
+
+    /// As [`Machine::run`], without an opinion about failure, back when the container was started.
+    pub fn try_run(&self, name: &str, options: &[&str]) -> Finished {
+        self.nerdctl(&[&["run", "-d", "--name", name], options, &[Self::IMAGE]].concat())
+    }
+
+    /// Follows the log of a nerdctl container until its server says that it listens.
+    pub fn await_server(&self, name: &str) {
+        drop(self.foreground(self.nerdctl_command(&["logs", "-f", "-n", "1", name])));
+    }
+
+    /// `ctr run --cni` of [`Machine::IMAGE`], back when the server in it listens.
+    pub fn ctr_run(&self, id: &str) -> Foreground {
+        let mut command = self.command("ctr");
+        command.args(["--namespace", &self.namespace, "run", "--rm", "--cni", Self::IMAGE, id]);
+        self.foreground(command)
+    }
+
+    /// What `nerdctl inspect` says of a container.
+    pub fn inspect(&self, name: &str) -> Value {
+        let text = self.nerdctl(&["inspect", name]).ok();
+        let mut all: Value = serde_json::from_str(&text).expect("JSON of nerdctl inspect");
+        all[0].take()
+    }
+
+    /// The containerd id of a nerdctl container; CNI sees it behind [`Machine::namespace`] and a dash.
+    pub fn id(&self, name: &str) -> String {
+        self.inspect(name)["Id"].as_str().expect("an Id").to_owned()
+    }
+
+    /// The namespace of containerd in use.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// A file or folder of this machine as the test sees it.
+    pub fn path(&self, path: &str) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.pid)).join(path.trim_start_matches('/'))
+    }
+
+    /// Puts a conflist into `/etc/cni/net.d`.
+    pub fn network(&self, list: &Value) {
+        let name = list["name"].as_str().expect("a network has a name");
+        let path = self.path("/etc/cni/net.d").join(format!("50-{name}.conflist"));
+        std::fs::write(&path, list.to_string())
+            .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+    }
+
+    /// Kills containerd as a crash would; its containers go on.
+    pub fn kill_containerd(&self) {
+        self.tell("kill", "killed");
+    }
+
+    /// Starts containerd and returns when it says that it is ready.
+    pub fn start_containerd(&self) {
+        self.tell("start", "started");
+        let mut buffer = [0; 4096];
+        loop {
+            let got = self.notify.recv(&mut buffer);
+            let got = got.unwrap_or_else(|e| panic!("containerd not ready: {e}\n{}", self.log()));
+            if buffer[..got].starts_with(b"READY=1") {
+                return;
+            }
+        }
+    }
+
+    /// The last lines of what containerd wrote.
+    pub fn log(&self) -> String {
+        tail(self.folder.path())
+    }
+
+    fn tell(&self, word: &str, wanted: &str) {
+        let mut control = self.control.lock().expect("no panic under the lock");
+        let stdin = control.0.as_mut().expect("open until drop");
+        writeln!(stdin, "{word}").unwrap_or_else(|e| panic!("tell the host {word}: {e}"));
+        answer(&mut control.1, wanted, self.folder.path());
+    }
+
+    fn foreground(&self, mut command: Command) -> Foreground {
+        let shown = format!("{command:?}");
+        // Killed with the process below: `nsenter --pid` forks.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("start {shown}: {e}"));
+        let mut stderr = child.stderr.take().expect("a pipe");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut client = Foreground { child, shown, output };
+        let line = line_of(&mut client.output, &client.shown);
+        if line != "ready" {
+            let shown = client.shown.clone();
+            drop(client);
+            let mut text = String::new();
+            let read = stderr.read_to_string(&mut text);
+            panic!("{shown}: {line:?}, {read:?}: {text}\n{}", self.log());
+        }
+        client
+    }
+
+    /// A plugin is known by the name of its file, which may be a link.
+    fn install_plugins(&self) {
+        let target = self.path("/opt/cni/bin");
+        let upstream = std::fs::read_dir(bins::UPSTREAM)
+            .unwrap_or_else(|e| panic!("{}: {e}; run: make deps", bins::UPSTREAM));
+        let upstream = upstream.map(|entry| entry.expect("a folder entry").path());
+        let ours = ["causeway-bridge", "causeway-ipam", "causeway-service"].map(bins::ours);
+        for plugin in upstream.chain(ours) {
+            link(&plugin, &target.join(plugin.file_name().expect("a file")));
+        }
+    }
+
+    /// Makes an image of one layer with one program and imports it.
+    fn load_image(&self) {
+        let folder = self.folder.path();
+        let rootfs = folder.join("rootfs");
+        for inside in ["", "etc", "proc", "sys", "dev", "tmp"] {
+            let path = rootfs.join(inside);
+            std::fs::create_dir(&path).unwrap_or_else(|e| panic!("mkdir {}: {e}", path.display()));
+        }
+        link(&bins::ours("causeway-testserver"), &rootfs.join("server"));
+        let at = folder.display();
+        let digest = self.sh(&format!(
+            "cd {at}; tar -chf layer.tar --owner=0 --group=0 -C rootfs .; sha256sum layer.tar"
+        ));
+        let digest = digest.split_whitespace().next().expect("a digest");
+        let config = json!({ "architecture": "amd64", "os": "linux",
+            "config": { "Entrypoint": ["/server"], "Env": ["PATH=/"] },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] } });
+        let manifest = json!([{ "Config": "config.json", "RepoTags": [Self::IMAGE],
+                                "Layers": ["layer.tar"] }]);
+        for (name, content) in [("config.json", config), ("manifest.json", manifest)] {
+            std::fs::write(folder.join(name), content.to_string()).expect("write the image");
+        }
+        self.sh(&format!("cd {at}; tar -cf image.tar manifest.json config.json layer.tar"));
+        let image = folder.join("image.tar");
+        self.ctr(&["images", "import", image.to_str().expect("a plain path")]).ok();
+    }
+}
+
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        if let Ok(control) = self.control.get_mut() {
+            drop(control.0.take());
+        }
+        if let Err(error) = self.host.wait() {
+            eprintln!("wait for tests/containerd-host: {error}");
+        }
+    }
+}
+
+impl Foreground {
+    /// Waits until the client ends by itself.
+    pub fn wait(mut self) {
+        let rest = line_of(&mut self.output, &self.shown);
+        assert_eq!(rest, "", "{}", self.shown);
+        let status = self.child.wait().unwrap_or_else(|e| panic!("wait for {}: {e}", self.shown));
+        assert!(status.success(), "{}: {status}", self.shown);
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let group = i32::try_from(self.child.id()).expect("a process id is positive");
+        // SAFETY: kill takes two integers; the leader of the group has not been waited for yet.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+        if let Err(error) = self.child.wait() {
+            eprintln!("wait for {}: {error}", self.shown);
+        }
+    }
+}
+
+fn assert_real_root() {
+    let map = std::fs::read_to_string("/proc/self/uid_map").expect("read /proc/self/uid_map");
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    assert!(
+        fields == ["0", "0", "4294967295"],
+        "containerd needs root to make containers; run: sudo make test"
+    );
+}
+
+/// Where containerd says `READY=1`: an abstract name, seen from any mount namespace.
+fn notify_socket(node: &Node, name: &str) -> UnixDatagram {
+    let address = SocketAddr::from_abstract_name(name).expect("a short name");
+    let socket = node.run(|| UnixDatagram::bind_addr(&address));
+    let socket = socket.unwrap_or_else(|e| panic!("bind the unix socket @{name}: {e}"));
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout above zero");
+    socket
+}
+
+/// Reads one line `WORD REST` and returns the rest.
+fn answer(from: &mut BufReader<ChildStdout>, word: &str, folder: &Path) -> String {
+    let line = line_of(from, "tests/containerd-host");
+    let (first, rest) = line.split_once(' ').unwrap_or((&line, ""));
+    assert_eq!(first, word, "tests/containerd-host said {line:?}\n{}", tail(folder));
+    rest.to_owned()
+}
+
+/// The next line of a program that writes whole lines, empty at its end; panics when neither comes
+/// within [`DEADLINE`].
+fn line_of(from: &mut BufReader<ChildStdout>, what: &str) -> String {
+    if from.buffer().is_empty() {
+        let fd = from.get_ref().as_raw_fd();
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let limit = i32::try_from(DEADLINE.as_millis()).expect("a deadline of seconds");
+        // SAFETY: the pointer is to one pollfd that outlives the call.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, limit) };
+        assert!(ready > 0, "{what} said nothing within {DEADLINE:?}");
+    }
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap_or_else(|e| panic!("read from {what}: {e}"));
+    line.trim_end().to_owned()
+}
+
+fn tail(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("loading plugin")).collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn link(from: &Path, to: &Path) {
+    let done = std::os::unix::fs::symlink(from, to);
+    done.unwrap_or_else(|e| panic!("link {} to {}: {e}", to.display(), from.display()));
+}

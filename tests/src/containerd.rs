@@ -1,18 +1,20 @@
 //! A machine that runs containerd, with `ctr` and `nerdctl` as its users.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::run::{DEADLINE, Finished, finish};
+use crate::run::{DEADLINE, Finished, wait};
 use crate::{Node, TempDir, bins, unique};
 
 /// containerd in the network namespace of a [`Node`], with `/etc/cni`, `/opt/cni/bin`, `/run/causeway`,
@@ -23,8 +25,11 @@ pub struct Machine<'a> {
     node: &'a Node,
     /// Namespace of containerd: `nerdctl` puts it into container ids.
     namespace: String,
+    /// Process 1 of the machine, as the test sees it.
     pid: u32,
-    host: Child,
+    /// Its mount and process namespaces.
+    namespaces: [Arc<File>; 2],
+    host: Option<Child>,
     /// Closed to end the host.
     control: Mutex<(Option<ChildStdin>, BufReader<ChildStdout>)>,
     notify: UnixDatagram,
@@ -33,7 +38,9 @@ pub struct Machine<'a> {
 
 /// A container that runs in the foreground of a client; killed on drop.
 #[derive(Debug)]
-pub struct Foreground {
+pub struct Foreground<'m> {
+    /// A machine ends when all processes on it were waited for.
+    machine: PhantomData<&'m ()>,
     child: Child,
     shown: String,
     /// Open until the end, so that the client can always write.
@@ -67,7 +74,12 @@ impl<'a> Machine<'a> {
         let ready = answer(&mut stdout, "ready", folder.path());
         let pid = ready.parse().unwrap_or_else(|e| panic!("process id {ready:?}: {e}"));
         let control = Mutex::new((Some(stdin), stdout));
-        let machine = Self { node, namespace, pid, host, control, notify, folder };
+        let namespaces = ["mnt", "pid"].map(|kind| {
+            let path = format!("/proc/{pid}/ns/{kind}");
+            Arc::new(File::open(&path).unwrap_or_else(|e| panic!("open {path}: {e}")))
+        });
+        let host = Some(host);
+        let machine = Self { node, namespace, pid, namespaces, host, control, notify, folder };
         machine.install_plugins();
         machine.start_containerd();
         machine.load_image();
@@ -79,39 +91,25 @@ impl<'a> Machine<'a> {
         self.node
     }
 
-    /// A command that will start on this machine.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.node.command("nsenter");
-        command.args([&format!("--target={}", self.pid), "--mount", "--net", "--pid", "--"]);
-        command.arg(program).env("HOME", "/root");
-        command
+    /// Runs a program on this machine to its end.
+    pub fn finish(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Finished {
+        let (child, shown) = self.spawn(program.as_ref(), arguments);
+        wait(child, shown)
     }
 
     /// Runs a shell script on this machine and returns its stdout; panics when it fails.
     pub fn sh(&self, script: &str) -> String {
-        let mut command = self.command("/bin/sh");
-        command.args(["-euc", script]);
-        finish(command, b"").ok()
+        self.finish("/bin/sh", &["-euc", script]).ok()
     }
 
     /// Runs `ctr` in the namespace of this machine.
     pub fn ctr(&self, arguments: &[&str]) -> Finished {
-        let mut command = self.command("ctr");
-        command.args(["--namespace", &self.namespace]).args(arguments);
-        finish(command, b"")
+        self.finish("ctr", &[&["--namespace", &self.namespace], arguments].concat())
     }
 
     /// Runs `nerdctl` in the namespace of this machine.
     pub fn nerdctl(&self, arguments: &[&str]) -> Finished {
-        finish(self.nerdctl_command(arguments), b"")
-    }
-
-    /// As [`Machine::nerdctl`], not started yet.
-    pub fn nerdctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(bins::tool("nerdctl"));
-        command.args(["--namespace", &self.namespace, "--cni-path", "/opt/cni/bin"]);
-        command.args(["--cgroup-manager", "cgroupfs"]).args(arguments);
-        command
+        self.finish(bins::tool("nerdctl"), &[&self.nerdctl_options()[..], arguments].concat())
     }
 
     /// `nerdctl run -d --name NAME OPTIONS.. IMAGE`, back when the server in it listens.
@@ -128,14 +126,15 @@ impl<'a> Machine<'a> {
 
     /// Follows the log of a nerdctl container until its server says that it listens.
     pub fn await_server(&self, name: &str) {
-        drop(self.foreground(self.nerdctl_command(&["logs", "-f", "-n", "1", name])));
+        let arguments = [&self.nerdctl_options()[..], &["logs", "-f", name]].concat();
+        drop(self.foreground(bins::tool("nerdctl").as_os_str(), &arguments));
     }
 
     /// `ctr run --cni` of [`Machine::IMAGE`], back when the server in it listens.
-    pub fn ctr_run(&self, id: &str) -> Foreground {
-        let mut command = self.command("ctr");
-        command.args(["--namespace", &self.namespace, "run", "--rm", "--cni", Self::IMAGE, id]);
-        self.foreground(command)
+    pub fn ctr_run(&self, id: &str) -> Foreground<'_> {
+        let namespace = ["--namespace", &self.namespace];
+        let run = ["run", "--rm", "--cni", Self::IMAGE, id];
+        self.foreground("ctr".as_ref(), &[&namespace[..], &run].concat())
     }
 
     /// What `nerdctl inspect` says of a container.
@@ -198,14 +197,39 @@ impl<'a> Machine<'a> {
         answer(&mut control.1, wanted, self.folder.path());
     }
 
-    fn foreground(&self, mut command: Command) -> Foreground {
+    fn nerdctl_options(&self) -> [&str; 6] {
+        let cgroups = ["--cgroup-manager", "cgroupfs"];
+        let [[a, b], [c, d]] = [["--namespace", &self.namespace], ["--cni-path", "/opt/cni/bin"]];
+        [a, b, c, d, cgroups[0], cgroups[1]]
+    }
+
+    /// Starts a program on this machine as a child of the test, with pipes for its output.
+    ///
+    /// A program in between, such as `nsenter`, would leave a child behind when it is killed.
+    fn spawn(&self, program: &OsStr, arguments: &[&str]) -> (Child, String) {
+        let mut command = self.node.command(program);
+        command.args(arguments).env("HOME", "/root");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let shown = format!("{command:?}");
-        // Killed with the process below: `nsenter --pid` forks.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("start {shown}: {e}"));
+        let [mounts, processes] = self.namespaces.clone();
+        // SAFETY: between fork and exec only setns is called, which is async-signal-safe.
+        unsafe { command.pre_exec(move || set_ns(&mounts, libc::CLONE_NEWNS)) };
+        // The process namespace holds for the children of a thread, which can then start no other.
+        let started = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                set_ns(&processes, libc::CLONE_NEWPID)?;
+                command.spawn()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        (started.unwrap_or_else(|e| panic!("start {shown}: {e}")), shown)
+    }
+
+    fn foreground(&self, program: &OsStr, arguments: &[&str]) -> Foreground<'_> {
+        let (mut child, shown) = self.spawn(program, arguments);
         let mut stderr = child.stderr.take().expect("a pipe");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut client = Foreground { child, shown, output };
+        let mut client = Foreground { child, shown, output, machine: PhantomData };
         let line = line_of(&mut client.output, &client.shown);
         if line != "ready" {
             let shown = client.shown.clone();
@@ -265,13 +289,13 @@ impl Drop for Machine<'_> {
         if let Ok(control) = self.control.get_mut() {
             drop(control.0.take());
         }
-        if let Err(error) = self.host.wait() {
-            eprintln!("wait for tests/containerd-host: {error}");
+        if let Some(host) = self.host.take() {
+            drop(wait(host, "tests/containerd-host".to_owned()));
         }
     }
 }
 
-impl Foreground {
+impl Foreground<'_> {
     /// Waits until the client ends by itself.
     pub fn wait(mut self) {
         let rest = line_of(&mut self.output, &self.shown);
@@ -281,17 +305,22 @@ impl Foreground {
     }
 }
 
-impl Drop for Foreground {
+impl Drop for Foreground<'_> {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
+        if let Err(error) = self.child.kill() {
+            eprintln!("kill {}: {error}", self.shown);
         }
-        let group = i32::try_from(self.child.id()).expect("a process id is positive");
-        // SAFETY: kill takes two integers; the leader of the group has not been waited for yet.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
         if let Err(error) = self.child.wait() {
             eprintln!("wait for {}: {error}", self.shown);
         }
+    }
+}
+
+fn set_ns(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call.
+    match unsafe { libc::setns(file.as_raw_fd(), kind) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

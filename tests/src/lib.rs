@@ -12,8 +12,8 @@
 
 pub mod bins;
 mod cni;
-mod fake_ipam;
 mod containerd;
+mod fake_ipam;
 mod lab;
 mod node;
 mod ns;
@@ -24,8 +24,8 @@ pub mod traffic;
 pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
-pub use fake_ipam::{BridgeNet, FakeIpam};
 pub use containerd::{Foreground, Machine};
+pub use fake_ipam::{BridgeNet, FakeIpam};
 pub use lab::Lab;
 pub use node::{Attachment, Node, Pod};
 pub use ns::Ns;

@@ -144,14 +144,11 @@ impl<'a> Machine<'a> {
         all[0].take()
     }
 
-    /// The containerd id of a nerdctl container; CNI sees it behind [`Machine::namespace`] and a dash.
-    pub fn id(&self, name: &str) -> String {
-        self.inspect(name)["Id"].as_str().expect("an Id").to_owned()
-    }
-
-    /// The namespace of containerd in use.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
+    /// The address of a nerdctl container in its first network.
+    pub fn address(&self, name: &str) -> String {
+        let inspected = self.inspect(name);
+        let ip = inspected["NetworkSettings"]["IPAddress"].as_str();
+        ip.unwrap_or_else(|| panic!("{name} has no address: {inspected}")).to_owned()
     }
 
     /// A file or folder of this machine as the test sees it.
@@ -165,6 +162,32 @@ impl<'a> Machine<'a> {
         let path = self.path("/etc/cni/net.d").join(format!("50-{name}.conflist"));
         std::fs::write(&path, list.to_string())
             .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+    }
+
+    /// What attachments have left: links beside `eth0` and bridges, rules and chains of their own,
+    /// leases, records and cached results. Empty on a machine without containers.
+    pub fn residue(&self) -> Vec<String> {
+        let links = self.node.links().into_iter().filter(|link| {
+            let name = &link["ifname"];
+            name != "lo" && name != "eth0" && link["linkinfo"]["info_kind"] != "bridge"
+        });
+        let mut residue: Vec<String> = links.map(|link| link["ifname"].to_string()).collect();
+        let mut note = |text: &str| residue.extend(text.lines().map(str::to_owned));
+        note(&self.node.sh("nft list tables | grep causeway || true"));
+        note(&self.sh("
+            find /run/causeway /var/lib/cni/networks /var/lib/cni/results -type f \
+              ! -name '*lock' 2>/dev/null || true
+            iptables-save | grep -E '^(-A.* -[sd] 10\\.|:CNI-(DN-)?[0-9a-f])' || true
+        "));
+        residue.extend(self.leases().iter().map(Value::to_string));
+        residue
+    }
+
+    /// The leases of `causeway-ipam`, as it shows them.
+    pub fn leases(&self) -> Vec<Value> {
+        let show = ["show", "--data-dir", "/var/lib/cni/causeway"];
+        let text = self.finish(bins::ours("causeway-ipam"), &show).ok();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("causeway-ipam show: {e}: {text}"))
     }
 
     /// Kills containerd as a crash would; its containers go on.

@@ -112,23 +112,21 @@ impl Records {
     /// # Errors
     /// The folder could not be read.
     pub fn list(&self, network: &str) -> Result<(Vec<RecordKey>, Vec<Error>)> {
-        let folder = self.folder(network);
+        list_folder(&self.folder(network))
+    }
+
+    /// Keys of all records of a container, of any network, ordered. Reads every record there is.
+    ///
+    /// # Errors
+    /// A folder could not be read. Unreadable records are left out.
+    pub fn of_container(&self, container_id: &str) -> Result<Vec<RecordKey>> {
         let mut keys = Vec::new();
-        let mut errors = Vec::new();
-        for path in entries(&folder)? {
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("json") => match read_json::<StoredKey>(&path) {
-                    Ok(Some(stored)) => keys.push(stored.key),
-                    // Removed since the folder was read.
-                    Ok(None) => {}
-                    Err(error) => errors.push(error),
-                },
-                Some("tmp") => remove_left_over(&path),
-                _ => {}
-            }
+        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
+            keys.extend(list_folder(&folder)?.0);
         }
+        keys.retain(|key| key.container_id == container_id);
         keys.sort();
-        Ok((keys, errors))
+        Ok(keys)
     }
 
     /// Whether there is no record at all, of any network: the last attachment of this kind is gone.
@@ -213,6 +211,25 @@ fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         drop(std::fs::remove_file(temporary));
     }
     written
+}
+
+fn list_folder(folder: &Path) -> Result<(Vec<RecordKey>, Vec<Error>)> {
+    let mut keys = Vec::new();
+    let mut errors = Vec::new();
+    for path in entries(folder)? {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => match read_json::<StoredKey>(&path) {
+                Ok(Some(stored)) => keys.push(stored.key),
+                // Removed since the folder was read.
+                Ok(None) => {}
+                Err(error) => errors.push(error),
+            },
+            Some("tmp") => remove_left_over(&path),
+            _ => {}
+        }
+    }
+    keys.sort();
+    Ok((keys, errors))
 }
 
 /// Removes the temporary file of a killed process: one whose attachment nobody works on.

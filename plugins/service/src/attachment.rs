@@ -47,7 +47,8 @@ impl<'a> Attached<'a> {
         Self { run_dir, env, records: Records::new(run_dir, KIND), key, owner }
     }
 
-    /// Maps the host ports of `bindings`.
+    /// Maps the host ports of `bindings`, but for those that the container has by another network:
+    /// go-cni hands the same mappings to all networks of a container.
     ///
     /// # Errors
     /// Code 102 where one is taken, also by this attachment; nothing is left behind then.
@@ -59,10 +60,10 @@ impl<'a> Attached<'a> {
         addresses: &Addresses,
     ) -> Result<(), Error> {
         let _attachment = self.lock()?;
-        let record = record(settings, bindings);
+        let mut record = record(settings, bindings);
         let saved = Cell::new(false);
         let done = self
-            .write_rules(settings, &record, addresses, &saved)
+            .write_rules(settings, &mut record, addresses, &saved)
             .and_then(|()| self.route_localhost(&record, previous, addresses));
         if let Err(error) = done {
             self.undo(&record, saved.get());
@@ -91,32 +92,92 @@ impl<'a> Attached<'a> {
         bindings: Vec<Binding>,
         addresses: &Addresses,
     ) -> Result<(), Error> {
-        let record = record(settings, bindings);
-        let missing = match &settings.backend {
+        let mut record = record(settings, bindings);
+        let mut missing = self.missing(settings, &record, addresses)?;
+        if !missing.is_empty() && self.yield_to_siblings(&mut record)? {
+            missing = self.missing(settings, &record, addresses)?;
+        }
+        differences(missing)
+    }
+
+    fn missing(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        addresses: &Addresses,
+    ) -> Result<Vec<String>, Error> {
+        match &settings.backend {
+            _ if record.bindings.is_empty() => Ok(Vec::new()),
             Backend::Nftables { .. } => {
                 let mut rules = Rules::open()?;
                 let chains = rules.damaged()?.into_iter().map(|chain| format!("chain {chain}"));
-                let missing = rules.missing(self.owned(&record))?;
+                let missing = rules.missing(self.owned(record))?;
                 let element = |one: &Placed| format!("{:?} of {}", one.element.key, one.set.name);
-                chains.chain(missing.iter().map(element)).collect()
+                Ok(chains.chain(missing.iter().map(element)).collect())
             }
             Backend::Iptables(options) => {
-                iptables::missing(self.env, &Wanted::new(&self.key, &record, options, addresses))?
+                iptables::missing(self.env, &Wanted::new(&self.key, record, options, addresses))
             }
-        };
-        differences(missing)
+        }
     }
 
     /// Sets `saved` once the record is written, from where on there may be rules.
     fn write_rules(
         &self,
         settings: &Settings,
-        record: &Record,
+        record: &mut Record,
         addresses: &Addresses,
         saved: &Cell<bool>,
     ) -> Result<(), Error> {
         let _rules = self.lock_rules()?;
         self.refuse_second()?;
+        match self.write_rules_locked(settings, record, addresses, saved) {
+            Err(error) if error.code == Code::PortInUse => {
+                if !self.yield_to_siblings(record)? {
+                    return Err(error);
+                }
+                if record.bindings.is_empty() {
+                    return Ok(());
+                }
+                self.write_rules_locked(settings, record, addresses, saved)
+            }
+            done => done,
+        }
+    }
+
+    /// Takes out of `record` what other attachments of the container carry out. Returns whether
+    /// there was anything.
+    fn yield_to_siblings(&self, record: &mut Record) -> Result<bool, Error> {
+        let keys = self.records.of_container(&self.key.container_id);
+        let keys = keys.map_err(|e| failure::kernel("read the container's records", &e))?;
+        let before = record.bindings.len();
+        for key in keys.into_iter().filter(|key| *key != self.key) {
+            let Ok(Some(sibling)) = self.records.read::<Record>(&key) else { continue };
+            if self.is_in_place(&key, &sibling)? {
+                record.bindings.retain(|one| !sibling.bindings.iter().any(|its| its.serves(one)));
+            }
+        }
+        Ok(record.bindings.len() < before)
+    }
+
+    fn is_in_place(&self, key: &RecordKey, record: &Record) -> Result<bool, Error> {
+        match record.backend {
+            RecordBackend::Nftables => {
+                let owner = name::owner(&key.network, &key.container_id, &key.ifname);
+                let missing = Rules::open()?.missing(Owned { record, owner: &owner })?;
+                Ok(missing.is_empty())
+            }
+            RecordBackend::Iptables => iptables::holds(self.env, key, &families(record)),
+        }
+    }
+
+    fn write_rules_locked(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        addresses: &Addresses,
+        saved: &Cell<bool>,
+    ) -> Result<(), Error> {
         let save = || {
             saved.set(true);
             self.save(record)

@@ -146,6 +146,14 @@ impl Binding {
             && (self.host.is_none() || other.host.is_none() || self.host == other.host)
     }
 
+    /// Whether `other`, of the same container, is carried out by this one too: the port leads to
+    /// the same program, by another network.
+    pub(crate) fn serves(&self, other: &Self) -> bool {
+        self.overlaps(other)
+            && (self.host.is_none() || self.host == other.host)
+            && self.target.port() == other.target.port()
+    }
+
     /// `8080/tcp`, or `192.0.2.1:8080/tcp` with an address of the host.
     pub(crate) fn host_side(&self) -> String {
         match self.host {

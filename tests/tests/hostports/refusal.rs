@@ -3,7 +3,9 @@
 use causeway_tests::traffic::{IMPATIENCE, Server};
 use serde_json::{Value, json};
 
-use crate::{NODE, World, alone, at, attachment, mappings, refused, state_files, tcp, udp};
+use crate::{
+    NODE, World, address, alone, at, attachment, mappings, refused, state_files, tcp, udp,
+};
 
 /// Rows: F44
 #[test]
@@ -45,6 +47,43 @@ fn a_host_port_in_use_is_refused_by_name() {
         runtime.del_ok(&attached);
         let third = node.pod();
         other.add_ok(&attachment(&third, json!([tcp(8080, 80)])));
+    }
+}
+
+/// go-cni hands the same mappings to every network of a container.
+///
+/// Rows: C62
+#[test]
+fn a_container_on_two_networks_has_its_host_port_by_one_of_them() {
+    for backend in ["nftables", "iptables"] {
+        let world = World::new();
+        let node = world.node();
+        let one = world.runtime("one", 20, json!({ "backend": backend }));
+        let two = world.runtime("two", 21, json!({ "backend": backend }));
+        let pod = node.pod();
+        let by = |ifname: &str, mappings: Value| {
+            pod.attachment(ifname).runtime_config(json!({ "portMappings": mappings }))
+        };
+        let first = by("eth0", json!([tcp(8080, 80)]));
+        let second = by("eth1", json!([tcp(8080, 80), udp(8080, 80)]));
+        let result = one.add_ok(&first);
+        let ip = address(&result, 0);
+        two.add_ok(&second);
+        let _server = Server::tcp(&pod, "pod", "0.0.0.0:80");
+        let answer = world.lab.client.tcp("172.18.0.2:8080").expect("an answer");
+        assert_eq!(answer.ip.to_string(), ip, "{backend}");
+        one.check(&first).expect("CHECK of the first");
+        two.check(&second).expect("CHECK of the second");
+
+        // Another program behind the port is a conflict, in the same container too.
+        two.del_ok(&second);
+        let other = by("eth1", json!([tcp(8080, 81)]));
+        assert_eq!(refused(two.add(&other))["code"], 102, "{backend}");
+        two.del_ok(&other);
+        one.check(&first).expect("CHECK of the first");
+        one.del_ok(&first);
+        assert!(!node.rules().contains("8080"), "{backend}: {}", node.rules());
+        assert_eq!(state_files(node), "", "{backend}");
     }
 }
 

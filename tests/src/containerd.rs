@@ -17,6 +17,13 @@ use serde_json::{Value, json};
 use crate::run::{DEADLINE, Finished, wait};
 use crate::{Node, TempDir, bins, unique};
 
+/// Upstream's plugins, and which of ours does the same.
+const REPLACED: [(&str, &str); 3] = [
+    ("bridge", "causeway-bridge"),
+    ("host-local", "causeway-ipam"),
+    ("portmap", "causeway-service"),
+];
+
 /// containerd in the network namespace of a [`Node`], with `/etc/cni`, `/opt/cni/bin`, `/run/causeway`,
 /// `/var/lib`, processes and cgroups of its own. Default paths are meant everywhere: `/opt/cni/bin`
 /// holds our plugins and upstream's. Everything ends on drop.
@@ -185,7 +192,11 @@ impl<'a> Machine<'a> {
 
     /// The leases of `causeway-ipam`, as it shows them.
     pub fn leases(&self) -> Vec<Value> {
-        let show = ["show", "--data-dir", "/var/lib/cni/causeway"];
+        let folder = "/var/lib/cni/causeway";
+        if !self.path(folder).exists() {
+            return Vec::new();
+        }
+        let show = ["show", "--data-dir", folder];
         let text = self.finish(bins::ours("causeway-ipam"), &show).ok();
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("causeway-ipam show: {e}: {text}"))
     }
@@ -273,6 +284,17 @@ impl<'a> Machine<'a> {
         let ours = ["causeway-bridge", "causeway-ipam", "causeway-service"].map(bins::ours);
         for plugin in upstream.chain(ours) {
             link(&plugin, &target.join(plugin.file_name().expect("a file")));
+        }
+    }
+
+    /// Puts our plugins under the names of upstream's, as an administrator can to replace them.
+    pub fn replace_upstream(&self) {
+        let folder = self.path("/opt/cni/bin");
+        for (name, plugin) in REPLACED {
+            let path = folder.join(name);
+            std::fs::remove_file(&path)
+                .unwrap_or_else(|e| panic!("remove {}: {e}", path.display()));
+            link(&bins::ours(plugin), &path);
         }
     }
 

@@ -6,7 +6,7 @@ mod links;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use causeway_kernel::{Link, Mac, Netlink, Netns, RecordKey, Records, announce};
+use causeway_kernel::{Link, Mac, Netlink, Netns, RecordKey, Records};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 
@@ -229,10 +229,9 @@ impl<'a> Site<'a> {
         let mut now = links;
         if !self.config.container_down {
             now.host = self.forwarding(now.host.index)?;
-            if let (Some(addressing), Some(mac)) = (addressing, now.container.mac) {
-                let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address.ip()).collect();
+            if let (Some(_), Some(mac)) = (addressing, now.container.mac) {
                 // Neighbours that miss it learn the address a little later.
-                if let Err(error) = announce(self.netns, &self.key.ifname, mac, &addresses) {
+                if let Err(error) = self.inside.announce(now.container.index, mac) {
                     eprintln!("causeway-bridge: {}", fault::kernel(error));
                 }
             }

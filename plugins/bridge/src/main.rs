@@ -73,7 +73,11 @@ fn main() -> ExitCode {
         Ok(bytes)
     };
     let reply = cni_plugin::dispatch(&Bridge, &ABOUT, env, stdin, is_own_netns);
-    ExitCode::from(reply.deliver(&Bridge, &mut io::stdout(), &mut io::stderr()))
+    let exit = reply.deliver(&Bridge, &mut io::stdout(), &mut io::stderr());
+    if causeway_nft::closing_waits() {
+        causeway_kernel::close_in_child();
+    }
+    ExitCode::from(exit)
 }
 
 /// Whether `path` is the network namespace of this process (row C12).

@@ -24,7 +24,7 @@ mod sysctl;
 mod testing;
 mod undo;
 
-pub use announce::announce;
+pub use announce::ANNOUNCE_SYSCTLS;
 pub use conntrack::{FlowFilter, delete_udp_flows};
 pub use error::{Error, Result};
 pub use link::{
@@ -35,7 +35,7 @@ pub use lock::FileLock;
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, own_netns};
-pub use process::{Output, Program, ignore_sigterm, run};
+pub use process::{Output, Program, close_in_child, ignore_sigterm, run};
 pub use record::{RecordKey, Records};
 pub use route::{AddressSpec, AddressState, RouteSpec};
 pub use sysctl::Sysctl;

@@ -81,6 +81,24 @@ pub fn ignore_sigterm() {
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
 
+/// Leaves the closing of this process' descriptors to a child that does nothing else; call it last.
+///
+/// Closing an nfnetlink socket after deletions waits until the kernel has freed what was deleted,
+/// some 10 ms after it is out of the rules. Whoever waits for this process need not wait for that.
+/// The child has no stdin, stdout or stderr and ends by itself; `init` reaps it.
+pub fn close_in_child() {
+    // SAFETY: between fork and _exit the child calls nothing but close, which is
+    // async-signal-safe, so it does not matter what other threads held at the fork.
+    unsafe {
+        if libc::fork() == 0 {
+            for stream in 0..=2 {
+                libc::close(stream);
+            }
+            libc::_exit(0);
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns programs")]
 fn spawn(program: &Program<'_>, deadline: Deadline) -> io::Result<Child> {
     /// Someone is writing the program right now (`ETXTBSY`): an installation takes longer than a

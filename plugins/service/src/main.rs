@@ -48,5 +48,9 @@ fn main() -> ExitCode {
         _ => false,
     };
     let reply = dispatch(&plugin::Service, &ABOUT, env, stdin, own_netns);
-    ExitCode::from(reply.deliver(&plugin::Service, &mut io::stdout(), &mut io::stderr()))
+    let exit = reply.deliver(&plugin::Service, &mut io::stdout(), &mut io::stderr());
+    if causeway_nft::closing_waits() {
+        causeway_kernel::close_in_child();
+    }
+    ExitCode::from(exit)
 }

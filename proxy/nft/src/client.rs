@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use causeway_ruleset::{Batch, ChainSpec, Element, Key, Rule, SetSpec, TableId, TableState};
+use causeway_ruleset::{Batch, ChainSpec, Element, Key, Op, Rule, SetSpec, TableId, TableState};
 
 use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
@@ -20,6 +21,16 @@ use crate::{Error, Result};
 /// [`Client::table`] reads with several dumps; so often at most it begins anew when a commit came
 /// in between.
 const TABLE_TRIES: u32 = 16;
+
+/// Whether this process has committed deletions.
+static DELETED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has committed deletions: closing a connection, as ending the process does,
+/// then waits until the kernel has freed what was deleted (`nft_rcv_nl_event` in
+/// net/netfilter/nf_tables_api.c).
+pub fn closing_waits() -> bool {
+    DELETED.load(Ordering::Relaxed)
+}
 
 /// A connection. Opened in the calling thread's network namespace, it stays there.
 #[derive(Debug)]
@@ -53,6 +64,9 @@ impl Client {
         let commit = |source| failed("commit", source);
         self.link.send(&encoded.bytes).map_err(commit)?;
         let (answers, complete) = self.link.answers(first, last).map_err(commit)?;
+        if batch.ops.iter().any(deletes) {
+            DELETED.store(true, Ordering::Relaxed);
+        }
         match answers.iter().find(|answer| answer.errno != 0) {
             Some(answer) => Err(refused(batch, first, *answer)),
             None if complete => Ok(()),
@@ -275,6 +289,23 @@ impl Client {
 
 fn of(table: &TableId) -> String {
     format!("{} {}", family_name(table.family), table.name)
+}
+
+fn deletes(op: &Op) -> bool {
+    match op {
+        Op::DeleteTable(_)
+        | Op::FlushChain(..)
+        | Op::DeleteChain(..)
+        | Op::FlushSet(..)
+        | Op::DeleteSet(..)
+        | Op::DeleteElements { .. }
+        | Op::DeleteRule { .. } => true,
+        Op::AddTable(_)
+        | Op::AddChain(..)
+        | Op::AddSet(..)
+        | Op::AddElements { .. }
+        | Op::AddRule { .. } => false,
+    }
 }
 
 fn failed(action: impl Into<String>, source: io::Error) -> Error {

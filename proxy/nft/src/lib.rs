@@ -7,5 +7,5 @@ mod socket;
 mod uapi;
 mod wire;
 
-pub use client::Client;
+pub use client::{Client, closing_waits};
 pub use error::{Error, Result};

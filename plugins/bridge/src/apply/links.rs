@@ -1,6 +1,8 @@
 //! Bridge, veth pair and their settings.
 
-use causeway_kernel::{BridgeSpec, Link, LinkChange, PortChange, Sysctl, VethSpec, VlanRange};
+use causeway_kernel::{
+    ANNOUNCE_SYSCTLS, BridgeSpec, Link, LinkChange, PortChange, Sysctl, VethSpec, VlanRange,
+};
 use cni_plugin::{CniResult, Code, Error};
 
 use super::{Links, Site, random_mac};
@@ -177,10 +179,8 @@ impl<'a> Site<'a> {
     fn prepare_container(&self) -> Result<(), Error> {
         let ifname = &self.key.ifname;
         let dad = if self.config.dad { "1" } else { "0" };
-        let mut wanted = vec![
-            (format!("net/ipv4/conf/{ifname}/arp_notify"), "1"),
-            (format!("net/ipv6/conf/{ifname}/accept_dad"), dad),
-        ];
+        let mut wanted = vec![(format!("net/ipv6/conf/{ifname}/accept_dad"), dad)];
+        wanted.extend(ANNOUNCE_SYSCTLS.map(|key| (key.replace("IFNAME", ifname), "1")));
         if self.config.dad {
             wanted.push((format!("net/ipv6/conf/{ifname}/enhanced_dad"), "1"));
         }

@@ -114,12 +114,20 @@ impl Net {
         assert!([0, 128 + 9].contains(&ended.code()), "{}", ended.describe());
     }
 
-    /// Runs `command` and returns its calls of the kernel that write and sync, in order.
+    /// Runs `command` and returns its calls of the kernel that open, read, write and sync, in order.
     pub(crate) fn traced(&self, command: &str, id: &str) -> Vec<String> {
         let trace = self.node.dir().join("trace");
         let mut tracer = self.node.command("strace");
         tracer
-            .args(["-f", "-y", "-s", "200", "-e", "trace=write,pwrite64,fsync", "-o"])
+            .args([
+                "-f",
+                "-y",
+                "-s",
+                "200",
+                "-e",
+                "trace=write,pwrite64,fsync,pread64,openat",
+                "-o",
+            ])
             .arg(&trace);
         let call = self.call(command, id).command();
         finish(wrapped(tracer, &call), self.config.to_string().as_bytes()).ok();

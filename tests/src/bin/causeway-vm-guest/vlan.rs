@@ -1,6 +1,6 @@
 //! Vlans of bridge ports, as upstream's `bridge` means them.
 
-use causeway_kernel::{BridgeSpec, LinkChange, LinkKind, Netlink};
+use causeway_kernel::{BridgeSpec, LinkChange, LinkKind, Netlink, VlanRange};
 use causeway_tests::traffic::{IMPATIENCE, Server};
 use causeway_tests::{Attachment, Node, Pod, Runtime};
 use serde_json::{Value, json};
@@ -214,10 +214,29 @@ pub(crate) fn gateway() {
     let links = link_names(&node);
     assert_eq!(links.len(), "lo br0 br0.100 port br0.200 port".split(' ').count(), "{links:?}");
     assert_no_records(&node);
+    unfinish(&node, "br0.100", 100);
     let again = Attached::new(&node, &blue, "10.9.1.4");
     again.pod.assert_ping("10.9.1.1");
     again.del();
     assert_eq!(link_names(&node), links);
+}
+
+/// Brings a gateway to where an ADD leaves it that dies while it makes it.
+fn unfinish(node: &Node, name: &str, vlan: u16) {
+    let native = |id| VlanRange { first: id, last: id, pvid: true, untagged: true };
+    let gateway = link(node, name);
+    let ports = ports_of_bridge(node);
+    let mut ports = ports.iter().map(|port| link(node, port));
+    let port = ports.find(|port| port.peer_index == Some(gateway.index));
+    let port = port.expect("the gateway's port").index;
+    node.run(|| {
+        let netlink = Netlink::open().expect("netlink");
+        let down = LinkChange { up: Some(false), ..LinkChange::default() };
+        netlink.change_link(gateway.index, &down).expect("down");
+        netlink.change_link(port, &down).expect("down");
+        netlink.delete_vlans(port, &[native(vlan)]).expect("the vlan goes");
+        netlink.add_vlans(port, &[native(1)], false).expect("the default vlan");
+    });
 }
 
 /// The names of the ports of `br0`.

@@ -296,3 +296,28 @@ fn our_plugins_replace_upstreams_under_their_names() {
     assert_nothing_left(&machine);
     machine.nerdctl(&["rm", "-f", "web1"]).ok();
 }
+
+/// Containers of upstream's plugins run while ours are put in their place.
+///
+/// Rows: F28
+#[test]
+fn containers_of_upstreams_plugins_are_stopped_and_started_by_ours() {
+    let lab = Lab::one_node();
+    let machine = Machine::start(&lab.nodes[0]);
+    machine.network(&network("net", UPSTREAM, 71));
+    machine.run("web1", &["--net", "net", "-p", "8080:80"]);
+    machine.run("web2", &["--net", "net", "-p", "8081:80"]);
+    machine.replace_upstream();
+    machine.nerdctl(&["stop", "web1"]).ok();
+    assert!(lab.client.tcp("172.18.0.2:8080").is_err(), "the host port is closed");
+    machine.nerdctl(&["start", "web1"]).ok();
+    machine.await_server("web1");
+    let ip = machine.address("web1");
+    assert_ne!(ip, machine.address("web2"), "upstream's lease is honoured");
+    assert_eq!(ask(&lab.client, "172.18.0.2:8080"), ip);
+    assert_eq!(ask(&lab.client, "172.18.0.2:8081"), machine.address("web2"));
+    machine.nerdctl(&["rm", "-f", "web1", "web2"]).ok();
+    // Its leases were taken over; the files are host-local's.
+    let residue = machine.residue();
+    assert!(residue.iter().all(|line| line.starts_with("/var/lib/cni/networks/")), "{residue:?}");
+}

@@ -202,6 +202,9 @@ fn remove_rules(what: &Detachment<'_>, record: Option<&Record>, found: bool) -> 
     let (key, run_dir) = (what.key, what.run_dir);
     let last = record::is_last(run_dir, usize::from(record.is_some()));
     let mut errors = Vec::new();
+    if record.is_none() {
+        errors.extend(masq::remove_upstreams(run_dir, key).err());
+    }
     if let Some(record) = record {
         if record.masq && !record.addresses.is_empty() {
             errors.extend(masq::remove(run_dir, key, &record.addresses, last).err());

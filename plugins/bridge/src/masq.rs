@@ -127,6 +127,14 @@ pub(crate) fn remove(
     delete(&mut client, present)
 }
 
+/// Removes what upstream's bridge left to an attachment that we have no record of.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_upstreams(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
+    iptables::remove_upstreams(run_dir, key)
+}
+
 /// Whether everything that [`add`] makes is there. Changes nothing.
 ///
 /// # Errors

@@ -252,11 +252,13 @@ impl<'a> Attached<'a> {
         forget: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _rules = self.lock_rules();
-        if in_iptables {
+        let mut rules = Rules::open()?;
+        // What upstream's portmap made before we took its place has no record either (row F28).
+        if in_iptables || rules.may_be_in_iptables(&iptables::chain(&self.key))? {
             let localnet = Localnet::new(self.run_dir, "iptables");
             iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
         }
-        let removed = Rules::open()?.remove_unrecorded(&self.owner)?;
+        let removed = rules.remove_unrecorded(&self.owner)?;
         let forgotten = forget();
         if removed {
             remove_unused(self.run_dir, &self.records)?;

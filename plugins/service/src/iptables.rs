@@ -127,6 +127,11 @@ pub(crate) fn sweep(
     Ok(())
 }
 
+/// The chain of an attachment, which upstream's portmap names alike.
+pub(crate) fn chain(key: &RecordKey) -> String {
+    text::Names::of(key).chain
+}
+
 /// What of `wanted` is absent or differs.
 pub(crate) fn missing(env: &Env, wanted: &Wanted) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();

@@ -156,6 +156,17 @@ impl Rules {
         Ok(true)
     }
 
+    /// Whether table nat of iptables may have a chain of this name.
+    pub(crate) fn may_be_in_iptables(&mut self, chain: &str) -> Result<bool, Error> {
+        for ipv6 in [false, true] {
+            let there = self.client.may_have_iptables_chain(ipv6, chain);
+            if there.map_err(|error| failure::nft(&error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the kernel has nf_tables for us.
     pub(crate) fn probe(&mut self) -> Result<(), Error> {
         self.client.generation().map(drop).map_err(|error| failure::nft(&error))

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use causeway_ruleset::{Batch, ChainSpec, Element, Key, Op, Rule, SetSpec, TableId, TableState};
+use causeway_ruleset::{
+    Batch, ChainSpec, Element, Family, Key, Op, Rule, SetSpec, TableId, TableState,
+};
 
 use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
@@ -177,6 +179,26 @@ impl Client {
         absent_is_empty(self.link.get((GETCHAIN, family_number(table.family)), attributes, each))
             .map_err(|source| failed(format!("get chain {} {chain}", of(table)), source))?;
         Ok(count)
+    }
+
+    /// Whether table `nat` of iptables (`ipv6`: of ip6tables) may have a chain of this name. Where
+    /// iptables stands on nf_tables, which most do, this is exact. The older one cannot be asked for
+    /// one chain: there the answer is whether its table is in use at all.
+    ///
+    /// # Errors
+    /// Anything but absence.
+    pub fn may_have_iptables_chain(&mut self, ipv6: bool, chain: &str) -> Result<bool> {
+        let (family, names) = match ipv6 {
+            false => (Family::Ip, "/proc/thread-self/net/ip_tables_names"),
+            true => (Family::Ip6, "/proc/thread-self/net/ip6_tables_names"),
+        };
+        let table = TableId { family, name: "nat".to_owned() };
+        if self.chain_use(&table, chain)?.is_some() {
+            return Ok(true);
+        }
+        // Absent without that older one.
+        let names = std::fs::read_to_string(names).unwrap_or_default();
+        Ok(names.lines().any(|name| name == "nat"))
     }
 
     /// A whole table, or `None`. Anonymous sets and sets whose types the IR does not know are left

@@ -29,7 +29,7 @@ const RESOURCE_PROBLEM: i32 = 4;
 const PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
 
 /// What one attachment has asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Kept {
     addresses: Vec<IpNetwork>,
     exclude: Vec<IpNetwork>,
@@ -71,6 +71,27 @@ pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
     }
     records.remove(key).map_err(|e| state(&e))?;
     Ok(true)
+}
+
+/// Removes what upstream's bridge made for `key` before we took its place, which stands in no
+/// record (row F28). The rules of our own attachments of the same container and network stay.
+pub(super) fn remove_upstreams(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
+    let names = Names::of(key);
+    // Without nf_tables nothing of ours is there either: no reason for a DEL to fail.
+    let Ok(mut client) = rules::client() else { return Ok(()) };
+    for ipv6 in [false, true] {
+        let there = client.may_have_iptables_chain(ipv6, &names.chain);
+        if !there.map_err(|e| rules::refused(&e))? {
+            continue;
+        }
+        let _lock = rules::lock(run_dir)?;
+        let others = siblings(&Records::new(run_dir, KIND), key)?;
+        match Tool::find(ipv6) {
+            Ok(tool) => tool.unmake(&names, &Kept::default(), &others)?,
+            Err(error) => eprintln!("causeway-bridge: {error}"),
+        }
+    }
+    Ok(())
 }
 
 /// See [`super::check`].

@@ -61,7 +61,9 @@ impl Names {
         let prefix = Self::comment_prefix(network);
         let mut comment = format!("{prefix}\"{container_id}\"{more}");
         if comment.len() > COMMENT_LENGTH {
-            comment.truncate(COMMENT_LENGTH - 3);
+            let fits = |at: &usize| comment.is_char_boundary(*at);
+            let end = (0..=COMMENT_LENGTH - 3).rev().find(fits).unwrap_or(0);
+            comment.truncate(end);
             comment.push_str("...");
         }
         Self { chain, comment }

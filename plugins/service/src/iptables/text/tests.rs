@@ -33,6 +33,14 @@ fn wanted(ports: &[(Protocol, u16)], options: &IptablesOptions) -> Wanted {
     Wanted::new(&key("eth0"), &record, options, &addresses)
 }
 
+#[test]
+fn a_long_comment_is_cut_between_letters() {
+    for length in 200..240 {
+        let names = Names::of(&RecordKey { container_id: "a".repeat(length), ..key("éééé") });
+        assert!(names.comment.len() <= 255, "{length}");
+    }
+}
+
 /// What `iptables-save` prints after `input` on empty tables.
 fn saved(input: &str) -> Saved {
     Saved::parse(&input.replace("-I ", "-A "))

@@ -58,12 +58,14 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     let netns = &Netns::open(netns_path).map_err(fault::netns)?;
     let key = &record::key(request);
     let records = &Records::new(&config.run_dir, record::KIND);
-    let _lock = records.lock(key, LOCK_WAIT).map_err(fault::kernel)?;
     let host = &Netlink::open().map_err(fault::kernel)?;
     let inside = &Netlink::open_in(netns).map_err(fault::kernel)?;
     let owner = name::owner(&key.network, &key.container_id, &key.ifname);
     let site = Site { request, config, key, owner, netns_path, netns, host, inside, records };
-    let host_ifname = site.claim()?;
+    // Before anything is made: no DEL would find the program either.
+    site.ipam().map_or(Ok(()), |ipam| ipam.find())?;
+    let _lock = records.lock(key, LOCK_WAIT).map_err(fault::kernel)?;
+    let host_ifname = site.claim().inspect_err(|_| site.forget_lock())?;
     let mut undo = Undo::new(site.scene());
     let result = site.attach(host_ifname, &mut undo)?;
     undo.commit();
@@ -103,6 +105,14 @@ impl<'a> Site<'a> {
             self.clear(record.ok().flatten())?;
         }
         self.free_name(0).map(|(name, _)| name)
+    }
+
+    /// Removes what the lock left of an ADD that was refused, unless it lies beside a record.
+    fn forget_lock(&self) {
+        if matches!(self.records.read::<Record>(self.key), Ok(None)) {
+            // The refusal is what the user has to know.
+            drop(self.records.remove(self.key));
+        }
     }
 
     fn clear(&self, record: Option<Record>) -> Result<(), Error> {
@@ -232,7 +242,7 @@ impl<'a> Site<'a> {
             if let (Some(_), Some(mac)) = (addressing, now.container.mac) {
                 // Neighbours that miss it learn the address a little later.
                 if let Err(error) = self.inside.announce(now.container.index, mac) {
-                    eprintln!("causeway-bridge: {}", fault::kernel(error));
+                    fault::warn(&fault::kernel(error));
                 }
             }
         }

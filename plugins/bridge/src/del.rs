@@ -98,7 +98,7 @@ pub(crate) fn forget(
 /// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.
 pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
     records.read(key).unwrap_or_else(|error| {
-        eprintln!("causeway-bridge: {}; going on without it", fault::kernel(error));
+        fault::warn(&format!("{}; going on without it", fault::kernel(error)));
         None
     })
 }

@@ -1,7 +1,14 @@
 //! From errors of the edge to CNI errors: the one place that knows the codes.
 
+use std::fmt::Display;
+
 use causeway_kernel::NetnsError;
 use cni_plugin::{Code, Error};
+
+/// A line for people on stderr; the operation goes on.
+pub(crate) fn warn(message: &dyn Display) {
+    causeway_kernel::warn("causeway-bridge", message);
+}
 
 /// Code 11 where the same call may go through later, else 5.
 pub(crate) fn kernel(error: causeway_kernel::Error) -> Error {

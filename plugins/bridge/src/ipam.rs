@@ -1,9 +1,9 @@
 //! The IPAM plugin, run as CNI prescribes: a program with our environment and stdin.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_kernel::{Program, run};
+use causeway_kernel::{Program, run, warn_raw};
 use cni_plugin::{CniResult, Code, Command, Error, Invocation, Request};
 
 use crate::fault;
@@ -29,10 +29,19 @@ impl Ipam<'_> {
         matches!(self.plugin, "causeway-ipam" | "host-local" | "static")
     }
 
+    /// Whether there is such a program.
+    ///
+    /// # Errors
+    /// 5 where it is not found, 7 where no program can have such a name.
+    pub(crate) fn find(&self) -> Result<(), Error> {
+        let invocation = Invocation::new(self.plugin, Command::Version, self.request)?;
+        program(&invocation).map(drop)
+    }
+
     /// ADD.
     ///
     /// # Errors
-    /// The plugin's own error; 7 where it is not found; 6 where it gives no result in time.
+    /// The plugin's own error; as [`Ipam::find`]; 6 where it gives no result in time.
     pub(crate) fn add(&self) -> Result<CniResult, Error> {
         self.run(Command::Add)?.ok_or_else(|| {
             Error::new(Code::Decode, format!("IPAM plugin {} gave no result", self.plugin))
@@ -57,22 +66,17 @@ impl Ipam<'_> {
 
     fn run(&self, command: Command) -> Result<Option<CniResult>, Error> {
         let invocation = Invocation::new(self.plugin, command, self.request)?;
-        let is_file = |path: &&std::path::PathBuf| Path::is_file(path);
-        let Some(path) = invocation.candidates.iter().find(is_file) else {
-            return Err(invocation.not_found());
-        };
+        let path = program(&invocation)?;
         let limit = self.limit(command);
         let output = run(&Program {
-            path: path.clone(),
+            path: path.to_owned(),
             args: Vec::new(),
             env: invocation.env.clone(),
             stdin: &invocation.stdin,
             timeout: limit,
         })
         .map_err(fault::kernel)?;
-        if !output.stderr.is_empty() {
-            eprint!("{}", output.stderr);
-        }
+        warn_raw(&output.stderr);
         if output.timed_out {
             return Err(Error::new(
                 Code::Decode,
@@ -99,4 +103,10 @@ impl Ipam<'_> {
             Command::Add | Command::Del | Command::Check | Command::Gc | Command::Version => LIMIT,
         }
     }
+}
+
+/// The first regular file among the places where the plugin may be.
+fn program(invocation: &Invocation) -> Result<&Path, Error> {
+    let mut candidates = invocation.candidates.iter().map(PathBuf::as_path);
+    candidates.find(|path| path.is_file()).ok_or_else(|| invocation.not_found())
 }

@@ -7,6 +7,9 @@
 //! Invariants: a failed ADD leaves nothing behind and DEL succeeds any number of times, with or
 //! without netns, prevResult and runtimeConfig (I7); stdout carries the protocol only (I8).
 
+// `eprintln!` panics where nobody reads: `causeway_kernel::warn` does not.
+#![deny(clippy::print_stderr)]
+
 mod apply;
 mod check;
 mod config;

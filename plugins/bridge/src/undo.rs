@@ -71,7 +71,7 @@ impl Drop for Undo<'_> {
                 continue;
             }
             if let Err(error) = self.scene.take_back(&done) {
-                eprintln!("causeway-bridge: undo of a failed ADD: {error}");
+                fault::warn(&format!("undo of a failed ADD: {error}"));
                 clean = false;
             }
         }

@@ -23,6 +23,7 @@ mod sysctl;
 #[cfg(test)]
 mod testing;
 mod undo;
+mod warn;
 
 pub use announce::ANNOUNCE_SYSCTLS;
 pub use conntrack::{FlowFilter, delete_udp_flows};
@@ -40,3 +41,4 @@ pub use record::{RecordKey, Records};
 pub use route::{AddressSpec, AddressState, RouteSpec};
 pub use sysctl::Sysctl;
 pub use undo::Undo;
+pub use warn::{warn, warn_raw};

@@ -440,5 +440,5 @@ fn differences(missing: Vec<String>) -> Result<(), Error> {
 
 /// stderr is for people: operations go on.
 pub(crate) fn warn(message: &str) {
-    eprintln!("causeway-service: {message}");
+    causeway_kernel::warn("causeway-service", &message);
 }

@@ -4,6 +4,9 @@
 //! [`conditions`], [`layout`] and [`plan`] are pure: they say what is wanted; [`nftables`],
 //! [`iptables`], [`localnet`] and [`flows`] make the kernel hold it.
 
+// `eprintln!` panics where nobody reads: `causeway_kernel::warn` does not.
+#![deny(clippy::print_stderr)]
+
 mod attachment;
 mod conditions;
 mod config;

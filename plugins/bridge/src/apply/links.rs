@@ -228,7 +228,7 @@ pub(super) fn best_effort(wanted: &[(String, &str)]) {
         if let Err(error) = (Sysctl { netns: None }).ensure(std::slice::from_ref(pair))
             && !error.is_not_found()
         {
-            eprintln!("causeway-bridge: {error}");
+            fault::warn(&error);
         }
     }
 }

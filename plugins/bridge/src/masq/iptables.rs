@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
 use super::{Masquerade, exclusions};
-use crate::rules;
+use crate::{fault, rules};
 
 const KIND: &str = "masq-iptables";
 /// How long `iptables-restore` waits for the xtables lock, in seconds.
@@ -26,6 +26,8 @@ const LOCK_SECONDS: &str = "5";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Exit status where the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
+/// Longest comment of the comment match (`XT_MAX_COMMENT_LEN` of linux/netfilter/xt_comment.h).
+const COMMENT_LENGTH: usize = 255;
 const PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
 
 /// What one attachment has asked for.
@@ -66,7 +68,7 @@ pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
         match Tool::find(ipv6) {
             Ok(tool) => tool.unmake(&Names::of(key), &own, &others)?,
             // Whoever removed the program can not want its rules back (row F36).
-            Err(error) => eprintln!("causeway-bridge: {error}"),
+            Err(error) => fault::warn(&error),
         }
     }
     records.remove(key).map_err(|e| state(&e))?;
@@ -150,8 +152,10 @@ impl Names {
     fn of(key: &RecordKey) -> Self {
         let hash = Sha512::digest(format!("{}{}", key.network, key.container_id));
         let hex: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let comment = format!(r#"name: \"{}\" id: \"{}\""#, key.network, key.container_id);
-        Self { chain: format!("CNI-{hex}"), comment }
+        let mut comment = format!(r#"name: "{}" id: "{}""#, key.network, key.container_id);
+        // Network names and ids are ASCII.
+        comment.truncate(COMMENT_LENGTH);
+        Self { chain: format!("CNI-{hex}"), comment: comment.replace('"', "\\\"") }
     }
 }
 

@@ -171,6 +171,8 @@ impl Checked {
         let raw: Raw = request.config()?;
         reject_conflicts(&raw, request.version)?;
         let bridge = bridge_name(&raw.bridge)?;
+        check_ifname("CNI_IFNAME", &request.attachment.ifname)
+            .map_err(|error| Error { code: Code::InvalidEnvironment, ..error })?;
         let port = port(&raw)?;
         let is_gateway = raw.isgateway || raw.isdefaultgateway;
         if let (Some(vlan), true) = (port.vlan, is_gateway) {
@@ -195,7 +197,7 @@ impl Checked {
             dns: raw.dns.into(),
             ipam: unless_empty(raw.ipam.r#type),
             vxlan: vxlan(raw.vxlan.as_ref(), &request.network)?,
-            run_dir: run_dir(raw.rundir),
+            run_dir: absolute_run_dir(raw.rundir)?,
             bridge,
         })
     }
@@ -394,18 +396,28 @@ fn bridge_name(name: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-/// What the kernel takes as an interface name (`dev_valid_name` in net/core/dev.c).
+/// What the kernel takes as an interface name (`dev_valid_name` in net/core/dev.c), and takes as it
+/// is: `%d` asks it for a number.
 fn check_ifname(field: &str, name: &str) -> Result<(), Error> {
     let valid = name.len() <= 15
         && !matches!(name, "." | "..")
-        && !name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace());
+        && !name.chars().any(|c| "/:%".contains(c) || c.is_whitespace() || c.is_control());
     if valid {
         return Ok(());
     }
     Err(invalid(format!(
-        "{field}: {name:?} can not name an interface; use at most 15 bytes without `/`, `:` and \
-         white space"
+        "{field}: {name:?} can not name an interface; use at most 15 bytes without `/`, `:`, `%`, \
+         white space and control characters"
     )))
+}
+
+fn absolute_run_dir(text: String) -> Result<PathBuf, Error> {
+    let folder = run_dir(text);
+    if folder.is_absolute() {
+        return Ok(folder);
+    }
+    // DEL may run in another working directory, and would find no record.
+    Err(invalid(format!("runDir: {folder:?} is not an absolute path; begin it with `/`")))
 }
 
 fn run_dir(text: String) -> PathBuf {

@@ -177,7 +177,7 @@ impl Settings {
         let mappings: Result<_, Error> =
             raw.runtimeconfig.portmappings.iter().map(mapping).collect();
         Ok(Self {
-            run_dir: path(raw.rundir, DEFAULT_RUN_DIR),
+            run_dir: absolute_run_dir(raw.rundir)?,
             socket: path(raw.socket, DEFAULT_SOCKET),
             require_daemon: raw.requiredaemon.unwrap_or(false),
             masquerade,
@@ -193,6 +193,16 @@ fn set(text: Option<String>) -> Option<String> {
 
 fn path(text: Option<String>, default: &str) -> PathBuf {
     PathBuf::from(set(text).as_deref().unwrap_or(default))
+}
+
+fn absolute_run_dir(text: Option<String>) -> Result<PathBuf, Error> {
+    let folder = path(text, DEFAULT_RUN_DIR);
+    if folder.is_absolute() {
+        return Ok(folder);
+    }
+    // DEL may run in another working directory, and would find no record.
+    let msg = format!("runDir: {folder:?} is not an absolute path; begin it with `/`");
+    Err(Error::new(Code::InvalidConfig, msg))
 }
 
 fn words(list: Option<Vec<String>>) -> Vec<String> {

@@ -48,3 +48,20 @@ pub(crate) fn collected(errors: Vec<Error>) -> Result<(), Error> {
     }
     Err(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows: F41
+    #[test]
+    fn what_may_go_through_later_has_code_11() {
+        let code = |errno| kernel(causeway_kernel::Error::errno("list links", errno)).code;
+        for errno in [libc::EINTR, libc::ENOBUFS, libc::EBUSY, libc::EAGAIN] {
+            assert_eq!(code(errno), Code::TryAgainLater);
+        }
+        for errno in [libc::EEXIST, libc::ENODEV, libc::EPERM] {
+            assert_eq!(code(errno), Code::Io);
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod netns;
 mod notify;
 mod process;
 mod record;
+mod retry;
 mod route;
 mod sysctl;
 #[cfg(test)]

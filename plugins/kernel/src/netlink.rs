@@ -17,13 +17,11 @@ use rtnetlink::Handle;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::backoff;
+use crate::retry::retry;
 use crate::{Error, Netns, Result};
 
 /// `NLM_F_DUMP_INTR` (linux/netlink.h): the dump is inconsistent.
 const NLM_F_DUMP_INTR: u16 = 0x10;
-
-/// How often a request is sent before a transient failure is reported.
-const ATTEMPTS: u32 = 8;
 
 /// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -126,16 +124,10 @@ impl Netlink {
         message: &RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>> {
-        let mut attempt = 1;
-        loop {
-            match self.request_once(action, message.clone(), flags) {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                    backoff(attempt, LONGEST_PAUSE);
-                    attempt += 1;
-                }
-                result => return result,
-            }
-        }
+        retry(
+            || self.request_once(action, message.clone(), flags),
+            |attempt| backoff(attempt, LONGEST_PAUSE),
+        )
     }
 
     fn request_once(
@@ -221,3 +213,6 @@ fn extended_message(after_code: &[u8]) -> Option<String> {
         .and_then(|attribute| parse_string(attribute.value()).ok())
         .filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,26 @@ impl Running {
         self.child.kill().unwrap_or_else(|e| panic!("kill {}: {e}", self.shown));
     }
 
+    /// Returns when the process waits for a lock that another one holds: for that it starts a
+    /// thread by the name `flock`. Panics when the process ends before that.
+    pub fn until_it_waits_for_a_lock(&self) {
+        loop {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id()));
+            let mut tasks = tasks.unwrap_or_else(|e| panic!("{} is gone: {e}", self.shown));
+            let waits = |task: std::io::Result<std::fs::DirEntry>| {
+                let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+                Some(stat.contains("(flock) S"))
+            };
+            if tasks.any(|task| waits(task) == Some(true)) {
+                return;
+            }
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+            let state = state.unwrap_or_else(|e| panic!("{} is gone: {e}", self.shown));
+            assert!(!state.contains(") Z "), "{} ended without waiting", self.shown);
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for the end.
     pub fn wait(self) -> Outcome {
         Outcome(wait(self.child, self.shown))

@@ -37,6 +37,30 @@ fn a_killed_add_is_cleared_away() {
     }
 }
 
+/// Rows: F7
+#[test]
+fn a_del_right_after_the_kill_waits_for_the_orphaned_ipam() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    fake.pause(&node, "ADD");
+    let mut add = net.call("ADD", &attachment).spawn();
+    fake.reached(&node);
+    add.kill();
+    assert!(!add.wait().status.success());
+    let del = net.call("DEL", &attachment.clone().netns("")).spawn();
+    del.until_it_waits_for_a_lock();
+    assert_eq!(fake.commands(), ["ADD"]);
+    fake.resume(&node);
+    del.wait().silent();
+    // The lease that the orphan took after the kill is free again.
+    assert_eq!(fake.commands(), ["ADD", "DEL"]);
+    assert_eq!(std::fs::read_to_string(fake.file("done")).expect("it ended"), "ADD\n");
+    assert_eq!(net.host_ends(), Vec::<String>::new());
+}
+
 /// Rows: F8
 #[test]
 fn an_attachment_that_died_with_its_namespace_is_no_duplicate() {

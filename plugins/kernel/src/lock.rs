@@ -14,10 +14,24 @@ use crate::{Error, Result};
 /// An exclusive `flock` on a file, released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
+    /// Has programs that are started from now on hold the lock too, each until it ends: whoever
+    /// waits for the lock waits for a child that outlives us as well (row F7).
+    ///
+    /// # Errors
+    /// The descriptor's flag could not be changed.
+    pub fn share_with_children(&self) -> Result<()> {
+        // SAFETY: the descriptor is open; the command takes a flag.
+        if unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
+            return Ok(());
+        }
+        let source = io::Error::last_os_error();
+        Err(Error { action: "share a lock with children".to_owned(), source })
+    }
+
     /// Takes the lock of `path`, creating file and parent folders (0700) as needed. Whoever waits
     /// is woken by the kernel in the order of arrival.
     ///
@@ -40,7 +54,7 @@ impl FileLock {
                 return Err(Error::errno(action, libc::ETIMEDOUT));
             };
             if still_named(&file, path).map_err(failed)? {
-                return Ok(Self { _file: file });
+                return Ok(Self { file });
             }
         }
     }

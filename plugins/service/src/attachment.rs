@@ -327,7 +327,10 @@ impl<'a> Attached<'a> {
 
     fn lock(&self) -> Result<FileLock, Error> {
         let msg = "wait for another operation on this attachment";
-        self.records.lock(&self.key, LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
+        let lock = self.records.lock(&self.key, LOCK_WAIT);
+        // If we are killed, the next operation waits for the iptables-restore that we started.
+        lock.and_then(|lock| lock.share_with_children().map(|()| lock))
+            .map_err(|e| failure::kernel(msg, &e))
     }
 
     fn lock_rules(&self) -> Result<FileLock, Error> {

@@ -180,7 +180,9 @@ impl<'a> Site<'a> {
             if dns.is_empty() {
                 dns = leased.dns.clone();
             }
-            addressing = Some(Addressing::of(self.config.gateway, leased)?);
+            // The default route of the first network of several stays the only one.
+            let routed = |like| self.inside.has_default_gateway(like).map_err(fault::kernel);
+            addressing = Some(Addressing::of(self.config.gateway, leased, routed)?);
         }
         record.mac = plan::mac_text(links.container.mac);
         record.addresses = addressing.iter().flat_map(Addressing::addresses).collect();

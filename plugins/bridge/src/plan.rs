@@ -61,11 +61,17 @@ pub(crate) fn host_ifname(owner: &str, salt: u32) -> String {
 }
 
 impl Addressing {
-    /// What the IPAM plugin's answer means for container and bridge.
+    /// What the IPAM plugin's answer means for container and bridge. `routed` says whether the
+    /// container has a default route with a gateway already for the family of an address, through
+    /// another network's interface.
     ///
     /// # Errors
-    /// Code 6 where it holds no address (row C49).
-    pub(crate) fn of(gateway: Gateway, ipam: CniResult) -> Result<Self, Error> {
+    /// Code 6 where it holds no address (row C49). What `routed` returns.
+    pub(crate) fn of(
+        gateway: Gateway,
+        ipam: CniResult,
+        routed: impl Fn(IpAddr) -> Result<bool, Error>,
+    ) -> Result<Self, Error> {
         if ipam.ips.is_empty() {
             return Err(Error::new(
                 Code::Decode,
@@ -80,7 +86,10 @@ impl Addressing {
             if let (Some(address), true) = (ip.gateway, gateway.enabled) {
                 plan.add_gateway(address, ip.address.prefix());
             }
-            if gateway.default_route {
+            if gateway.default_route
+                && !plan.has_default_route(ip.address.ip())
+                && !routed(ip.address.ip())?
+            {
                 plan.add_default_route(&ip);
             }
             plan.ips.push(ip);
@@ -98,15 +107,15 @@ impl Addressing {
     }
 
     /// A default route of the IPAM plugin's in the main table counts, with or without a next hop.
-    fn add_default_route(&mut self, ip: &Ip) {
-        let there = self.routes.iter().any(|route| {
+    fn has_default_route(&self, like: IpAddr) -> bool {
+        self.routes.iter().any(|route| {
             route.dst.prefix() == 0
-                && same_family(route.dst.ip(), ip.address.ip())
+                && same_family(route.dst.ip(), like)
                 && matches!(route.table, None | Some(MAIN_TABLE))
-        });
-        if there {
-            return;
-        }
+        })
+    }
+
+    fn add_default_route(&mut self, ip: &Ip) {
         let any = match ip.address {
             IpNetwork::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpNetwork::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -90,7 +90,7 @@ pub(super) fn remove_upstreams(run_dir: &Path, key: &RecordKey) -> Result<(), Er
         let others = siblings(&Records::new(run_dir, KIND), key)?;
         match Tool::find(ipv6) {
             Ok(tool) => tool.unmake(&names, &Kept::default(), &others)?,
-            Err(error) => eprintln!("causeway-bridge: {error}"),
+            Err(error) => fault::warn(&error),
         }
     }
     Ok(())

@@ -27,6 +27,12 @@ fn answer(ips: Vec<Ip>, routes: Vec<Route>) -> CniResult {
     CniResult { ips, routes, ..CniResult::default() }
 }
 
+/// A container without any route yet.
+#[expect(clippy::unnecessary_wraps, reason = "stands for a request to the kernel")]
+fn unrouted(_: IpAddr) -> Result<bool, Error> {
+    Ok(false)
+}
+
 const NO_GATEWAY: Gateway = Gateway { enabled: false, default_route: false, force_address: false };
 const GATEWAY: Gateway = Gateway { enabled: true, default_route: false, force_address: false };
 const DEFAULT_GATEWAY: Gateway =
@@ -66,18 +72,20 @@ fn host_names_are_stable_short_and_differ() {
 /// Rows: C49
 #[test]
 fn an_answer_without_addresses_is_an_error() {
-    let error = Addressing::of(NO_GATEWAY, answer(Vec::new(), Vec::new())).expect_err("no ips");
+    let error =
+        Addressing::of(NO_GATEWAY, answer(Vec::new(), Vec::new()), unrouted).expect_err("no ips");
     assert!(error.msg.contains("IPAM plugin returned missing IP config"), "{error}");
 }
 
 #[test]
 fn the_gateway_is_the_ipams_or_the_first_address() {
     let ips = vec![ip("10.0.1.2/16", None), ip("fd00::1:2/64", Some("fd00::9"))];
-    let plan = Addressing::of(GATEWAY, answer(ips.clone(), Vec::new())).expect("valid");
+    let plan = Addressing::of(GATEWAY, answer(ips.clone(), Vec::new()), unrouted).expect("valid");
     assert_eq!(plan.gateways, [net("10.0.0.1/16"), net("fd00::9/64")]);
     assert_eq!(plan.ips, [ip("10.0.1.2/16", Some("10.0.0.1")), ips[1].clone()]);
     assert!(plan.routes.is_empty());
-    let plan = Addressing::of(NO_GATEWAY, answer(ips.clone(), Vec::new())).expect("valid");
+    let plan =
+        Addressing::of(NO_GATEWAY, answer(ips.clone(), Vec::new()), unrouted).expect("valid");
     assert!(plan.gateways.is_empty());
     assert_eq!(plan.ips, ips);
 }
@@ -86,7 +94,7 @@ fn the_gateway_is_the_ipams_or_the_first_address() {
 fn a_default_route_per_family_unless_there_is_one() {
     let ips = || vec![ip("10.0.1.2/16", Some("10.0.1.1")), ip("fd00::2/64", None)];
     let dsts = |routes: Vec<Route>| {
-        Addressing::of(DEFAULT_GATEWAY, answer(ips(), routes)).expect("valid").routes
+        Addressing::of(DEFAULT_GATEWAY, answer(ips(), routes), unrouted).expect("valid").routes
     };
     assert_eq!(
         dsts(Vec::new()),
@@ -97,6 +105,12 @@ fn a_default_route_per_family_unless_there_is_one() {
     assert_eq!(dsts(vec![plain.clone()]), [plain, route("::/0", Some("fd00::1"))]);
     let elsewhere = Route { table: Some(100), ..route("0.0.0.0/0", None) };
     assert_eq!(dsts(vec![elsewhere]).len(), 3);
+    let v4_routed = |like: IpAddr| Ok(like.is_ipv4());
+    let plan = Addressing::of(DEFAULT_GATEWAY, answer(ips(), Vec::new()), v4_routed);
+    assert_eq!(plan.expect("valid").routes, [route("::/0", Some("fd00::1"))]);
+    let refused = |_| Err(Error::new(Code::TryAgainLater, "list routes"));
+    let plan = Addressing::of(DEFAULT_GATEWAY, answer(ips(), Vec::new()), refused);
+    assert_eq!(plan.expect_err("the kernel's refusal").code, Code::TryAgainLater);
 }
 
 /// Rows: C50
@@ -203,7 +217,7 @@ fn interfaces_stand_in_order() {
         vlan_gateway: Some(&gateway),
         netns: "/run//netns/x",
     };
-    let plan = Addressing::of(GATEWAY, answer(vec![ip("10.0.1.2/16", None)], Vec::new()));
+    let plan = Addressing::of(GATEWAY, answer(vec![ip("10.0.1.2/16", None)], Vec::new()), unrouted);
     let result = result(&ends, plan.ok(), Dns::default(), None);
     let names: Vec<_> = result.interfaces.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names, ["br0", "veth1", "eth0", "br0.7"]);
@@ -231,8 +245,9 @@ fn a_result_from_before_is_kept() {
         routes: vec![route("0.0.0.0/0", Some("192.0.2.1"))],
         dns: Dns { nameservers: vec!["192.0.2.53".to_owned()], ..Dns::default() },
     };
-    let plan =
-        || Addressing::of(NO_GATEWAY, answer(vec![ip("10.0.1.2/16", None)], Vec::new())).ok();
+    let plan = || {
+        Addressing::of(NO_GATEWAY, answer(vec![ip("10.0.1.2/16", None)], Vec::new()), unrouted).ok()
+    };
     let kept = result(&ends, plan(), Dns::default(), Some(&before));
     assert_eq!(kept.interfaces[0], before.interfaces[0]);
     assert_eq!(kept.ips[0], before.ips[0]);

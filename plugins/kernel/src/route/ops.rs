@@ -24,11 +24,13 @@ impl Netlink {
     /// # Errors
     /// See [`crate::Error`].
     pub fn add_route(&self, spec: &RouteSpec) -> Result<()> {
-        self.add_one(spec, &[])
+        self.add_one(spec, &[], NLM_F_EXCL)
     }
 
     /// Adds routes; those of equal destination, table, priority and scope with different next hops
     /// become one multipath (ECMP) route. Metrics and protocol are those of the first of a group.
+    /// A route that is there is in the way only where it is the same: of IPv4 routes with other
+    /// next hops the new one comes first, IPv6 ones become one route.
     ///
     /// # Errors
     /// See [`crate::Error`].
@@ -43,7 +45,7 @@ impl Netlink {
                     hops.push(other);
                 }
             }
-            self.add_one(first, &hops[1..])?;
+            self.add_one(first, &hops[1..], 0)?;
         }
         Ok(())
     }
@@ -119,9 +121,9 @@ impl Netlink {
         dev.map(|dev| (dev, source)).ok_or_else(|| Error::errno(action, libc::ENETUNREACH))
     }
 
-    fn add_one(&self, first: &RouteSpec, more: &[&RouteSpec]) -> Result<()> {
+    fn add_one(&self, first: &RouteSpec, more: &[&RouteSpec], flags: u16) -> Result<()> {
         let message = RouteNetlinkMessage::NewRoute(encode(first, more));
-        self.change(&format!("add route {}", text(first)), &message, NLM_F_CREATE | NLM_F_EXCL)
+        self.change(&format!("add route {}", text(first)), &message, NLM_F_CREATE | flags)
     }
 
     fn route_dump(&self, action: &str, message: RouteMessage) -> Result<Vec<RouteMessage>> {

@@ -1,5 +1,8 @@
 //! `causeway-bridge` killed, raced, and in the way of full and read-only folders.
 
+use std::time::Duration;
+
+use causeway_kernel::{RecordKey, Records};
 use causeway_tests::{Attachment, BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 
@@ -117,6 +120,39 @@ fn gc_and_status_pass_an_add_that_runs() {
     let sent: Value = serde_json::from_slice(&sent).expect("JSON");
     let spared = json!([{ "containerID": attachment.id, "ifname": "eth0" }]);
     assert_eq!(sent["cni.dev/valid-attachments"], spared);
+}
+
+/// An attachment that was being made when GC began is newer than the list, also where ADD has
+/// ended before its turn comes.
+///
+/// Rows: F46
+#[test]
+fn gc_spares_an_add_that_ends_meanwhile() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    let pods = [node.pod(), node.pod()];
+    let first = Attachment { id: "a".to_owned(), ..pods[0].attachment("eth0") };
+    let second = Attachment { id: "b".to_owned(), ..pods[1].attachment("eth0") };
+    net.add(&first);
+    fake.script("ADD", r#"echo '{"ips":[{"address":"10.0.1.3/16","gateway":"10.0.1.1"}]}'"#);
+    net.add(&second);
+    let key = RecordKey {
+        network: "net".to_owned(),
+        container_id: second.id.clone(),
+        ifname: second.ifname.clone(),
+    };
+    let making = Records::new(&node.run_dir(), "bridge").lock(&key, Duration::ZERO);
+    fake.pause(&node, "DEL");
+    let none = Attachment { netns: String::new(), ..first };
+    let list = json!({ "cni.dev/valid-attachments": [] });
+    let gc = net.with(list).call("GC", &none).spawn();
+    fake.reached(&node);
+    drop(making.expect("nobody else works on it"));
+    fake.resume(&node);
+    gc.wait().silent();
+    assert!(pods[0].link("eth0").is_none());
+    assert!(pods[1].link("eth0").is_some());
 }
 
 /// Rows: F47

@@ -27,11 +27,13 @@ pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let sweep = Sweep { request, config: &config, records: &records, host: &host };
     let (keys, unreadable) = records.list(&request.network).map_err(fault::kernel)?;
     let mut errors: Vec<Error> = unreadable.into_iter().map(fault::kernel).collect();
-    let mut busy = Vec::new();
-    for key in keys.iter().filter(|key| !sweep.is_valid(key)) {
-        match sweep.remove(key) {
+    let stale = keys.into_iter().filter(|key| !sweep.is_valid(key));
+    // Asked of all before the first is removed: an ADD may have ended when its turn comes.
+    let (mut busy, stale): (Vec<_>, Vec<_>) = stale.partition(|key| records.is_busy(key));
+    for key in stale {
+        match sweep.remove(&key) {
             Some(failed) => errors.extend(failed),
-            None => busy.push(key.clone()),
+            None => busy.push(key),
         }
     }
     errors.extend(sweep.links().err());

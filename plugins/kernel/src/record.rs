@@ -62,6 +62,11 @@ impl Records {
         FileLock::acquire(&self.file(key, ".lock"), wait)
     }
 
+    /// Whether an operation on this attachment runs right now.
+    pub fn is_busy(&self, key: &RecordKey) -> bool {
+        matches!(self.lock(key, Duration::ZERO), Err(error) if error.is_transient())
+    }
+
     /// Writes a record atomically (temporary file, rename). After kill -9 there is the old or the
     /// new one, and perhaps the temporary file, which [`Records::remove`] takes along. Call it
     /// while holding the lock of `key`.

@@ -354,11 +354,13 @@ pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) 
         .iter()
         .map(|one| (one.container_id.as_str(), one.ifname.as_str()))
         .collect();
-    let listed = errors.keep(list());
-    for key in listed.map(|(keys, _)| keys).unwrap_or_default() {
-        if valid.contains(&(key.container_id.as_str(), key.ifname.as_str())) {
-            continue;
-        }
+    let listed = errors.keep(list()).map(|(keys, _)| keys).unwrap_or_default();
+    let is_valid =
+        |key: &RecordKey| valid.contains(&(key.container_id.as_str(), key.ifname.as_str()));
+    // Asked of all before the first is removed: an ADD may have ended when its turn comes.
+    let stale: Vec<RecordKey> =
+        listed.into_iter().filter(|key| !is_valid(key) && !records.is_busy(key)).collect();
+    for key in stale {
         let attached = Attached::new(&place.run_dir, key, &request.env);
         match records.lock(&attached.key, Duration::ZERO) {
             Err(busy) if busy.is_transient() => {}

@@ -10,23 +10,26 @@ use crate::mapping::{Binding, Protocol};
 /// Forgets flows to the host ports of `bindings`. Called once their rules are in place. Flows to
 /// other machines' ports of the same number stay.
 pub(crate) fn forget_host_ports(bindings: &[Binding]) {
-    let mut filters = Vec::new();
-    for binding in bindings.iter().filter(|one| one.protocol == Protocol::Udp) {
-        let (ipv6, port) = (binding.target.is_ipv6(), binding.host_port);
-        let hosts = match binding.host {
-            Some(host) => Ok(vec![host]),
-            None => Netlink::open().and_then(|netlink| netlink.local_addresses(ipv6)),
-        };
-        match hosts {
-            Ok(hosts) => filters.extend(hosts.into_iter().map(|host| FlowFilter::HostPort {
-                address: Some(host),
-                ipv6,
-                port,
-            })),
-            Err(error) => complain(&error),
+    for ipv6 in [false, true] {
+        let udp = |one: &&Binding| one.protocol == Protocol::Udp && one.target.is_ipv6() == ipv6;
+        let udp: Vec<&Binding> = bindings.iter().filter(udp).collect();
+        let mut local = Vec::new();
+        if udp.iter().any(|binding| binding.host.is_none()) {
+            match Netlink::open().and_then(|netlink| netlink.local_addresses(ipv6)) {
+                Ok(addresses) => local = addresses,
+                Err(error) => complain(&error),
+            }
         }
+        let filters = udp.iter().flat_map(|binding| {
+            let hosts = binding.host.as_ref().map_or(local.as_slice(), std::slice::from_ref);
+            hosts.iter().map(|host| FlowFilter::HostPort {
+                address: Some(*host),
+                ipv6,
+                port: binding.host_port,
+            })
+        });
+        forget(&filters.collect::<Vec<_>>());
     }
-    forget(&filters);
 }
 
 /// Forgets flows that were translated to the containers of `bindings`. Called once their rules are

@@ -184,9 +184,10 @@ pub(crate) fn client() -> Result<Client, Error> {
 
 /// A connection to delete with: it is closed by the end of the process. Closing one waits until
 /// the kernel has freed what was deleted (`nft_rcv_nl_event`), some 10 ms in which the process can
-/// do other things.
-pub(crate) fn deleting_client() -> Result<ManuallyDrop<Client>, Error> {
-    client().map(ManuallyDrop::new)
+/// do other things. `None`: this kernel has no nf_tables, so there is nothing to delete.
+pub(crate) fn deleting_client() -> Result<Option<ManuallyDrop<Client>>, Error> {
+    let client = Client::open_if_supported().map_err(|e| refused(&e))?;
+    Ok(client.map(ManuallyDrop::new))
 }
 
 /// The lock around every read, compare and write of rules on this node.

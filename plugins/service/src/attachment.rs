@@ -252,15 +252,20 @@ impl<'a> Attached<'a> {
         forget: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _rules = self.lock_rules();
-        let mut rules = Rules::open()?;
+        let mut rules = Rules::open_if_supported()?;
+        let may_be_there = match &mut rules {
+            Some(rules) => rules.may_be_in_iptables(&iptables::chain(&self.key))?,
+            // A kernel without nf_tables has the older one, if any.
+            None => true,
+        };
         // What upstream's portmap made before we took its place has no record either (row F28).
-        if in_iptables || rules.may_be_in_iptables(&iptables::chain(&self.key))? {
+        if in_iptables || may_be_there {
             let localnet = Localnet::new(self.run_dir, "iptables");
             iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
         }
-        let removed = rules.remove_unrecorded(&self.owner)?;
+        let removed = rules.map(|mut rules| rules.remove_unrecorded(&self.owner)).transpose()?;
         let forgotten = forget();
-        if removed {
+        if removed == Some(true) {
             remove_unused(self.run_dir, &self.records)?;
         }
         forgotten
@@ -399,7 +404,8 @@ fn sweep(
         iptables::sweep(env, network, &kept, || localnet.disable_all())?;
     }
     let is_stale = |owner: &str| owner.starts_with(&prefix) && !owners.contains(owner);
-    if Rules::open()?.sweep(is_stale)? {
+    let Some(mut rules) = Rules::open_if_supported()? else { return Ok(()) };
+    if rules.sweep(is_stale)? {
         remove_unused(&place.run_dir, &Records::new(&place.run_dir, KIND))?;
     }
     Ok(())
@@ -411,7 +417,8 @@ fn remove_unused(run_dir: &Path, records: &Records) -> Result<(), Error> {
     if matches!(records.is_empty(), Ok(false)) {
         return Ok(());
     }
-    Rules::open()?.remove_unused(|| Localnet::new(run_dir, "nftables").disable_all())
+    let Some(mut rules) = Rules::open_if_supported()? else { return Ok(()) };
+    rules.remove_unused(|| Localnet::new(run_dir, "nftables").disable_all())
 }
 
 fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {

@@ -41,6 +41,12 @@ impl Rules {
         Ok(Self { client: ManuallyDrop::new(client) })
     }
 
+    /// Connects for a removal; `None` where this kernel has no nf_tables, and thus nothing of ours.
+    pub(crate) fn open_if_supported() -> Result<Option<Self>, Error> {
+        let client = Client::open_if_supported().map_err(|error| failure::nft(&error))?;
+        Ok(client.map(|client| Self { client: ManuallyDrop::new(client) }))
+    }
+
     /// Adds an attachment. `save` is called once it is known to be free of conflicts, before
     /// anything changes.
     ///

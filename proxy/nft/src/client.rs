@@ -50,6 +50,21 @@ impl Client {
         Ok(Self { link })
     }
 
+    /// Connects where the kernel has nf_tables. Where it has none, nothing is there to be removed.
+    ///
+    /// # Errors
+    /// Anything but the lack of nf_tables.
+    pub fn open_if_supported() -> Result<Option<Self>> {
+        let asked = Self::open().and_then(|mut client| client.generation().map(|_| client));
+        match asked {
+            // `EINVAL` is how nfnetlink says that it does not know a subsystem.
+            Err(e) if e.is_unsupported() || e.source.raw_os_error() == Some(libc::EINVAL) => {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// Commits a batch as one transaction: all or nothing. A batch that does nothing sends nothing.
     ///
     /// # Errors

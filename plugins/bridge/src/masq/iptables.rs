@@ -79,11 +79,11 @@ pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
 /// record (row F28). The rules of our own attachments of the same container and network stay.
 pub(super) fn remove_upstreams(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
     let names = Names::of(key);
-    // Without nf_tables nothing of ours is there either: no reason for a DEL to fail.
-    let Ok(mut client) = rules::client() else { return Ok(()) };
+    let mut client = rules::deleting_client()?;
     for ipv6 in [false, true] {
-        let there = client.may_have_iptables_chain(ipv6, &names.chain);
-        if !there.map_err(|e| rules::refused(&e))? {
+        let there = client.as_mut().map(|it| it.may_have_iptables_chain(ipv6, &names.chain));
+        // A kernel without nf_tables has the older one, if any.
+        if !there.unwrap_or(Ok(true)).map_err(|e| rules::refused(&e))? {
             continue;
         }
         let _lock = rules::lock(run_dir)?;

@@ -67,11 +67,23 @@ fn the_link_goes_before_the_lease() {
     let net = Net::new(&node, &fake, gateway());
     let pod = node.pod();
     let attachment = pod.attachment("eth0");
-    net.add(&attachment);
     let log = fake.file("links");
-    fake.script("DEL", &format!("ip -o link show type veth > {}", log.display()));
+    // The kernel may not have finished with the link by then, but nothing passes it any more.
+    let look = format!(
+        "{{ ip -o link show type veth up; bridge link show | grep 'state forwarding'; \
+         ping -n -c 1 -W 1 10.0.1.2 | grep 'bytes from'; }} > {}",
+        log.display()
+    );
+    fake.script("CHECK", &format!("{look}; true"));
+    fake.script("DEL", &format!("{look}; true"));
+    let seen = || std::fs::read_to_string(&log).expect("the IPAM plugin was called");
+    let result = net.add(&attachment);
+    net.with(json!({ "prevResult": result })).run("CHECK", &attachment).silent();
+    assert_eq!(seen().lines().count(), 3, "link, port and container are seen: {}", seen());
     net.del(&attachment);
-    assert_eq!(std::fs::read_to_string(log).expect("the IPAM plugin was called"), "");
+    assert_eq!(seen(), "");
+    assert_eq!(net.host_ends(), Vec::<String>::new());
+    assert!(pod.link("eth0").is_none());
 }
 
 /// Rows: C69

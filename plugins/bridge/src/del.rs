@@ -1,8 +1,9 @@
 //! DEL: from the record alone, or from what can be proven without one. Collects errors and goes on.
 
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
-use causeway_kernel::{Link, LinkKind, Netlink, Netns, NetnsError, RecordKey, Records};
+use causeway_kernel::{Link, LinkChange, LinkKind, Netlink, Netns, NetnsError, RecordKey, Records};
 use causeway_ruleset::name;
 use cni_plugin::{Error, Request};
 use ipnetwork::IpNetwork;
@@ -103,14 +104,25 @@ pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
     })
 }
 
-/// Removes link, lease and rules, in this order (row C69), and returns what failed. The record
-/// stays.
+/// Removes link, lease and rules, begun in this order (row C69), and returns what failed. The
+/// record stays. The container is cut off before its lease goes: nobody else may get an address
+/// that it still answers for.
 pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Error> {
     let mut errors = Vec::new();
     let link = host_end(what, record).map_err(fault::kernel);
     let found = matches!(link, Ok(Some(_)));
+    let mut cut_off = None;
     let removed = match link {
-        Ok(Some(link)) => what.host.delete_link(link.index).map_err(fault::kernel),
+        Ok(Some(link)) => {
+            let down = LinkChange { up: Some(false), ..LinkChange::default() };
+            match what.host.change_link(link.index, &down) {
+                Ok(()) => {
+                    cut_off = Some(link.index);
+                    Ok(())
+                }
+                Err(_) => what.host.delete_link(link.index).map_err(fault::kernel),
+            }
+        }
         Ok(None) if record.is_none() => remove_unrecorded(what),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -119,14 +131,24 @@ pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Erro
     let recorded = record.map(|record| record.ipam.as_str()).filter(|plugin| !plugin.is_empty());
     let ipam = what.ipam.or(recorded).map(|plugin| Ipam { plugin, request: what.request });
     std::thread::scope(|scope| {
+        let link = cut_off.map(|index| scope.spawn(move || delete(index)));
         let lease = ipam.map(|ipam| scope.spawn(move || ipam.del()));
         let rules = remove_rules(what, record, found);
-        let lease = lease
-            .map(|lease| lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        errors.extend(lease.and_then(Result::err));
+        errors.extend(link.map(joined).and_then(Result::err));
+        errors.extend(lease.map(joined).and_then(Result::err));
         errors.extend(rules);
     });
     errors
+}
+
+/// Deletes a link of the calling thread's namespace, on a connection of its own: the kernel
+/// answers only when no processor looks at the link any more, which takes it some 20 milliseconds.
+fn delete(index: u32) -> Result<(), Error> {
+    Netlink::open().and_then(|host| host.delete_link(index)).map_err(fault::kernel)
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The host end of the attachment's veth pair: the recorded name, else the names that ADD would

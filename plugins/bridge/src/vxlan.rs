@@ -16,35 +16,27 @@ mod tests;
 mod underlay;
 
 pub(crate) use config::{Checked, Flood, Raw, check};
+pub(crate) use underlay::Underlay;
 
 use judge::{Change, Judgement, Target};
-use underlay::Underlay;
 
 /// How often to look again after another process changed the device. Each time means that one got
 /// on, so this bounds starvation only.
 const TRIES: usize = 16;
 
-/// The MTU that fits through the tunnel: the underlay's minus 50 (IPv4 outside) or 70 (IPv6).
-///
-/// # Errors
-/// Code 7 where no underlay device can be found; 5 and 11 for the kernel's refusals.
-pub(crate) fn mtu(netlink: &Netlink, wanted: &Checked) -> Result<u32, Error> {
-    Ok(Underlay::find(netlink, wanted)?.inner_mtu(wanted))
-}
-
 /// The vxlan device as a port of `bridge`, made or repaired. Safe to call from many processes at
 /// once.
 ///
 /// # Errors
-/// Code 7 where a device is in the way, naming attribute, both values and the remedy; 5 and 11
+/// Code 7 where `mtu` does not fit through the tunnel or a device is in the way, naming attribute, both values and the remedy; 5 and 11
 /// for the kernel's refusals.
 pub(crate) fn ensure(
     netlink: &Netlink,
     wanted: &Checked,
+    underlay: &Underlay,
     bridge: &Link,
     mtu: u32,
 ) -> Result<Link, Error> {
-    let underlay = Underlay::find(netlink, wanted)?;
     underlay.check_mtu(wanted, mtu)?;
     let addresses = netlink.addresses(underlay.dev.index).map_err(|e| failed(&e))?;
     let attributes = underlay.attributes(wanted, &addresses)?;

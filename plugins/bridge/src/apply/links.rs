@@ -8,7 +8,8 @@ use cni_plugin::{CniResult, Code, Error};
 use super::{Links, Site, random_mac};
 use crate::record::Record;
 use crate::undo::{Done, Undo};
-use crate::{fault, node, plan, spoof, vxlan};
+use crate::vxlan::{self, Underlay};
+use crate::{fault, node, plan, spoof};
 
 impl<'a> Site<'a> {
     /// The links and the IPAM plugin's answer, side by side where the plugin allows it. Both are
@@ -38,10 +39,15 @@ impl<'a> Site<'a> {
 
     /// Bridge, vxlan and veth pair, up.
     fn links(&self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Links, Error> {
-        let mtu = self.mtu()?;
+        let tunnel = match &self.config.vxlan {
+            Some(vxlan) => Some((vxlan, Underlay::find(self.host, vxlan)?)),
+            None => None,
+        };
+        let fits = tunnel.as_ref().map(|(vxlan, underlay)| underlay.inner_mtu(vxlan));
+        let mtu = self.mtu(fits)?;
         let bridge = self.bridge(mtu)?;
-        if let Some(vxlan) = &self.config.vxlan {
-            vxlan::ensure(self.host, vxlan, &bridge, mtu.unwrap_or(bridge.mtu))?;
+        if let Some((vxlan, underlay)) = &tunnel {
+            vxlan::ensure(self.host, vxlan, underlay, &bridge, mtu.unwrap_or(bridge.mtu))?;
         }
         self.veth(record, &bridge, mtu.unwrap_or(bridge.mtu))?;
         undo.push(Done::Veth(record.host_ifname.clone()));
@@ -70,13 +76,10 @@ impl<'a> Site<'a> {
         Ok(links)
     }
 
-    /// `mtu` of the configuration, else what fits the tunnel, else the daemon's word.
-    fn mtu(&self) -> Result<Option<u32>, Error> {
-        if self.config.mtu.is_some() {
-            return Ok(self.config.mtu);
-        }
-        match &self.config.vxlan {
-            Some(vxlan) => vxlan::mtu(self.host, vxlan).map(Some),
+    /// `mtu` of the configuration, else what `fits` the tunnel, else the daemon's word.
+    fn mtu(&self, fits: Option<u32>) -> Result<Option<u32>, Error> {
+        match self.config.mtu.or(fits) {
+            Some(mtu) => Ok(Some(mtu)),
             None => Ok(node::read(&self.config.run_dir)?.overlay_mtu),
         }
     }

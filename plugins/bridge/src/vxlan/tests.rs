@@ -6,8 +6,7 @@ use causeway_kernel::{AddressState, Link, LinkKind, VxlanAttributes};
 use cni_plugin::Code;
 
 use super::judge::{Change, Judgement, Target, alias};
-use super::underlay::Underlay;
-use super::{Checked, Flood, Raw, check};
+use super::{Checked, Flood, Raw, Underlay, check};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")

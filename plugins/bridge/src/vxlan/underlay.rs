@@ -16,7 +16,7 @@ const OVERHEAD_V6: u32 = 70;
 const SCOPE_LINK: u8 = 253;
 
 /// The device that carries the tunnel.
-pub(super) struct Underlay {
+pub(crate) struct Underlay {
     /// The device.
     pub(super) dev: Link,
     /// Source address that the route to the other nodes prefers.
@@ -30,7 +30,10 @@ impl Underlay {
     }
 
     /// The device that the configuration names, or the one of the route to the other nodes.
-    pub(super) fn find(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Code 7 where there is none; 5 and 11 for the kernel's refusals.
+    pub(crate) fn find(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
         let Some(name) = &wanted.dev else { return Self::by_route(netlink, wanted) };
         match netlink.link(name).map_err(|e| failed(&e))? {
             Some(dev) => Ok(Self::new(dev)),
@@ -63,8 +66,9 @@ impl Underlay {
         ))
     }
 
-    /// The largest MTU that fits through the tunnel.
-    pub(super) fn inner_mtu(&self, wanted: &Checked) -> u32 {
+    /// The largest MTU that fits through the tunnel: the underlay's minus 50 (IPv4 outside) or 70
+    /// (IPv6).
+    pub(crate) fn inner_mtu(&self, wanted: &Checked) -> u32 {
         let overhead = if wanted.is_ipv6() { OVERHEAD_V6 } else { OVERHEAD_V4 };
         self.dev.mtu.saturating_sub(overhead)
     }

@@ -22,20 +22,19 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 quiet() { "$@" >/dev/null || fail "failed: $*"; }
 
 mount -t tmpfs tmpfs /run
-mkdir -p /run/netns /run/mnt
-mount --make-private /run
+mkdir -p /run/netns /run/causeway
 
-# A host: a network and a mount namespace, with /run/causeway and /var/lib/cni of its own.
+# A host: a network and a mount namespace, with /run/causeway and /var/lib of its own. A process
+# holds the mount namespace; it says when it is ready.
+declare -A holder=()
 host() {
-  ip netns add "$1"
-  ip -n "$1" link set lo up
-  touch "/run/mnt/$1"
-  unshare --mount="/run/mnt/$1" --propagation private true
-  on "$1" mount -t tmpfs tmpfs /var/lib
-  on "$1" mkdir -p /var/lib/cni
-  on "$1" mount -t tmpfs tmpfs /run/lock 2>/dev/null || true
+  local fd
+  exec {fd}< <(exec unshare --mount --propagation private sh -c '
+    mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/cni && mount -t tmpfs tmpfs /run/causeway &&
+      echo $$ && exec sleep infinity')
+  read -r "holder[$1]" <&"$fd" || fail "no mount namespace for $1"
 }
-on() { local h=$1; shift; nsenter --net="/run/netns/$h" --mount="/run/mnt/$h" -- "$@"; }
+on() { local h=$1; shift; nsenter --net="/run/netns/$h" --mount="/proc/${holder[$h]}/ns/mnt" -- "$@"; }
 wire() { # HOST ADDRESS: a port of the switch
   ip link add eth0 netns "$1" type veth peer name "p-$1" netns switch
   ip -n switch link set "p-$1" master underlay up
@@ -44,7 +43,10 @@ wire() { # HOST ADDRESS: a port of the switch
 }
 
 say "Two nodes, a router, a host on the internet (all of them network namespaces)"
-for h in switch node1 node2 router internet; do host "$h"; done
+hosts=(switch node1 node2 router internet) pods=(pod1 pod2 pod3 pod4)
+# All network namespaces come first: a mount namespace sees those that were there when it began.
+for ns in "${hosts[@]}" "${pods[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
+for h in "${hosts[@]}"; do host "$h"; done
 ip -n switch link add underlay type bridge mcast_snooping 0
 ip -n switch link set underlay up
 wire node1 172.18.0.2/24
@@ -55,11 +57,7 @@ ip -n router addr add 198.51.100.1/24 dev eth1; ip -n router link set eth1 up
 ip -n internet addr add 198.51.100.10/24 dev eth0; ip -n internet link set eth0 up
 ip -n internet route add default via 198.51.100.1
 on router sysctl -qw net.ipv4.ip_forward=1
-for n in node1 node2; do
-  ip -n $n route add default via 172.18.0.1
-  on $n mkdir -p /run/causeway
-  on $n mount -t tmpfs tmpfs /run/causeway
-done
+for n in node1 node2; do ip -n $n route add default via 172.18.0.1; done
 line "node1 172.18.0.2   node2 172.18.0.3   router 172.18.0.1   internet 198.51.100.10"
 
 cni() { # NODE VERB POD: one call of cnitool with the network of conf/
@@ -69,7 +67,6 @@ cni() { # NODE VERB POD: one call of cnitool with the network of conf/
 }
 declare -A node_of=([pod1]=node1 [pod2]=node1 [pod3]=node2 [pod4]=node2)
 declare -A addr=()
-pods=(pod1 pod2 pod3 pod4)
 for n in node1 node2; do
   mkdir -p "/run/conf-$n"
   cp "$here/conf/20-causeway-vxlan-$n.conflist" "/run/conf-$n/"
@@ -77,7 +74,6 @@ done
 
 say "cnitool add: four containers through conf/20-causeway-vxlan-node{1,2}.conflist"
 for pod in "${pods[@]}"; do
-  ip netns add "$pod"
   CAP_ARGS=''
   [ "$pod" != pod1 ] || CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
   started=$(date +%s%N)
@@ -86,7 +82,6 @@ for pod in "${pods[@]}"; do
   addr[$pod]=$(jq -r '.ips[0].address' <<<"$result")
   line "$pod on ${node_of[$pod]}: eth0 ${addr[$pod]}, gateway $(jq -r '.ips[0].gateway' <<<"$result"), mtu $(jq -r '.interfaces[]|select(.name=="eth0").mtu' <<<"$result"), $((took/1000)).$(printf %03d $((took%1000))) ms with cnitool"
 done
-[ "${addr[*]@Q}" ] || fail "no addresses"
 [ "${addr[pod1]} ${addr[pod2]} ${addr[pod3]} ${addr[pod4]}" = "10.0.1.2/16 10.0.1.3/16 10.0.2.2/16 10.0.2.3/16" ] ||
   fail "addresses are ${addr[pod1]} ${addr[pod2]} ${addr[pod3]} ${addr[pod4]}"
 
@@ -106,18 +101,18 @@ for from in "${pods[@]}"; do
 done
 
 say "Out to the internet, masqueraded (the router has no route to 10.0.0.0/16)"
-"$bin/causeway-testserver" --help >/dev/null 2>&1 || true
-nsenter --net=/run/netns/internet "$bin/causeway-testserver" --tcp 0.0.0.0:80 >/dev/null &
-nsenter --net=/run/netns/pod1 "$bin/causeway-testserver" --tcp 0.0.0.0:80 >/dev/null &
-for try in internet pod1; do
-  for _ in $(seq 200); do ss -N "$try" -Hltn 'sport = :80' | grep -q . && break; read -rt 0.02 <> <(:) || true; done
-done
+serve() { # NAMESPACE: a web server in it; returns when it listens
+  local fd ready
+  exec {fd}< <(exec nsenter --net="/run/netns/$1" "$bin/causeway-testserver" --tcp 0.0.0.0:80)
+  read -r ready <&"$fd" || fail "no server in $1"
+}
+serve internet
+serve pod1
 for pod in pod1 pod3; do
   line "$pod: $(ip netns exec $pod curl -sS --max-time 3 http://198.51.100.10/ | tr '\n' ' ')"
 done
 
 say "Host port 8080 of node1, asked from the internet host"
-ip -n router route replace 172.18.0.0/24 dev eth0
 line "curl http://172.18.0.2:8080/ -> $(ip netns exec internet curl -sS --max-time 3 http://172.18.0.2:8080/ | tr '\n' ' ')"
 line "and on the node itself: curl http://127.0.0.1:8080/ -> $(on node1 curl -sS --max-time 3 http://127.0.0.1:8080/ | tr '\n' ' ')"
 
@@ -136,9 +131,10 @@ for n in node1 node2; do
   veths=$(on $n ip -br link show type veth | grep -vc '^eth0' || true)
   rules=$(on $n nft list ruleset | wc -l)
   leases=$(on $n "$bin/causeway-ipam" show --network causeway | jq length)
-  records=$(on $n find /run/causeway -type f | wc -l)
-  line "$n: veths $veths, nft rule lines $rules, leases $leases, files in /run/causeway $records (bridge cw0 and its vxlan stay, as with every bridge plugin)"
+  records=$(on $n find /run/causeway -type f ! -name rules.lock | wc -l)
+  line "$n: veths $veths, lines of nft rules $rules, leases $leases, attachment records $records"
   left=$((left + veths + rules + leases + records))
 done
 [ "$left" = 0 ] || fail "something is left"
+line "The bridge cw0 and its vxlan stay for the next container, as with every bridge plugin."
 say "Done."

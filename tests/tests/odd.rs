@@ -137,3 +137,16 @@ fn service<'a>(node: &'a Node, command: &str, run: Value, attachment: &Attachmen
             "ips": [{ "address": "10.99.0.2/24", "interface": 0 }] } });
     Cni::new(node, "causeway-service", command, &config).attachment(attachment)
 }
+
+/// Rows: F49
+#[test]
+fn an_ipam_plugin_that_prints_without_end_is_garbage() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    fake.script("ADD", "exec yes");
+    let net = Net::new(&node, &fake, json!({}));
+    let pod = node.pod();
+    assert_eq!(net.run("ADD", &pod.attachment("eth0")).error_code(), 6);
+    assert_eq!(fake.commands(), ["ADD", "DEL"]);
+    assert_eq!(left(&node), "");
+}

@@ -1,5 +1,6 @@
 //! The IPAM plugin, run as CNI prescribes: a program with our environment and stdin.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl Ipam<'_> {
             stdin: &invocation.stdin,
             timeout: limit,
         })
-        .map_err(fault::kernel)?;
+        .map_err(|error| self.not_run(error))?;
         warn_raw(&output.stderr);
         if output.timed_out {
             return Err(Error::new(
@@ -94,6 +95,14 @@ impl Ipam<'_> {
             .details(output.stderr));
         }
         invocation.parse(self.request, output.success, &output.stdout, &output.stderr)
+    }
+
+    fn not_run(&self, error: causeway_kernel::Error) -> Error {
+        if error.source.kind() != io::ErrorKind::InvalidData {
+            return fault::kernel(error);
+        }
+        let msg = format!("IPAM plugin {} does not stop printing and was killed", self.plugin);
+        Error::caused(Code::Decode, msg, &error.source)
     }
 
     fn limit(&self, command: Command) -> Duration {

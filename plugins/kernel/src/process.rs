@@ -14,6 +14,10 @@ use std::time::Duration;
 use crate::clock::{Deadline, backoff};
 use crate::{Error, Result};
 
+/// How much of stdout and of stderr is read, in bytes: more than any ruleset that `iptables-save`
+/// prints, and less than a program that never stops printing would fill.
+const MOST_OUTPUT: usize = 64 << 20;
+
 /// A program to run with exactly this environment and stdin.
 #[derive(Clone, Debug)]
 pub struct Program<'a> {
@@ -49,7 +53,8 @@ pub struct Output {
 /// retried (row C27).
 ///
 /// # Errors
-/// It could not be started, or its pipes failed.
+/// It could not be started, or its pipes failed; `InvalidData`, and it is killed, where it does not
+/// stop printing.
 pub fn run(program: &Program<'_>) -> Result<Output> {
     let failed = |source| Error { action: format!("run {}", program.path.display()), source };
     let deadline = Deadline::after(program.timeout);
@@ -228,6 +233,10 @@ fn drain(stream: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     while let Some(open) = stream {
         match open.read(&mut buffer) {
             Ok(0) => *stream = None,
+            Ok(length) if into.len() + length > MOST_OUTPUT => {
+                let text = format!("it printed more than {MOST_OUTPUT} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
             Ok(length) => into.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -122,3 +122,12 @@ fn a_child_ignores_sigterm_where_we_do() {
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status}");
 }
+
+/// Rows: F49
+#[test]
+fn a_program_that_prints_without_end_is_ended() {
+    for stream in ["exec yes", "exec yes >&2"] {
+        let error = run(&shell(stream)).expect_err("it never ends by itself");
+        assert_eq!(error.source.kind(), io::ErrorKind::InvalidData, "{stream}");
+    }
+}

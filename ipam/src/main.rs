@@ -15,15 +15,14 @@ mod repair;
 mod session;
 mod store;
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
+use cni_plugin::{environment_of, read_all};
+
 fn main() -> ExitCode {
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = environment_of(std::env::vars_os());
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     if !args.is_empty() && env.get("CNI_COMMAND").is_none_or(String::is_empty) {
@@ -31,11 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::from(cli::run(&args, &facts::now(), out, err));
     }
     let plugin = plugin::Ipam { now: facts::now() };
-    let stdin = || {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
+    let stdin = || read_all(io::stdin().lock());
     let reply = cni_plugin::dispatch(&plugin, &plugin::ABOUT, env, stdin, is_own_netns);
     ExitCode::from(reply.deliver(&plugin, &mut io::stdout(), &mut io::stderr()))
 }

@@ -27,17 +27,17 @@ mod status;
 mod undo;
 mod vxlan;
 
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::process::ExitCode;
 
-use cni_plugin::{About, CniResult, Environment, Error, Plugin, Request, Version};
+use causeway_kernel::own_netns;
+use cni_plugin::{About, CniResult, Error, Plugin, Request, Version, environment_of, read_all};
 
 const ABOUT: About = About {
     name: "causeway-bridge",
     version: env!("CARGO_PKG_VERSION"),
     supported: &Version::ALL,
-    known_args: &["MAC"],
+    known_args: &[],
 };
 
 struct Bridge;
@@ -67,25 +67,12 @@ impl Plugin for Bridge {
 }
 
 fn main() -> ExitCode {
-    let env: Environment = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let stdin = || {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let reply = cni_plugin::dispatch(&Bridge, &ABOUT, env, stdin, is_own_netns);
+    let env = environment_of(std::env::vars_os());
+    let stdin = || read_all(io::stdin().lock());
+    let reply = cni_plugin::dispatch(&Bridge, &ABOUT, env, stdin, own_netns);
     let exit = reply.deliver(&Bridge, &mut io::stdout(), &mut io::stderr());
     if causeway_nft::closing_waits() {
         causeway_kernel::close_in_child();
     }
     ExitCode::from(exit)
-}
-
-/// Whether `path` is the network namespace of this process (row C12).
-fn is_own_netns(path: &str) -> bool {
-    let own = std::fs::metadata("/proc/self/ns/net");
-    let (Ok(own), Ok(other)) = (own, std::fs::metadata(path)) else { return false };
-    (own.dev(), own.ino()) == (other.dev(), other.ino())
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,6 +13,25 @@ use crate::{CniResult, Code, Command, Error, Request, Version, environment};
 
 /// The process environment as a value.
 pub type Environment = BTreeMap<String, String>;
+
+/// `vars` (of `std::env::vars_os`) as an [`Environment`]. What is not UTF-8 is left out: no variable
+/// of the specification may be anything else, so it counts as unset.
+pub fn environment_of(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    vars.into_iter().filter_map(text).collect()
+}
+
+/// All bytes of `input`, for [`dispatch()`] to read stdin with.
+///
+/// # Errors
+/// Those of `input`.
+pub fn read_all(mut input: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// What a plugin says of itself.
 #[derive(Clone, Copy, Debug)]

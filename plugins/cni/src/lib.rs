@@ -19,7 +19,7 @@ mod testing;
 mod version;
 
 pub use delegate::{Invocation, find_plugin_candidates};
-pub use dispatch::{About, Environment, Plugin, Reply, dispatch};
+pub use dispatch::{About, Environment, Plugin, Reply, dispatch, environment_of, read_all};
 pub use environment::CniArgs;
 pub use error::{Code, Error};
 pub use request::{Attachment, Command, Request};

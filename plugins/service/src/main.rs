@@ -21,35 +21,26 @@ mod plan;
 mod plugin;
 mod record;
 
-use std::io::{self, Read as _};
+use std::io;
 use std::process::ExitCode;
 
-use causeway_kernel::Netns;
-use cni_plugin::{About, Environment, Version, dispatch};
+use causeway_kernel::own_netns;
+use cni_plugin::{About, Version, dispatch, environment_of, read_all};
 
 const ABOUT: About = About {
     name: "causeway-service",
     version: env!("CARGO_PKG_VERSION"),
     supported: &Version::ALL,
-    known_args: &["CAUSEWAY_LABELS", "IP", "MAC"],
+    known_args: &[],
 };
 
 fn main() -> ExitCode {
-    let env: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = environment_of(std::env::vars_os());
     if env.get("CNI_COMMAND").is_some_and(|command| command == "DEL") {
         // A DEL that was begun is finished (row F48).
         causeway_kernel::ignore_sigterm();
     }
-    let stdin = || {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-    };
-    let own_netns = |path: &str| match (Netns::open(path), Netns::current()) {
-        (Ok(theirs), Ok(ours)) => theirs.is_same(&ours),
-        _ => false,
-    };
+    let stdin = || read_all(io::stdin().lock());
     let reply = dispatch(&plugin::Service, &ABOUT, env, stdin, own_netns);
     let exit = reply.deliver(&plugin::Service, &mut io::stdout(), &mut io::stderr());
     if causeway_nft::closing_waits() {

@@ -100,7 +100,7 @@ fn dumps_beside_changes_are_whole() {
         let changes = scope.spawn(|| {
             let netlink = Netlink::open_in(&netns).expect("a connection");
             let mut rounds = 0;
-            while !over.load(Ordering::Relaxed) && rounds < 2000 {
+            while !over.load(Ordering::Relaxed) && rounds < 20_000 {
                 come_and_go(&netlink, &netns);
                 rounds += 1;
             }

@@ -150,3 +150,32 @@ fn an_ipam_plugin_that_prints_without_end_is_garbage() {
     assert_eq!(fake.commands(), ["ADD", "DEL"]);
     assert_eq!(left(&node), "");
 }
+
+/// Rows: F25
+#[test]
+fn damaged_records_keep_neither_rules_nor_themselves() {
+    for (backend, command) in
+        [("nftables", "DEL"), ("iptables", "DEL"), ("nftables", "GC"), ("iptables", "GC")]
+    {
+        let node = Node::new("node");
+        let fake = FakeIpam::one("10.0.1.2");
+        let net = Net::new(&node, &fake, json!({ "ipMasq": true, "ipMasqBackend": backend }));
+        let pod = node.pod();
+        let attachment = pod.attachment("eth0");
+        net.add(&attachment);
+        let records = left(&node);
+        let records: Vec<_> = records.lines().filter(|name| name.ends_with(".json")).collect();
+        assert!(!records.is_empty());
+        for record in records {
+            std::fs::write(record, "{").expect("damage a record");
+        }
+        match command {
+            "DEL" => net.del(&attachment),
+            _ => net.on_network("GC", json!({ "cni.dev/valid-attachments": [] })).silent(),
+        }
+        assert_eq!(net.host_ends(), Vec::<String>::new(), "{backend} {command}");
+        let rules = node.rules();
+        assert!(!rules.contains(&attachment.id), "{backend} {command}: {rules}");
+        assert_eq!(left(&node), "", "{backend} {command}");
+    }
+}

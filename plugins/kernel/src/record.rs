@@ -111,8 +111,9 @@ impl Records {
         Ok(())
     }
 
-    /// Keys of all records of `network`, ordered. Unreadable files are an error at the end, not a
-    /// reason to stop: they come as the second value. Temporary files of killed processes go.
+    /// Keys of all records of `network`, ordered. A damaged record is known by the name of its file;
+    /// where that does not tell, it is an error at the end, not a reason to stop: these come as the
+    /// second value. Temporary files of killed processes go.
     ///
     /// # Errors
     /// The folder could not be read.
@@ -227,7 +228,10 @@ fn list_folder(folder: &Path) -> Result<(Vec<RecordKey>, Vec<Error>)> {
                 Ok(Some(stored)) => keys.push(stored.key),
                 // Removed since the folder was read.
                 Ok(None) => {}
-                Err(error) => errors.push(error),
+                Err(error) => match key_of(&path) {
+                    Some(key) => keys.push(key),
+                    None => errors.push(error),
+                },
             },
             Some("tmp") => remove_left_over(&path),
             _ => {}
@@ -249,6 +253,25 @@ fn remove_left_over(temporary: &Path) {
 
 fn file_name(text: &str, suffix: &str) -> String {
     shorten(escape(text), suffix)
+}
+
+/// The key that the name of a record's file and folder tell; `None` where one is shortened.
+fn key_of(path: &Path) -> Option<RecordKey> {
+    let network = unescape(path.parent()?.file_name()?.to_str()?)?;
+    let (container_id, ifname) = path.file_stem()?.to_str()?.split_once(':')?;
+    Some(RecordKey { network, container_id: unescape(container_id)?, ifname: unescape(ifname)? })
+}
+
+/// What [`escape`] wrote as `text`; `None` where it did not.
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(part.get(2..)?.as_bytes());
+    }
+    let original = String::from_utf8(bytes).ok()?;
+    (escape(&original) == text).then_some(original)
 }
 
 /// Never `.`, `..`, empty or with a slash.

@@ -55,14 +55,23 @@ pub(super) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// Takes back what [`add`] did for `key`, and says whether it ever did.
 pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
     let records = Records::new(run_dir, KIND);
-    if records.read::<Kept>(key).map_err(|e| state(&e))?.is_none() {
+    if matches!(records.read::<Kept>(key), Ok(None)) {
         return Ok(false);
     }
     let _lock = rules::lock(run_dir)?;
-    let Some(own) = records.read::<Kept>(key).map_err(|e| state(&e))? else { return Ok(true) };
+    let own = match records.read::<Kept>(key) {
+        Ok(Some(own)) => own,
+        Ok(None) => return Ok(true),
+        // The names of its rules do not hang on it.
+        Err(error) => {
+            fault::warn(&format!("{error}: damaged; going on without it"));
+            Kept::default()
+        }
+    };
     let others = siblings(&records, key)?;
     for ipv6 in [false, true] {
-        if !own.addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+        let concerned = own.addresses.iter().any(|address| address.is_ipv6() == ipv6);
+        if !concerned && !own.addresses.is_empty() {
             continue;
         }
         match Tool::find(ipv6) {

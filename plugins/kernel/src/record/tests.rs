@@ -108,6 +108,28 @@ fn listing_passes_over_damage_and_clears_what_the_dead_left() {
     assert!(!files(&run.0).contains("busy:eth0"));
 }
 
+#[test]
+fn a_damaged_record_is_known_by_its_name() {
+    let run = Folder::new();
+    let records = Records::new(&run.0, "bridge");
+    let keys = [key("n.et", ".a", "é:%"), key("n.et", "a-b_c.D", "eth0")];
+    for key in &keys {
+        records.write(key, &1).expect("written");
+    }
+    for name in files(&run.0).iter().filter(|name| name.ends_with(".json")) {
+        std::fs::write(run.0.join("attachments/bridge/n.et").join(name), b"{").expect("written");
+    }
+    let (found, errors) = records.list("n.et").expect("a list");
+    assert_eq!((found.as_slice(), errors.len()), (keys.as_slice(), 0));
+    let long = key("n.et", &"x".repeat(300), "eth0");
+    records.write(&long, &1).expect("written");
+    for name in files(&run.0).iter().filter(|name| name.contains('~')) {
+        std::fs::write(run.0.join("attachments/bridge/n.et").join(name), b"{").expect("written");
+    }
+    let (found, errors) = records.list("n.et").expect("a list");
+    assert_eq!((found.as_slice(), errors.len()), (keys.as_slice(), 1));
+}
+
 /// Folders and lock files come and go under many threads, and exclusion holds.
 #[test]
 fn a_hundred_at_once_neither_fail_nor_overlap() {

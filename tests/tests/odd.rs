@@ -151,6 +151,23 @@ fn an_ipam_plugin_that_prints_without_end_is_garbage() {
     assert_eq!(left(&node), "");
 }
 
+/// Rows: F34
+#[test]
+fn the_ipam_plugin_of_add_is_told_too_where_the_configuration_names_another() {
+    let node = Node::new("node");
+    let (fake, other) = (FakeIpam::one("10.0.1.2"), FakeIpam::one("10.0.1.2"));
+    let net = Net::new(&node, &fake, json!({}));
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    net.add(&attachment);
+    let path = format!("{}:{}", other.file("").display(), fake.path(&node));
+    std::fs::remove_file(other.file("fake-ipam")).expect("the other is not called so");
+    let changed = net.with(json!({ "ipam": { "type": "static" } }));
+    changed.call("DEL", &attachment).env("CNI_PATH", &path).run().silent();
+    assert_eq!(fake.commands(), ["ADD", "DEL"]);
+    assert_eq!(other.commands(), ["DEL"]);
+}
+
 /// Rows: F25
 #[test]
 fn damaged_records_keep_neither_rules_nor_themselves() {

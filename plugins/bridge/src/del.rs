@@ -128,17 +128,28 @@ pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Erro
         Err(error) => Err(error),
     };
     errors.extend(removed.err());
-    let recorded = record.map(|record| record.ipam.as_str()).filter(|plugin| !plugin.is_empty());
-    let ipam = what.ipam.or(recorded).map(|plugin| Ipam { plugin, request: what.request });
+    let holders = holders(what, record);
+    let leased = !holders.is_empty();
     std::thread::scope(|scope| {
         let link = cut_off.map(|index| scope.spawn(move || delete(index)));
-        let lease = ipam.map(|ipam| scope.spawn(move || ipam.del()));
+        let release =
+            move || holders.iter().filter_map(|ipam| ipam.del().err()).collect::<Vec<_>>();
+        let lease = leased.then(|| scope.spawn(release));
         let rules = remove_rules(what, record, found);
         errors.extend(link.map(joined).and_then(Result::err));
-        errors.extend(lease.map(joined).and_then(Result::err));
+        errors.extend(lease.map(joined).into_iter().flatten());
         errors.extend(rules);
     });
     errors
+}
+
+/// The IPAM plugins that may hold the addresses: where the configuration names another one than at
+/// the time of ADD, the one that gave them, or the one that took the leases over.
+fn holders<'a>(what: &Detachment<'a>, record: Option<&'a Record>) -> Vec<Ipam<'a>> {
+    let recorded = record.map(|record| record.ipam.as_str());
+    let recorded = recorded.filter(|plugin| !plugin.is_empty() && Some(*plugin) != what.ipam);
+    let plugins = what.ipam.into_iter().chain(recorded);
+    plugins.map(|plugin| Ipam { plugin, request: what.request }).collect()
 }
 
 /// Deletes a link of the calling thread's namespace, on a connection of its own: the kernel

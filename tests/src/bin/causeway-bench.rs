@@ -27,9 +27,9 @@ fn main() {
     println!("Each figure: ours, the peer's, and how many times faster ours is. Two cores shared");
     println!("with everything else on this machine; runs of ours and of the peer take turns.\n");
     versions();
-    one_at_a_time();
-    at_once();
-    full_pool();
+    // Containers and nodes live to the end: the kernel takes namespaces down in the background, and
+    // links are slow to remove meanwhile.
+    drop((one_at_a_time(), at_once(), full_pool()));
 }
 
 /// One side of a comparison: a chain of plugins on a node of its own.
@@ -148,34 +148,38 @@ fn versions() {
     println!();
 }
 
-fn one_at_a_time() {
+fn one_at_a_time() -> impl Sized {
     println!("Chain of bridge, IPAM and one host port, {ROUNDS} containers one after another:");
     let (ours, peer) = (Side::ours("ours"), Side::upstream("peer"));
     let mut add = [Vec::new(), Vec::new()];
     let mut del = [Vec::new(), Vec::new()];
-    for round in 0..ROUNDS {
+    // Made beforehand: what the kernel still has to do for a new namespace would be waited for too.
+    let pods: Vec<[Pod; 2]> =
+        (0..ROUNDS).map(|_| [&ours, &peer].map(|side| side.node.pod())).collect();
+    for (round, pods) in pods.iter().enumerate() {
         for (index, side) in [&ours, &peer].into_iter().enumerate() {
-            let pod = side.node.pod();
-            let (result, took) = side.add(&pod, 10_000 + round);
+            let (result, took) = side.add(&pods[index], 10_000 + round);
             add[index].push(took);
-            del[index].push(side.del(&pod, 10_000 + round, &result));
+            del[index].push(side.del(&pods[index], 10_000 + round, &result));
         }
     }
     report("ADD", "upstream", &add[0], &add[1]);
     report("DEL", "upstream", &del[0], &del[1]);
-    floor();
+    let floor = floor();
     println!();
+    (ours, peer, pods, floor)
 }
 
 /// The link work of ADD and DEL alone: a veth on a bridge with its peer inside a namespace.
-fn floor() {
+fn floor() -> impl Sized {
     let node = Node::new("floor");
-    let (mut add, mut del) = (Vec::new(), Vec::new());
+    let (mut add, mut del, mut pods) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let pod = node.pod();
         let (made, removed) = node.run(|| kernel_alone(pod.path()));
         add.push(made);
         del.push(removed);
+        pods.push(pod);
     }
     println!(
         "  {:<18} {:>8} median   (the kernel alone: one veth on a bridge)",
@@ -187,6 +191,7 @@ fn floor() {
         "floor of DEL",
         ms(median(&mut del))
     );
+    (node, pods)
 }
 
 fn kernel_alone(pod: &Path) -> (Duration, Duration) {
@@ -217,16 +222,18 @@ fn kernel_alone(pod: &Path) -> (Duration, Duration) {
     (made, started.elapsed())
 }
 
-fn at_once() {
+fn at_once() -> impl Sized {
     println!("{PODS_AT_ONCE} containers, {IN_FLIGHT} in flight:");
     let (ours, peer) = (Side::ours("ours60"), Side::upstream("peer60"));
-    let [ours, peer] = [ours, peer].map(|side| storm(&side));
-    rate("ADD", ours.0, peer.0);
-    rate("DEL", ours.1, peer.1);
+    let kept = [ours, peer].map(|side| (storm(&side), side));
+    let [((ours_add, ours_del, _), _), ((peer_add, peer_del, _), _)] = &kept;
+    rate("ADD", *ours_add, *peer_add);
+    rate("DEL", *ours_del, *peer_del);
     println!();
+    kept
 }
 
-fn storm(side: &Side) -> (f64, f64) {
+fn storm(side: &Side) -> (f64, f64, Vec<Pod>) {
     // The bridge and the base of the rules exist on a node that is in use.
     let first = side.node.pod();
     let (result, _) = side.add(&first, 9_999);
@@ -241,7 +248,7 @@ fn storm(side: &Side) -> (f64, f64) {
         side.del(&pods[index], 20_000 + index, &result);
     });
     side.del(&first, 9_999, &result);
-    (add, del)
+    (add, del, pods)
 }
 
 /// Runs `work` for every container with so many threads, and returns how many a second.
@@ -265,7 +272,7 @@ fn in_flight(work: impl Fn(usize) + Sync) -> f64 {
     f64::from(count) / started.elapsed().as_secs_f64()
 }
 
-fn full_pool() {
+fn full_pool() -> impl Sized {
     println!("ADD of the chain with {LEASES} leases taken:");
     let empty = [Side::ours("empty"), Side::upstream("pempty")];
     let full = [Side::ours("full"), Side::upstream("pfull")];
@@ -279,12 +286,14 @@ fn full_pool() {
     let last = std::net::Ipv4Addr::from(0x0a14_0002 + LEASES - 1);
     std::fs::write(files.join("last_reserved_ip.0"), last.to_string()).expect("the last lease");
     import(&full[0].node, &files);
+    let mut pods = Vec::new();
     for (index, name) in ["ours", "upstream"].into_iter().enumerate() {
         let [mut none, mut all] = [&empty[index], &full[index]].map(|side| {
             let one = |round| {
                 let pod = side.node.pod();
                 let (result, took) = side.add(&pod, 10_000 + round);
                 side.del(&pod, 10_000 + round, &result);
+                pods.push(pod);
                 took
             };
             (0..ROUNDS / 2).map(one).collect::<Vec<_>>()
@@ -297,6 +306,7 @@ fn full_pool() {
             ms(all)
         );
     }
+    (empty, full, pods)
 }
 
 fn import(node: &Node, files: &Path) {

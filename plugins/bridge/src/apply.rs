@@ -168,7 +168,6 @@ impl<'a> Site<'a> {
             masq: self.config.ip_masq && self.config.ipam.is_some(),
             spoof: self.config.mac_spoof_check,
             ipam: self.config.ipam.clone().unwrap_or_default(),
-            vlan_gateway: self.gateway_link_name(),
             ..Record::new(self.key.clone())
         };
         self.write(&record)?;

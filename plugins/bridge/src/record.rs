@@ -45,9 +45,6 @@ pub(crate) struct Record {
     /// IPAM plugin; empty for a layer-2 attachment.
     #[serde(default)]
     pub ipam: String,
-    /// Link that carries the gateway of the attachment's vlan; shared, never removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vlan_gateway: Option<String>,
 }
 
 impl Record {
@@ -64,7 +61,6 @@ impl Record {
             masq: false,
             spoof: false,
             ipam: String::new(),
-            vlan_gateway: None,
         }
     }
 }

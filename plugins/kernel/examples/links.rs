@@ -2,11 +2,10 @@
 //!
 //! `cargo run -p causeway-kernel --example links [ROUNDS] [THREADS] [LINKS PER THREAD]`
 
-#![allow(
+#![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    clippy::allow_attributes,
     reason = "a measurement reads the clock, prints, and ends at the first failure"
 )]
 

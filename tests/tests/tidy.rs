@@ -16,7 +16,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("causeway-bridge", &["cni-plugin", "causeway-kernel", "causeway-ruleset", "causeway-nft"]),
     (
         "causeway-service",
-        &["cni-plugin", "causeway-kernel", "causeway-model", "causeway-ruleset", "causeway-nft"],
+        &[
+            "cni-plugin",
+            "causeway-kernel",
+            "causeway-model",
+            "causeway-ruleset",
+            "causeway-nft",
+            "causeway-api",
+        ],
     ),
     ("causeway-ipam", &["cni-plugin"]),
     ("causeway-model", &[]),
@@ -25,7 +32,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("causeway-source", &["causeway-model"]),
     ("causeway-overlay", &["causeway-model"]),
     ("causeway-dns", &["causeway-model"]),
-    ("causeway", &["causeway-model", "causeway-ruleset"]),
+    ("causeway-api", &["causeway-model", "causeway-ruleset"]),
+    ("causeway", &["causeway-model", "causeway-ruleset", "causeway-api"]),
 ];
 
 /// Packages that may use any other: they put everything together.

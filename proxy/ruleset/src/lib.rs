@@ -1,13 +1,18 @@
-//! What the kernel should hold: typed rule IR, names, changes, text dump.
+//! What the kernel should hold: traffic plan, typed rule IR, names, changes, text dump, packet trace,
+//! renderers for nftables and iptables.
 //!
 //! Pure (invariant I1). The IR says what nft's language says, one variant a thing that Causeway
 //! uses; `causeway-nft` turns it into netlink and back, [`text`] into nft's syntax.
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod iptables;
 mod ir;
 pub mod name;
+pub mod plan;
+pub mod services;
 pub mod text;
+pub mod trace;
 mod types;
 
 pub use change::{Batch, Op};

@@ -1,0 +1,227 @@
+//! The daemon's HTTP API on its unix socket: paths, bodies, a blocking client for plugin and
+//! command line, and the spool for events that find no daemon. `curl --unix-socket /run/causeway/causeway.sock http://causeway/v1/status` works.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel |
+//! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also where some were refused |
+//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404 |
+//! | `GET /v1/{services,endpoints,endpointslices,pods,nodes,leases}` with `?namespace=`, `/NAMESPACE/NAME`, `?watch=true` | - | a Kubernetes `List`; one object; a line of JSON an event `{type, object}` (`ADDED`, `MODIFIED`, `DELETED`; `RESET` first with the list) |
+//! | `GET /v1/describe/NAMESPACE/NAME` | - | [`Description`] |
+//! | `GET /v1/status` | - | [`Status`] |
+//! | `POST /v1/trace` | [`TraceRequest`] | [`TraceAnswer`] |
+//! | `POST /v1/svc-test` | [`SvcTest`] | a line of JSON a connection: [`SvcTestAnswer`] |
+//! | `GET /healthz /livez /readyz /metrics /proxyMode` | - | as on the TCP listeners |
+//!
+//! Every refusal is a [`Problem`] with a 4xx or 5xx status.
+
+mod client;
+mod spool;
+
+pub use client::{Client, Error};
+pub use spool::Spool;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use causeway_ruleset::trace::Trace;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/causeway/causeway.sock";
+
+/// Objects to store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Apply {
+    /// Kubernetes objects in JSON, in order.
+    pub objects: Vec<Value>,
+    /// Answer when the rules are in this node's kernel, not when stored.
+    pub wait: bool,
+}
+
+/// What became of each object, in order (an `Endpoints` document is one).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// One a document of [`Apply::objects`]; several for a `List`.
+    pub results: Vec<AppliedObject>,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedObject {
+    /// Position in [`Apply::objects`].
+    pub document: usize,
+    /// `service`, `endpoints`, `endpointslice`, `node`: as in `service/NAME created`.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// What happened.
+    pub outcome: AppliedOutcome,
+    /// Field and reason of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<FieldProblem>,
+    /// Things to know of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppliedOutcome {
+    /// New.
+    Created,
+    /// Changed.
+    Configured,
+    /// Equal to what was stored.
+    Unchanged,
+    /// Gone.
+    Deleted,
+    /// Not taken, see [`AppliedObject::refusal`].
+    Refused,
+}
+
+/// A field and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldProblem {
+    /// Path of the field.
+    pub field: String,
+    /// Reason.
+    pub reason: String,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// One sentence a user can act on.
+    pub message: String,
+    /// Causes, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+}
+
+/// What `causeway status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Name of the node.
+    pub node: String,
+    /// Seconds since the daemon started.
+    pub uptime: u64,
+    /// `nftables` or `iptables`.
+    pub backend: String,
+    /// `embedded`, `etcd` or `kubernetes`.
+    pub store: String,
+    /// How many there are: services, service ports, endpoints, containers.
+    pub counts: BTreeMap<String, u64>,
+    /// Seconds since the rules were last committed or found to be right; `None` before the first.
+    pub synced: Option<u64>,
+    /// How often each happened: syncs, full syncs, failures, repairs.
+    pub events: BTreeMap<String, u64>,
+    /// What does not work, why, and the remedy; empty: all is well.
+    pub degraded: Vec<String>,
+    /// Things to know of that keep nothing from working.
+    pub warnings: Vec<String>,
+}
+
+/// `causeway describe service`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    /// The service as Kubernetes writes it.
+    pub service: Value,
+    /// Per port name what its endpoints are and which get traffic on this node.
+    pub ports: Vec<DescribedPort>,
+    /// What keeps it from working, in words: no endpoint matches, an address is taken, ...
+    pub remarks: Vec<String>,
+}
+
+/// A port in a [`Description`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribedPort {
+    /// Name of the port; may be empty.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP`
+    pub protocol: String,
+    /// Endpoints with state.
+    pub endpoints: Vec<DescribedEndpoint>,
+}
+
+/// An endpoint in a [`Description`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribedEndpoint {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `ready`, `serving`, `terminating`, `not ready`
+    pub state: String,
+    /// Whether new connections from this node's containers may go there.
+    pub in_rotation: bool,
+    /// `namespace/name` of the pod.
+    pub pod: Option<String>,
+    /// Node.
+    pub node: Option<String>,
+}
+
+/// `causeway trace FROM TO[:PORT][/PROTO]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceRequest {
+    /// `[NS/]POD`, an address, or `node`.
+    pub from: String,
+    /// `[NS/]SERVICE`, a pod, or an address.
+    pub to: String,
+    /// Port; the only one of the service where it is not given.
+    pub port: Option<u16>,
+    /// `tcp`, `udp` or `sctp`; the port's own where it is not given.
+    pub protocol: Option<String>,
+}
+
+/// What the daemon answers to a [`TraceRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceAnswer {
+    /// The packet as it was understood: `10.0.1.2 -> 10.96.0.1:80/tcp`.
+    pub packet: String,
+    /// What happens to it.
+    pub trace: Trace,
+}
+
+/// `causeway svc test NAME [-n 8] [--from node|POD]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SvcTest {
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Port name or number; the first where it is not given.
+    pub port: Option<String>,
+    /// How many connections.
+    pub count: u32,
+    /// `node` or `[NS/]POD`.
+    pub from: String,
+}
+
+/// One connection of an [`SvcTest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SvcTestAnswer {
+    /// Number from 1.
+    pub number: u32,
+    /// The endpoint that took the connection, as conntrack has it.
+    pub address: Option<IpAddr>,
+    /// Why there was no answer.
+    pub error: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! The operator's command line over the daemon's API.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The node's daemon: services in the kernel, from events.
+
+fn main() {}

@@ -1,0 +1,23 @@
+//! Services, endpoints and nodes: Kubernetes objects parsed and checked, events to index to
+//! resolved services, allocation of addresses and ports.
+//!
+//! Pure (invariant I1). Documents come in by [`manifest`], containers as [`EndpointRecord`]s;
+//! [`Index`] holds the facts and says which services a fact concerns; [`Resolved`] is a service
+//! with the endpoints that it has.
+#![forbid(unsafe_code)]
+
+pub mod allocate;
+mod index;
+pub mod manifest;
+mod object;
+mod record;
+mod resolved;
+
+pub use index::{Changes, Event, Index};
+pub use object::{
+    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Labels, Node, Object, ObjectKey,
+    ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
+    TrafficPolicy,
+};
+pub use record::{EndpointEvent, EndpointKey, EndpointRecord};
+pub use resolved::{Endpoint, Hints, Resolved, ResolvedPort};

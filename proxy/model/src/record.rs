@@ -1,0 +1,73 @@
+//! What `causeway-service` tells the daemon about a container.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Labels, ObjectKey};
+
+/// Identity of an attachment: network, container, interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointKey {
+    /// Name of the network.
+    pub network: String,
+    /// Container id.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Interface in the container.
+    pub ifname: String,
+}
+
+/// An attached container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointRecord {
+    /// Identity.
+    #[serde(flatten)]
+    pub key: EndpointKey,
+    /// Path of the container's network namespace at ADD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Addresses of the interface.
+    pub ips: Vec<IpAddr>,
+    /// Merged labels (DESIGN 5.1) without those that the daemon looks up in containerd.
+    pub labels: Labels,
+    /// Time of ADD, seconds since 1970.
+    pub created: u64,
+}
+
+/// What happened to an attachment. Among events of one key the highest `seq` of a boot counts, in
+/// whatever order they arrive; so a repeated or late one does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointEvent {
+    /// Identity.
+    pub key: EndpointKey,
+    /// Nanoseconds of `CLOCK_BOOTTIME`, taken under the attachment's lock.
+    pub seq: u64,
+    /// `/proc/sys/kernel/random/boot_id`: what another boot left is gone.
+    pub boot_id: String,
+    /// The record after an ADD, `None` after a DEL.
+    pub record: Option<EndpointRecord>,
+}
+
+impl EndpointRecord {
+    /// Label that names the pod.
+    pub const POD_NAME: &'static str = "causeway.io/pod-name";
+    /// Label of the pod's namespace.
+    pub const POD_NAMESPACE: &'static str = "causeway.io/pod-namespace";
+    /// Label of the network.
+    pub const NETWORK: &'static str = "causeway.io/network";
+    /// Prefix of labels that name container ports.
+    pub const PORT_PREFIX: &'static str = "port.causeway.io/";
+
+    /// Namespace and name of the pod, from its labels; without them `default` and the container id.
+    pub fn pod(&self) -> ObjectKey {
+        let label = |name: &str| self.labels.get(name).filter(|value| !value.is_empty()).cloned();
+        ObjectKey {
+            namespace: label(Self::POD_NAMESPACE).unwrap_or_else(|| "default".to_owned()),
+            name: label(Self::POD_NAME).unwrap_or_else(|| self.key.container_id.clone()),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A service with its endpoints: what planning, DNS and the command line read.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{ObjectKey, Service};
+
+/// A service and, port by port, the endpoints of all families.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The service.
+    pub service: Arc<Service>,
+    /// As many as the service has ports, in their order.
+    pub ports: Vec<ResolvedPort>,
+}
+
+/// The endpoints of one service port, ascending by address and port, each address and port once
+/// (of equal ones the most usable: ready before serving before the rest).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolvedPort {
+    /// Endpoints whatever their condition: choosing among them is planning's.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint of a service port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Ready; [`Service::publish_not_ready`] is already part of it for selected containers.
+    pub ready: bool,
+    /// Serving.
+    pub serving: bool,
+    /// Terminating.
+    pub terminating: bool,
+    /// Node, where it is known. Containers attached here carry this node's name.
+    pub node: Option<Arc<str>>,
+    /// Zone, where it is known.
+    pub zone: Option<Arc<str>>,
+    /// Topology hints.
+    pub hints: Option<Arc<Hints>>,
+    /// Host name, for DNS.
+    pub hostname: Option<Arc<str>>,
+    /// The pod.
+    pub pod: Option<Arc<ObjectKey>>,
+}
+
+/// Topology hints of an endpoint (KEP-2433, KEP-3015).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    /// `hints.forNodes`
+    pub for_nodes: Vec<String>,
+    /// `hints.forZones`
+    pub for_zones: Vec<String>,
+}

@@ -1,0 +1,7 @@
+//! Where facts are kept and where they come from: the embedded store (sled) and manifest files.
+
+mod manifests;
+mod store;
+
+pub use manifests::{ManifestDir, Scan};
+pub use store::{Error, Origin, Store, Stored};

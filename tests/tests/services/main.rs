@@ -1,0 +1,5 @@
+//! Services on a node: packets, daemon, command line.
+
+mod agree;
+mod packets;
+mod stage;

@@ -1,0 +1,98 @@
+//! Settings: flags over `CAUSEWAY_*` environment over file over defaults (DESIGN 5.2).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use causeway_model::Labels;
+use causeway_ruleset::plan::NodePortAddresses;
+use ipnetwork::IpNetwork;
+
+/// Checked settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// `--node-name`; the host's name where it is not given.
+    pub node_name: Option<String>,
+    /// `--node-ip`, at most one a family; the default routes' addresses where it is not given.
+    pub node_ips: Vec<IpAddr>,
+    /// `--node-labels`
+    pub node_labels: Labels,
+    /// `--run-dir`: socket, `node.json`, records of attachments.
+    pub run_dir: PathBuf,
+    /// `--state-dir`: store, spool, what was changed on the host.
+    pub state_dir: PathBuf,
+    /// `--manifest-dir`
+    pub manifest_dir: PathBuf,
+    /// `--containerd-socket`; it may be absent.
+    pub containerd_socket: PathBuf,
+    /// `--service-cidr`, at most one a family.
+    pub service_cidrs: Vec<IpNetwork>,
+    /// `--cluster-cidr`, at most one a family.
+    pub cluster_cidrs: Vec<IpNetwork>,
+    /// `--node-subnet-len`, for IPv4.
+    pub node_subnet_len: u8,
+    /// `--node-subnet`
+    pub node_subnets: Vec<IpNetwork>,
+    /// `--node-port-range`, first and last.
+    pub node_port_range: (u16, u16),
+    /// `--backend`
+    pub backend: BackendKind,
+    /// `--nodeport-addresses`
+    pub node_port_addresses: NodePorts,
+    /// `--masquerade-all`
+    pub masquerade_all: bool,
+    /// `--healthz-listen`; off when empty.
+    pub healthz_listen: Vec<SocketAddr>,
+    /// `--metrics-listen`; off when empty.
+    pub metrics_listen: Vec<SocketAddr>,
+    /// `--log-format`
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// The socket that plugins and the command line use.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("causeway.sock")
+    }
+
+    /// Where plugins leave events while no daemon answers.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+}
+
+/// `--backend`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackendKind {
+    /// nf_tables by netlink.
+    Nftables,
+    /// `iptables-restore`.
+    Iptables,
+}
+
+impl BackendKind {
+    /// As users write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// `--nodeport-addresses`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NodePorts {
+    /// The node's own addresses, looked up at start.
+    Primary,
+    /// As planning knows it.
+    Planned(NodePortAddresses),
+}
+
+/// `--log-format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}

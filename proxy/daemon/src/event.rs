@@ -1,0 +1,40 @@
+//! What wakes the daemon.
+
+use causeway_model::{EndpointKey, Labels};
+use tokio::sync::mpsc;
+
+use crate::request::Request;
+
+/// An event. All of them come through one channel, in order.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A client asks something.
+    Request(Request),
+    /// The spool directory has changed.
+    Spool,
+    /// The manifest directory has changed, or SIGHUP came.
+    Manifests,
+    /// Somebody else has changed rules that may be ours.
+    KernelChanged,
+    /// Something that waited for its time may be due.
+    Tick,
+    /// What containerd knows of a container, merged over the labels of its record.
+    Labels {
+        /// Containers of this id, whatever the network.
+        container_id: String,
+        /// The container's own labels.
+        labels: Labels,
+    },
+    /// A container answers probes, or does not any more.
+    Health {
+        /// The container.
+        key: EndpointKey,
+        /// Whether it answers.
+        healthy: bool,
+    },
+    /// SIGTERM or SIGINT: end at once, rules stay.
+    Stop,
+}
+
+/// Sends events to the engine.
+pub(crate) type Events = mpsc::Sender<Event>;

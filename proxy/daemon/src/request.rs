@@ -1,0 +1,76 @@
+//! What clients ask of the engine, with the place for the answer.
+
+use causeway_api::{Applied, Apply, Problem};
+use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
+use tokio::sync::oneshot;
+
+use crate::serve::Query;
+
+/// A request. Changes are answered when they are committed, queries after the changes before them.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// `PUT /v1/events`
+    Event {
+        /// The event.
+        event: EndpointEvent,
+        /// What containerd knows of the container, merged over the labels of the record.
+        labels: Labels,
+        /// Answered when the rules are in the kernel.
+        reply: Reply<()>,
+    },
+    /// `POST /v1/apply`
+    Apply {
+        /// The objects.
+        apply: Apply,
+        /// Answered when stored, or with [`Apply::wait`] when the rules are in the kernel.
+        reply: Reply<Applied>,
+    },
+    /// `DELETE /v1/KIND/NAMESPACE/NAME`
+    Delete {
+        /// What is to go.
+        target: Target,
+        /// Answered when the rules are in the kernel.
+        reply: Reply<Applied>,
+    },
+    /// Reads the state: [`crate::serve::Front::answer`].
+    Query(Query),
+}
+
+/// What a `DELETE` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An object.
+    Object(ObjectKind, ObjectKey),
+    /// The slices that a `v1 Endpoints` document of this name became.
+    Endpoints(ObjectKey),
+}
+
+/// Where the answer goes. Nobody may be waiting any more.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// HTTP status.
+    pub status: u16,
+    /// Why.
+    pub problem: Problem,
+}
+
+impl Refused {
+    /// A refusal of one sentence.
+    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
+        Self { status, problem: Problem { message: message.into(), causes: Vec::new() } }
+    }
+
+    /// A refusal with the causes of `error`, which is said first.
+    pub(crate) fn caused(status: u16, message: &str, error: &dyn std::error::Error) -> Self {
+        let mut causes = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            causes.push(error.to_string());
+            source = error.source();
+        }
+        Self { status, problem: Problem { message: message.to_owned(), causes } }
+    }
+}

@@ -1,0 +1,110 @@
+//! What answers are rendered from: settings, facts, plan and what happened so far. The engine alone
+//! changes it, between answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use causeway_model::{EndpointKey, Index, Labels, ObjectKey, ObjectKind};
+use causeway_ruleset::plan::{Delta, Plan};
+use causeway_source::Origin;
+
+use crate::config::Settings;
+
+/// The state.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Settings of this run.
+    pub settings: Settings,
+    /// This node.
+    pub node: Node,
+    /// All facts.
+    pub index: Index,
+    /// All decisions, as they are in the kernel when [`Progress::behind`] is `None`.
+    pub plan: Plan,
+    /// Who each stored object came from.
+    pub origins: BTreeMap<(ObjectKind, ObjectKey), Origin>,
+    /// When what happened, and how often.
+    pub progress: Progress,
+    /// What does not work, by what it concerns, with the remedy.
+    pub degraded: BTreeMap<String, String>,
+    /// Things to know of, by what they concern.
+    pub warnings: BTreeMap<String, Vec<String>>,
+}
+
+/// This node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Name.
+    pub name: String,
+    /// Its addresses that others reach it by, at most one a family.
+    pub ips: Vec<IpAddr>,
+    /// Labels by settings; a `v1 Node` document of the name comes over them.
+    pub labels: Labels,
+}
+
+/// When what happened, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// Start of the daemon.
+    pub started: Instant,
+    /// When the rules were last committed or found to be right.
+    pub synced: Option<Instant>,
+    /// When the oldest change came that is not in the kernel yet.
+    pub behind: Option<Instant>,
+    /// Transactions that went through, full ones among them.
+    pub syncs: u64,
+    /// Of them, those that compared everything.
+    pub full_syncs: u64,
+    /// Transactions or reads that failed.
+    pub failures: u64,
+    /// Times that somebody else had changed our rules and they were put right.
+    pub repairs: u64,
+    /// Changes of services that came.
+    pub service_changes: u64,
+    /// Changes of slices and containers that came.
+    pub endpoint_changes: u64,
+}
+
+impl Progress {
+    /// Nothing has happened yet.
+    pub(crate) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            synced: None,
+            behind: None,
+            syncs: 0,
+            full_syncs: 0,
+            failures: 0,
+            repairs: 0,
+            service_changes: 0,
+            endpoint_changes: 0,
+        }
+    }
+}
+
+/// What a commit concerned, for those who follow.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// Objects stored, changed or deleted.
+    pub objects: BTreeSet<(ObjectKind, ObjectKey)>,
+    /// Containers attached, changed or gone.
+    pub containers: BTreeSet<EndpointKey>,
+    /// Services whose endpoints or rules may be others.
+    pub services: BTreeSet<ObjectKey>,
+}
+
+/// A commit.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// What it concerned.
+    pub touched: Touched,
+    /// What changed in the plan; all of it where `full` is the first of this process.
+    pub delta: Delta,
+    /// Everything was compared, not what changed alone.
+    pub full: bool,
+    /// How long planning and committing took.
+    pub took: Duration,
+    /// From the arrival of the oldest change to the end of the commit.
+    pub latency: Duration,
+}

@@ -1,8 +1,12 @@
 //! Conntrack entries.
 
+mod lookup;
 mod message;
+mod reconcile;
+mod socket;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::net::IpAddr;
 
@@ -13,6 +17,9 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::clock::backoff;
 use crate::{Error, Result};
+
+pub use self::lookup::answered_by;
+pub use self::reconcile::{NodePortAddresses, UdpFrontend, UdpFrontendAt, reconcile_udp};
 
 use self::message::{Family, Flow};
 

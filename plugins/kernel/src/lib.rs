@@ -27,7 +27,10 @@ mod undo;
 mod warn;
 
 pub use announce::ANNOUNCE_SYSCTLS;
-pub use conntrack::{FlowFilter, delete_udp_flows};
+pub use conntrack::{
+    FlowFilter, NodePortAddresses, UdpFrontend, UdpFrontendAt, answered_by, delete_udp_flows,
+    reconcile_udp,
+};
 pub use error::{Error, Result};
 pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,

@@ -7,6 +7,8 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterProtoFamily};
 use super::*;
 use crate::testing::enter;
 
+mod services;
+
 const CLIENT: (&str, u16) = ("192.0.2.9", 40_000);
 
 fn tuple(from: (&str, u16), to: (&str, u16), protocol: Protocol) -> Vec<Tuple> {

@@ -1,0 +1,30 @@
+//! Who answers a connection.
+
+use std::net::SocketAddr;
+
+use super::message::Family;
+use super::socket::Connection;
+use super::wire;
+use crate::Result;
+
+/// The reply source of the connection of IP protocol `protocol` from `source` to `destination`, as
+/// the conntrack of the calling thread's namespace has it: the endpoint behind a translated
+/// destination. `None` where there is no such entry.
+///
+/// # Errors
+/// See [`crate::Error`].
+pub fn answered_by(
+    protocol: u8,
+    source: SocketAddr,
+    destination: SocketAddr,
+) -> Result<Option<SocketAddr>> {
+    let Some(connection) = Connection::open()? else { return Ok(None) };
+    let family = if destination.is_ipv6() { Family::V6 } else { Family::V4 };
+    let request = wire::get(family, protocol, source, destination);
+    let mut found = None;
+    let action = format!("look up the connection from {source} to {destination} in conntrack");
+    connection.exchange(&action, &request, 1, |payload| {
+        found = wire::entry(payload, protocol).map(|entry| entry.answered_by.into());
+    })?;
+    Ok(found)
+}

@@ -8,16 +8,18 @@
 
 pub mod allocate;
 mod index;
+mod labels;
 pub mod manifest;
 mod object;
 mod record;
 mod resolved;
 
 pub use index::{Changes, Event, Index};
+pub use labels::LabelSet;
 pub use object::{
-    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Labels, Node, Object, ObjectKey,
-    ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
-    TrafficPolicy,
+    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Node, Object, ObjectKey, ObjectKind,
+    Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
+    TrafficDistribution, TrafficPolicy,
 };
-pub use record::{EndpointEvent, EndpointKey, EndpointRecord};
+pub use record::{EndpointEvent, EndpointKey, EndpointRecord, Labels};
 pub use resolved::{Endpoint, Hints, Resolved, ResolvedPort};

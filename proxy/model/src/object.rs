@@ -1,21 +1,30 @@
 //! Checked objects. Field names follow Kubernetes (`core/v1`, `discovery.k8s.io/v1`).
+//!
+//! Types are chosen for tens of thousands of objects in memory: boxed slices, shared strings, and
+//! [`LabelSet`] for labels.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-/// Labels or annotations.
-pub type Labels = BTreeMap<String, String>;
+use crate::{Hints, LabelSet};
 
-/// Namespace and name.
+/// Namespace and name. A clone shares both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Namespace; empty for a node.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Name.
-    pub name: String,
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// Of a namespace and a name.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
 }
 
 impl fmt::Display for ObjectKey {
@@ -124,6 +133,19 @@ impl IpFamily {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
+
+    /// The shared list of these families: each once, at most two.
+    pub fn list(families: impl IntoIterator<Item = Self>) -> &'static [Self] {
+        let mut families = families.into_iter();
+        let first = families.next();
+        match (first, families.find(|other| Some(*other) != first)) {
+            (None, _) => &[],
+            (Some(Self::V4), None) => &[Self::V4],
+            (Some(Self::V6), None) => &[Self::V6],
+            (Some(Self::V4), Some(_)) => &[Self::V4, Self::V6],
+            (Some(Self::V6), Some(_)) => &[Self::V6, Self::V4],
+        }
+    }
 }
 
 /// `spec.ipFamilyPolicy`
@@ -146,6 +168,17 @@ pub enum TrafficPolicy {
     Local,
 }
 
+/// `spec.trafficDistribution`. It acts through the hints that whoever makes the slices writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrafficDistribution {
+    /// `PreferSameZone`
+    PreferSameZone,
+    /// `PreferClose`, the older name of the same.
+    PreferClose,
+    /// `PreferSameNode`
+    PreferSameNode,
+}
+
 /// Annotation `causeway.io/balance`: how an endpoint is chosen for a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Balance {
@@ -163,14 +196,14 @@ pub enum TargetPort {
     /// A number.
     Number(u16),
     /// Name of a container's port: label `port.causeway.io/NAME` of the container.
-    Name(String),
+    Name(Box<str>),
 }
 
 /// An element of `spec.ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Name; empty where the only port has none.
-    pub name: String,
+    pub name: Box<str>,
     /// Protocol.
     pub protocol: Protocol,
     /// Port at the service's addresses.
@@ -180,7 +213,7 @@ pub struct ServicePort {
     /// Port at the nodes, where there is one.
     pub node_port: Option<u16>,
     /// `appProtocol`, kept for those who read the object.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Box<str>>,
 }
 
 /// An element of `status.loadBalancer.ingress`.
@@ -189,7 +222,7 @@ pub struct Ingress {
     /// Address; `None` for one of a hostname.
     pub ip: Option<IpAddr>,
     /// Host name; makes no rules.
-    pub hostname: Option<String>,
+    pub hostname: Option<Box<str>>,
     /// `ipMode: Proxy`: traffic goes out to the load balancer, no rules (KEP-1860).
     pub proxy: bool,
 }
@@ -202,28 +235,28 @@ pub struct Service {
     /// `metadata.creationTimestamp`, seconds since 1970; set by who stores the object first.
     pub created: u64,
     /// `metadata.labels`
-    pub labels: Labels,
+    pub labels: LabelSet,
     /// `metadata.annotations`
-    pub annotations: Labels,
+    pub annotations: LabelSet,
     /// `spec.type`
     pub service_type: ServiceType,
     /// `spec.clusterIP: None`
     pub headless: bool,
     /// `spec.clusterIPs`, one a family, in the order of `ip_families`; empty until allocated, for
     /// headless services and for ExternalName.
-    pub cluster_ips: Vec<IpAddr>,
+    pub cluster_ips: Box<[IpAddr]>,
     /// `spec.ipFamilies`; empty until allocated where the document is silent.
-    pub ip_families: Vec<IpFamily>,
+    pub ip_families: &'static [IpFamily],
     /// `spec.ipFamilyPolicy`
     pub ip_family_policy: IpFamilyPolicy,
     /// `spec.ports`
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// `spec.selector`; empty: endpoints come from slices alone.
-    pub selector: Labels,
+    pub selector: LabelSet,
     /// `spec.externalIPs`
-    pub external_ips: Vec<IpAddr>,
+    pub external_ips: Box<[IpAddr]>,
     /// `spec.externalName`
-    pub external_name: Option<String>,
+    pub external_name: Option<Box<str>>,
     /// `spec.sessionAffinity: ClientIP` with its timeout in seconds (default 10800).
     pub affinity: Option<u32>,
     /// `spec.internalTrafficPolicy`
@@ -235,28 +268,77 @@ pub struct Service {
     /// `spec.allocateLoadBalancerNodePorts`
     pub allocate_node_ports: bool,
     /// `spec.loadBalancerSourceRanges`
-    pub source_ranges: Vec<IpNetwork>,
+    pub source_ranges: Box<[IpNetwork]>,
     /// `spec.loadBalancerIP`, the address asked for.
     pub load_balancer_ip: Option<IpAddr>,
     /// `spec.loadBalancerClass`
-    pub load_balancer_class: Option<String>,
+    pub load_balancer_class: Option<Box<str>>,
     /// `status.loadBalancer.ingress`
-    pub ingress: Vec<Ingress>,
+    pub ingress: Box<[Ingress]>,
     /// `spec.publishNotReadyAddresses`
     pub publish_not_ready: bool,
     /// `spec.trafficDistribution`
-    pub traffic_distribution: Option<String>,
+    pub traffic_distribution: Option<TrafficDistribution>,
     /// Annotation `causeway.io/balance`.
     pub balance: Balance,
     /// Annotation `causeway.io/health-check: tcp`.
     pub health_check: bool,
 }
 
+impl Service {
+    /// Label that gives a service to another proxy (row 2), whatever its value.
+    pub const PROXY_NAME: &'static str = "service.kubernetes.io/service-proxy-name";
+    /// Annotation of [`Service::balance`].
+    pub const BALANCE: &'static str = "causeway.io/balance";
+    /// Annotation of [`Service::health_check`].
+    pub const HEALTH_CHECK: &'static str = "causeway.io/health-check";
+
+    /// A service of this name with Kubernetes' defaults, without ports.
+    pub fn new(key: ObjectKey) -> Self {
+        Self {
+            key,
+            created: 0,
+            labels: LabelSet::default(),
+            annotations: LabelSet::default(),
+            service_type: ServiceType::ClusterIp,
+            headless: false,
+            cluster_ips: Box::default(),
+            ip_families: &[],
+            ip_family_policy: IpFamilyPolicy::SingleStack,
+            ports: Box::default(),
+            selector: LabelSet::default(),
+            external_ips: Box::default(),
+            external_name: None,
+            affinity: None,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            health_check_node_port: None,
+            allocate_node_ports: true,
+            source_ranges: Box::default(),
+            load_balancer_ip: None,
+            load_balancer_class: None,
+            ingress: Box::default(),
+            publish_not_ready: false,
+            traffic_distribution: None,
+            balance: Balance::Random,
+            health_check: false,
+        }
+    }
+
+    /// Whether rules are made for it: not for headless ones, `ExternalName`, and those that another
+    /// proxy takes care of. All of them have names all the same.
+    pub fn is_proxied(&self) -> bool {
+        self.service_type != ServiceType::ExternalName
+            && !self.headless
+            && !self.labels.contains_key(Self::PROXY_NAME)
+    }
+}
+
 /// A port of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
     /// Name, equal to that of the service port it serves.
-    pub name: String,
+    pub name: Box<str>,
     /// Protocol.
     pub protocol: Protocol,
     /// Port of the endpoints. `None` (all ports) serves no service port.
@@ -267,7 +349,7 @@ pub struct SlicePort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
     /// Addresses of the slice's type.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// `conditions.ready`, absent is true.
     pub ready: bool,
     /// `conditions.serving`, absent is `ready`.
@@ -275,17 +357,15 @@ pub struct SliceEndpoint {
     /// `conditions.terminating`, absent is false.
     pub terminating: bool,
     /// `hostname`
-    pub hostname: Option<String>,
+    pub hostname: Option<Arc<str>>,
     /// `nodeName`
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// `zone`
-    pub zone: Option<String>,
-    /// `hints.forNodes`
-    pub for_nodes: Vec<String>,
-    /// `hints.forZones`
-    pub for_zones: Vec<String>,
+    pub zone: Option<Arc<str>>,
+    /// `hints`
+    pub hints: Option<Arc<Hints>>,
     /// `targetRef` to a pod.
-    pub target: Option<ObjectKey>,
+    pub target: Option<Arc<ObjectKey>>,
 }
 
 /// A checked `discovery.k8s.io/v1 EndpointSlice`.
@@ -296,17 +376,49 @@ pub struct EndpointSlice {
     /// See [`Service::created`].
     pub created: u64,
     /// `metadata.labels`
-    pub labels: Labels,
-    /// Name of the service, from label `kubernetes.io/service-name`; `None` serves nobody.
-    pub service: Option<String>,
+    pub labels: LabelSet,
     /// Family of the addresses. `FQDN` slices are refused.
     pub family: IpFamily,
     /// Ports.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
     /// Endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
+}
+
+impl SliceEndpoint {
+    /// A ready endpoint of one address.
+    pub fn ready(address: IpAddr) -> Self {
+        Self {
+            addresses: Box::new([address]),
+            ready: true,
+            serving: true,
+            terminating: false,
+            hostname: None,
+            node: None,
+            zone: None,
+            hints: None,
+            target: None,
+        }
+    }
+}
+
+impl EndpointSlice {
+    /// Label with the name of the service.
+    pub const SERVICE_NAME: &'static str = "kubernetes.io/service-name";
+    /// Label that names who wrote the slice.
+    pub const MANAGED_BY: &'static str = "endpointslice.kubernetes.io/managed-by";
+    /// [`EndpointSlice::MANAGED_BY`] of a slice that was written as `v1 Endpoints`.
+    pub const FROM_ENDPOINTS: &'static str = "endpointslicemirroring-controller.k8s.io";
+
+    /// Name of the service whose endpoints these are; `None` serves nobody.
+    pub fn service(&self) -> Option<&str> {
+        self.labels.get(Self::SERVICE_NAME).filter(|name| !name.is_empty())
+    }
+
     /// It was written as `v1 Endpoints` of the service's name.
-    pub from_endpoints: bool,
+    pub fn from_endpoints(&self) -> bool {
+        self.labels.get(Self::MANAGED_BY) == Some(Self::FROM_ENDPOINTS)
+    }
 }
 
 /// A checked `v1 Node`: labels of a node.
@@ -317,7 +429,7 @@ pub struct Node {
     /// See [`Service::created`].
     pub created: u64,
     /// Labels, `topology.kubernetes.io/zone` among them.
-    pub labels: Labels,
+    pub labels: LabelSet,
     /// Addresses.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
 }

@@ -1,10 +1,14 @@
 //! What `causeway-service` tells the daemon about a container.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, ObjectKey};
+use crate::ObjectKey;
+
+/// Labels of a container.
+pub type Labels = BTreeMap<String, String>;
 
 /// Identity of an attachment: network, container, interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,10 +68,10 @@ impl EndpointRecord {
 
     /// Namespace and name of the pod, from its labels; without them `default` and the container id.
     pub fn pod(&self) -> ObjectKey {
-        let label = |name: &str| self.labels.get(name).filter(|value| !value.is_empty()).cloned();
-        ObjectKey {
-            namespace: label(Self::POD_NAMESPACE).unwrap_or_else(|| "default".to_owned()),
-            name: label(Self::POD_NAME).unwrap_or_else(|| self.key.container_id.clone()),
-        }
+        let label = |name: &str| self.labels.get(name).filter(|value| !value.is_empty());
+        ObjectKey::new(
+            label(Self::POD_NAMESPACE).map_or("default", String::as_str),
+            label(Self::POD_NAME).unwrap_or(&self.key.container_id).as_str(),
+        )
     }
 }

@@ -51,7 +51,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {
     /// `hints.forNodes`
-    pub for_nodes: Vec<String>,
+    pub for_nodes: Box<[Box<str>]>,
     /// `hints.forZones`
-    pub for_zones: Vec<String>,
+    pub for_zones: Box<[Box<str>]>,
 }

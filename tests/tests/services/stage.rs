@@ -242,7 +242,7 @@ impl Stage {
 
 /// `default/NAME`.
 pub(crate) fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+    ObjectKey::new("default", name)
 }
 
 /// A slice `NAME-FAMILY` of service NAME: one unnamed port or named ones, endpoints

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::allocator::Now;
 use crate::config::{DATA_DIR, Place, RUN_DIR};
 use crate::import;
+use crate::list::ListedLease;
 use crate::plugin::store_error;
 use crate::repair::{self, Outcome};
 use crate::session::{self, LOCK_WAIT};
@@ -172,34 +173,10 @@ fn show(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failu
         let leases: Vec<Lease> =
             session::with_store(&place, LOCK_WAIT, now, |store| store.leases())
                 .map_err(|e| failed(&e))?;
-        all.extend(leases.into_iter().map(|lease| {
-            json!({
-                "address": lease.address,
-                "network": network,
-                "containerID": lease.owner.container_id,
-                "ifname": lease.owner.ifname,
-                "since": rfc3339(lease.since),
-            })
-        }));
+        all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
     }
     say(out, &format!("{:#}", json!(all)))?;
     Ok(true)
-}
-
-/// `seconds` since 1970 as a UTC time, like `2026-11-22T15:04:00Z`.
-fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is the last of a year.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

@@ -1,0 +1,126 @@
+//! The leases of a node, read under their locks.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Place, RUN_DIR};
+use crate::store::{self, Lease};
+use crate::{facts, repair, session};
+
+/// A leased address, as `causeway-ipam show` and `causeway get leases` print it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedLease {
+    /// The address.
+    pub address: IpAddr,
+    /// Name of the network.
+    pub network: String,
+    /// The container that has it.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Its interface; empty for leases that upstream's host-local once gave.
+    pub ifname: String,
+    /// When it was given, as `2026-11-22T15:04:00Z`.
+    pub since: String,
+}
+
+/// Leases can not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ListError {
+    /// What failed, with the network's store.
+    pub message: String,
+    /// Another process has held the lock all the time: the same call may go through later.
+    pub busy: bool,
+    /// Why.
+    #[source]
+    pub source: Option<io::Error>,
+}
+
+/// The leases of all networks below `data_dir`, or of one, ascending by network and address. Waits
+/// at most `wait` for each network's lock, which every ADD and DEL takes for some milliseconds.
+/// A network without a store has none.
+///
+/// # Errors
+/// A store is damaged, locked or not readable.
+pub fn list(
+    data_dir: &Path,
+    network: Option<&str>,
+    wait: Duration,
+) -> Result<Vec<ListedLease>, ListError> {
+    let networks = match network {
+        Some(network) => vec![network.to_owned()],
+        None => match repair::networks(data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            found => found.map_err(|source| ListError {
+                message: format!("read {}", data_dir.display()),
+                busy: false,
+                source: Some(source),
+            })?,
+        },
+    };
+    let now = facts::now();
+    let mut all = Vec::new();
+    for network in networks {
+        let place = Place {
+            network: network.clone(),
+            data_dir: data_dir.to_owned(),
+            run_dir: RUN_DIR.into(),
+            ..Place::default()
+        };
+        if !session::exists(&place) {
+            continue;
+        }
+        let leases: Vec<Lease> = session::with_store(&place, wait, &now, |store| store.leases())
+            .map_err(ListError::of)?;
+        all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
+    }
+    Ok(all)
+}
+
+impl ListedLease {
+    pub(crate) fn new(network: &str, lease: Lease) -> Self {
+        Self {
+            address: lease.address,
+            network: network.to_owned(),
+            container_id: lease.owner.container_id,
+            ifname: lease.owner.ifname,
+            since: rfc3339(lease.since),
+        }
+    }
+}
+
+impl ListError {
+    fn of(error: store::Error) -> Self {
+        let message = error.to_string();
+        let busy = matches!(error, store::Error::Locked { .. });
+        let source = match error {
+            store::Error::Io { source, .. } | store::Error::Thread(source) => Some(source),
+            store::Error::Damaged { source, .. } => Some(io::Error::other(source)),
+            store::Error::Locked { .. } => None,
+        };
+        Self { message, busy, source }
+    }
+}
+
+/// `seconds` since 1970 as a UTC time, like `2026-11-22T15:04:00Z`.
+fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last of a year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ mod client;
 mod spool;
 
 pub use client::{Client, Error};
-pub use spool::Spool;
+pub use spool::{DEFAULT_SPOOL, Spool};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -11,6 +11,7 @@ mod ir;
 pub mod name;
 pub mod plan;
 pub mod services;
+pub mod spread;
 pub mod text;
 pub mod trace;
 mod types;

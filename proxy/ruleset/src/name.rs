@@ -48,6 +48,11 @@ pub fn hash_hex(parts: &[&str], hex_chars: usize) -> String {
     hex
 }
 
+/// A stable hash of bytes.
+pub(crate) fn hash(input: &[u8]) -> u64 {
+    siphash(KEY, input)
+}
+
 /// SipHash-2-4, <https://www.aumasson.jp/siphash/siphash.pdf>.
 fn siphash((k0, k1): (u64, u64), input: &[u8]) -> u64 {
     let mut v = [

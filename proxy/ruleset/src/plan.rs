@@ -2,6 +2,13 @@
 //!
 //! Both backends, [`crate::trace`] and the tests' oracle read the same [`Plan`]. It is small (memory
 //! at 45,000 services) and changes service by service.
+//!
+//! No two frontends of a plan are equal in place and protocol, and none lies on the cluster address
+//! of another service: where services collide, the one of the lowest key has the place and the
+//! others go without it.
+
+mod build;
+mod claims;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,6 +17,8 @@ use std::sync::Arc;
 use causeway_model::{Balance, IpFamily, ObjectKey, Protocol, Resolved};
 use ipnetwork::IpNetwork;
 
+use claims::Claims;
+
 /// What planning must know of the node and of the daemon's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -17,7 +26,8 @@ pub struct Facts {
     pub node: String,
     /// Zone of this node, from its label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// Networks of all containers: sources in them keep their address.
+    /// Networks of all containers: sources in them keep their address. Where there is none of a
+    /// family, nobody is known to come from outside in that family (row 18).
     pub cluster_cidrs: Vec<IpNetwork>,
     /// Networks of the services: their unallocated addresses are dropped.
     pub service_cidrs: Vec<IpNetwork>,
@@ -49,9 +59,6 @@ pub struct Plan {
     pub services: BTreeMap<ObjectKey, Arc<ServicePlan>>,
     claims: Claims,
 }
-
-/// Who wants an address and port that is not its own cluster address: the lowest key has it.
-type Claims = BTreeMap<(IpAddr, u16, Protocol), BTreeSet<ObjectKey>>;
 
 /// The decisions for one service, one entry a port and family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +108,8 @@ pub struct Frontend {
     pub at: At,
     /// What.
     pub decision: Decision,
-    /// `loadBalancerSourceRanges`: all other sources are dropped. Of this family, row 58 applied.
+    /// `loadBalancerSourceRanges`: all other sources are dropped. Of this family, row 58 applied,
+    /// ascending, none within another, without host bits. `None`: no limit. Empty: nobody.
     pub allow: Option<Box<[IpNetwork]>>,
 }
 
@@ -130,9 +138,10 @@ pub enum Decision {
         /// Whose source address is hidden.
         masquerade: Masquerade,
     },
-    /// External policy `Local` (rows 33 to 38): sources in the cluster networks go to pool `Cluster`
-    /// with their address, this node itself to pool `Cluster` masqueraded, others to pool `Local`
-    /// with their address, or are dropped where it is empty.
+    /// External policy `Local` (rows 33 to 38), in this order: this node itself goes to pool
+    /// `Cluster` masqueraded, sources in the cluster networks to pool `Cluster` with their address,
+    /// others to pool `Local` with their address, or are dropped where it is empty. `Cluster` is
+    /// not empty.
     ByOrigin,
 }
 
@@ -148,7 +157,8 @@ pub enum Pool {
 /// Whose source address is hidden behind the node's. An endpoint that reaches itself always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerade {
-    /// Sources outside the cluster networks.
+    /// Sources outside the cluster networks, this node itself among them whatever its address;
+    /// nobody where no cluster network of the family is known ([`Facts::is_outside`]).
     Outside,
     /// All.
     Always,
@@ -157,23 +167,107 @@ pub enum Masquerade {
 /// What changed: the input of a backend's incremental step.
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
-    /// Per service the plan before and after; absent is no rules. Never equal.
-    pub services: Vec<(ObjectKey, Option<Arc<ServicePlan>>, Option<Arc<ServicePlan>>)>,
+    /// Each service once, ascending; absent is no rules. Before and after are never equal.
+    pub services: Vec<Change>,
 }
+
+/// A service with its plan before and after.
+pub type Change = (ObjectKey, Option<Arc<ServicePlan>>, Option<Arc<ServicePlan>>);
 
 impl Plan {
     /// An empty plan.
     pub fn new(facts: Facts) -> Self {
-        Self { facts, services: BTreeMap::new(), claims: Claims::new() }
+        Self { facts, services: BTreeMap::new(), claims: Claims::default() }
+    }
+
+    /// A plan of these services.
+    pub fn fresh(facts: Facts, services: &BTreeMap<ObjectKey, Resolved>) -> Self {
+        let mut plan = Self::new(facts);
+        plan.update(&services.keys().cloned().collect(), &|key| services.get(key).cloned());
+        plan
     }
 
     /// Plans the given services anew; `resolve` says what they are now, `None` where they are gone.
-    /// Services that share an external address with them are planned anew as well.
+    /// Services that share an external address with them are planned anew as well. Costs what the
+    /// given services cost, whatever else there is.
     pub fn update(
         &mut self,
-        _changed: &BTreeSet<ObjectKey>,
-        _resolve: &dyn Fn(&ObjectKey) -> Option<Resolved>,
+        changed: &BTreeSet<ObjectKey>,
+        resolve: &dyn Fn(&ObjectKey) -> Option<Resolved>,
     ) -> Delta {
-        todo!()
+        let mut before = BTreeMap::new();
+        let mut todo = changed.clone();
+        // A service comes back only when a place changed hands, and then its own wishes are noted
+        // already: this ends.
+        while let Some(key) = todo.pop_first() {
+            let resolved = resolve(&key);
+            let wanted = resolved.as_ref().map(build::wants).unwrap_or_default();
+            let held = self.services.get(&key).map(|service| build::places(service));
+            todo.append(&mut self.claims.replace(&key, held.unwrap_or_default(), &wanted));
+            todo.remove(&key);
+            let has = |place: &_| self.claims.has(&key, place);
+            let plan = resolved.and_then(|resolved| build::service(&self.facts, &resolved, &has));
+            let held = plan.as_ref().map(build::places).unwrap_or_default();
+            self.claims.note_lost(&key, wanted.difference(&held).copied().collect());
+            self.put(key, plan, &mut before);
+        }
+        let after = |(key, before): (ObjectKey, Option<Arc<ServicePlan>>)| {
+            let after = self.services.get(&key).cloned();
+            (after != before).then_some((key, before, after))
+        };
+        Delta { services: before.into_iter().filter_map(after).collect() }
+    }
+
+    /// Keeps the plan that is there where it is equal.
+    fn put(
+        &mut self,
+        key: ObjectKey,
+        plan: Option<ServicePlan>,
+        before: &mut BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>,
+    ) {
+        let old = self.services.get(&key);
+        if old.map(|old| &**old) == plan.as_ref() {
+            return;
+        }
+        before.entry(key.clone()).or_insert_with(|| old.cloned());
+        match plan {
+            Some(plan) => self.services.insert(key, Arc::new(plan)),
+            None => self.services.remove(&key),
+        };
+    }
+}
+
+impl Facts {
+    /// The cluster network that a source lies in.
+    pub fn cluster_cidr(&self, source: IpAddr) -> Option<IpNetwork> {
+        self.cluster_cidrs.iter().find(|net| net.contains(source)).copied()
+    }
+
+    /// Whether a source counts as outside the cluster networks ([`Masquerade::Outside`]).
+    pub fn is_outside(&self, source: IpAddr, from_node: bool) -> bool {
+        let family = IpFamily::of(source);
+        let known = self.cluster_cidrs.iter().any(|net| IpFamily::of(net.ip()) == family);
+        known && (from_node || self.cluster_cidr(source).is_none())
+    }
+}
+
+impl NodePortAddresses {
+    /// The networks whose local addresses answer at node ports, `None` for every local address;
+    /// localhost apart.
+    pub fn nets(&self, family: IpFamily) -> Option<Vec<IpNetwork>> {
+        let Self::In(nets) = self else { return None };
+        let nets = nets.iter().filter(|net| IpFamily::of(net.ip()) == family);
+        let nets = nets.copied().collect::<Vec<_>>();
+        let all = nets.is_empty() || nets.iter().any(|net| net.prefix() == 0);
+        (!all).then_some(nets)
+    }
+
+    /// Whether an address of this node answers at node ports.
+    pub fn answer(&self, local: IpAddr) -> bool {
+        if local.is_loopback() {
+            return *self == Self::All && local.is_ipv4();
+        }
+        let nets = self.nets(IpFamily::of(local));
+        nets.is_none_or(|nets| nets.iter().any(|net| net.contains(local)))
     }
 }

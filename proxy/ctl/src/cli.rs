@@ -1,0 +1,224 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use causeway_api::DEFAULT_SOCKET;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::screen::Screen;
+use crate::{Failure, Verdict};
+
+/// Services, containers and the node's daemon, as the daemon has them.
+///
+/// Exit code 0: fine; 1: refused, not found, degraded, a finding, a trace that ends in drop or
+/// reject; 2: usage, or the daemon is not reachable.
+#[derive(Debug, Parser)]
+#[command(name = "causeway", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Socket of causewayd
+    #[arg(long, global = true, env = "CAUSEWAY_SOCKET", default_value = DEFAULT_SOCKET)]
+    #[arg(value_name = "PATH", hide_env_values = true)]
+    pub(crate) socket: PathBuf,
+    /// Form of the output
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For people, with more columns
+    Wide,
+    /// For programs: Kubernetes' shape
+    Json,
+    /// As json
+    Yaml,
+    /// KIND/NAME a line
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change services, endpoints and nodes from manifests
+    Apply(ApplyArgs),
+    /// Delete objects, by the manifests that made them or by name
+    Delete(DeleteArgs),
+    /// List objects: services, endpoints, endpointslices, pods, nodes, leases
+    Get(GetArgs),
+    /// Show a service with its endpoints and what keeps it from working
+    Describe(DescribeArgs),
+    /// Show how the daemon is
+    Status,
+    /// Try services out
+    Svc {
+        #[command(subcommand)]
+        command: SvcCommand,
+    },
+    /// Say what happens to a packet, and why
+    Trace(TraceArgs),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: CompletionShell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// A manifest, a folder of manifests (*.yaml, *.yml, *.json), or - for stdin
+    #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Return when the objects are stored, not when the rules are in the kernel
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// KIND NAME.. or KIND/NAME..
+    #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "KIND NAME")]
+    pub(crate) objects: Vec<String>,
+    /// A manifest, a folder of manifests, or - for stdin
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+    pub(crate) file: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+    /// What is not there counts as deleted
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// KIND[,KIND..] [NAME..], KIND/NAME.., or all; short: svc, ep, po, no
+    #[arg(required = true, value_name = "KIND [NAME]")]
+    pub(crate) objects: Vec<String>,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+    /// Of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Go on with what changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// service NAME.. or service/NAME..
+    #[arg(required = true, value_name = "service NAME")]
+    pub(crate) objects: Vec<String>,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SvcCommand {
+    /// Connect to a service several times and say who answers
+    Test(SvcTestArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SvcTestArgs {
+    /// [NAMESPACE/]NAME[:PORT], PORT by name or number; the first port where it is not given
+    #[arg(value_name = "NAME")]
+    pub(crate) service: String,
+    /// How many connections
+    #[arg(short = 'n', long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) count: u32,
+    /// Where they come from: node, or [NAMESPACE/]POD
+    #[arg(long, default_value = "node", value_name = "node|POD")]
+    pub(crate) from: String,
+    /// Namespace of names without one
+    #[arg(long, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// [NAMESPACE/]POD, an address, or node
+    pub(crate) from: String,
+    /// [NAMESPACE/]SERVICE, a pod, or an address; then :PORT and /tcp, /udp or /sctp
+    #[arg(value_name = "TO[:PORT][/PROTO]")]
+    pub(crate) to: String,
+    /// Follow real packets; not in this version
+    #[arg(long, hide = true)]
+    pub(crate) live: bool,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Namespace {
+    /// Namespace of names without one
+    #[arg(short, long, default_value = "default", value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+}
+
+/// Shells with completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletionShell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Prints the completion script of a shell.
+pub(crate) fn completion(shell: CompletionShell, screen: &mut Screen) -> Result<Verdict, Failure> {
+    let shell = match shell {
+        CompletionShell::Bash => Shell::Bash,
+        CompletionShell::Zsh => Shell::Zsh,
+        CompletionShell::Fish => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut script);
+    screen.raw(&script)?;
+    Ok(Verdict::Fine)
+}
+
+impl Format {
+    /// The form of a command that has no columns and no names.
+    ///
+    /// # Errors
+    /// It was asked for names.
+    pub(crate) fn of_document(format: Option<Self>) -> Result<Document, Failure> {
+        match format {
+            None | Some(Self::Table | Self::Wide) => Ok(Document::Text),
+            Some(Self::Json) => Ok(Document::Json),
+            Some(Self::Yaml) => Ok(Document::Yaml),
+            Some(Self::Name) => {
+                Err(Failure::Usage("this command has no -o name; there are json and yaml".into()))
+            }
+        }
+    }
+}
+
+/// Forms of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// For people.
+    Text,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,187 @@
+//! JSON values written as YAML, in the shape that kubectl prints. Every string that YAML 1.1 or
+//! 1.2 could read as something else than a string is quoted.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use crate::screen::is_unsafe;
+
+/// A document without its `---`, ending in a newline.
+pub(crate) fn document(value: &Value) -> String {
+    let mut text = String::new();
+    match value {
+        Value::Object(map) if !map.is_empty() => mapping(&mut text, map, 0),
+        Value::Array(items) if !items.is_empty() => sequence(&mut text, items, 0),
+        other => {
+            text += &scalar(other);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn mapping(text: &mut String, map: &Map<String, Value>, indent: usize) {
+    for (position, (key, value)) in map.iter().enumerate() {
+        // The first key of a sequence's item stands beside its dash.
+        if position > 0 || text.is_empty() || text.ends_with('\n') {
+            text.extend(std::iter::repeat_n(' ', indent));
+        }
+        text.push_str(&string(key));
+        text.push(':');
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push('\n');
+                mapping(text, inner, indent + 2);
+            }
+            Value::Array(items) if !items.is_empty() => {
+                text.push('\n');
+                sequence(text, items, indent);
+            }
+            other => {
+                text.push(' ');
+                text.push_str(&scalar(other));
+                text.push('\n');
+            }
+        }
+    }
+}
+
+fn sequence(text: &mut String, items: &[Value], indent: usize) {
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 || text.is_empty() || text.ends_with('\n') {
+            text.extend(std::iter::repeat_n(' ', indent));
+        }
+        text.push_str("- ");
+        match item {
+            Value::Object(map) if !map.is_empty() => mapping(text, map, indent + 2),
+            Value::Array(inner) if !inner.is_empty() => sequence(text, inner, indent + 2),
+            other => {
+                text.push_str(&scalar(other));
+                text.push('\n');
+            }
+        }
+    }
+}
+
+/// Anything that fits on its key's line.
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => string(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    }
+}
+
+fn string(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { quoted(text) }
+}
+
+/// Whether a string needs no quotes: words of few harmless characters that begin with a letter
+/// and are no keyword, and IPv4 addresses and subnets.
+fn is_plain(text: &str) -> bool {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-');
+    let Some(first) = text.bytes().next() else { return false };
+    if !text.bytes().all(harmless) {
+        return false;
+    }
+    if first.is_ascii_digit() {
+        let address = text.split_once('/').map_or(text, |(address, _)| address);
+        return matches!(address.parse(), Ok(IpAddr::V4(_)));
+    }
+    const KEYWORDS: &[&str] = &["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    first.is_ascii_alphabetic() && !KEYWORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// A double-quoted string. JSON's escapes are YAML's; characters that steer a terminal and those
+/// that YAML takes for line ends are escaped beyond them.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c if is_unsafe(c) => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(value: &Value, lines: &[&str]) {
+        let wanted: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        assert_eq!(document(value), wanted);
+    }
+
+    #[test]
+    fn objects_look_as_kubectl_prints_them() {
+        check(
+            &json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"labels": {}, "name": "web", "creationTimestamp": "2026-11-22T18:42:02Z"},
+                "spec": {"clusterIPs": ["10.96.0.1", "fd00::1"], "ports": [
+                    {"port": 80, "targetPort": "http"}, {"port": 81, "nested": [["a"], [1, {"b": true}]]}]}}),
+            &[
+                "apiVersion: v1",
+                "kind: Service",
+                "metadata:",
+                "  creationTimestamp: \"2026-11-22T18:42:02Z\"",
+                "  labels: {}",
+                "  name: web",
+                "spec:",
+                "  clusterIPs:",
+                "  - 10.96.0.1",
+                "  - \"fd00::1\"",
+                "  ports:",
+                "  - port: 80",
+                "    targetPort: http",
+                "  - nested:",
+                "    - - a",
+                "    - - 1",
+                "      - b: true",
+                "    port: 81",
+            ],
+        );
+        check(&json!([]), &["[]"]);
+        check(&json!([1, null]), &["- 1", "- null"]);
+    }
+
+    #[test]
+    fn strings_stay_strings() {
+        for (text, shown) in [
+            ("web", "web"),
+            ("discovery.k8s.io/v1", "discovery.k8s.io/v1"),
+            ("10.0.0.0/16", "10.0.0.0/16"),
+            ("", "\"\""),
+            ("80", "\"80\""),
+            ("1e3", "\"1e3\""),
+            ("0x1f", "\"0x1f\""),
+            ("1.5", "\"1.5\""),
+            ("-", "\"-\""),
+            (".inf", "\".inf\""),
+            ("No", "\"No\""),
+            ("null", "\"null\""),
+            ("~", "\"~\""),
+            ("a: b", "\"a: b\""),
+            ("a #b", "\"a #b\""),
+            ("*a", "\"*a\""),
+            ("12:30", "\"12:30\""),
+            ("say \"x\\\"\n", "\"say \\\"x\\\\\\\"\\n\""),
+            ("\u{1b}[2J\u{9b}", "\"\\u001b[2J\\u009b\""),
+            ("ü", "\"ü\""),
+        ] {
+            assert_eq!(string(text), shown, "{text:?}");
+        }
+    }
+}

@@ -113,10 +113,7 @@ fn endpoints(object: &Value, now: u64) -> Vec<String> {
 }
 
 fn slice(object: &Value, now: u64) -> Vec<String> {
-    let port = |port: &Value| match &port["port"] {
-        Value::Null => text(&port["name"], "*"),
-        number => plain(number),
-    };
+    let port = |port: &Value| text(&port["port"], &text(&port["name"], "*"));
     let ports: Vec<String> = list(&object["ports"]).map(port).collect();
     let endpoints: Vec<String> =
         list(&object["endpoints"]).flat_map(|one| list(&one["addresses"])).map(plain).collect();
@@ -191,11 +188,9 @@ fn node(object: &Value, now: u64) -> Vec<String> {
 }
 
 fn lease(object: &Value, now: u64) -> Vec<String> {
-    let since = match &object["since"] {
-        Value::Number(seconds) => {
-            age::age(now.saturating_sub(seconds.as_u64().unwrap_or_default()))
-        }
-        other => age::since(other.as_str(), now),
+    let since = match object["since"].as_u64() {
+        Some(seconds) => age::age(now.saturating_sub(seconds)),
+        None => age::since(object["since"].as_str(), now),
     };
     vec![
         text(&object["address"], NONE),

@@ -97,10 +97,10 @@ fn by_file(screen: &mut Screen, args: &DeleteArgs) -> Result<(Vec<Target>, bool)
 fn target(object: &Object) -> Target {
     let kind = match object {
         Object::Service(_) => Kind::Service,
-        Object::EndpointSlice(slice) if slice.from_endpoints => Kind::Endpoints,
+        Object::EndpointSlice(slice) if slice.from_endpoints() => Kind::Endpoints,
         Object::EndpointSlice(_) => Kind::EndpointSlice,
         Object::Node(_) => Kind::Node,
     };
     let key = object.key();
-    Target { kind, namespace: key.namespace.clone(), name: key.name.clone() }
+    Target { kind, namespace: key.namespace.to_string(), name: key.name.to_string() }
 }

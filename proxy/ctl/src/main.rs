@@ -82,6 +82,17 @@ impl Failure {
         }
     }
 
+    /// What failed and its causes, outermost first, in one line.
+    fn message(&self) -> String {
+        let causes: &[String] =
+            if let Self::Daemon(causeway_api::Error::Refused { problem, .. }) = self {
+                &problem.causes
+            } else {
+                &[]
+            };
+        causes.iter().fold(chain(self), |text, cause| format!("{text}: {cause}"))
+    }
+
     fn is_silent(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -105,7 +116,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             if !failure.is_silent() {
                 // Where stderr is closed too there is nobody left to tell.
-                screen.complain(&chain(&failure)).ok();
+                screen.complain(&failure.message()).ok();
             }
             failure.code()
         }

@@ -181,8 +181,11 @@ mod tests {
         json!({"metadata": {"namespace": "default", "name": name, "resourceVersion": version}})
     }
 
-    /// What a watch of the named nodes (all: none named) shows after each event.
-    fn check(names: &[&str], events: Vec<(&str, Value, &[(&str, u32)])>) {
+    /// An event and the names and versions that are shown after it.
+    type Step<'a> = (&'a str, Value, &'a [(&'a str, u32)]);
+
+    /// Follows the named objects (none named: all).
+    fn check(names: &[&str], events: Vec<Step<'_>>) {
         let look = Look { kind: Kind::Service, wide: false, namespace: false, prefixed: false };
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let format = Format::Name;

@@ -10,68 +10,81 @@ use crate::screen::is_unsafe;
 /// A document without its `---`, ending in a newline.
 pub(crate) fn document(value: &Value) -> String {
     let mut text = String::new();
-    match value {
-        Value::Object(map) if !map.is_empty() => mapping(&mut text, map, 0),
-        Value::Array(items) if !items.is_empty() => sequence(&mut text, items, 0),
-        other => {
-            text += &scalar(other);
-            text.push('\n');
-        }
+    match Shape::of(value) {
+        Shape::Mapping(map) => mapping(&mut text, map, 0),
+        Shape::Sequence(items) => sequence(&mut text, items, 0),
+        Shape::Scalar(scalar) => line(&mut text, &scalar),
     }
     text
 }
 
-fn mapping(text: &mut String, map: &Map<String, Value>, indent: usize) {
-    for (position, (key, value)) in map.iter().enumerate() {
-        // The first key of a sequence's item stands beside its dash.
-        if position > 0 || text.is_empty() || text.ends_with('\n') {
-            text.extend(std::iter::repeat_n(' ', indent));
+/// How a value is laid out.
+enum Shape<'a> {
+    Mapping(&'a Map<String, Value>),
+    Sequence(&'a [Value]),
+    /// Anything that fits on its key's line.
+    Scalar(String),
+}
+
+impl<'a> Shape<'a> {
+    fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Object(map) if !map.is_empty() => Self::Mapping(map),
+            Value::Array(items) if !items.is_empty() => Self::Sequence(items),
+            Value::String(text) => Self::Scalar(string(text)),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => Self::Scalar(value.to_string()),
         }
+    }
+}
+
+fn mapping(text: &mut String, map: &Map<String, Value>, depth: usize) {
+    for (key, value) in map {
+        indent(text, depth);
         text.push_str(&string(key));
         text.push(':');
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
+        match Shape::of(value) {
+            Shape::Mapping(inner) => {
                 text.push('\n');
-                mapping(text, inner, indent + 2);
+                mapping(text, inner, depth + 2);
             }
-            Value::Array(items) if !items.is_empty() => {
+            Shape::Sequence(items) => {
                 text.push('\n');
-                sequence(text, items, indent);
+                sequence(text, items, depth);
             }
-            other => {
+            Shape::Scalar(scalar) => {
                 text.push(' ');
-                text.push_str(&scalar(other));
-                text.push('\n');
+                line(text, &scalar);
             }
         }
     }
 }
 
-fn sequence(text: &mut String, items: &[Value], indent: usize) {
-    for (position, item) in items.iter().enumerate() {
-        if position > 0 || text.is_empty() || text.ends_with('\n') {
-            text.extend(std::iter::repeat_n(' ', indent));
-        }
+fn sequence(text: &mut String, items: &[Value], depth: usize) {
+    for item in items {
+        indent(text, depth);
         text.push_str("- ");
-        match item {
-            Value::Object(map) if !map.is_empty() => mapping(text, map, indent + 2),
-            Value::Array(inner) if !inner.is_empty() => sequence(text, inner, indent + 2),
-            other => {
-                text.push_str(&scalar(other));
-                text.push('\n');
-            }
+        match Shape::of(item) {
+            Shape::Mapping(map) => mapping(text, map, depth + 2),
+            Shape::Sequence(inner) => sequence(text, inner, depth + 2),
+            Shape::Scalar(scalar) => line(text, &scalar),
         }
     }
 }
 
-/// Anything that fits on its key's line.
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => string(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string()
-        }
+/// Spaces at the beginning of a line; the first key or item in an item stands beside its dash.
+fn indent(text: &mut String, depth: usize) {
+    if text.is_empty() || text.ends_with('\n') {
+        text.extend(std::iter::repeat_n(' ', depth));
     }
+}
+
+fn line(text: &mut String, scalar: &str) {
+    text.push_str(scalar);
+    text.push('\n');
 }
 
 fn string(text: &str) -> String {

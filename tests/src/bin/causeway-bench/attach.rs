@@ -1,10 +1,6 @@
-//! `make bench`: each figure as a ratio against a peer in the same run.
-//!
-//! The peer is upstream's chain (`bridge`, `host-local`, `portmap` with iptables) from Debian's
-//! package. Runs of the two take turns, so that noise of a shared machine meets both. The floor is
-//! what the kernel alone needs for the same attachment, asked in-process.
-#![expect(clippy::print_stdout, reason = "the report goes to stdout")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
+//! Attaching containers. The peer is upstream's chain (`bridge`, `host-local`, `portmap` with
+//! iptables) from Debian's package; the floor is what the kernel alone needs for the same
+//! attachment, asked in-process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,18 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use causeway_kernel::{BridgeSpec, Netlink, Netns, VethSpec};
-use causeway_tests::{Node, Pod, assert_entered, bins};
+use causeway_tests::{Node, Pod, bins};
 use serde_json::{Value, json};
+
+use crate::report::{median, ms, rate, report};
 
 const ROUNDS: usize = 100;
 const PODS_AT_ONCE: usize = 60;
 const IN_FLIGHT: usize = 16;
 const LEASES: u32 = 60_000;
 
-fn main() {
-    assert_entered();
-    println!("Each figure: ours, the peer's, and how many times faster ours is. Two cores shared");
-    println!("with everything else on this machine; runs of ours and of the peer take turns.\n");
+/// Runs the section.
+pub(crate) fn run() {
     versions();
     // Containers and nodes live to the end: the kernel takes namespaces down in the background, and
     // links are slow to remove meanwhile.
@@ -314,35 +310,4 @@ fn import(node: &Node, files: &Path) {
     process.arg("import").arg(files).arg("--data-dir").arg(node.data_dir());
     process.args(["--network", "bench"]);
     timed(process, b"");
-}
-
-fn report(what: &str, peer_name: &str, ours: &[Duration], peer: &[Duration]) {
-    let (mut ours, mut peer) = (ours.to_vec(), peer.to_vec());
-    let (a, b) = (median(&mut ours), median(&mut peer));
-    println!(
-        "  {what:<18} {:>8} median {:>8} p99   {peer_name} {:>8} median {:>8} p99   {:.1} times",
-        ms(a),
-        ms(p99(&ours)),
-        ms(b),
-        ms(p99(&peer)),
-        b.as_secs_f64() / a.as_secs_f64()
-    );
-}
-
-fn rate(what: &str, ours: f64, peer: f64) {
-    println!("  {what:<18} {ours:>6.0}/s   upstream {peer:>6.0}/s   {:.1} times", ours / peer);
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// Of sorted times.
-fn p99(times: &[Duration]) -> Duration {
-    times[(times.len() * 99).div_ceil(100) - 1]
-}
-
-fn ms(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }

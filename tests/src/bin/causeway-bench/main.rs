@@ -1,0 +1,31 @@
+//! `make bench`: each figure as a ratio against a peer in the same run.
+//!
+//! `causeway-bench [attach|services]`, both without an argument. Runs of ours and of the peer take
+//! turns, so that noise of a shared machine meets both.
+#![expect(clippy::print_stdout, reason = "the report goes to stdout")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
+
+mod attach;
+mod connections;
+mod daemon;
+mod layouts;
+mod report;
+mod services;
+
+use causeway_tests::assert_entered;
+
+fn main() {
+    assert_entered();
+    let only = std::env::args().nth(1);
+    let wanted = |section: &str| only.as_deref().is_none_or(|only| only == section);
+    println!("Each figure: ours, the peer's, and how many times faster ours is. Two cores shared");
+    println!("with everything else on this machine; runs of ours and of the peer take turns.\n");
+    if wanted("attach") {
+        attach::run();
+    }
+    if wanted("services") {
+        services::run();
+        connections::run();
+        daemon::run();
+    }
+}

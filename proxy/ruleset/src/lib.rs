@@ -12,6 +12,8 @@ pub mod name;
 pub mod plan;
 pub mod services;
 pub mod spread;
+#[doc(hidden)]
+pub mod testing;
 pub mod text;
 pub mod trace;
 mod types;

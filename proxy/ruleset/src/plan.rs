@@ -9,6 +9,8 @@
 
 mod build;
 mod claims;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

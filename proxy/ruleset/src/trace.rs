@@ -1,11 +1,16 @@
 //! What happens to a packet, and why: an interpreter over a [`Plan`].
 
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use causeway_model::{ObjectKey, Protocol};
+use causeway_model::{IpFamily, ObjectKey, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Plan;
+use crate::plan::{At, Frontend, Plan, PortPlan};
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +68,135 @@ pub struct Choice {
 }
 
 /// Follows a packet through the plan. Source-hash services give the one endpoint of the source.
-pub fn trace(_plan: &Plan, _packet: &Packet) -> Trace {
-    todo!()
+/// Reads the whole plan: for many packets make a [`Tracer`].
+pub fn trace(plan: &Plan, packet: &Packet) -> Trace {
+    Tracer::new(plan).trace(packet)
 }
 
 /// A service by key in a trace.
 pub fn port_name(key: &ObjectKey, port: &str) -> String {
     if port.is_empty() { key.to_string() } else { format!("{key}:{port}") }
+}
+
+/// Where the frontends of a plan are, for many packets.
+#[derive(Clone, Debug)]
+pub struct Tracer<'a> {
+    plan: &'a Plan,
+    clusters: BTreeMap<IpAddr, &'a ObjectKey>,
+    addresses: BTreeMap<(IpAddr, u16, Protocol), Found<'a>>,
+    node_ports: BTreeMap<(IpFamily, u16, Protocol), Found<'a>>,
+}
+
+/// A frontend with whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Found<'a> {
+    key: &'a ObjectKey,
+    port: &'a PortPlan,
+    frontend: &'a Frontend,
+}
+
+/// What the search for a frontend ends with.
+enum Search<'a> {
+    Found(Found<'a>),
+    /// Nothing serves there.
+    Over(Outcome, Option<&'a ObjectKey>),
+}
+
+impl<'a> Tracer<'a> {
+    /// Reads a plan.
+    pub fn new(plan: &'a Plan) -> Self {
+        let mut tracer = Self {
+            plan,
+            clusters: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            node_ports: BTreeMap::new(),
+        };
+        for (key, service) in &plan.services {
+            for port in &service.ports {
+                for frontend in &port.frontends {
+                    tracer.note(Found { key, port, frontend });
+                }
+            }
+        }
+        tracer
+    }
+
+    /// Follows a packet.
+    pub fn trace(&self, packet: &Packet) -> Trace {
+        let mut steps = vec![decide::origin(&self.plan.facts, packet)];
+        match self.find(packet, &mut steps) {
+            Search::Found(found) => {
+                let outcome = decide::outcome(&self.plan.facts, &found, packet, &mut steps);
+                let service = Some(port_name(found.key, &found.port.name));
+                Trace { outcome, service, steps }
+            }
+            Search::Over(outcome, key) => {
+                Trace { outcome, service: key.map(ObjectKey::to_string), steps }
+            }
+        }
+    }
+
+    fn note(&mut self, found: Found<'a>) {
+        let PortPlan { protocol, family, .. } = *found.port;
+        match found.frontend.at {
+            At::Cluster(address, port) => {
+                self.clusters.insert(address, found.key);
+                self.addresses.insert((address, port, protocol), found);
+            }
+            At::External(address, port) => {
+                self.addresses.insert((address, port, protocol), found);
+            }
+            At::NodePort(port) => {
+                self.node_ports.insert((family, port, protocol), found);
+            }
+        }
+    }
+
+    fn find(&self, packet: &Packet, steps: &mut Vec<String>) -> Search<'a> {
+        let Packet { destination: to, port, protocol, .. } = *packet;
+        let place = format!("{to} port {port}/{}", protocol.name());
+        if let (true, true, false) = (to.is_ipv4(), to.is_loopback(), packet.from_node) {
+            steps.push(format!("{to} is this node's localhost, closed to others: dropped."));
+            return Search::Over(Outcome::Drop, None);
+        }
+        if let Some(found) = self.addresses.get(&(to, port, protocol)) {
+            let name = port_name(found.key, &found.port.name);
+            let kind = match found.frontend.at {
+                At::Cluster(..) => "the cluster address",
+                At::External(..) | At::NodePort(_) => "an external address",
+            };
+            steps.push(format!("{place} is {kind} of {name}."));
+            return Search::Found(*found);
+        }
+        if let Some(key) = self.clusters.get(&to) {
+            steps.push(format!("{to} is the cluster address of {key}, which has no such port."));
+            steps.push("Rejected: port unreachable.".to_owned());
+            return Search::Over(Outcome::Reject, Some(key));
+        }
+        if let Some(found) = self.find_node_port(packet, steps) {
+            return Search::Found(found);
+        }
+        if let Some(net) = self.plan.facts.service_cidrs.iter().find(|net| net.contains(to)) {
+            steps.push(format!("No service has {to}, which is in service network {net}: dropped."));
+            return Search::Over(Outcome::Drop, None);
+        }
+        steps.push(format!("No service answers at {place}: left alone."));
+        Search::Over(Outcome::Pass, None)
+    }
+
+    fn find_node_port(&self, packet: &Packet, steps: &mut Vec<String>) -> Option<Found<'a>> {
+        let Packet { destination: to, port, protocol, .. } = *packet;
+        if !packet.to_node {
+            return None;
+        }
+        let found = self.node_ports.get(&(IpFamily::of(to), port, protocol))?;
+        let name = port_name(found.key, &found.port.name);
+        let protocol = protocol.name();
+        steps.push(format!("{to} is this node, and {port}/{protocol} is the node port of {name}."));
+        if self.plan.facts.node_port_addresses.answer(to) {
+            return Some(*found);
+        }
+        steps.push(format!("Node ports do not answer at {to} (--nodeport-addresses)."));
+        None
+    }
 }

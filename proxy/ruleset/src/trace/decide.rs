@@ -1,0 +1,154 @@
+//! A frontend's decision for one packet, and the words for it.
+
+use std::net::SocketAddr;
+
+use causeway_model::Balance;
+
+use super::{Choice, Found, Outcome, Packet, port_name};
+use crate::plan::{Decision, Facts, Masquerade, Pool, PortPlan, Target};
+use crate::spread;
+
+/// Where the packet comes from.
+pub(super) fn origin(facts: &Facts, packet: &Packet) -> String {
+    let source = packet.source;
+    match facts.cluster_cidr(source) {
+        _ if packet.from_node => format!("{source} is this node."),
+        Some(net) => format!("{source} is in cluster network {net}."),
+        None if facts.is_outside(source, false) => {
+            format!("{source} is outside the cluster networks.")
+        }
+        None => format!("No cluster network is known for {source}."),
+    }
+}
+
+/// What becomes of a packet to a frontend.
+pub(super) fn outcome(
+    facts: &Facts,
+    found: &Found<'_>,
+    packet: &Packet,
+    steps: &mut Vec<String>,
+) -> Outcome {
+    if let Some(allow) = &found.frontend.allow {
+        let Some(net) = allow.iter().find(|net| net.contains(packet.source)) else {
+            steps.push("The source is in no loadBalancerSourceRanges: dropped.".to_owned());
+            return Outcome::Drop;
+        };
+        steps.push(format!("The source is in loadBalancerSourceRanges {net}."));
+    }
+    match found.frontend.decision {
+        Decision::Reject => {
+            let name = port_name(found.key, &found.port.name);
+            steps.push(format!("{name} has no usable endpoint: rejected, port unreachable."));
+            Outcome::Reject
+        }
+        Decision::Drop => {
+            let other = "internalTrafficPolicy is Local, and all endpoints are on other nodes";
+            steps.push(format!("{other}: dropped."));
+            Outcome::Drop
+        }
+        Decision::Balance { pool, masquerade } => {
+            if pool == Pool::Local {
+                let local = "internalTrafficPolicy is Local: endpoints of this node only.";
+                steps.push(local.to_owned());
+            }
+            let hides = hides(facts, masquerade, packet, steps);
+            balance(found.port, pool, packet, hides, steps)
+        }
+        Decision::ByOrigin => by_origin(facts, found.port, packet, steps),
+    }
+}
+
+/// Whether the source is hidden from endpoints other than itself.
+fn hides(facts: &Facts, masquerade: Masquerade, packet: &Packet, steps: &mut Vec<String>) -> bool {
+    let (hides, why) = match masquerade {
+        Masquerade::Always => (true, "The endpoint sees this node as source."),
+        Masquerade::Outside if facts.is_outside(packet.source, packet.from_node) => {
+            (true, "The source is not a container: the endpoint sees this node as source.")
+        }
+        Masquerade::Outside => (false, "The endpoint sees the source as it is."),
+    };
+    steps.push(why.to_owned());
+    hides
+}
+
+fn by_origin(facts: &Facts, port: &PortPlan, packet: &Packet, steps: &mut Vec<String>) -> Outcome {
+    let (pool, hides, why) = if packet.from_node {
+        let why = "and the source is this node: any endpoint, which sees this node as source.";
+        (Pool::Cluster, true, why)
+    } else if facts.cluster_cidr(packet.source).is_some() {
+        let why = "but the source is a container: any endpoint, which sees the source as it is.";
+        (Pool::Cluster, false, why)
+    } else if port.local.is_empty() {
+        steps.push(by_policy("and all endpoints are on other nodes: dropped."));
+        return Outcome::Drop;
+    } else {
+        let why = "endpoints of this node only, which see the source as it is.";
+        (Pool::Local, false, why)
+    };
+    steps.push(by_policy(why));
+    balance(port, pool, packet, hides, steps)
+}
+
+fn by_policy(what: &str) -> String {
+    format!("externalTrafficPolicy is Local, {what}")
+}
+
+fn balance(
+    port: &PortPlan,
+    pool: Pool,
+    packet: &Packet,
+    hides: bool,
+    steps: &mut Vec<String>,
+) -> Outcome {
+    let pool = match pool {
+        Pool::Cluster => &*port.cluster,
+        Pool::Local => &*port.local,
+    };
+    let targets = match port.balance {
+        Balance::Random | Balance::RoundRobin => pool,
+        Balance::SourceHash => hashed(pool, packet),
+    };
+    steps.push(how(port, pool, targets));
+    let choice = |target: &Target| {
+        let itself = target.here && target.address == packet.source;
+        Choice { address: target.address, port: target.port, masquerade: hides || itself }
+    };
+    let choices = targets.iter().map(choice).collect::<Vec<_>>();
+    if !hides && choices.iter().any(|choice| choice.masquerade) {
+        let own = packet.source;
+        steps.push(format!(
+            "{own} reaching itself sees this node as source, or no reply came back."
+        ));
+    }
+    Outcome::Endpoints(choices)
+}
+
+/// The one target of the source.
+fn hashed<'a>(pool: &'a [Target], packet: &Packet) -> &'a [Target] {
+    let buckets = spread::buckets(pool.len());
+    let table = spread::table(pool, buckets);
+    let bucket = spread::bucket(packet.source, buckets);
+    let owner = usize::try_from(bucket).ok().and_then(|bucket| table.get(bucket));
+    let at = owner.map_or(0, |owner| usize::from(*owner));
+    &pool[at..pool.len().min(at + 1)]
+}
+
+fn how(port: &PortPlan, pool: &[Target], targets: &[Target]) -> String {
+    let shown = |target: &Target| SocketAddr::new(target.address, target.port).to_string();
+    let how = match (port.balance, pool) {
+        (_, [only]) => format!("The one endpoint is {}.", shown(only)),
+        (Balance::Random, _) => format!("One of {} endpoints at random.", pool.len()),
+        (Balance::RoundRobin, _) => format!("One of {} endpoints after the other.", pool.len()),
+        (Balance::SourceHash, _) => {
+            let target = targets.first().map(shown).unwrap_or_default();
+            format!("Of {} endpoints, {target} has this source by its hash.", pool.len())
+        }
+    };
+    match port.affinity {
+        Some(seconds) if pool.len() > 1 => format!(
+            "{how} Session affinity: the endpoint of the source's last connection, if that is less \
+             than {seconds} s ago."
+        ),
+        _ => how,
+    }
+}

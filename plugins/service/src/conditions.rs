@@ -67,7 +67,7 @@ impl Conditions {
             .filter_map(|(number, condition)| match condition {
                 Condition::Exactly(_) => None,
                 Condition::OneOf { field, ranges, .. } => {
-                    let interval = !matches!(data_type(*field), DataType::IfName);
+                    let interval = !matches!(field.data_type(), DataType::IfName);
                     Some((set(prefix, number, *field, interval), elements(ranges, interval)))
                 }
             })
@@ -96,7 +96,7 @@ impl Conditions {
 fn set(prefix: &str, number: usize, field: Field, interval: bool) -> SetSpec {
     SetSpec {
         name: format!("{prefix}-{number}"),
-        key: vec![data_type(field)],
+        key: vec![field.data_type()],
         target: None,
         interval,
         dynamic: false,
@@ -113,18 +113,6 @@ fn elements(ranges: &[(RegValue, RegValue)], interval: bool) -> Vec<Element> {
         }
     };
     ranges.iter().map(|range| Element { key: key(range), value: None, comment: None }).collect()
-}
-
-fn data_type(field: Field) -> DataType {
-    match field {
-        Field::IpSaddr | Field::IpDaddr | Field::CtOriginalIpDaddr => DataType::Ipv4Addr,
-        Field::Ip6Saddr | Field::Ip6Daddr | Field::CtOriginalIp6Daddr => DataType::Ipv6Addr,
-        Field::EtherSaddr => DataType::EtherAddr,
-        Field::L4Proto => DataType::InetProto,
-        Field::ThSport | Field::ThDport | Field::CtOriginalProtoDst => DataType::InetService,
-        Field::IifName | Field::OifName => DataType::IfName,
-        Field::Mark | Field::CtMark => DataType::Mark,
-    }
 }
 
 fn tokenize(words: &[String]) -> Vec<String> {
@@ -347,7 +335,7 @@ fn last(net: &IpNetwork) -> RegValue {
 }
 
 fn value(field: Field, token: &str) -> Option<(RegValue, RegValue)> {
-    match data_type(field) {
+    match field.data_type() {
         DataType::Ipv4Addr => {
             address(token, &|text| text.parse::<Ipv4Addr>().ok().map(RegValue::V4))
                 .filter(|(from, _)| matches!(from, RegValue::V4(_)))

@@ -115,6 +115,7 @@ pub(crate) const PAYLOAD_NETWORK: u32 = 1;
 pub(crate) const PAYLOAD_TRANSPORT: u32 = 2;
 
 pub(crate) const FIB_ADDRTYPE: u32 = 3;
+pub(crate) const FIB_F_SADDR: u32 = 1;
 pub(crate) const FIB_F_DADDR: u32 = 2;
 pub(crate) const RTN_LOCAL: u32 = 2;
 
@@ -122,6 +123,14 @@ pub(crate) const RTN_LOCAL: u32 = 2;
 pub(crate) const NAT_F_IMPLIED: u32 = 3;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`
 pub(crate) const NAT_F_FULLY_RANDOM: u32 = 0x10;
+
+pub(crate) const HASH_JENKINS: u32 = 0;
+pub(crate) const DYNSET_UPDATE: u32 = 1;
+pub(crate) const REJECT_ICMP_UNREACH: u32 = 0;
+/// `ICMP_PORT_UNREACH`
+pub(crate) const PORT_UNREACH: u8 = 3;
+/// `ICMPV6_PORT_UNREACH`
+pub(crate) const PORT_UNREACH6: u8 = 4;
 
 pub(crate) const NFPROTO_INET: u8 = 1;
 pub(crate) const NFPROTO_IPV4: u8 = 2;

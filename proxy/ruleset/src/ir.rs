@@ -215,6 +215,56 @@ pub enum Field {
     CtOriginalIp6Daddr,
     /// `ct original proto-dst`
     CtOriginalProtoDst,
+    /// `numgen random mod MODULUS offset OFFSET`, a mark: drawn anew each time.
+    Random {
+        /// How many numbers; not 0.
+        modulus: u32,
+        /// The lowest.
+        offset: u32,
+    },
+    /// `numgen inc mod MODULUS offset OFFSET`, a mark: one after the other, from the lowest when the
+    /// rule is new.
+    Turn {
+        /// How many numbers; not 0.
+        modulus: u32,
+        /// The lowest.
+        offset: u32,
+    },
+    /// `jhash ip saddr mod MODULUS seed SEED`, a mark: the same for the same source.
+    SourceHash {
+        /// `ip6 saddr`
+        ipv6: bool,
+        /// How many numbers; more than 1.
+        modulus: u32,
+        /// Seed.
+        seed: u32,
+    },
+    /// A constant in a concatenation. Not as its first component.
+    Const(Const),
+}
+
+/// A constant component of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Const {
+    /// Mark; no port may follow, or it reads back as an IPv4 address.
+    Mark(u32),
+    /// IPv4 address; a port must follow, or it reads back as a mark.
+    V4(Ipv4Addr),
+    /// IPv6 address
+    V6(Ipv6Addr),
+    /// Port
+    Port(u16),
+}
+
+impl From<Const> for RegValue {
+    fn from(value: Const) -> Self {
+        match value {
+            Const::Mark(mark) => Self::Mark(mark),
+            Const::V4(address) => Self::V4(address),
+            Const::V6(address) => Self::V6(address),
+            Const::Port(port) => Self::Port(port),
+        }
+    }
 }
 
 /// A condition.
@@ -267,6 +317,11 @@ pub enum Match {
     },
     /// `fib daddr type local`
     FibDaddrLocal {
+        /// `!=`
+        negate: bool,
+    },
+    /// `fib saddr type local`
+    FibSaddrLocal {
         /// `!=`
         negate: bool,
     },
@@ -342,6 +397,18 @@ pub enum Statement {
         /// Map name.
         map: String,
     },
+    /// `update @set { fields timeout T }`: adds an element from the packet path, or restarts its
+    /// timeout. The rule ends here where the set is full.
+    Update {
+        /// Fields, concatenated.
+        fields: Vec<Field>,
+        /// Name of a dynamic set.
+        set: String,
+        /// Milliseconds.
+        timeout_ms: u64,
+    },
+    /// reject: answers with ICMP port unreachable. In tables of one IP family.
+    Reject,
     /// An unconditional verdict.
     Verdict(Verdict),
     /// An expression that the IR does not know, kept as it came: name and attribute bytes.

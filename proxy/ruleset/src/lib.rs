@@ -20,6 +20,6 @@ mod types;
 
 pub use change::{Batch, Op};
 pub use ir::{
-    BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
-    Match, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, TableState, Verdict,
+    BaseChain, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, TableState, Verdict,
 };

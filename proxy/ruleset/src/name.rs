@@ -10,6 +10,8 @@
 
 /// What `nft` accepts for a comment, in bytes.
 const COMMENT_MAX: usize = 128;
+/// Bytes of a chain's or a set's name; the kernel takes 255.
+const NAME_MAX: usize = 200;
 /// Container ids are 64 hex digits mostly; the first 12 are what people read.
 const ID_SHOWN: usize = 12;
 /// Key of the hash: digits of pi, no secret.
@@ -21,11 +23,7 @@ pub fn owner(network: &str, container_id: &str, ifname: &str) -> String {
     let prefix = owner_network_prefix(network);
     let attachment = hash_hex(&[network, container_id, ifname], 16);
     let id = container_id.chars().take(ID_SHOWN).collect::<String>();
-    let mut owner = format!("{prefix}{attachment} {network}/{id}/{ifname}")
-        .chars()
-        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '_' })
-        .map(|c| if matches!(c, '"' | '\\') { '_' } else { c })
-        .collect::<String>();
+    let mut owner = plain(&format!("{prefix}{attachment} {network}/{id}/{ifname}"));
     owner.truncate(COMMENT_MAX);
     owner
 }
@@ -35,17 +33,51 @@ pub fn owner_network_prefix(network: &str) -> String {
     format!("{}-", hash_hex(&[network], 8))
 }
 
+/// Comment of an element or rule of a service: `namespace/name`, or `namespace/name:port`.
+/// Kubernetes' names are lower-case letters, digits, `-` and `.`; whatever else comes is replaced,
+/// so that the text stays between its quotes.
+pub fn service(namespace: &str, name: &str, port: &str) -> String {
+    let port = if port.is_empty() { String::new() } else { format!(":{port}") };
+    let mut comment = plain(&format!("{namespace}/{name}{port}"));
+    comment.truncate(COMMENT_MAX);
+    comment
+}
+
+/// Name of what one pool of a service port has alone: `PREFIX-<hash>-namespace/name/port/protocol`.
+/// The hash comes first, so that truncating never makes two equal. Letters, digits, `.`, `/`, `-`
+/// and `_` are what nft's scanner takes as a name, at most [`NAME_MAX`] of them.
+pub fn pool(prefix: &str, of: &[&str]) -> String {
+    let name = plain(&of.join("/"))
+        .replace(|c: char| !c.is_ascii_alphanumeric() && !"./-_".contains(c), "_");
+    let mut name = format!("{prefix}-{}-{name}", hash_hex(of, 16));
+    name.truncate(NAME_MAX);
+    name
+}
+
 /// A stable hash of parts as lower-case hex digits, 16 at most. Parts are told apart: `["a", "b"]`
 /// and `["ab"]` differ.
 pub fn hash_hex(parts: &[&str], hex_chars: usize) -> String {
+    let mut hex = format!("{:016x}", hash(parts));
+    hex.truncate(hex_chars);
+    hex
+}
+
+/// ASCII without quotes, backslashes and control characters.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '_' })
+        .map(|c| if matches!(c, '"' | '\\') { '_' } else { c })
+        .collect()
+}
+
+/// [`hash_hex`] as a number.
+pub fn hash(parts: &[&str]) -> u64 {
     let mut input = Vec::new();
     for part in parts {
         input.extend_from_slice(&(part.len() as u64).to_le_bytes());
         input.extend_from_slice(part.as_bytes());
     }
-    let mut hex = format!("{:016x}", siphash(KEY, &input));
-    hex.truncate(hex_chars);
-    hex
+    siphash(KEY, &input)
 }
 
 /// A stable hash of bytes.

@@ -23,12 +23,25 @@
 //! finds nothing and the next one is tried. `nodeport` mirrors `external` with keys
 //! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`.
 
+mod change;
+mod content;
+mod diff;
+mod layout;
+mod own;
+#[cfg(test)]
+mod tests;
+
+use causeway_model::IpFamily;
+
+use self::content::{Content, Shared};
 use crate::plan::{Delta, Plan};
-use crate::{Batch, TableState};
+use crate::{Batch, TableId, TableState};
 
 /// What the tables hold beyond the plan: how often shared elements and chains are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct Mirror {}
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    shared: Shared,
+}
 
 /// The tables of a plan as the kernel reads them back (handles 0): for tests, dumps and diffs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,25 +52,54 @@ pub struct Tables {
     pub v6: TableState,
 }
 
+/// The table of a family.
+pub fn table(family: IpFamily) -> TableId {
+    layout::table(family)
+}
+
 impl Mirror {
+    /// The mirror of tables that hold the plan already.
+    pub fn new(plan: &Plan) -> Self {
+        Self { shared: content(plan).shared }
+    }
+
     /// The transaction that makes both tables from nothing, replacing whatever is there.
-    pub fn full(_plan: &Plan) -> (Self, Batch) {
-        todo!()
+    pub fn full(plan: &Plan) -> (Self, Batch) {
+        let content = content(plan);
+        let mirror = Self { shared: content.shared.clone() };
+        let ops = change::create(&plan.facts, content);
+        (mirror, Batch { ops, generation: None })
     }
 
     /// The transaction for a change of the plan. Every prefix of it keeps references valid (I5).
-    pub fn change(&mut self, _plan: &Plan, _delta: &Delta) -> Batch {
-        todo!()
+    /// Empty where nothing that the kernel holds changes.
+    pub fn change(&mut self, _plan: &Plan, delta: &Delta) -> Batch {
+        let before =
+            delta.services.iter().filter_map(|(key, old, _)| Some((key, &**old.as_ref()?)));
+        let after = delta.services.iter().filter_map(|(key, _, new)| Some((key, &**new.as_ref()?)));
+        let (before, after) = (Content::of(before), Content::of(after));
+        Batch { ops: change::replace(&mut self.shared, before, after), generation: None }
     }
 }
 
+fn content(plan: &Plan) -> Content {
+    Content::of(plan.services.iter().map(|(key, service)| (key, &**service)))
+}
+
 /// The tables of a plan.
-pub fn compile(_plan: &Plan) -> Tables {
-    todo!()
+pub fn compile(plan: &Plan) -> Tables {
+    diff::tables(&plan.facts, content(plan))
 }
 
 /// The transaction that turns what is there into what is wanted, element by element: adoption
 /// and repair without a gap. Dynamic sets keep their elements. Empty where equal (I4).
-pub fn diff(_actual: Option<&Tables>, _wanted: &Tables) -> Batch {
-    todo!()
+///
+/// `actual` holds an empty table where one is absent. A table whose sets or base chains have
+/// another shape, as from another version, is made anew as a whole.
+pub fn diff(actual: Option<&Tables>, wanted: &Tables) -> Batch {
+    let none = Tables::default();
+    let actual = actual.unwrap_or(&none);
+    let mut ops = diff::table(&layout::table(IpFamily::V4), &actual.v4, &wanted.v4);
+    ops.extend(diff::table(&layout::table(IpFamily::V6), &actual.v6, &wanted.v6));
+    Batch { ops, generation: None }
 }

@@ -60,7 +60,12 @@ impl Field {
             Self::L4Proto => DataType::InetProto,
             Self::ThSport | Self::ThDport | Self::CtOriginalProtoDst => DataType::InetService,
             Self::IifName | Self::OifName => DataType::IfName,
-            Self::Mark | Self::CtMark => DataType::Mark,
+            Self::Mark
+            | Self::CtMark
+            | Self::Random { .. }
+            | Self::Turn { .. }
+            | Self::SourceHash { .. } => DataType::Mark,
+            Self::Const(value) => RegValue::from(value).data_type(),
         }
     }
 }

@@ -5,25 +5,94 @@
 use causeway_ruleset::Verdict;
 
 use super::value::{read_data, read_verdict, write_data, write_verdict};
-use crate::uapi::{EXPR_DATA, EXPR_NAME, LIST_ELEM, NAT_F_IMPLIED};
+use crate::uapi::{DYNSET_UPDATE, EXPR_DATA, EXPR_NAME, HASH_JENKINS, LIST_ELEM, NAT_F_IMPLIED};
 use crate::wire::{Attribute, Attributes, Writer};
 
 /// One expression. Registers are numbered as the kernel dumps them, see [`super::register`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expr {
-    Payload { base: u32, offset: u32, len: u32, reg: u32 },
-    Meta { key: u32, reg: u32 },
-    MetaSet { key: u32, reg: u32 },
-    Ct { key: u32, direction: Option<u8>, reg: u32 },
-    CtSet { key: u32, reg: u32 },
-    Fib { result: u32, flags: u32, reg: u32 },
-    Bitwise { reg: u32, mask: Vec<u8>, xor: Vec<u8> },
-    Cmp { reg: u32, negate: bool, data: Vec<u8> },
-    Lookup { set: String, reg: u32, dreg: Option<u32>, invert: bool },
-    Immediate { reg: u32, data: Vec<u8> },
+    Payload {
+        base: u32,
+        offset: u32,
+        len: u32,
+        reg: u32,
+    },
+    Meta {
+        key: u32,
+        reg: u32,
+    },
+    MetaSet {
+        key: u32,
+        reg: u32,
+    },
+    Ct {
+        key: u32,
+        direction: Option<u8>,
+        reg: u32,
+    },
+    CtSet {
+        key: u32,
+        reg: u32,
+    },
+    Fib {
+        result: u32,
+        flags: u32,
+        reg: u32,
+    },
+    Bitwise {
+        reg: u32,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Cmp {
+        reg: u32,
+        negate: bool,
+        data: Vec<u8>,
+    },
+    Lookup {
+        set: String,
+        reg: u32,
+        dreg: Option<u32>,
+        invert: bool,
+    },
+    Immediate {
+        reg: u32,
+        data: Vec<u8>,
+    },
     Verdict(Verdict),
-    Nat { source: bool, family: u32, address: u32, port: Option<u32>, flags: u32 },
-    Masq { flags: u32 },
+    Nat {
+        source: bool,
+        family: u32,
+        address: u32,
+        port: Option<u32>,
+        flags: u32,
+    },
+    Masq {
+        flags: u32,
+    },
+    Numgen {
+        reg: u32,
+        modulus: u32,
+        random: bool,
+        offset: u32,
+    },
+    Hash {
+        sreg: u32,
+        reg: u32,
+        len: u32,
+        modulus: u32,
+        seed: u32,
+    },
+    Reject {
+        kind: u32,
+        code: u8,
+    },
+    /// `update`, with a timeout in milliseconds.
+    Dynset {
+        set: String,
+        key: u32,
+        timeout: u64,
+    },
     Counter,
     Other(String, Vec<u8>),
 }
@@ -41,6 +110,10 @@ impl Expr {
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Nat { .. } => "nat",
             Self::Masq { .. } => "masq",
+            Self::Numgen { .. } => "numgen",
+            Self::Hash { .. } => "hash",
+            Self::Reject { .. } => "reject",
+            Self::Dynset { .. } => "dynset",
             Self::Counter => "counter",
             Self::Other(name, _) => name,
         }
@@ -110,6 +183,24 @@ impl Expr {
             }
             Self::Masq { flags } if *flags != 0 => out.u32(1, *flags),
             Self::Masq { .. } => {}
+            Self::Numgen { reg, modulus, random, offset } => {
+                let kind = u32::from(*random);
+                u32s(out, &[(1, *reg), (2, *modulus), (3, kind), (4, *offset)]);
+            }
+            Self::Hash { sreg, reg, len, modulus, seed } => {
+                let numbers = [(1, *sreg), (2, *reg), (3, *len), (4, *modulus), (5, *seed)];
+                u32s(out, &numbers);
+                out.u32(7, HASH_JENKINS);
+            }
+            Self::Reject { kind, code } => {
+                out.u32(1, *kind);
+                out.u8(2, *code);
+            }
+            Self::Dynset { set, key, timeout } => {
+                u32s(out, &[(4, *key), (3, DYNSET_UPDATE)]);
+                out.string(1, set);
+                out.u64(6, *timeout);
+            }
             // It begins at zero.
             Self::Counter => {}
             Self::Other(_, bytes) => out.raw(bytes),
@@ -132,6 +223,10 @@ impl Expr {
             "immediate" => immediate(data),
             "nat" => nat(data),
             "masq" => masq(data),
+            "numgen" => numgen(data),
+            "hash" => hash(data),
+            "reject" => reject(data),
+            "dynset" => dynset(data),
             "counter" => only(data, &[1, 2, 3]).map(|_| Self::Counter),
             _ => None,
         };
@@ -271,4 +366,46 @@ fn nat(data: &[u8]) -> Option<Expr> {
 fn masq(data: &[u8]) -> Option<Expr> {
     let all = only(data, &[1])?;
     Some(Expr::Masq { flags: optional(all, 1)?.unwrap_or(0) })
+}
+
+fn numgen(data: &[u8]) -> Option<Expr> {
+    let all = only(data, &[1, 2, 3, 4])?;
+    let random = match u32_of(all, 3)? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let offset = optional(all, 4)?.unwrap_or(0);
+    Some(Expr::Numgen { reg: u32_of(all, 1)?, modulus: u32_of(all, 2)?, random, offset })
+}
+
+fn hash(data: &[u8]) -> Option<Expr> {
+    // Without a seed the kernel drew one; an offset is nothing that we say.
+    let all = only(data, &[1, 2, 3, 4, 5, 7])?;
+    let jenkins = optional(all, 7)?.unwrap_or(HASH_JENKINS) == HASH_JENKINS;
+    let expr = Expr::Hash {
+        sreg: u32_of(all, 1)?,
+        reg: u32_of(all, 2)?,
+        len: u32_of(all, 3)?,
+        modulus: u32_of(all, 4)?,
+        seed: u32_of(all, 5)?,
+    };
+    jenkins.then_some(expr)
+}
+
+fn reject(data: &[u8]) -> Option<Expr> {
+    let all = only(data, &[1, 2])?;
+    Some(Expr::Reject { kind: u32_of(all, 1)?, code: all.get(2)?.u8()? })
+}
+
+fn dynset(data: &[u8]) -> Option<Expr> {
+    // 2 numbers the set in its transaction; 8 pads; 9 is flags.
+    let all = only(data, &[1, 2, 3, 4, 6, 8, 9])?;
+    let plain = u32_of(all, 3)? == DYNSET_UPDATE && optional(all, 9)?.unwrap_or(0) == 0;
+    let expr = Expr::Dynset {
+        set: all.get(1)?.string()?,
+        key: u32_of(all, 4)?,
+        timeout: all.get(6)?.u64()?,
+    };
+    plain.then_some(expr)
 }

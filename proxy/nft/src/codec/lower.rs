@@ -10,9 +10,10 @@ use super::{Invalid, register, value};
 use crate::uapi::{
     ARPHRD_ETHER, CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_MARK, CT_PROTO_DST, CT_STATE,
     CT_STATE_ESTABLISHED, CT_STATE_INVALID, CT_STATUS, CT_STATUS_DNAT, ETH_P_IP, ETH_P_IPV6,
-    FIB_ADDRTYPE, FIB_F_DADDR, META_IIFNAME, META_IIFTYPE, META_L4PROTO, META_MARK, META_NFPROTO,
-    META_OIFNAME, META_PROTOCOL, NAT_F_FULLY_RANDOM, NFPROTO_IPV4, NFPROTO_IPV6, PAYLOAD_LINK,
-    PAYLOAD_NETWORK, PAYLOAD_TRANSPORT, RTN_LOCAL,
+    FIB_ADDRTYPE, FIB_F_DADDR, FIB_F_SADDR, META_IIFNAME, META_IIFTYPE, META_L4PROTO, META_MARK,
+    META_NFPROTO, META_OIFNAME, META_PROTOCOL, NAT_F_FULLY_RANDOM, NFPROTO_IPV4, NFPROTO_IPV6,
+    PAYLOAD_LINK, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT, PORT_UNREACH, PORT_UNREACH6,
+    REJECT_ICMP_UNREACH, RTN_LOCAL,
 };
 
 const REG_VERDICT: u32 = 0;
@@ -42,7 +43,7 @@ impl Context {
                 out.push(Expr::MetaSet { key: META_MARK, reg: register(0) });
             }
             Statement::SetCtMark { mask, value } => {
-                set_mark(&mut out, load_of(Field::CtMark, register(0)), *mask, *value);
+                set_mark(&mut out, ct(CT_MARK, None, register(0)), *mask, *value);
                 out.push(Expr::CtSet { key: CT_MARK, reg: register(0) });
             }
             Statement::Masquerade { random } => {
@@ -54,6 +55,12 @@ impl Context {
                 self.load(&mut out, fields)?;
                 out.push(lookup(map, Some(REG_VERDICT), false));
             }
+            Statement::Update { fields, set, timeout_ms } => {
+                self.load(&mut out, fields)?;
+                let (set, key, timeout) = (set.clone(), register(0), *timeout_ms);
+                out.push(Expr::Dynset { set, key, timeout });
+            }
+            Statement::Reject => out.push(self.reject()?),
             Statement::Verdict(verdict) => out.push(Expr::Verdict(verdict.clone())),
             Statement::Other(name, bytes) => out.push(Expr::Other(name.clone(), bytes.clone())),
         }
@@ -82,11 +89,8 @@ impl Context {
                 out.push(lookup(set, None, *negate));
             }
             Match::NfProto { ipv6 } => out.extend(nfproto(*ipv6)),
-            Match::FibDaddrLocal { negate } => {
-                let (result, flags) = (FIB_ADDRTYPE, FIB_F_DADDR);
-                out.push(Expr::Fib { result, flags, reg: register(0) });
-                out.push(cmp(*negate, RTN_LOCAL.to_ne_bytes().to_vec()));
-            }
+            Match::FibDaddrLocal { negate } => fib_local(out, FIB_F_DADDR, *negate),
+            Match::FibSaddrLocal { negate } => fib_local(out, FIB_F_SADDR, *negate),
             Match::CtStatusDnat { negate } => {
                 out.push(ct(CT_STATUS, None, register(0)));
                 masked(out, CT_STATUS_DNAT, !*negate, 0);
@@ -178,10 +182,21 @@ impl Context {
         self.depend(out, fields)?;
         let mut slot = 0;
         for field in fields {
-            out.push(load_of(*field, register(slot)));
+            load_of(out, *field, register(slot))?;
             slot += u32::try_from(value::padded(field.data_type()) / 4).unwrap_or(0);
         }
         Ok(())
+    }
+
+    fn reject(&self) -> Result<Expr, Invalid> {
+        let code = match self.family {
+            Family::Ip => PORT_UNREACH,
+            Family::Ip6 => PORT_UNREACH6,
+            Family::Inet | Family::Bridge => {
+                return Err(Invalid("reject: in tables of one IP family only".to_owned()));
+            }
+        };
+        Ok(Expr::Reject { kind: REJECT_ICMP_UNREACH, code })
     }
 
     /// A field of a header is only there where the packet has that header.
@@ -237,11 +252,15 @@ fn network_offset(field: Field) -> Option<u32> {
         | Field::CtMark
         | Field::CtOriginalIpDaddr
         | Field::CtOriginalIp6Daddr
-        | Field::CtOriginalProtoDst => None,
+        | Field::CtOriginalProtoDst
+        | Field::Random { .. }
+        | Field::Turn { .. }
+        | Field::SourceHash { .. }
+        | Field::Const(_) => None,
     }
 }
 
-fn load_of(field: Field, reg: u32) -> Expr {
+fn load_of(out: &mut Vec<Expr>, field: Field, reg: u32) -> Result<(), Invalid> {
     const ORIGINAL: Option<u8> = Some(0);
     let payload = |base, offset| Expr::Payload {
         base,
@@ -249,7 +268,7 @@ fn load_of(field: Field, reg: u32) -> Expr {
         len: u32::try_from(field.data_type().len()).unwrap_or(0),
         reg,
     };
-    match field {
+    let expr = match field {
         Field::IpSaddr => payload(PAYLOAD_NETWORK, 12),
         Field::IpDaddr => payload(PAYLOAD_NETWORK, 16),
         Field::Ip6Saddr => payload(PAYLOAD_NETWORK, 8),
@@ -265,7 +284,22 @@ fn load_of(field: Field, reg: u32) -> Expr {
         Field::CtOriginalIpDaddr => ct(CT_DST_IP, ORIGINAL, reg),
         Field::CtOriginalIp6Daddr => ct(CT_DST_IP6, ORIGINAL, reg),
         Field::CtOriginalProtoDst => ct(CT_PROTO_DST, ORIGINAL, reg),
-    }
+        Field::Random { modulus, offset } => Expr::Numgen { reg, modulus, random: true, offset },
+        Field::Turn { modulus, offset } => Expr::Numgen { reg, modulus, random: false, offset },
+        Field::SourceHash { ipv6, modulus, seed } => {
+            let (offset, len) = if ipv6 { (8, 16) } else { (12, 4) };
+            out.push(Expr::Payload { base: PAYLOAD_NETWORK, offset, len, reg });
+            Expr::Hash { sreg: reg, reg, len, modulus, seed }
+        }
+        Field::Const(value) => Expr::Immediate { reg, data: value::bytes(&value.into())? },
+    };
+    out.push(expr);
+    Ok(())
+}
+
+fn fib_local(out: &mut Vec<Expr>, flags: u32, negate: bool) {
+    out.push(Expr::Fib { result: FIB_ADDRTYPE, flags, reg: register(0) });
+    out.push(cmp(negate, RTN_LOCAL.to_ne_bytes().to_vec()));
 }
 
 fn ct(key: u32, direction: Option<u8>, reg: u32) -> Expr {

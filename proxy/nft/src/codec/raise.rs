@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_ruleset::{DataType, Family, Field, Match, NatTarget, RegValue, Statement};
+use causeway_ruleset::{Const, DataType, Family, Field, Match, NatTarget, RegValue, Statement};
 use ipnetwork::IpNetwork;
 
 use super::expr::Expr;
@@ -13,8 +13,8 @@ use super::lower::Context;
 use super::value;
 use crate::uapi::{
     CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_MARK, CT_PROTO_DST, CT_STATE, CT_STATE_ESTABLISHED,
-    CT_STATE_INVALID, CT_STATUS, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME,
-    NFPROTO_IPV6, PAYLOAD_LINK, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT,
+    CT_STATE_INVALID, CT_STATUS, FIB_F_SADDR, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO,
+    META_OIFNAME, NFPROTO_IPV6, PAYLOAD_LINK, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT,
 };
 
 /// Statements of a rule in a table of this family. `raw` names an expression by its bytes.
@@ -65,9 +65,14 @@ fn propose(exprs: &[Expr]) -> Option<Statement> {
         Expr::Masq { flags } => return Some(Statement::Masquerade { random: *flags != 0 }),
         Expr::Verdict(verdict) => return Some(Statement::Verdict(verdict.clone())),
         Expr::Immediate { data, .. } => return immediate(data, exprs),
-        Expr::Fib { .. } => {
+        Expr::Reject { .. } => return Some(Statement::Reject),
+        Expr::Fib { flags, .. } => {
             let Expr::Cmp { negate, .. } = exprs.get(1)? else { return None };
-            return Some(Statement::Match(Match::FibDaddrLocal { negate: *negate }));
+            let negate = *negate;
+            return Some(Statement::Match(match *flags {
+                FIB_F_SADDR => Match::FibSaddrLocal { negate },
+                _ => Match::FibDaddrLocal { negate },
+            }));
         }
         Expr::Payload { .. }
         | Expr::Meta { .. }
@@ -78,6 +83,9 @@ fn propose(exprs: &[Expr]) -> Option<Statement> {
         | Expr::Cmp { .. }
         | Expr::Lookup { .. }
         | Expr::Nat { .. }
+        | Expr::Numgen { .. }
+        | Expr::Hash { .. }
+        | Expr::Dynset { .. }
         | Expr::Other(..) => {}
     }
     special(exprs).or_else(|| net(exprs)).or_else(|| fields(exprs))
@@ -170,12 +178,14 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Loads of fields and what follows them.
 fn fields(exprs: &[Expr]) -> Option<Statement> {
-    let fields = exprs.iter().map_while(field_of).collect::<Vec<_>>();
+    let (fields, rest) = loads(exprs);
     let first = *fields.first()?;
-    let rest = exprs.get(fields.len()..)?;
     Some(match rest {
         [Expr::Lookup { set, dreg: None, invert, .. }, ..] => {
             Statement::Match(Match::InSet { fields, set: set.clone(), negate: *invert })
+        }
+        [Expr::Dynset { set, timeout, .. }, ..] => {
+            Statement::Update { fields, set: set.clone(), timeout_ms: *timeout }
         }
         [Expr::Lookup { set, dreg: Some(0), .. }, ..] => {
             Statement::VerdictMap { fields, map: set.clone() }
@@ -206,6 +216,41 @@ fn fields(exprs: &[Expr]) -> Option<Statement> {
     })
 }
 
+/// The fields that are loaded here, and what comes after them.
+fn loads(mut exprs: &[Expr]) -> (Vec<Field>, &[Expr]) {
+    let mut fields = Vec::new();
+    loop {
+        let (field, rest) = match exprs {
+            [Expr::Payload { len, .. }, Expr::Hash { modulus, seed, .. }, rest @ ..] => {
+                (Field::SourceHash { ipv6: *len == 16, modulus: *modulus, seed: *seed }, rest)
+            }
+            [Expr::Immediate { data, .. }, rest @ ..] => {
+                let port = matches!(rest, [Expr::Immediate { data, .. }, ..] if data.len() == 2);
+                let Some(value) = constant(data, port) else { return (fields, exprs) };
+                (Field::Const(value), rest)
+            }
+            [one, rest @ ..] => match field_of(one) {
+                Some(field) => (field, rest),
+                None => return (fields, exprs),
+            },
+            [] => return (fields, exprs),
+        };
+        fields.push(field);
+        exprs = rest;
+    }
+}
+
+/// Four bytes are an address before a port, else a mark.
+fn constant(data: &[u8], before_port: bool) -> Option<Const> {
+    Some(match data.len() {
+        2 => Const::Port(u16::from_be_bytes(data.try_into().ok()?)),
+        4 if before_port => Const::V4(<[u8; 4]>::try_from(data).ok()?.into()),
+        4 => Const::Mark(u32::from_ne_bytes(data.try_into().ok()?)),
+        16 => Const::V6(<[u8; 16]>::try_from(data).ok()?.into()),
+        _ => return None,
+    })
+}
+
 fn whole_value(kind: DataType, data: &[u8]) -> Option<RegValue> {
     if data.len() == kind.len() { value::parse(kind, data) } else { None }
 }
@@ -230,6 +275,12 @@ fn field_of(expr: &Expr) -> Option<Field> {
         Expr::Ct { key: CT_DST_IP, .. } => Field::CtOriginalIpDaddr,
         Expr::Ct { key: CT_DST_IP6, .. } => Field::CtOriginalIp6Daddr,
         Expr::Ct { key: CT_PROTO_DST, .. } => Field::CtOriginalProtoDst,
+        Expr::Numgen { modulus, random: true, offset, .. } => {
+            Field::Random { modulus: *modulus, offset: *offset }
+        }
+        Expr::Numgen { modulus, random: false, offset, .. } => {
+            Field::Turn { modulus: *modulus, offset: *offset }
+        }
         Expr::Meta { .. }
         | Expr::MetaSet { .. }
         | Expr::Ct { .. }
@@ -242,6 +293,9 @@ fn field_of(expr: &Expr) -> Option<Field> {
         | Expr::Verdict(_)
         | Expr::Nat { .. }
         | Expr::Masq { .. }
+        | Expr::Hash { .. }
+        | Expr::Reject { .. }
+        | Expr::Dynset { .. }
         | Expr::Counter
         | Expr::Other(..) => return None,
     })

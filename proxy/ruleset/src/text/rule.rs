@@ -1,6 +1,6 @@
 //! Rules as nft prints them.
 
-use super::value::{mark, target, value, verdict};
+use super::value::{duration, mark, target, value, verdict};
 use crate::{Family, Field, Match, NatTarget, RegValue, Rule, Statement};
 
 /// A rule in nft's syntax, its comment last.
@@ -64,11 +64,13 @@ fn fields(statement: &Statement) -> &[Field] {
         ) => std::slice::from_ref(field),
         Statement::Match(Match::InSet { fields, .. })
         | Statement::VerdictMap { fields, .. }
+        | Statement::Update { fields, .. }
         | Statement::Dnat(NatTarget::Map { fields, .. })
         | Statement::Snat(NatTarget::Map { fields, .. }) => fields,
         Statement::Match(
             Match::NfProto { .. }
             | Match::FibDaddrLocal { .. }
+            | Match::FibSaddrLocal { .. }
             | Match::CtStatusDnat { .. }
             | Match::CtEstablished { .. }
             | Match::CtInvalid
@@ -80,6 +82,7 @@ fn fields(statement: &Statement) -> &[Field] {
         | Statement::Masquerade { .. }
         | Statement::Dnat(NatTarget::Fixed(..))
         | Statement::Snat(NatTarget::Fixed(..))
+        | Statement::Reject
         | Statement::Verdict(_)
         | Statement::Other(..) => &[],
     }
@@ -105,6 +108,11 @@ fn say(family: Family, statement: &Statement, transport: &str) -> Option<String>
         Statement::VerdictMap { fields, map } => {
             format!("{} vmap @{map}", concat(fields, transport))
         }
+        Statement::Update { fields, set, timeout_ms } => {
+            let key = concat(fields, transport);
+            format!("update @{set} {{ {key} timeout {} }}", duration(*timeout_ms))
+        }
+        Statement::Reject => "reject".to_owned(),
         Statement::Verdict(one) => verdict(one),
         Statement::Other(..) => return None,
     })
@@ -135,6 +143,7 @@ fn matches(condition: &Match, transport: &str) -> String {
             format!("meta nfproto {}", if *ipv6 { "ipv6" } else { "ipv4" })
         }
         Match::FibDaddrLocal { negate } => format!("fib daddr type {}local", not(*negate)),
+        Match::FibSaddrLocal { negate } => format!("fib saddr type {}local", not(*negate)),
         Match::CtStatusDnat { negate } => {
             format!("ct status {}dnat", if *negate { "! " } else { "" })
         }
@@ -169,8 +178,20 @@ fn name(field: Field, transport: &str) -> String {
         Field::CtOriginalIpDaddr => "ct original ip daddr",
         Field::CtOriginalIp6Daddr => "ct original ip6 daddr",
         Field::CtOriginalProtoDst => "ct original proto-dst",
+        Field::Random { modulus, offset } => return numgen("random", modulus, offset),
+        Field::Turn { modulus, offset } => return numgen("inc", modulus, offset),
+        Field::SourceHash { ipv6, modulus, seed } => {
+            let family = if ipv6 { "ip6" } else { "ip" };
+            return format!("jhash {family} saddr mod {modulus} seed 0x{seed:x}");
+        }
+        Field::Const(constant) => return value(&constant.into()),
     };
     name.to_owned()
+}
+
+fn numgen(mode: &str, modulus: u32, offset: u32) -> String {
+    let offset = if offset == 0 { String::new() } else { format!(" offset {offset}") };
+    format!("numgen {mode} mod {modulus}{offset}")
 }
 
 /// nft says `and`, `xor`, `or` where the kernel has one mask and one exclusive or.

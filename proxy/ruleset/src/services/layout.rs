@@ -1,0 +1,479 @@
+//! What the tables hold beside services: names, shapes, and the rules that follow from
+//! [`Facts`] alone.
+
+use std::net::IpAddr;
+
+use causeway_model::IpFamily;
+use ipnetwork::IpNetwork;
+
+use crate::plan::{Facts, NodePortAddresses};
+use crate::{
+    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, MapTarget, Match, NatTarget,
+    RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+};
+
+/// The mark bit of connections to be masqueraded, cleared again when they are.
+const MASQUERADE: u32 = 0x4000;
+/// So many endpoints have a rule in the pool chains; more have a chain for their number.
+pub(super) const RULES: u32 = 16;
+/// Timeout of the set; every rule says its own.
+const AFFINITY_MS: u64 = 10_800_000;
+/// Priorities of `raw`, `dstnat` and `srcnat`.
+const RAW: i32 = -300;
+const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+
+/// Table of a family.
+pub(super) fn table(family: IpFamily) -> TableId {
+    let family = match family {
+        IpFamily::V4 => Family::Ip,
+        IpFamily::V6 => Family::Ip6,
+    };
+    TableId { family, name: "causeway_services".to_owned() }
+}
+
+/// How a packet names a frontend, and which list of endpoints it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// address . protocol . port
+    Address,
+    /// The same, endpoints of this node.
+    AddressLocal,
+    /// protocol . port
+    NodePort,
+    /// The same, endpoints of this node.
+    NodePortLocal,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Address, Self::AddressLocal, Self::NodePort, Self::NodePortLocal];
+
+    /// The chain that chooses an endpoint.
+    fn pool(self) -> &'static str {
+        match self {
+            Self::Address => "pool",
+            Self::AddressLocal => "pool-local",
+            Self::NodePort => "nodeport-pool",
+            Self::NodePortLocal => "nodeport-pool-local",
+        }
+    }
+
+    fn endpoints(self) -> &'static str {
+        match self {
+            Self::Address => "endpoints",
+            Self::AddressLocal => "local-endpoints",
+            Self::NodePort => "nodeport-endpoints",
+            Self::NodePortLocal => "nodeport-local-endpoints",
+        }
+    }
+
+    fn own(self) -> &'static str {
+        match self {
+            Self::Address => "own",
+            Self::AddressLocal => "own-local",
+            Self::NodePort => "own-nodeports",
+            Self::NodePortLocal => "own-nodeports-local",
+        }
+    }
+
+    fn fields(self, family: IpFamily) -> Vec<Field> {
+        let port = [Field::L4Proto, Field::ThDport];
+        match self {
+            Self::Address | Self::AddressLocal => [daddr(family)].into_iter().chain(port).collect(),
+            Self::NodePort | Self::NodePortLocal => port.to_vec(),
+        }
+    }
+
+    fn key(self, family: IpFamily) -> Vec<DataType> {
+        self.fields(family).into_iter().map(Field::data_type).collect()
+    }
+
+    /// The chain for more endpoints than [`RULES`].
+    pub(super) fn sized_chain(self, targets: u32) -> String {
+        match self {
+            Self::Address => format!("n-{targets}"),
+            Self::AddressLocal => format!("local-n-{targets}"),
+            Self::NodePort => format!("nodeport-n-{targets}"),
+            Self::NodePortLocal => format!("nodeport-local-n-{targets}"),
+        }
+    }
+
+    /// Its only rule.
+    pub(super) fn sized_rule(self, family: IpFamily, targets: u32) -> Rule {
+        let mut fields = self.fields(family);
+        fields.push(Field::Random { modulus: targets, offset: bucket(targets, 0) });
+        let map = self.endpoints().to_owned();
+        let to = NatTarget::Map { fields, map, ipv6: family == IpFamily::V6 };
+        rule([Statement::Dnat(to)])
+    }
+}
+
+/// Number of an endpoint in its list: other lengths have other numbers, so a rule for another
+/// length finds nothing.
+pub(super) fn bucket(targets: u32, index: u32) -> u32 {
+    targets << 16 | index
+}
+
+/// A set or map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Set {
+    ClusterIps,
+    Externals,
+    NodePorts,
+    LocalPolicy,
+    NodePortLocalPolicy,
+    Restricted,
+    Allowed,
+    Drops,
+    NodePortDrops,
+    Endpoints(Class),
+    Own(Class),
+    Hairpin,
+    ClusterCidrs,
+    ServiceCidrs,
+    NodePortIps,
+    Affinity,
+}
+
+impl Set {
+    /// Those that are always there.
+    pub(super) fn fixed() -> Vec<Self> {
+        let mut sets = vec![
+            Self::ClusterIps,
+            Self::Externals,
+            Self::NodePorts,
+            Self::LocalPolicy,
+            Self::NodePortLocalPolicy,
+            Self::Restricted,
+            Self::Allowed,
+            Self::Drops,
+            Self::NodePortDrops,
+            Self::Hairpin,
+            Self::ClusterCidrs,
+            Self::ServiceCidrs,
+            Self::NodePortIps,
+            Self::Affinity,
+        ];
+        sets.extend(
+            Class::ALL.into_iter().flat_map(|class| [Self::Endpoints(class), Self::Own(class)]),
+        );
+        sets
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::ClusterIps => "cluster-ips",
+            Self::Externals => "externals",
+            Self::NodePorts => "nodeports",
+            Self::LocalPolicy => "local-policy",
+            Self::NodePortLocalPolicy => "nodeport-local-policy",
+            Self::Restricted => "restricted",
+            Self::Allowed => "allowed",
+            Self::Drops => "drops",
+            Self::NodePortDrops => "nodeport-drops",
+            Self::Endpoints(class) => class.endpoints(),
+            Self::Own(class) => class.own(),
+            Self::Hairpin => "hairpin",
+            Self::ClusterCidrs => "cluster-cidrs",
+            Self::ServiceCidrs => "service-cidrs",
+            Self::NodePortIps => "nodeport-ips",
+            Self::Affinity => "affinity",
+        }
+    }
+
+    pub(super) fn spec(&self, family: IpFamily) -> SetSpec {
+        let address = address_type(family);
+        let plain = |key: Vec<DataType>| SetSpec {
+            name: self.name().to_owned(),
+            key,
+            target: None,
+            interval: false,
+            dynamic: false,
+            timeout_ms: None,
+        };
+        match self {
+            Self::ClusterIps => plain(vec![address]),
+            Self::Externals | Self::LocalPolicy | Self::Restricted | Self::Drops => {
+                plain(Class::Address.key(family))
+            }
+            Self::NodePorts | Self::NodePortLocalPolicy | Self::NodePortDrops => {
+                plain(Class::NodePort.key(family))
+            }
+            Self::Allowed => {
+                let key = [address].into_iter().chain(Class::Address.key(family)).collect();
+                SetSpec { interval: true, ..plain(key) }
+            }
+            Self::Endpoints(class) => {
+                let mut key = class.key(family);
+                key.push(DataType::Mark);
+                let target = MapTarget::Data(vec![address, DataType::InetService]);
+                SetSpec { target: Some(target), ..plain(key) }
+            }
+            Self::Own(class) => {
+                SetSpec { target: Some(MapTarget::Verdict), ..plain(class.key(family)) }
+            }
+            Self::Hairpin => plain(vec![address, address]),
+            Self::ClusterCidrs | Self::ServiceCidrs | Self::NodePortIps => {
+                SetSpec { interval: true, ..plain(vec![address]) }
+            }
+            Self::Affinity => SetSpec {
+                dynamic: true,
+                timeout_ms: Some(AFFINITY_MS),
+                ..plain(vec![address, DataType::Mark, address, DataType::InetService])
+            },
+        }
+    }
+}
+
+/// Elements that follow from the facts.
+pub(super) fn elements(facts: &Facts, family: IpFamily) -> Vec<(Set, Vec<Element>)> {
+    let plain = |nets: &[IpNetwork]| {
+        let ranges = networks(nets, family).into_iter();
+        ranges.map(|net| Element { key: range(net, &[]), value: None, comment: None }).collect()
+    };
+    let addresses = node_port_networks(facts, family).unwrap_or_default();
+    vec![
+        (Set::ClusterCidrs, plain(&facts.cluster_cidrs)),
+        (Set::ServiceCidrs, plain(&facts.service_cidrs)),
+        (Set::NodePortIps, plain(&addresses)),
+    ]
+}
+
+/// The networks of a family, each address in one of them only, ascending.
+pub(super) fn networks(nets: &[IpNetwork], family: IpFamily) -> Vec<IpNetwork> {
+    let of_family = nets.iter().filter(|net| IpFamily::of(net.ip()) == family);
+    let canonical = |net: &IpNetwork| IpNetwork::new(net.network(), net.prefix()).unwrap_or(*net);
+    let mut nets = of_family.map(canonical).collect::<Vec<_>>();
+    nets.sort_by_key(|net| (net.network(), net.prefix()));
+    // Networks hold one another or are apart, so the one before is the only one to look at.
+    nets.dedup_by(|net, before| before.contains(net.network()));
+    nets
+}
+
+/// A network, and exact values after it.
+pub(super) fn range(net: IpNetwork, rest: &[RegValue]) -> Key {
+    let with = |address: IpAddr| {
+        [RegValue::from(address)].into_iter().chain(rest.iter().cloned()).collect::<Vec<_>>()
+    };
+    let (from, to) = (net.network(), net.broadcast());
+    if from == to { Key::Exact(with(from)) } else { Key::Range(with(from), with(to)) }
+}
+
+/// Networks that node ports answer in (row 44); `None` for all local addresses.
+fn node_port_networks(facts: &Facts, family: IpFamily) -> Option<Vec<IpNetwork>> {
+    let NodePortAddresses::In(nets) = &facts.node_port_addresses else { return None };
+    let of_family = nets.iter().filter(|net| IpFamily::of(net.ip()) == family);
+    let nets = of_family.copied().collect::<Vec<_>>();
+    let all = nets.is_empty() || nets.iter().any(|net| net.prefix() == 0);
+    (!all).then_some(nets)
+}
+
+/// Chains with their rules.
+pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rule>)> {
+    let detects = |nets: &[IpNetwork]| nets.iter().any(|net| IpFamily::of(net.ip()) == family);
+    let has_clusters = detects(&facts.cluster_cidrs);
+    let start = || vec![rule([jump("services")])];
+    let plain = |name: &str, rules| (ChainSpec { name: name.to_owned(), base: None }, rules);
+    let mut chains = vec![
+        plain("services", services(facts, family)),
+        plain("cluster", cluster(facts, family, has_clusters)),
+        plain("external", external(family)),
+        plain("external-local", by_origin(family, has_clusters, Class::Address)),
+        plain("nodeport", nodeport(family)),
+        plain("nodeport-local", by_origin(family, has_clusters, Class::NodePort)),
+    ];
+    chains.extend(Class::ALL.map(|class| plain(class.pool(), pool(family, class))));
+    if guarded(facts, family) {
+        chains.push((base_chain("guard", "filter", Hook::Prerouting, RAW), vec![guard()]));
+    }
+    chains.push((base_chain("prerouting", "nat", Hook::Prerouting, DSTNAT), start()));
+    chains.push((base_chain("output", "nat", Hook::Output, DSTNAT), start()));
+    let postrouting = base_chain("postrouting", "nat", Hook::Postrouting, SRCNAT);
+    chains.push((postrouting, masquerading(family)));
+    chains
+}
+
+fn guarded(facts: &Facts, family: IpFamily) -> bool {
+    family == IpFamily::V4 && facts.node_port_addresses == NodePortAddresses::All
+}
+
+/// Nothing but this node may send to its localhost, which `route_localnet` opens (CVE-2020-8558).
+/// Answers pass: their destination is still the node's address this early.
+fn guard() -> Rule {
+    let lo = RegValue::IfName("lo".to_owned());
+    let elsewhere = Match::Cmp { field: Field::IifName, negate: true, value: lo };
+    let mut rule = rule([
+        Statement::Match(elsewhere),
+        Statement::Match(localhost(IpFamily::V4, false)),
+        Statement::Verdict(Verdict::Drop),
+    ]);
+    rule.comment = Some("127.0.0.0/8 comes from lo only".to_owned());
+    rule
+}
+
+fn localhost(family: IpFamily, negate: bool) -> Match {
+    let (address, prefix) = match family {
+        IpFamily::V4 => (IpAddr::from([127, 0, 0, 0]), 8),
+        IpFamily::V6 => (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
+    };
+    let net = IpNetwork::new(address, prefix).expect("8 and 128 are prefix lengths");
+    Match::net(daddr(family), negate, net)
+}
+
+fn services(facts: &Facts, family: IpFamily) -> Vec<Rule> {
+    let to = |set, fields, chain: &str| rule([in_set(fields, &set, false), goto(chain)]);
+    let mut nodeports = vec![in_set(Class::NodePort.fields(family), &Set::NodePorts, false)];
+    if !guarded(facts, family) {
+        nodeports.push(Statement::Match(localhost(family, true)));
+    }
+    if node_port_networks(facts, family).is_some() {
+        nodeports.push(in_set(vec![daddr(family)], &Set::NodePortIps, false));
+    }
+    nodeports.push(Statement::Match(Match::FibDaddrLocal { negate: false }));
+    nodeports.push(goto("nodeport"));
+    let unallocated =
+        [in_set(vec![daddr(family)], &Set::ServiceCidrs, false), Statement::Verdict(Verdict::Drop)];
+    vec![
+        to(Set::ClusterIps, vec![daddr(family)], "cluster"),
+        to(Set::Externals, Class::Address.fields(family), "external"),
+        rule(nodeports),
+        rule(unallocated),
+    ]
+}
+
+/// Without cluster networks nobody can be told to be outside (row 18).
+fn cluster(facts: &Facts, family: IpFamily, has_clusters: bool) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if facts.masquerade_all {
+        rules.push(rule([mark()]));
+    } else if has_clusters {
+        rules.push(rule([in_set(vec![saddr(family)], &Set::ClusterCidrs, true), mark()]));
+    }
+    rules.push(rule([goto(Class::Address.pool())]));
+    rules
+}
+
+fn external(family: IpFamily) -> Vec<Rule> {
+    let fields = || Class::Address.fields(family);
+    let with_source = [saddr(family)].into_iter().chain(fields()).collect();
+    vec![
+        rule([
+            in_set(fields(), &Set::Restricted, false),
+            in_set(with_source, &Set::Allowed, true),
+            Statement::Verdict(Verdict::Drop),
+        ]),
+        rule([in_set(fields(), &Set::LocalPolicy, false), goto("external-local")]),
+        rule([mark()]),
+        rule([goto(Class::Address.pool())]),
+    ]
+}
+
+fn nodeport(family: IpFamily) -> Vec<Rule> {
+    let local = in_set(Class::NodePort.fields(family), &Set::NodePortLocalPolicy, false);
+    vec![
+        rule([local, goto("nodeport-local")]),
+        rule([mark()]),
+        rule([goto(Class::NodePort.pool())]),
+    ]
+}
+
+/// External policy `Local`: containers and this node itself get any endpoint, all others one of
+/// this node.
+fn by_origin(family: IpFamily, has_clusters: bool, any: Class) -> Vec<Rule> {
+    let local = match any {
+        Class::Address | Class::AddressLocal => Class::AddressLocal,
+        Class::NodePort | Class::NodePortLocal => Class::NodePortLocal,
+    };
+    let mut rules = Vec::new();
+    if has_clusters {
+        let inside = in_set(vec![saddr(family)], &Set::ClusterCidrs, false);
+        rules.push(rule([inside, goto(any.pool())]));
+    }
+    let here = Statement::Match(Match::FibSaddrLocal { negate: false });
+    rules.push(rule([here, mark(), goto(any.pool())]));
+    rules.push(rule([goto(local.pool())]));
+    rules
+}
+
+fn pool(family: IpFamily, class: Class) -> Vec<Rule> {
+    let own = Set::Own(class).spec(family).name;
+    let fields = || class.fields(family);
+    let mut rules = vec![rule([Statement::VerdictMap { fields: fields(), map: own }])];
+    rules.extend((1..=RULES).map(|targets| class.sized_rule(family, targets)));
+    let drop = || Statement::Verdict(Verdict::Drop);
+    let drops = match class {
+        Class::Address => Set::Drops,
+        Class::NodePort => Set::NodePortDrops,
+        // Row 34: endpoints, but none here.
+        Class::AddressLocal | Class::NodePortLocal => {
+            rules.push(rule([drop()]));
+            return rules;
+        }
+    };
+    rules.push(rule([in_set(fields(), &drops, false), drop()]));
+    rules.push(rule([Statement::Reject]));
+    rules
+}
+
+/// The bit is cleared, as a tunnelled packet keeps its mark and would be masqueraded twice.
+fn masquerading(family: IpFamily) -> Vec<Rule> {
+    let masquerade = || Statement::Masquerade { random: true };
+    let marked = Match::Bits { field: Field::Mark, mask: MASQUERADE, negate: true, value: 0 };
+    let translated = Statement::Match(Match::CtStatusDnat { negate: false });
+    let itself = in_set(vec![saddr(family), daddr(family)], &Set::Hairpin, false);
+    vec![
+        rule([
+            Statement::Match(marked),
+            Statement::SetMark { mask: MASQUERADE, value: 0 },
+            masquerade(),
+        ]),
+        rule([translated, itself, masquerade()]),
+    ]
+}
+
+fn mark() -> Statement {
+    Statement::SetMark { mask: MASQUERADE, value: MASQUERADE }
+}
+
+fn in_set(fields: Vec<Field>, set: &Set, negate: bool) -> Statement {
+    Statement::Match(Match::InSet { fields, set: set.name().to_owned(), negate })
+}
+
+fn goto(chain: &str) -> Statement {
+    Statement::Verdict(Verdict::Goto(chain.to_owned()))
+}
+
+fn jump(chain: &str) -> Statement {
+    Statement::Verdict(Verdict::Jump(chain.to_owned()))
+}
+
+pub(super) fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
+    Rule { statements: statements.into_iter().collect(), comment: None }
+}
+
+fn base_chain(name: &str, kind: &str, hook: Hook, priority: i32) -> ChainSpec {
+    let base = BaseChain { kind: kind.to_owned(), hook, priority, policy_drop: false };
+    ChainSpec { name: name.to_owned(), base: Some(base) }
+}
+
+pub(super) fn saddr(family: IpFamily) -> Field {
+    match family {
+        IpFamily::V4 => Field::IpSaddr,
+        IpFamily::V6 => Field::Ip6Saddr,
+    }
+}
+
+fn daddr(family: IpFamily) -> Field {
+    match family {
+        IpFamily::V4 => Field::IpDaddr,
+        IpFamily::V6 => Field::Ip6Daddr,
+    }
+}
+
+fn address_type(family: IpFamily) -> DataType {
+    match family {
+        IpFamily::V4 => DataType::Ipv4Addr,
+        IpFamily::V6 => DataType::Ipv6Addr,
+    }
+}

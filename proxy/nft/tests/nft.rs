@@ -2,29 +2,9 @@
 
 mod common;
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use causeway_ruleset::{Batch, Family, Op, Statement, TableId, TableState, text};
 
-use common::{batch, client, everything, guard, table};
-
-/// Runs the real `nft` in the calling thread's namespace.
-#[expect(clippy::disallowed_methods, reason = "nft is the oracle here, and ends by itself")]
-fn nft(arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("nft is installed");
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("nft reads");
-    let output = child.wait_with_output().expect("nft ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "nft {arguments:?}: {errors}\n{input}");
-    String::from_utf8(output.stdout).expect("nft prints UTF-8")
-}
+use common::{batch, client, everything, guard, nft, table};
 
 /// Words of each block, without counts, sorted: nft lists in order of creation.
 fn blocks(text: &str) -> Vec<String> {

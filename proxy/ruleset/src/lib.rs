@@ -18,6 +18,8 @@ pub mod text;
 pub mod trace;
 mod types;
 
+/// What plans speak of.
+pub use causeway_model as model;
 pub use change::{Batch, Op};
 pub use ir::{
     BaseChain, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,

@@ -57,7 +57,7 @@ pub fn pool(prefix: &str, of: &[&str]) -> String {
 /// A stable hash of parts as lower-case hex digits, 16 at most. Parts are told apart: `["a", "b"]`
 /// and `["ab"]` differ.
 pub fn hash_hex(parts: &[&str], hex_chars: usize) -> String {
-    let mut hex = format!("{:016x}", hash(parts));
+    let mut hex = format!("{:016x}", hash_parts(parts));
     hex.truncate(hex_chars);
     hex
 }
@@ -71,13 +71,13 @@ fn plain(text: &str) -> String {
 }
 
 /// [`hash_hex`] as a number.
-pub fn hash(parts: &[&str]) -> u64 {
+pub fn hash_parts(parts: &[&str]) -> u64 {
     let mut input = Vec::new();
     for part in parts {
         input.extend_from_slice(&(part.len() as u64).to_le_bytes());
         input.extend_from_slice(part.as_bytes());
     }
-    siphash(KEY, &input)
+    hash(&input)
 }
 
 /// A stable hash of bytes.

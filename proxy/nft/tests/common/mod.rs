@@ -1,4 +1,8 @@
 //! A namespace of one's own, and rulesets to try.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use causeway_nft::Client;
 use causeway_ruleset::{
@@ -359,4 +363,21 @@ pub(crate) fn guard(id: &TableId) -> Batch {
         rule,
     }));
     batch(ops)
+}
+
+/// Runs the real `nft` in the calling thread's namespace.
+#[expect(clippy::disallowed_methods, reason = "nft is the oracle here, and ends by itself")]
+pub(crate) fn nft(arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("nft is installed");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("nft reads");
+    let output = child.wait_with_output().expect("nft ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {arguments:?}: {errors}\n{input}");
+    String::from_utf8(output.stdout).expect("nft prints UTF-8")
 }

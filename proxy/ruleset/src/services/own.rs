@@ -44,7 +44,7 @@ impl Own<'_> {
 
     /// What a client's entries have in common at all frontends of the service port (row 26).
     fn id(&self) -> u32 {
-        let [high, _] = halves(name::hash(&self.identity()));
+        let [high, _] = halves(name::hash_parts(&self.identity()));
         high
     }
 

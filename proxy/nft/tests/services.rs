@@ -1,0 +1,206 @@
+//! Services in a real kernel: what is committed reads back as it was planned.
+
+mod common;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use causeway_nft::Client;
+use causeway_ruleset::model::{Balance, IpFamily, ObjectKey, Protocol};
+use causeway_ruleset::plan::{
+    At, Decision, Delta, Facts, Frontend, Masquerade, NodePortAddresses, Plan, Pool, PortPlan,
+    ServicePlan, Target,
+};
+use causeway_ruleset::services::{self, Mirror, Tables};
+use causeway_ruleset::{TableId, TableState};
+
+use common::{client, nft};
+
+fn facts(node_ports: NodePortAddresses) -> Facts {
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect(net)).collect();
+    Facts {
+        node: "n1".into(),
+        zone: None,
+        cluster_cidrs: nets(&["10.0.0.0/16", "fd00:1::/64"]),
+        service_cidrs: nets(&["10.96.0.0/16", "10.96.1.0/24", "fd00:96::/112"]),
+        node_port_addresses: node_ports,
+        masquerade_all: false,
+        node_ips: nets_ip(&["192.168.1.10", "fd00:9::10"]),
+    }
+}
+
+fn nets_ip(all: &[&str]) -> Vec<IpAddr> {
+    all.iter().map(|ip| ip.parse().expect(ip)).collect()
+}
+
+fn ip(family: IpFamily, v4: &str, last: u16) -> IpAddr {
+    match family {
+        IpFamily::V4 => format!("{v4}.{last}").parse().expect(v4),
+        IpFamily::V6 => {
+            format!("fd00:{}::{last:x}", v4.rsplit('.').next().expect("a part")).parse().expect(v4)
+        }
+    }
+}
+
+fn targets(family: IpFamily, count: u16) -> Box<[Target]> {
+    let target = |n| Target { address: ip(family, "10.0.1", n + 2), port: 8080, here: n % 2 == 0 };
+    (0..count).map(target).collect()
+}
+
+struct Shape {
+    balance: Balance,
+    affinity: Option<u32>,
+    count: u16,
+    local: u16,
+    by_origin: bool,
+    protocol: Protocol,
+}
+
+const PLAIN: Shape = Shape {
+    balance: Balance::Random,
+    affinity: None,
+    count: 2,
+    local: 0,
+    by_origin: false,
+    protocol: Protocol::Tcp,
+};
+
+/// A service of both families that answers everywhere.
+fn service(number: u16, shape: &Shape) -> Arc<ServicePlan> {
+    let ports = [IpFamily::V4, IpFamily::V6].map(|family| {
+        let vip = ip(family, "10.96.96", number + 1);
+        let outside = ip(family, "203.0.113", number + 1);
+        let always = Masquerade::Always;
+        let any = match (shape.by_origin, shape.count) {
+            (_, 0) => Decision::Reject,
+            (true, _) => Decision::ByOrigin,
+            (false, _) => Decision::Balance { pool: Pool::Cluster, masquerade: always },
+        };
+        let inside = match shape.count {
+            0 => Decision::Drop,
+            _ => Decision::Balance { pool: Pool::Cluster, masquerade: Masquerade::Outside },
+        };
+        let nets = match family {
+            IpFamily::V4 => ["198.51.100.0/24", "198.51.100.7/32", "192.0.2.1/32"],
+            IpFamily::V6 => ["fd00:5::/64", "fd00:5::7/128", "fd00:6::1/128"],
+        };
+        let allow = nets.map(|net| net.parse().expect(net)).into();
+        let at = |at, decision, allow| Frontend { at, decision, allow };
+        PortPlan {
+            name: "http".into(),
+            family,
+            protocol: shape.protocol,
+            vip: (vip, 80),
+            balance: shape.balance,
+            affinity: shape.affinity,
+            cluster: targets(family, shape.count),
+            local: targets(family, shape.local),
+            frontends: Box::new([
+                at(At::Cluster(vip, 80), inside, None),
+                at(At::External(outside, 80), any, Some(allow)),
+                at(At::NodePort(30_000 + number), any, None),
+            ]),
+        }
+    });
+    Arc::new(ServicePlan { ports: Box::new(ports) })
+}
+
+fn key(number: u16) -> ObjectKey {
+    ObjectKey { namespace: "shop".into(), name: format!("web-{number}").into() }
+}
+
+/// A plan with every feature of the rendering.
+fn everything() -> Plan {
+    let mut plan = Plan::new(facts(NodePortAddresses::All));
+    let shapes = [
+        PLAIN,
+        Shape { count: 0, ..PLAIN },
+        Shape { count: 17, local: 1, by_origin: true, ..PLAIN },
+        Shape { count: 3, local: 0, by_origin: true, protocol: Protocol::Udp, ..PLAIN },
+        Shape { affinity: Some(10), local: 1, by_origin: true, ..PLAIN },
+        Shape { balance: Balance::RoundRobin, count: 3, ..PLAIN },
+        Shape { balance: Balance::RoundRobin, affinity: Some(10_800), ..PLAIN },
+        Shape { balance: Balance::SourceHash, count: 3, protocol: Protocol::Sctp, ..PLAIN },
+        Shape { balance: Balance::SourceHash, affinity: Some(30), ..PLAIN },
+    ];
+    for (number, shape) in (0..).zip(&shapes) {
+        plan.services.insert(key(number), service(number, shape));
+    }
+    plan
+}
+
+fn without_handles(mut state: TableState) -> TableState {
+    for (_, rules) in state.chains.values_mut() {
+        rules.iter_mut().for_each(|(handle, _)| *handle = 0);
+    }
+    state
+}
+
+fn read(client: &mut Client) -> Tables {
+    let mut one =
+        |id: &TableId| without_handles(client.table(id).expect("a read").expect("a table"));
+    Tables { v4: one(&services::table(IpFamily::V4)), v6: one(&services::table(IpFamily::V6)) }
+}
+
+fn assert_equal(read: &Tables, wanted: &Tables) {
+    for (read, wanted) in [(&read.v4, &wanted.v4), (&read.v6, &wanted.v6)] {
+        for (name, chain) in &wanted.chains {
+            assert_eq!(read.chains.get(name), Some(chain), "chain {name}");
+        }
+        for (name, set) in &wanted.sets {
+            assert_eq!(read.sets.get(name), Some(set), "set {name}");
+        }
+    }
+    assert_eq!(read, wanted);
+}
+
+#[test]
+fn a_plan_reads_back_as_it_was_compiled_and_nft_lists_it() {
+    let plan = everything();
+    let mut client = client();
+    let (mirror, batch) = Mirror::full(&plan);
+    assert_eq!(mirror, Mirror::new(&plan));
+    client.commit(&batch).expect("a commit");
+    let wanted = services::compile(&plan);
+    let read = read(&mut client);
+    assert_equal(&read, &wanted);
+    assert_eq!(services::diff(Some(&read), &wanted).ops, []);
+    let listed = nft(&["list", "ruleset"], "");
+    assert!(listed.contains("shop/web-3"), "{listed}");
+    let listed = nft(&["-j", "list", "ruleset"], "");
+    assert!(listed.contains("shop/web-3"), "{listed}");
+    // Whatever is there is replaced.
+    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    assert_equal(&self::read(&mut client), &wanted);
+}
+
+#[test]
+fn a_change_leads_to_what_a_fresh_start_would_load() {
+    let mut plan = everything();
+    let mut client = client();
+    let (mut mirror, batch) = Mirror::full(&plan);
+    client.commit(&batch).expect("a commit");
+    let steps = [
+        (0, Some(Shape { count: 3, ..PLAIN })),
+        (2, Some(Shape { count: 16, local: 2, by_origin: true, ..PLAIN })),
+        (0, Some(Shape { count: 18, ..PLAIN })),
+        (4, Some(Shape { affinity: Some(20), count: 3, ..PLAIN })),
+        (5, Some(Shape { balance: Balance::RoundRobin, count: 0, ..PLAIN })),
+        (3, None),
+        (4, None),
+        (1, Some(PLAIN)),
+        (9, Some(PLAIN)),
+    ];
+    for (number, shape) in steps {
+        let new = shape.map(|shape| service(number, &shape));
+        let old = match &new {
+            Some(new) => plan.services.insert(key(number), new.clone()),
+            None => plan.services.remove(&key(number)),
+        };
+        let delta = Delta { services: vec![(key(number), old, new)] };
+        let batch = mirror.change(&plan, &delta);
+        client.commit(&batch).expect("a commit");
+        assert_equal(&read(&mut client), &services::compile(&plan));
+        assert_eq!(mirror, Mirror::new(&plan));
+    }
+}

@@ -1,13 +1,69 @@
 //! iptables rendering of a [`Plan`]: chains `CW-*` in the layout that the tutorials teach, as input
-//! of `iptables-restore --noflush -w` (and `ip6tables-restore`).
+//! of `iptables-restore --noflush -w` (and `ip6tables-restore`). Programs that the caller needs:
+//! these two, `iptables-save` and `ip6tables-save`.
+//!
+//! ```text
+//! raw PREROUTING          -> CW-FIREWALL   guard of 127.0.0.0/8 (row 47)
+//! nat PREROUTING, OUTPUT  -> CW-SERVICES   addresses and ports; last -m addrtype --dst-type LOCAL
+//!                                          -> CW-NODEPORTS
+//! nat POSTROUTING         -> CW-POSTROUTING   what is marked: mark off, MASQUERADE
+//! filter INPUT, FORWARD, OUTPUT (new, not DNATed) -> CW-FILTER   REJECT and DROP
+//! filter FORWARD          -> CW-FORWARD    what is marked, and DNATed connections, pass (row 51)
+//!
+//! CW-SVC-*  CW-SVL-*      the endpoints of pool Cluster, of pool Local
+//! CW-SEP-*                an endpoint that may reach itself, or keeps clients
+//! CW-EXT-*  CW-FW-*       by origin (external policy Local); by allowed source
+//! CW-NET-*  CW-NP-*       many addresses or node ports, by network of 256, by 32 ports
+//! CW-HSH-*                source-hash: one value of the first hash
+//! CW-MARK-MASQ  CW-MARK-OUTSIDE    mark 0x4000; mark sources outside the cluster networks
+//! ```
+//!
+//! Table nat decides: what it does not send to an endpoint it accepts, so that no later rule sends
+//! it elsewhere. Table filter refuses what came through without DNAT, at the address it was sent
+//! to; REJECT is no target of table nat. Its rules for a cluster address stand as long as the
+//! service, so there is no moment at which a packet leaves for the default route.
+//!
+//! A change writes only chains that are others now. Up to 32 addresses and ports stand in
+//! CW-SERVICES itself; more are spread over chains by network, so that neither packets nor changes
+//! pay for all services. (Rules inserted and deleted one by one in one long chain would write less,
+//! and cost every packet the length of the chain.)
+//!
+//! Session affinity is `xt_recent`: one list an endpoint, shared by all frontends of the service
+//! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
+//! who came first. Source-hash is `xt_cluster`: two hashes of 32 values make 1024 buckets, given to
+//! endpoints as in [`crate::spread`]; [`hash_bucket`] computes them. The buckets are others than
+//! those of the nftables backend.
+//!
+//! Where REJECT answers, the kernel must have a route to the address (the default route): a packet
+//! without one is refused by routing, before table filter.
+
+mod fixed;
+mod half;
+mod names;
+mod port;
+mod rule;
+mod saved;
+mod seats;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use causeway_model::IpFamily;
 
 use crate::plan::{Delta, Plan};
+use crate::spread;
+use half::{Edit, Half};
+
+/// Seed of the second hash; the first has [`spread::SEED`]. Digits of pi, no secret.
+const MORE_SEED: u32 = 0x85a3_08d3;
+
+const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
 /// What iptables holds of the plan: names and texts of our chains, hashed.
-#[derive(Clone, Debug, Default)]
-pub struct Mirror {}
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    halves: [Half; 2],
+}
 
 /// Input of one `iptables-restore` call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,23 +78,79 @@ impl Mirror {
     /// Scripts that make all our chains whole, whatever of them is there (`saved`: output of
     /// `iptables-save` of each family, from which stale `CW-` chains are found and removed). The
     /// jumps from the built-in chains come first in them, once each.
-    pub fn full(_plan: &Plan, _saved: &[(IpFamily, &str)]) -> (Self, Vec<Script>) {
-        todo!()
+    pub fn full(plan: &Plan, saved: &[(IpFamily, &str)]) -> (Self, Vec<Script>) {
+        let mut scripts = Vec::new();
+        let halves = FAMILIES.map(|family| {
+            let (half, text) = Half::full(family, plan, &saved_of(saved, family));
+            scripts.push(Script { family, text });
+            half
+        });
+        (Self { halves }, scripts)
     }
 
-    /// Scripts for a change: only chains that are others now.
-    pub fn change(&mut self, _plan: &Plan, _delta: &Delta) -> Vec<Script> {
-        todo!()
+    /// Scripts for a change: only chains that are others now. None of a family without change.
+    pub fn change(&mut self, plan: &Plan, delta: &Delta) -> Vec<Script> {
+        let mut scripts = Vec::new();
+        for half in &mut self.halves {
+            let text = half.change(plan, delta);
+            if !text.is_empty() {
+                scripts.push(Script { family: half.family(), text });
+            }
+        }
+        scripts
     }
 
-    /// Whether output of `iptables-save` holds every chain and jump that this mirror stands for.
-    pub fn is_whole(&self, _saved: &[(IpFamily, &str)]) -> bool {
-        todo!()
+    /// Whether output of `iptables-save` holds every chain, with as many rules as it was given, and
+    /// every jump that this mirror stands for. A family without output is not whole.
+    pub fn is_whole(&self, saved: &[(IpFamily, &str)]) -> bool {
+        self.halves.iter().all(|half| half.is_whole(&saved_of(saved, half.family())))
     }
 }
 
 /// Scripts that remove every chain, rule and jump of ours that `saved` holds; none where there is
 /// nothing.
-pub fn cleanup(_saved: &[(IpFamily, &str)]) -> Vec<Script> {
-    todo!()
+pub fn cleanup(saved: &[(IpFamily, &str)]) -> Vec<Script> {
+    let of_family = |family| Script { family, text: half::cleanup(&saved_of(saved, family)) };
+    FAMILIES.into_iter().map(of_family).filter(|script| !script.text.is_empty()).collect()
 }
+
+/// The bucket of a source, of 1024: what the rules of a source-hash service compute
+/// (`xt_cluster_mt` in net/netfilter/xt_cluster.c).
+pub fn hash_bucket(source: IpAddr) -> u32 {
+    let hash = |seed| spread::seeded_bucket(source, port::HASH_VALUES, seed);
+    hash(spread::SEED) * port::HASH_VALUES + hash(MORE_SEED)
+}
+
+fn saved_of(saved: &[(IpFamily, &str)], family: IpFamily) -> saved::Saved {
+    let mine = saved.iter().filter(|(other, _)| *other == family);
+    let text = mine.map(|(_, text)| *text).collect::<Vec<_>>().join("\n");
+    saved::parse(&text)
+}
+
+/// A table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Table {
+    Raw,
+    Nat,
+    Filter,
+}
+
+impl Table {
+    const ALL: [Self; 3] = [Self::Raw, Self::Nat, Self::Filter];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+}
+
+type ChainName = (Table, Box<str>);
+/// Rules of chains, without `-A CHAIN `.
+type Chains = BTreeMap<ChainName, Vec<String>>;

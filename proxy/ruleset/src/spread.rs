@@ -26,9 +26,14 @@ pub fn buckets(targets: usize) -> u32 {
 /// The bucket of a source among `buckets`: what nft's `jhash ip saddr mod BUCKETS seed SEED` (or
 /// `ip6 saddr`) yields on this machine (`nft_jhash_eval` in net/netfilter/nft_hash.c).
 pub fn bucket(source: IpAddr, buckets: u32) -> u32 {
+    seeded_bucket(source, buckets, SEED)
+}
+
+/// The bucket of a source under another seed.
+pub(crate) fn seeded_bucket(source: IpAddr, buckets: u32, seed: u32) -> u32 {
     let hash = match source {
-        IpAddr::V4(address) => jhash(&address.octets(), SEED),
-        IpAddr::V6(address) => jhash(&address.octets(), SEED),
+        IpAddr::V4(address) => jhash(&address.octets(), seed),
+        IpAddr::V6(address) => jhash(&address.octets(), seed),
     };
     scale(hash, buckets)
 }

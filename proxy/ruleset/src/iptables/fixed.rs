@@ -1,0 +1,117 @@
+//! Chains that are the same whatever services there are, and the jumps to our chains.
+
+use causeway_model::IpFamily;
+use ipnetwork::IpNetwork;
+
+use super::{Chains, Table, names, rule};
+use crate::plan::{Facts, NodePortAddresses};
+
+/// A jump from a chain of the kernel.
+pub(super) struct Jump {
+    pub(super) table: Table,
+    pub(super) from: &'static str,
+    /// The rule without `-A FROM `.
+    pub(super) rule: String,
+    pub(super) to: &'static str,
+}
+
+/// The jumps, in the order in which they stand at the head of a chain.
+pub(super) fn jumps() -> Vec<Jump> {
+    let services = "-m comment --comment \"causeway services\"";
+    let new = "-m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT";
+    let refused = format!("{new} {}", rule::comment("causeway refusals"));
+    let guard = rule::comment("causeway localhost guard");
+    let masquerade = rule::comment("causeway masquerade");
+    let forward = rule::comment("causeway forwarding");
+    let jump = |table, from, condition: &str, to| Jump {
+        table,
+        from,
+        rule: format!("{condition} -j {to}"),
+        to,
+    };
+    vec![
+        jump(Table::Nat, "PREROUTING", services, names::SERVICES),
+        jump(Table::Nat, "OUTPUT", services, names::SERVICES),
+        jump(Table::Nat, "POSTROUTING", &masquerade, names::POSTROUTING),
+        jump(Table::Raw, "PREROUTING", &guard, names::FIREWALL),
+        jump(Table::Filter, "INPUT", &refused, names::FILTER),
+        jump(Table::Filter, "FORWARD", &refused, names::FILTER),
+        jump(Table::Filter, "FORWARD", &forward, names::FORWARD),
+        jump(Table::Filter, "OUTPUT", &refused, names::FILTER),
+    ]
+}
+
+/// The chains.
+pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
+    let mut chains = Chains::new();
+    let mut put = |table, name: &str, lines: &[&str]| {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        chains.insert((table, name.into()), lines);
+    };
+    put(Table::Nat, names::MARK, &["-j MARK --set-xmark 0x4000/0x4000"]);
+    // The bit is gone before the packet is masqueraded: a tunnel keeps the mark on what it wraps
+    // around the packet, which would be masqueraded as well (row 63).
+    let postrouting = [
+        "-m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "-j MARK --set-xmark 0x4000/0x0",
+        "-j MASQUERADE --random-fully",
+    ];
+    put(Table::Nat, names::POSTROUTING, &postrouting);
+    // Row 51: where the host forwards nothing by itself, services work all the same.
+    let forward = [
+        "-m mark --mark 0x4000/0x4000 -j ACCEPT",
+        "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",
+    ];
+    put(Table::Filter, names::FORWARD, &forward);
+    // CVE-2020-8558: route_localnet lets neighbours send to 127.0.0.1.
+    let guard = "-d 127.0.0.0/8 ! -i lo -j DROP";
+    let guards: &[&str] = if family == IpFamily::V4 { &[guard] } else { &[] };
+    put(Table::Raw, names::FIREWALL, guards);
+    chains.insert((Table::Nat, names::MARK_OUTSIDE.into()), mark_outside(facts, family));
+    chains
+}
+
+/// [`Facts::is_outside`]
+fn mark_outside(facts: &Facts, family: IpFamily) -> Vec<String> {
+    let nets = of_family(&facts.cluster_cidrs, family);
+    if nets.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("-m addrtype --src-type LOCAL -j {}", names::MARK)];
+    if let [net] = nets[..] {
+        lines.push(format!("! -s {} -j {}", rule::net(net), names::MARK));
+        return lines;
+    }
+    lines.extend(nets.iter().map(|net| format!("-s {} -j RETURN", rule::net(*net))));
+    lines.push(format!("-j {}", names::MARK));
+    lines
+}
+
+/// Rules that lead to the node ports.
+pub(super) fn to_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
+    let local = format!("-m addrtype --dst-type LOCAL -j {}", names::NODE_PORTS);
+    match facts.node_port_addresses.nets(family) {
+        None => vec![local],
+        Some(nets) => nets.iter().map(|net| format!("-d {} {local}", rule::net(*net))).collect(),
+    }
+}
+
+/// Local addresses without node ports: the head of the chain of node ports.
+pub(super) fn not_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
+    let without = match (family, &facts.node_port_addresses) {
+        (IpFamily::V4, NodePortAddresses::All) => None,
+        (IpFamily::V4, NodePortAddresses::In(_)) => Some("-d 127.0.0.0/8 -j RETURN"),
+        (IpFamily::V6, _) => Some("-d ::1/128 -j RETURN"),
+    };
+    without.into_iter().map(str::to_owned).collect()
+}
+
+/// Unallocated addresses of the services' networks are dropped (row 15).
+pub(super) fn unallocated(facts: &Facts, family: IpFamily) -> Vec<String> {
+    let nets = of_family(&facts.service_cidrs, family);
+    nets.iter().map(|net| format!("-d {} -j DROP", rule::net(*net))).collect()
+}
+
+fn of_family(nets: &[IpNetwork], family: IpFamily) -> Vec<IpNetwork> {
+    nets.iter().filter(|net| IpFamily::of(net.ip()) == family).copied().collect()
+}

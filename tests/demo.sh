@@ -1,5 +1,5 @@
 #!/bin/bash
-# The demo: two nodes, four containers, one overlay, all in namespaces that vanish with it.
+# The demo: two nodes, containers, one overlay, a service; all in namespaces that vanish with it.
 #
 # `make demo` builds what it needs and calls this as root. It enters fresh network, mount and
 # process namespaces first: nothing of it touches the host, whatever happens.
@@ -43,9 +43,9 @@ wire() { # HOST ADDRESS: a port of the switch
 }
 
 say "Two nodes, a router, a host on the internet (all of them network namespaces)"
-hosts=(switch node1 node2 router internet) pods=(pod1 pod2 pod3 pod4)
+hosts=(switch node1 node2 router internet) pods=(pod1 pod2 pod3 pod4) webs=(web1 web2 web3)
 # All network namespaces come first: a mount namespace sees those that were there when it began.
-for ns in "${hosts[@]}" "${pods[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
+for ns in "${hosts[@]}" "${pods[@]}" "${webs[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
 for h in "${hosts[@]}"; do host "$h"; done
 ip -n switch link add underlay type bridge mcast_snooping 0
 ip -n switch link set underlay up
@@ -63,9 +63,9 @@ line "node1 172.18.0.2   node2 172.18.0.3   router 172.18.0.1   internet 198.51.
 cni() { # NODE VERB POD: one call of cnitool with the network of conf/
   local node=$1 verb=$2 pod=$3
   on "$node" env CNI_PATH="$bin" NETCONFPATH="/run/conf-$node" CAP_ARGS="${CAP_ARGS:-}" \
-    CNI_IFNAME=eth0 "$tools/cnitool" "$verb" causeway "/run/netns/$pod"
+    CNI_ARGS="${CNI_ARGS:-}" CNI_IFNAME=eth0 "$tools/cnitool" "$verb" causeway "/run/netns/$pod"
 }
-declare -A node_of=([pod1]=node1 [pod2]=node1 [pod3]=node2 [pod4]=node2)
+declare -A node_of=([pod1]=node1 [pod2]=node1 [pod3]=node2 [pod4]=node2 [web1]=node1 [web2]=node1 [web3]=node1)
 declare -A addr=()
 for n in node1 node2; do
   mkdir -p "/run/conf-$n"
@@ -115,6 +115,64 @@ done
 say "Host port 8080 of node1, asked from the internet host"
 line "curl http://172.18.0.2:8080/ -> $(ip netns exec internet curl -sS --max-time 3 http://172.18.0.2:8080/ | tr '\n' ' ')"
 line "and on the node itself: curl http://127.0.0.1:8080/ -> $(on node1 curl -sS --max-time 3 http://127.0.0.1:8080/ | tr '\n' ' ')"
+
+say "Services: causewayd on node1, three containers with the label app=cs-pod"
+exec {daemon}< <(exec nsenter --net=/run/netns/node1 --mount="/proc/${holder[node1]}/ns/mnt" -- \
+  "$bin/causewayd" --node-name node1 --cluster-cidr 10.0.0.0/16 --containerd-socket '' 2>/run/causewayd.log)
+daemon_pid=$!
+for _ in $(seq 200); do
+  ! on node1 "$bin/causeway" status >/dev/null 2>&1 || break
+  kill -0 "$daemon_pid" 2>/dev/null || { cat /run/causewayd.log >&2; fail "causewayd ended"; }
+  read -rt 0.05 <&"$daemon" || true
+done
+cw() { on node1 "$bin/causeway" "$@"; }
+for web in "${webs[@]}"; do
+  result=$(CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni node1 add "$web")
+  addr[$web]=$(jq -r '.ips[0].address' <<<"$result")
+  serve "$web"
+  line "$web: ${addr[$web]}"
+done
+
+say "causeway apply -f conf/nodeport.yaml (the tutorial's file)"
+sed 's/^/  | /' "$here/conf/nodeport.yaml"
+cw apply -f "$here/conf/nodeport.yaml" | sed 's/^/  /'
+cw get services | sed 's/^/  /'
+cw get endpoints | sed 's/^/  /'
+vip=$(cw get service http-server-svc -o json | jq -r .spec.clusterIP)
+
+eight() { # TITLE NAMESPACE URL: eight requests, each answer, the share of each container
+  local title=$1 ns=$2 url=$3 answer counts=''
+  say "$title"
+  for n in 1 2 3 4 5 6 7 8; do
+    answer=$(ip netns exec "$ns" curl -sS --max-time 3 "$url" | head -1) || fail "no answer from $url"
+    line "$n: $answer"
+    counts+="${answer##* }"$'\n'
+  done
+  answers=$(printf %s "$counts" | sort | uniq -c | awk '{ printf "%s %d of 8   ", $2, $1 }')
+  line "shares: $answers"
+}
+eight "curl http://$vip:8080/ from a container, eight times" pod1 "http://$vip:8080/"
+eight "curl http://172.18.0.2:30080/ from the internet host, eight times" internet http://172.18.0.2:30080/
+for web in "${webs[@]}"; do
+  grep -q "${addr[$web]%/*} " <<<"$(cw svc test http-server-svc -n 60)" || fail "$web never answers"
+done
+
+say "cnitool del web2: out of rotation when it returns"
+cni node1 del web2 || fail "DEL of web2"
+cw get endpoints | sed 's/^/  /'
+eight "curl http://172.18.0.2:30080/ again" internet http://172.18.0.2:30080/
+! grep -q "${addr[web2]%/*} " <<<"$answers" || fail "web2 still answers"
+
+say "causeway trace: why"
+cw trace default/"$(cw get pods -o json | jq -r '.items[0].metadata.name')" http-server-svc:8080 | sed 's/^/  /'
+
+say "The end of the service and of its containers"
+cw delete -f "$here/conf/nodeport.yaml" | sed 's/^/  /'
+! ip netns exec pod1 curl -sS --max-time 3 "http://$vip:8080/" 2>/dev/null || fail "the service still answers"
+for web in web1 web3; do cni node1 del "$web" || fail "DEL of $web"; done
+kill "$daemon_pid"
+wait "$daemon_pid" 2>/dev/null || true
+on node1 "$bin/causewayd" cleanup | sed 's/^/  /'
 
 say "cnitool del, four times"
 for pod in "${pods[@]}"; do

@@ -1,16 +1,26 @@
 //! Cluster addresses and node ports: given or free, refused where taken.
+//!
+//! What is handed out follows from the service's name and from what is taken: a service made again
+//! gets the same address where nobody took it meanwhile. The lower part of each range is left to
+//! those who ask for a certain address or port, as long as the upper part has free ones (KEP-3070,
+//! KEP-3668).
 
+mod address;
+mod port;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use crate::manifest::Refusal;
-use crate::{ObjectKey, Protocol, Service};
+use crate::{IpFamily, ObjectKey, Protocol, Service, ServiceType};
 
 /// Where addresses and ports come from.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// Service networks, one a family at most.
+    /// Service networks, one a family at most; the first one's family is that of services which do
+    /// not say any.
     pub service_cidrs: Vec<IpNetwork>,
     /// First and last node port.
     pub node_ports: (u16, u16),
@@ -19,19 +29,84 @@ pub struct Pools {
     pub foreign: Vec<IpNetwork>,
 }
 
+impl Pools {
+    /// Whether the settings make sense: service networks of one a family that overlap neither node
+    /// nor pod networks and have room, a range of node ports.
+    ///
+    /// # Errors
+    /// What is wrong, with the remedy.
+    pub fn check(&self) -> Result<(), String> {
+        for (index, network) in self.service_cidrs.iter().enumerate() {
+            if self.service_cidrs[..index].iter().any(|other| other.is_ipv4() == network.is_ipv4())
+            {
+                return Err(format!("service network {network}: one network a family"));
+            }
+            let bits = if network.is_ipv4() { 32 } else { 128 };
+            if bits - network.prefix() < 2 {
+                return Err(format!(
+                    "service network {network} has no room: /{} or wider",
+                    bits - 2
+                ));
+            }
+            if let Some(other) =
+                self.foreign.iter().find(|other| address::overlap(**other, *network))
+            {
+                return Err(format!(
+                    "service network {network} overlaps {other}, a network of nodes or containers: \
+                     give services a network of their own"
+                ));
+            }
+        }
+        let (first, last) = self.node_ports;
+        if first == 0 || first > last {
+            return Err(format!("node ports {first}-{last}: FIRST-LAST, from 1 to 65535"));
+        }
+        Ok(())
+    }
+
+    fn network(&self, family: IpFamily) -> Option<IpNetwork> {
+        self.service_cidrs
+            .iter()
+            .find(|network| network.is_ipv4() == (family == IpFamily::V4))
+            .copied()
+    }
+}
+
+/// Something that one service only may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Address(IpAddr),
+    Port(Protocol, u16),
+}
+
 /// What is taken, and by whom. Kept beside the objects by who stores them.
 #[derive(Clone, Debug, Default)]
-pub struct Allocator {}
+pub struct Allocator {
+    taken: BTreeMap<Claim, ObjectKey>,
+    owners: BTreeMap<ObjectKey, Box<[Claim]>>,
+}
 
 impl Allocator {
-    /// Notes what a stored service has.
-    pub fn claim(&mut self, _service: &Service) {
-        todo!()
+    /// Notes what a stored service has, instead of what it had. What another service has stays with
+    /// that.
+    pub fn claim(&mut self, service: &Service) {
+        self.release(&service.key);
+        let mut claims = claims(service);
+        claims.retain(|claim| !self.taken.contains_key(claim));
+        if claims.is_empty() {
+            return;
+        }
+        for claim in &claims {
+            self.taken.insert(*claim, service.key.clone());
+        }
+        self.owners.insert(service.key.clone(), claims.into());
     }
 
     /// Gives back what the service of this key has.
-    pub fn release(&mut self, _key: &ObjectKey) {
-        todo!()
+    pub fn release(&mut self, key: &ObjectKey) {
+        for claim in self.owners.remove(key).unwrap_or_default() {
+            self.taken.remove(&claim);
+        }
     }
 
     /// Fills in what `wanted` leaves open: cluster addresses and families, node ports, health check
@@ -39,23 +114,116 @@ impl Allocator {
     /// claimed: [`Allocator::claim`] the result once it is stored. Also returns warnings.
     ///
     /// # Errors
-    /// A given address or port is taken, out of range or of the wrong family, or none is free.
+    /// A given address or port is taken, out of range or of the wrong family, or none is free; or a
+    /// cluster address would change, which Kubernetes does not allow either.
     pub fn complete(
         &self,
-        _pools: &Pools,
-        _wanted: Service,
-        _previous: Option<&Service>,
+        pools: &Pools,
+        wanted: Service,
+        previous: Option<&Service>,
     ) -> Result<(Service, Vec<String>), Refusal> {
-        todo!()
+        let mut service = wanted;
+        if let Some(previous) = previous {
+            service.created = previous.created;
+        }
+        let mut warnings = Vec::new();
+        let mut work = Work { allocator: self, pools, previous, warnings: &mut warnings };
+        let done = work.addresses(&mut service).and_then(|()| work.ports(&mut service));
+        done.map_err(|(field, reason)| Refusal {
+            line: 0,
+            kind: "Service".to_owned(),
+            object: service.key.to_string(),
+            field,
+            reason,
+        })?;
+        Ok((service, warnings))
     }
 
     /// Who has a node port.
-    pub fn node_port(&self, _protocol: Protocol, _port: u16) -> Option<&ObjectKey> {
-        todo!()
+    pub fn node_port(&self, protocol: Protocol, port: u16) -> Option<&ObjectKey> {
+        self.taken.get(&Claim::Port(protocol, port))
     }
 
     /// Who has a cluster address.
-    pub fn address(&self, _address: IpAddr) -> Option<&ObjectKey> {
-        todo!()
+    pub fn address(&self, address: IpAddr) -> Option<&ObjectKey> {
+        self.taken.get(&Claim::Address(address))
+    }
+
+    /// Who else has it.
+    fn other(&self, claim: Claim, key: &ObjectKey) -> Option<&ObjectKey> {
+        self.taken.get(&claim).filter(|owner| *owner != key)
     }
 }
+
+/// What completing a service needs.
+struct Work<'a> {
+    allocator: &'a Allocator,
+    pools: &'a Pools,
+    previous: Option<&'a Service>,
+    warnings: &'a mut Vec<String>,
+}
+
+/// A field and why it is refused.
+type Refused = (String, String);
+
+fn refused<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Refused> {
+    Err((field.into(), reason.into()))
+}
+
+fn claims(service: &Service) -> Vec<Claim> {
+    let addresses = service.cluster_ips.iter().map(|address| Claim::Address(*address));
+    let node_ports = service
+        .ports
+        .iter()
+        .filter_map(|port| port.node_port.map(|number| Claim::Port(port.protocol, number)));
+    let health = service.health_check_node_port.map(|port| Claim::Port(Protocol::Tcp, port));
+    addresses.chain(node_ports).chain(health).collect()
+}
+
+/// Whether a service of this kind has a cluster address, `None` being one of them.
+fn has_cluster_ip(service: &Service) -> bool {
+    service.service_type != ServiceType::ExternalName
+}
+
+/// Where the search for a free one begins: the same for the same service and purpose.
+fn start(key: &ObjectKey, purpose: &str) -> u64 {
+    let mut hash = crate::hash::Fnv::default();
+    for part in [&*key.namespace, &*key.name, purpose] {
+        hash.text(part);
+    }
+    hash.value()
+}
+
+/// The first number that is free among `upper`, then among `lower`, from a start that the hash says
+/// round to it. `first_free` says the first free number of a range.
+fn search(
+    hash: u64,
+    bands: [(u128, u128); 2],
+    first_free: impl Fn(u128, u128) -> Option<u128>,
+) -> Option<u128> {
+    bands.into_iter().filter(|(from, to)| from <= to).find_map(|(from, to)| {
+        let size = to - from + 1;
+        let start = from + u128::from(hash) % size;
+        first_free(start, to).or_else(|| (start > from).then(|| first_free(from, start - 1))?)
+    })
+}
+
+/// First number from `from` to `to` that is not in the ascending `taken`, which begins there.
+fn gap(from: u128, to: u128, taken: impl Iterator<Item = u128>) -> Option<u128> {
+    let mut candidate = from;
+    for number in taken {
+        if number > candidate {
+            break;
+        }
+        candidate = number.checked_add(1)?;
+    }
+    (candidate <= to).then_some(candidate)
+}
+
+/// Shared so that warnings name services as refusals do.
+fn by(owner: &ObjectKey) -> String {
+    format!("service {owner}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocate;
+mod hash;
 mod index;
 mod labels;
 pub mod manifest;

@@ -1,15 +1,29 @@
 //! Kubernetes documents, YAML or JSON, to checked objects and back.
 
+mod meta;
+mod service;
+mod slice;
+pub(crate) mod syntax;
+mod time;
+mod tree;
+mod write;
+mod yaml;
+
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::Object;
+use tree::{Checked, Field, Problem, Tree};
+
+pub use write::to_json;
 
 /// A document of a file, checked or refused.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// Line where it begins, from 1.
     pub line: usize,
-    /// Objects (several for `List` and `Endpoints`) or why not.
+    /// The objects (several for `Endpoints`, none for an ignored kind) or why not.
     pub objects: Result<Vec<Object>, Refusal>,
     /// Things accepted that the user should know of: ignored kinds (`Deployment`), unknown fields.
     pub warnings: Vec<String>,
@@ -18,7 +32,7 @@ pub struct Document {
 /// Why a document or object is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Line of the field where it is known, else of the document.
+    /// Line of the field where it is known, else of the document; 0 where there is no file.
     pub line: usize,
     /// `Service`, or `document` where the kind is not known.
     pub kind: String,
@@ -30,21 +44,122 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Parses a file of YAML documents (JSON is YAML). One bad document or list item does not keep the
-/// others.
-pub fn parse(_text: &str) -> Vec<Document> {
-    todo!()
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        write!(f, ": {}: {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Workloads stand in the same files as services; who starts containers reads them, not we.
+const WORKLOADS: &[&str] = &[
+    "CronJob",
+    "DaemonSet",
+    "Deployment",
+    "Job",
+    "Pod",
+    "ReplicaSet",
+    "ReplicationController",
+    "StatefulSet",
+];
+
+/// Parses a file of YAML documents (JSON is YAML). The items of a `List` count as documents. One bad
+/// document does not keep the others.
+pub fn parse(text: &str) -> Vec<Document> {
+    let mut documents = Vec::new();
+    yaml::documents(text, &mut |parsed| match parsed.tree {
+        Ok(Some(tree)) if tree.root().is_present() => add(&tree.root(), &mut documents),
+        Ok(_) => {}
+        Err(problem) => documents.push(Document {
+            line: parsed.line,
+            objects: Err(refusal(&Tree::from(&Value::Null).root(), problem)),
+            warnings: Vec::new(),
+        }),
+    });
+    documents
 }
 
 /// Checks one Kubernetes object in JSON.
 ///
 /// # Errors
 /// The first field that is refused.
-pub fn from_json(_value: &Value) -> Result<Vec<Object>, Refusal> {
-    todo!()
+pub fn from_json(value: &Value) -> Result<Vec<Object>, Refusal> {
+    let mut documents = Vec::new();
+    add(&Tree::from(value).root(), &mut documents);
+    let lists: Result<Vec<_>, _> = documents.into_iter().map(|document| document.objects).collect();
+    Ok(lists?.into_iter().flatten().collect())
 }
 
-/// The object as Kubernetes writes it; [`from_json`] of it gives the object again.
-pub fn to_json(_object: &Object) -> Value {
-    todo!()
+/// Adds the document at `root`, or the items of the list there.
+fn add(root: &Field<'_>, documents: &mut Vec<Document>) {
+    if is_list(root) {
+        match root.get("items").items() {
+            Ok(items) => items.iter().for_each(|item| add(&item.as_root(), documents)),
+            Err(problem) => documents.push(Document {
+                line: root.line(),
+                objects: Err(refusal(root, problem)),
+                warnings: Vec::new(),
+            }),
+        }
+        return;
+    }
+    let mut warnings = Vec::new();
+    let objects = object(root, &mut warnings).map_err(|problem| refusal(root, problem));
+    documents.push(Document { line: root.line(), objects, warnings });
+}
+
+fn is_list(root: &Field<'_>) -> bool {
+    let text = |name| root.get(name).string().ok().flatten();
+    text("kind") == Some("List") && text("apiVersion") == Some("v1")
+}
+
+fn object(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Vec<Object>> {
+    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], &mut Vec::new())?;
+    let kind = root.get("kind").required_text()?;
+    let version = root.get("apiVersion").required_text()?;
+    if WORKLOADS.contains(&kind) {
+        warnings.push(format!("{kind} {}: ignored, workloads are started elsewhere", named(root)));
+        return Ok(Vec::new());
+    }
+    let wanted = match kind {
+        "Service" | "Endpoints" | "Node" | "List" => "v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        _ => {
+            return Err(root.get("kind").problem(format!(
+                "{kind:?} is not known here: Service, Endpoints, EndpointSlice, Node and List are"
+            )));
+        }
+    };
+    if version != wanted {
+        let reason = format!("must be {wanted} for a {kind}, not {version:?}");
+        return Err(root.get("apiVersion").problem(reason));
+    }
+    match kind {
+        "Service" => Ok(vec![Object::Service(service::service(root, warnings)?)]),
+        "EndpointSlice" => Ok(vec![Object::EndpointSlice(slice::slice(root, warnings)?)]),
+        "Node" => Ok(vec![Object::Node(meta::node(root, warnings)?)]),
+        _ => Ok(slice::endpoints(root, warnings)?.into_iter().map(Object::EndpointSlice).collect()),
+    }
+}
+
+/// Namespace and name as far as they can be read.
+fn named(root: &Field<'_>) -> String {
+    let meta = root.get("metadata");
+    let text = |name| meta.get(name).text().ok().flatten();
+    let Some(name) = text("name") else { return String::new() };
+    if root.get("kind").text().ok().flatten() == Some("Node") {
+        return name.to_owned();
+    }
+    format!("{}/{name}", text("namespace").unwrap_or("default"))
+}
+
+fn refusal(root: &Field<'_>, problem: Problem) -> Refusal {
+    let kind = root.get("kind").text().ok().flatten().unwrap_or("document");
+    let Problem { line, field, reason } = problem;
+    Refusal { line, kind: kind.to_owned(), object: named(root), field, reason }
 }

@@ -1,0 +1,114 @@
+//! A service with its endpoints: from the containers that it selects and from its slices, merged.
+
+use std::sync::Arc;
+
+use super::Index;
+use super::containers::{Attached, Container};
+use crate::manifest::syntax;
+use crate::{
+    Endpoint, EndpointRecord, EndpointSlice, Resolved, ResolvedPort, Service, ServicePort,
+    TargetPort,
+};
+
+/// Label of a node's zone.
+pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Label of slices that no proxy reads (row 2).
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
+    let mut ports = vec![ResolvedPort::default(); service.ports.len()];
+    for (attached, container) in index.containers.selected(service) {
+        let zone = index.nodes.get(&*container.0).and_then(|node| node.labels.get(ZONE));
+        container_endpoints(service, (attached, container, zone), &mut ports);
+    }
+    for slice in index.slices_of(&service.key) {
+        // Names of headless services come from these very slices.
+        let is_ours = service.headless || !slice.labels.contains_key(HEADLESS);
+        if is_ours {
+            slice_endpoints(service, slice, &mut ports);
+        }
+    }
+    for port in &mut ports {
+        merge(&mut port.endpoints);
+    }
+    Resolved { service: Arc::clone(service), ports }
+}
+
+fn container_endpoints(
+    service: &Service,
+    (attached, container, zone): (&Attached, &Container, Option<&str>),
+    ports: &mut [ResolvedPort],
+) {
+    let (node, record, healthy) = container;
+    let serving = *healthy || !service.health_check;
+    let hostname = &attached.pod.name;
+    let endpoint = |address| Endpoint {
+        address,
+        port: 0,
+        ready: serving || service.publish_not_ready,
+        serving,
+        terminating: false,
+        node: Some(Arc::clone(node)),
+        zone: zone.map(Arc::from),
+        hints: None,
+        hostname: syntax::is_dns_label(hostname).then(|| Arc::clone(hostname)),
+        pod: Some(Arc::clone(&attached.pod)),
+    };
+    for (port, resolved) in service.ports.iter().zip(ports) {
+        if let Some(number) = target(port, record) {
+            let endpoints = record.ips.iter().map(|address| endpoint(*address));
+            resolved.endpoints.extend(endpoints.map(|one| Endpoint { port: number, ..one }));
+        }
+    }
+}
+
+/// The container's port for a service port; `None` where it names none.
+fn target(port: &ServicePort, record: &EndpointRecord) -> Option<u16> {
+    match &port.target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => {
+            let label = format!("{}{name}", EndpointRecord::PORT_PREFIX);
+            record.labels.get(&label)?.parse().ok().filter(|number| *number > 0)
+        }
+    }
+}
+
+/// Ports are matched by name and protocol (row 5).
+fn slice_endpoints(service: &Service, slice: &EndpointSlice, ports: &mut [ResolvedPort]) {
+    for (port, resolved) in service.ports.iter().zip(ports) {
+        let matching = slice
+            .ports
+            .iter()
+            .find(|other| other.name == port.name && other.protocol == port.protocol);
+        let Some(number) = matching.and_then(|port| port.port) else { continue };
+        for one in &slice.endpoints {
+            resolved.endpoints.extend(one.addresses.iter().map(|address| Endpoint {
+                address: *address,
+                port: number,
+                ready: one.ready,
+                serving: one.serving,
+                terminating: one.terminating,
+                node: one.node.clone(),
+                zone: one.zone.clone(),
+                hints: one.hints.clone(),
+                hostname: one.hostname.clone(),
+                pod: one.target.clone(),
+            }));
+        }
+    }
+}
+
+/// Ascending by address and port, each once: the most usable, and of those the one of which more is
+/// known.
+fn merge(endpoints: &mut Vec<Endpoint>) {
+    endpoints.sort_by(|one, other| {
+        let place = |e: &Endpoint| (e.address, e.port);
+        let rank = |e: &Endpoint| (!e.ready, !e.serving, e.terminating, e.node.is_none());
+        place(one)
+            .cmp(&place(other))
+            .then_with(|| rank(one).cmp(&rank(other)))
+            .then_with(|| one.cmp(other))
+    });
+    endpoints.dedup_by(|later, first| (later.address, later.port) == (first.address, first.port));
+}

@@ -1,5 +1,6 @@
 //! Services on a node: packets, daemon, command line.
 
 mod agree;
+mod ctl;
 mod packets;
 mod stage;

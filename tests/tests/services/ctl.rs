@@ -68,4 +68,3 @@ fn applied(results: &[(&str, &str, &str)]) -> Value {
     });
     json!({"results": results.collect::<Vec<_>>()})
 }
-

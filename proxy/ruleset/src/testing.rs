@@ -66,6 +66,18 @@ pub fn flow(plan: &Plan, text: &str, expected: &str) {
     assert_eq!(outcome(&trace.outcome), expected, "{text}: {:#?}", trace.steps);
 }
 
+/// [`flow`] of each line `PACKET => OUTCOME`.
+///
+/// # Panics
+/// Something else becomes of one of them.
+#[track_caller]
+pub fn flows(plan: &Plan, lines: &str) {
+    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (packet, expected) = line.split_once(" => ").expect("PACKET => OUTCOME");
+        flow(plan, packet.trim(), expected);
+    }
+}
+
 /// `pass`, `reject`, `drop`, or `ADDRESS:PORT` of each possible endpoint, with ` masq` behind it
 /// where its source is hidden.
 pub fn outcome(outcome: &Outcome) -> String {

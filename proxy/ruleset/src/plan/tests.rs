@@ -1,7 +1,21 @@
-use std::collections::BTreeMap;
+//! What a plan holds, and what a change of it costs.
+
+use std::cell::RefCell;
+
+use causeway_model::{Service, TrafficDistribution};
 
 use super::*;
-use crate::testing::random_history;
+use crate::testing::{facts, flows, plan, random_history, service, services};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("default", name)
+}
+
+/// Plans a service anew as `text` says, `None` where it is empty.
+fn update(plan: &mut Plan, name: &str, text: &str) -> Delta {
+    let resolve = |_: &ObjectKey| (!text.is_empty()).then(|| service(text));
+    plan.update(&BTreeSet::from([key(name)]), &resolve)
+}
 
 /// Rows: P90
 #[test]
@@ -51,4 +65,132 @@ fn check_places(plan: &Plan) {
             assert_eq!(clusters.get(&address), None, "{at:?}");
         }
     }
+}
+
+/// Rows: P1, P2
+#[test]
+fn services_without_rules_are_not_there() {
+    let mut plan = plan(
+        "name 172.30.0.1 external-name 80/tcp -> 10.0.1.2:80
+         head 172.30.0.2 headless 80/tcp -> 10.0.1.2:80
+         none - ext=203.0.113.1 80/tcp:30001 -> 10.0.1.2:80
+         else 172.30.0.4 label=service.kubernetes.io/service-proxy-name 80/tcp -> 10.0.1.2:80",
+    );
+    assert!(plan.services.is_empty());
+    update(&mut plan, "else", "else 172.30.0.4 80/tcp -> 10.0.1.2:80");
+    flows(&plan, "10.0.9.9 -> 172.30.0.4:80/tcp => 10.0.1.2:80");
+    let label = Service::PROXY_NAME;
+    let delta =
+        update(&mut plan, "else", &format!("else 172.30.0.4 label={label} 80/tcp -> 10.0.1.2:80"));
+    assert!(matches!(&delta.services[..], [(_, Some(_), None)]));
+    assert_eq!(plan, Plan::new(facts()));
+}
+
+/// Rows: P22, P52
+#[test]
+fn what_a_service_no_longer_has_stops() {
+    let mut plan = plan("web 172.30.0.1 ext=203.0.113.1 80/tcp:30001 -> 10.0.1.2:80");
+    update(&mut plan, "web", "web 172.30.0.2 80/tcp -> 10.0.1.2:80");
+    flows(
+        &plan,
+        "10.0.9.9     -> 172.30.0.1:80/tcp     => drop
+         10.0.9.9     -> 172.30.0.2:80/tcp     => 10.0.1.2:80
+         203.0.113.99 -> 203.0.113.1:80/tcp    => pass
+         203.0.113.99 -> 192.168.0.1:30001/tcp => pass",
+    );
+    update(&mut plan, "web", "");
+    flows(&plan, "10.0.9.9 -> 172.30.0.2:80/tcp => drop");
+}
+
+/// Rows: P69
+#[test]
+fn a_distribution_without_hints_does_nothing() {
+    let mut service = service("web 172.30.0.1 80/tcp -> 10.0.1.2:80@n1%a 10.0.2.2:80@n2%b");
+    let mut inner = Service::clone(&service.service);
+    inner.traffic_distribution = Some(TrafficDistribution::PreferSameNode);
+    service.service = Arc::new(inner);
+    let plan = Plan::fresh(facts(), &BTreeMap::from([(key("web"), service)]));
+    flows(&plan, "10.0.9.9 -> 172.30.0.1:80/tcp => 10.0.1.2:80 10.0.2.2:80");
+}
+
+/// Nor can a service take another's traffic by naming its address (CVE-2020-8554).
+#[test]
+fn whoever_waits_for_a_place_gets_it_when_it_is_free() {
+    let all = services(
+        "a 172.30.0.1 ext=172.30.0.2 ext=203.0.113.1 80/tcp:30001 -> 10.0.1.1:80
+         b 172.30.0.2 ext=203.0.113.1 80/tcp:30001 -> 10.0.1.2:80
+         c 172.30.0.2 lb=203.0.113.1 80/tcp:30001 -> 10.0.1.3:80",
+    );
+    let left = RefCell::new(all);
+    let mut plan = Plan::fresh(facts(), &left.borrow());
+    flows(
+        &plan,
+        "10.0.9.9     -> 172.30.0.2:80/tcp     => 10.0.1.2:80
+         203.0.113.99 -> 203.0.113.1:80/tcp    => 10.0.1.1:80 masq
+         203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.1:80 masq",
+    );
+    let mut remove = |name: &str| {
+        left.borrow_mut().remove(&key(name));
+        let resolve = |key: &ObjectKey| left.borrow().get(key).cloned();
+        plan.update(&BTreeSet::from([key(name)]), &resolve);
+        plan.clone()
+    };
+    flows(
+        &remove("b"),
+        "10.0.9.9     -> 172.30.0.2:80/tcp     => 10.0.1.3:80
+         203.0.113.99 -> 203.0.113.1:80/tcp    => 10.0.1.1:80 masq
+         203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.1:80 masq",
+    );
+    flows(
+        &remove("c"),
+        "10.0.9.9     -> 172.30.0.2:80/tcp     => 10.0.1.1:80 masq
+         203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.1:80 masq",
+    );
+    assert_eq!(remove("a"), Plan::new(facts()));
+}
+
+#[test]
+fn source_ranges_are_disjoint_and_without_host_bits() {
+    let plan = plan(
+        "web 172.30.0.1,fd00:30::1 lb=203.0.113.1 lb=2001:db8::1 allow=10.1.2.3/16 allow=10.0.0.0/8 \
+         allow=10.200.0.0/24 allow=192.168.0.0/30 allow=fd00:192::/64 allow=10.0.0.0/8 \
+         80/tcp -> 10.0.1.2:80",
+    );
+    let allows = |port: &PortPlan| {
+        let nets = port.frontends.iter().flat_map(|frontend| &frontend.allow).flatten();
+        nets.map(IpNetwork::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let [v4, v6] = &plan.services[&key("web")].ports[..] else { panic!("two families") };
+    assert_eq!(allows(v4), "10.0.0.0/8 192.168.0.0/30 203.0.113.1/32");
+    assert_eq!(allows(v6), "2001:db8::1/128 fd00:192::/64");
+}
+
+/// Rows: P90
+#[test]
+fn a_change_looks_at_what_it_concerns_alone() {
+    let line = |n: u16| format!("s{n} 172.30.1.{n} ext=203.0.113.{n} 80/tcp -> 10.0.1.{n}:80\n");
+    let mut all = services(&(1..=200).map(line).collect::<String>());
+    let mut plan = Plan::fresh(facts(), &all);
+    let asked = RefCell::new(Vec::new());
+    let text = "s7 172.30.1.7 ext=203.0.113.7 ext=203.0.113.9 80/tcp -> 10.0.1.7:80";
+    all.insert(key("s7"), service(text));
+    let resolve = |key: &ObjectKey| {
+        asked.borrow_mut().push(key.name.to_string());
+        all.get(key).cloned()
+    };
+    let delta = plan.update(&BTreeSet::from([key("s7")]), &resolve);
+    assert_eq!(asked.take(), ["s7", "s9"]);
+    let changed = delta.services.iter().map(|(key, ..)| &*key.name).collect::<Vec<_>>();
+    assert_eq!(changed, ["s7", "s9"]);
+    let delta = plan.update(&BTreeSet::from([key("s7"), key("s8"), key("s999")]), &resolve);
+    assert_eq!(asked.take(), ["s7", "s8", "s999"]);
+    assert!(delta.services.is_empty());
+}
+
+/// 45,000 services have to fit in little memory.
+#[test]
+fn parts_of_a_plan_are_small() {
+    assert_eq!(size_of::<Target>(), 20);
+    assert!(size_of::<Frontend>() <= 40, "{}", size_of::<Frontend>());
+    assert!(size_of::<PortPlan>() <= 104, "{}", size_of::<PortPlan>());
 }

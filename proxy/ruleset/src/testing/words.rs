@@ -16,7 +16,7 @@ use crate::trace::Packet;
 /// - PORT: `80/tcp`, with node port `80/tcp:30080`, with name `80/tcp:30080=http` or `80/tcp=http`
 /// - ENDPOINT: `10.0.1.2:8080` or `[fd00:10:0:1::2]:8080`, then in any order `@n1` its node, `%a`
 ///   its zone, `!unready`, `!draining` (terminating and serving), `!dead` (terminating),
-///   `^n1+n2` hints for nodes, `^^a+b` hints for zones
+///   `!published` (terminating, ready by `publishNotReadyAddresses`), `^n1+n2` hints for nodes, `^^a+b` hints for zones
 /// - OPTION: `internal=local`, `external=local`, `affinity=60`, `balance=round-robin` or
 ///   `source-hash`, `ext=IP` external address, `lb=IP` load balancer address, `lb-proxy=IP` one of
 ///   `ipMode: Proxy`, `lb-host=NAME`, `allow=CIDR` source range, `headless`, `external-name`,
@@ -196,6 +196,7 @@ fn flag(endpoint: &mut Endpoint, mark: &str, value: &str) {
         ("!", "unready") => condition(endpoint, false, false),
         ("!", "draining") => condition(endpoint, true, true),
         ("!", "dead") => condition(endpoint, false, true),
+        ("!", "published") => endpoint.terminating = true,
         ("^", _) => {
             hints.for_nodes = names();
             endpoint.hints = Some(Arc::new(hints));

@@ -2,6 +2,8 @@
 
 mod manifests;
 mod store;
+mod watch;
 
 pub use manifests::{ManifestDir, Scan};
 pub use store::{Error, Origin, Store, Stored};
+pub use watch::DirWatch;

@@ -1,8 +1,22 @@
 //! The embedded store: objects and containers of this node on disk, by sled.
+//!
+//! One tree. Keys: `o`, a letter for the kind, namespace, zero, name; `c`, network, zero, container
+//! id, zero, interface; `meta`. Values are JSON: objects as Kubernetes writes them in an envelope
+//! that says who they came from, events as the plugin sent them.
+//!
+//! After a failure (a full disk) sled takes no more writes. The files are opened again then, and
+//! hold what was flushed.
 
-use std::path::Path;
+mod disk;
+mod value;
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use causeway_model::{EndpointEvent, EndpointKey, Object, ObjectKey, ObjectKind};
+
+use disk::StateLock;
 
 /// Who an object came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +28,7 @@ pub enum Origin {
 }
 
 /// A stored object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The object, with all that was allocated.
     pub object: Object,
@@ -28,25 +42,30 @@ pub struct Stored {
 pub struct Error {
     /// What failed, with the path.
     pub action: String,
-    /// Why.
+    /// Why: `InvalidData` where the store is damaged, `WouldBlock` where it is in use.
     #[source]
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// The store below a state directory. One opener at a time: a second one is refused at once.
 #[derive(Debug)]
 pub struct Store {
-    #[expect(dead_code, reason = "until it is read")]
-    db: sled::Db,
+    path: PathBuf,
+    /// `None` after a failure.
+    db: RefCell<Option<sled::Db>>,
+    lock: StateLock,
 }
 
 impl Store {
-    /// Opens `STATE_DIR/store`, made where absent.
+    /// Opens `STATE_DIR/store`, made where absent (0700). Beside it lies `store.lock`.
     ///
     /// # Errors
     /// Damaged (named as such, with the remedy), locked by another daemon, disk full, permissions.
-    pub fn open(_state_dir: &Path) -> Result<Self, Error> {
-        todo!()
+    pub fn open(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join("store");
+        let lock = StateLock::acquire(state_dir, &path)?;
+        let db = disk::open(&path, lock.seal())?;
+        Ok(Self { path, db: RefCell::new(Some(db)), lock })
     }
 
     /// All objects. One that does not decode is left where it is and named in the second list.
@@ -54,47 +73,108 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn objects(&self) -> Result<(Vec<Stored>, Vec<String>), Error> {
-        todo!()
+        self.with("read", |db| {
+            let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+            for entry in db.scan_prefix(value::OBJECTS) {
+                let (key, bytes) = entry?;
+                match value::decode_object(&bytes) {
+                    Ok(stored) => objects.push(stored),
+                    Err(why) => unreadable.push(format!("{}: {why}", value::name(&key))),
+                }
+            }
+            Ok((objects, unreadable))
+        })
     }
 
     /// Stores objects and deletes others, all or nothing, on disk when it returns.
     ///
     /// # Errors
     /// See [`Error`]; then nothing is stored.
-    pub fn write(&self, _put: &[Stored], _delete: &[(ObjectKind, ObjectKey)]) -> Result<(), Error> {
-        todo!()
+    pub fn write(&self, put: &[Stored], delete: &[(ObjectKind, ObjectKey)]) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        let mut size = 0;
+        for (kind, key) in delete {
+            batch.remove(value::object_key(*kind, key));
+        }
+        for stored in put {
+            let bytes = value::encode_object(stored);
+            size += bytes.len();
+            batch.insert(value::object_key(stored.object.kind(), stored.object.key()), bytes);
+        }
+        disk::require_space(&self.path, size)?;
+        let generation = self.with("write", |db| {
+            let generation = disk::generation(db)?.unwrap_or(0) + 1;
+            batch.insert(disk::META_KEY, disk::meta(generation));
+            db.apply_batch(batch)?;
+            db.flush()?;
+            Ok(generation)
+        })?;
+        disk::sync(&self.path.join("db"))?;
+        self.lock.write_seal(generation);
+        Ok(())
     }
 
     /// The last event of every container of this boot. Events of other boots are deleted.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn containers(&self, _boot_id: &str) -> Result<Vec<EndpointEvent>, Error> {
-        todo!()
+    pub fn containers(&self, boot_id: &str) -> Result<Vec<EndpointEvent>, Error> {
+        self.with("read", |db| {
+            let mut events = Vec::new();
+            for entry in db.scan_prefix(value::CONTAINERS) {
+                let (key, bytes) = entry?;
+                match value::decode_event(&bytes) {
+                    Some(event) if event.boot_id == boot_id => events.push(event),
+                    Some(_) | None => drop(db.remove(key)?),
+                }
+            }
+            Ok(events)
+        })
     }
 
-    /// Stores the last event of a container (an ADD) or deletes it (a DEL). On disk at the next
-    /// [`Store::flush`]: a lost event of a lost machine concerns a lost container.
+    /// Stores the last event of a container (an ADD). It survives a kill from the next
+    /// [`Store::flush`] on, which is to be called before the event is answered.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn put_container(&self, _event: &EndpointEvent) -> Result<(), Error> {
-        todo!()
+    pub fn put_container(&self, event: &EndpointEvent) -> Result<(), Error> {
+        let bytes = value::encode_event(event);
+        disk::require_space(&self.path, bytes.len())?;
+        self.with("write", |db| db.insert(value::container_key(&event.key), bytes)).map(drop)
     }
 
-    /// Forgets a container.
+    /// Forgets a container, for good after the next [`Store::flush`].
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn delete_container(&self, _key: &EndpointKey) -> Result<(), Error> {
-        todo!()
+    pub fn delete_container(&self, key: &EndpointKey) -> Result<(), Error> {
+        self.with("write", |db| db.remove(value::container_key(key))).map(drop)
     }
 
-    /// Makes sure that all is on disk.
+    /// Makes sure that all survives a kill.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn flush(&self) -> Result<(), Error> {
-        todo!()
+        self.with("write", |db| db.flush()).map(drop)
+    }
+
+    /// Works on the database; opens it again where the last work failed.
+    fn with<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, Error> {
+        let mut db = self.db.borrow_mut();
+        let open = match db.take() {
+            Some(open) => open,
+            None => disk::open(&self.path, self.lock.seal())?,
+        };
+        let done = work(&open).map_err(|error| disk::convert(&self.path, what, error))?;
+        *db = Some(open);
+        Ok(done)
     }
 }
+
+#[cfg(test)]
+mod tests;

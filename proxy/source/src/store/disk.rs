@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -37,7 +37,6 @@ const SEAL_LEN: usize = 30;
 #[derive(Debug)]
 pub(super) struct StateLock {
     file: File,
-    store: PathBuf,
 }
 
 impl StateLock {
@@ -67,15 +66,17 @@ impl StateLock {
         }
         // For the message of those who come later; the lock holds without it.
         drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        Ok(Self { file, store: store.to_owned() })
+        let lock = Self { file };
+        let empty = store.read_dir().map(|mut entries| entries.next().is_none());
+        if empty.map_err(|source| failed_at(store, "open", source))? {
+            // The seal was that of files which somebody has moved away.
+            lock.write_seal(0);
+        }
+        Ok(lock)
     }
 
-    /// The number of the last write that was on disk for certain. `None`: no such number, or no
-    /// files that it could be about.
+    /// The number of the last write that was on disk for certain. `None`: it is not readable.
     pub(super) fn seal(&self) -> Option<u64> {
-        if !self.store.join("db").exists() {
-            return None;
-        }
         let mut bytes = [0; SEAL_LEN];
         self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
         let text = std::str::from_utf8(&bytes).ok()?;
@@ -101,7 +102,7 @@ pub(super) fn open(path: &Path, seal: Option<u64>) -> Result<sled::Db, Error> {
         // Nobody listens after the time is over.
         drop(send.send(open_files(&folder)));
     });
-    let worker = worker.map_err(|source| failed(path, "open", source))?;
+    let worker = worker.map_err(|source| failed_at(path, "open", source))?;
     let db = match receive.recv_timeout(OPEN_TIME) {
         Ok(opened) => opened?,
         Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -124,8 +125,8 @@ pub(super) fn open(path: &Path, seal: Option<u64>) -> Result<sled::Db, Error> {
 }
 
 fn open_files(path: &Path) -> Result<sled::Db, Error> {
-    wait_for_last_opener(&path.join("db")).map_err(|source| failed(path, "open", source))?;
-    remove_unfinished(path).map_err(|source| failed(path, "open", source))?;
+    wait_for_last_opener(&path.join("db")).map_err(|source| failed_at(path, "open", source))?;
+    remove_unfinished(path).map_err(|source| failed_at(path, "open", source))?;
     let log_exists = path.join("db").exists();
     if !log_exists && has_snapshot(path) {
         return Err(damaged(path, "there is a snapshot without its log"));
@@ -156,24 +157,24 @@ pub(super) fn meta(generation: u64) -> Vec<u8> {
 /// Refuses a write that may not fit: sled is out of order once one has failed.
 pub(super) fn require_space(path: &Path, size: usize) -> Result<(), Error> {
     let name = std::ffi::CString::new(path.as_os_str().as_bytes());
-    let name = name.map_err(|error| failed(path, "write", error.into()))?;
+    let name = name.map_err(|error| failed_at(path, "write", error.into()))?;
     // SAFETY: a statvfs is plain numbers, for which zero is valid.
     let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: a terminated name and a statvfs that live through the call.
     if unsafe { libc::statvfs(name.as_ptr(), &raw mut space) } != 0 {
-        return Err(failed(path, "write", io::Error::last_os_error()));
+        return Err(failed_at(path, "write", io::Error::last_os_error()));
     }
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     if free >= RESERVE + 2 * size as u64 {
         return Ok(());
     }
-    Err(failed(path, "write", io::Error::from_raw_os_error(libc::ENOSPC)))
+    Err(failed_at(path, "write", io::Error::from_raw_os_error(libc::ENOSPC)))
 }
 
 /// Waits for the disk itself: sled's flush does not wait for the file's length.
 pub(super) fn sync(path: &Path) -> Result<(), Error> {
     let synced = File::open(path).and_then(|file| file.sync_all());
-    synced.map_err(|source| failed(path, "sync", source))
+    synced.map_err(|source| failed_at(path, "sync", source))
 }
 
 /// sled's error as ours.
@@ -182,7 +183,7 @@ pub(super) fn convert(path: &Path, what: &str, error: sled::Error) -> Error {
     match error {
         // A file that ends before what it must hold was cut.
         E::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-            failed(path, what, source)
+            failed_at(path, what, source)
         }
         other @ (E::Io(_)
         | E::Corruption { .. }
@@ -192,7 +193,7 @@ pub(super) fn convert(path: &Path, what: &str, error: sled::Error) -> Error {
     }
 }
 
-fn failed(path: &Path, what: &str, source: io::Error) -> Error {
+fn failed_at(path: &Path, what: &str, source: io::Error) -> Error {
     let hint =
         if source.raw_os_error() == Some(libc::ENOSPC) { "; make room on its disk" } else { "" };
     Error { action: format!("{what} the store {}{hint}", path.display()), source }

@@ -1,46 +1,184 @@
 //! Everything that answers or follows: HTTP router and rendering, watches, health and metrics,
 //! health check node ports, conntrack repair, probes, labels from containerd.
 
+mod collect;
+mod conntrack;
+mod containerd;
+mod describe;
+mod health;
+mod health_checks;
+mod http;
+mod leases;
+mod listen;
+mod metrics;
+mod probe;
+mod render;
+mod status;
+mod svc_test;
+mod trace;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use causeway_api::{Description, Status, SvcTest, TraceAnswer, TraceRequest};
+use causeway_model::ObjectKey;
 use tokio::net::UnixListener;
 
 use crate::config::Settings;
 use crate::event::Events;
+use crate::request::{Refused, Reply};
 use crate::state::{Committed, State};
+
+use self::collect::{Item, Kind};
+use self::containerd::Containerd;
+use self::health::Health;
+use self::http::Api;
+use self::metrics::Metrics;
 
 /// A question about the state, with the place for the answer.
 #[derive(Debug)]
-pub(crate) enum Query {}
+pub(crate) enum Query {
+    /// All objects of a kind.
+    List { kind: Kind, namespace: Option<String>, reply: Reply<Vec<Item>> },
+    /// One object.
+    Get { kind: Kind, key: ObjectKey, reply: Reply<Item> },
+    /// Changes of a list.
+    Watch { kind: Kind, namespace: Option<String>, reply: Reply<watch::Lines> },
+    /// A service with its endpoints.
+    Describe { key: ObjectKey, reply: Reply<Description> },
+    /// How the daemon does.
+    Status { reply: Reply<Status> },
+    /// What happens to a packet; `local` are the addresses of this node.
+    Trace { request: TraceRequest, local: Vec<IpAddr>, reply: Reply<TraceAnswer> },
+    /// Names of a test resolved.
+    SvcTest { request: SvcTest, reply: Reply<svc_test::Prepared> },
+    /// Whether services are kept up to date.
+    Health { reply: Reply<Health> },
+    /// The exposition text.
+    Metrics { reply: Reply<String> },
+}
 
 /// Owned by the engine, on its thread; tasks that it spawns send events.
 #[derive(Debug)]
 pub(crate) struct Front {
-    events: Events,
+    api: Api,
+    watchers: watch::Watchers,
+    conntrack: conntrack::Conntrack,
+    health_checks: health_checks::HealthChecks,
+    probes: probe::Probes,
 }
 
 impl Front {
-    /// Nothing runs yet.
-    pub(crate) fn new(events: Events, _settings: &Settings) -> Self {
-        Self { events }
+    /// Nothing listens yet.
+    pub(crate) fn new(events: Events, settings: &Settings) -> Self {
+        let metrics = Metrics::new();
+        let containerd = Containerd::new(&settings.containerd_socket);
+        Self {
+            watchers: watch::Watchers::default(),
+            conntrack: conntrack::Conntrack::start(metrics.clone()),
+            health_checks: health_checks::HealthChecks::default(),
+            probes: probe::Probes::new(events.clone()),
+            api: Api { events, containerd, metrics },
+        }
     }
 
     /// Starts to answer on the socket, which is bound (root alone) and listens, and on the TCP
     /// listeners of the settings. A listener that can not be bound is one of `state.degraded`.
     /// Called once, inside the runtime, after the first commit.
-    pub(crate) fn start(&mut self, _socket: UnixListener, _state: &mut State) {}
+    pub(crate) fn start(&mut self, socket: UnixListener, state: &mut State) {
+        let router = http::router(self.api.clone());
+        tokio::spawn(async move {
+            // It returns never.
+            drop(axum::serve(socket, router).await);
+        });
+        let listeners = [
+            (
+                "healthz-listen",
+                state.settings.healthz_listen.clone(),
+                health::healthz_listener as fn(Api) -> axum::Router,
+            ),
+            ("metrics-listen", state.settings.metrics_listen.clone(), health::metrics_listener),
+        ];
+        for (flag, addresses, router) in listeners {
+            for address in addresses {
+                self.listen(flag, address, router(self.api.clone()), state);
+            }
+        }
+    }
 
     /// Answers a question. What takes long is spawned.
-    pub(crate) fn answer(&mut self, _state: &State, query: Query) {
-        match query {}
+    pub(crate) fn answer(&mut self, state: &State, query: Query) {
+        /// Whoever asked may be gone.
+        fn give<T>(reply: Reply<T>, answer: Result<T, Refused>) {
+            drop(reply.send(answer));
+        }
+        match query {
+            Query::List { kind, namespace, reply } => {
+                give(reply, Ok(collect::all(state, kind, namespace.as_deref())));
+            }
+            Query::Get { kind, key, reply } => {
+                let found = collect::one(state, kind, &key);
+                give(reply, found.ok_or_else(|| unknown(kind, &key)));
+            }
+            Query::Watch { kind, namespace, reply } => {
+                give(reply, Ok(self.watchers.add(state, kind, namespace)));
+            }
+            Query::Describe { key, reply } => give(reply, describe::describe(state, &key)),
+            Query::Status { reply } => {
+                let more = self.conntrack.trouble().map(|what| ("conntrack".to_owned(), what));
+                give(
+                    reply,
+                    Ok(status::status(state, &more.into_iter().collect::<BTreeMap<_, _>>())),
+                );
+            }
+            Query::Trace { request, local, reply } => {
+                give(reply, trace::answer(state, &request, &local));
+            }
+            Query::SvcTest { request, reply } => give(reply, svc_test::prepare(state, &request)),
+            Query::Health { reply } => give(reply, Ok(Health::of(state))),
+            Query::Metrics { reply } => {
+                give(reply, Ok(self.api.metrics.text(state, self.watchers.count())));
+            }
+        }
     }
 
     /// The kernel holds the plan: follow it (watches, conntrack, health check node ports, probes,
     /// metrics). Not called for commits that changed nothing at all.
-    pub(crate) fn synced(&mut self, _state: &mut State, _commit: &Committed) {}
+    pub(crate) fn synced(&mut self, state: &mut State, commit: &Committed) {
+        self.conntrack.committed(state, commit);
+        self.health_checks.committed(&self.api, state, commit);
+        self.probes.committed(state, commit);
+        self.api.metrics.committed(state, commit);
+        self.watchers.touched(state, &commit.touched);
+    }
 
     /// A transaction failed; it will be tried again.
     pub(crate) fn failed(&mut self, _state: &State) {}
 
     /// Asks containerd for the labels of a container that came otherwise than by `PUT /v1/events`;
     /// [`crate::event::Event::Labels`] brings them.
-    pub(crate) fn look_up(&mut self, _container_id: &str) {}
+    pub(crate) fn look_up(&mut self, container_id: &str) {
+        self.api.containerd.later(container_id.to_owned(), self.api.events.clone(), Duration::ZERO);
+    }
+
+    fn listen(&self, flag: &str, address: SocketAddr, router: axum::Router, state: &mut State) {
+        match listen::bind(address) {
+            Ok(listener) => drop(listen::serve(listener, router)),
+            Err(error) => {
+                let what = format!(
+                    "{address} can not be bound ({error}); free the port, or set --{flag} to \
+                     another address"
+                );
+                tracing::warn!("{flag}: {what}");
+                state.degraded.insert(format!("--{flag} {address}"), what);
+            }
+        }
+    }
+}
+
+fn unknown(kind: Kind, key: &ObjectKey) -> Refused {
+    let shown = if key.namespace.is_empty() { key.name.to_string() } else { key.to_string() };
+    Refused::new(404, format!("{} {shown} is not known", kind.singular()))
 }

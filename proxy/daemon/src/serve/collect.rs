@@ -1,0 +1,149 @@
+//! What lists are rendered from, taken out of the state: shared pointers, so that rendering and
+//! writing thousands of objects happens beside the event loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use causeway_model::{EndpointKey, EndpointSlice, Index, Node, ObjectKey, Resolved, Service};
+use serde_json::Value;
+
+use super::render::{self, Pod};
+use crate::state::{self, State};
+
+/// Kinds of objects that are listed from the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// `v1 Service`
+    Services,
+    /// `v1 Endpoints`, computed
+    Endpoints,
+    /// `discovery.k8s.io/v1 EndpointSlice`
+    EndpointSlices,
+    /// `v1 Pod`, of attached containers
+    Pods,
+    /// `v1 Node`
+    Nodes,
+}
+
+impl Kind {
+    /// As it stands in paths.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "services" => Self::Services,
+            "endpoints" => Self::Endpoints,
+            "endpointslices" => Self::EndpointSlices,
+            "pods" => Self::Pods,
+            "nodes" => Self::Nodes,
+            _ => return None,
+        })
+    }
+
+    /// One of it, as in messages.
+    pub(crate) fn singular(self) -> &'static str {
+        match self {
+            Self::Services => "service",
+            Self::Endpoints => "endpoints",
+            Self::EndpointSlices => "endpointslice",
+            Self::Pods => "pod",
+            Self::Nodes => "node",
+        }
+    }
+}
+
+/// An object that is not rendered yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Service(Arc<Service>),
+    Endpoints(Resolved),
+    Slice(Arc<EndpointSlice>),
+    Pod(Pod),
+    ThisNode(state::Node, Option<Arc<Node>>, u64),
+    OtherNode(Arc<Node>),
+}
+
+impl Item {
+    /// The object in JSON; `None` for endpoints of a service that has none by its type.
+    pub(crate) fn render(&self) -> Option<Value> {
+        Some(match self {
+            Self::Service(service) => render::service(service),
+            Self::Endpoints(resolved) => return render::endpoints(resolved),
+            Self::Slice(slice) => render::slice(slice),
+            Self::Pod(pod) => render::pod(pod),
+            Self::ThisNode(node, document, created) => {
+                render::this_node(node, document.as_deref(), *created)
+            }
+            Self::OtherNode(node) => render::other_node(node),
+        })
+    }
+}
+
+/// All objects of a kind, ascending by namespace and name; of one namespace where it is given.
+pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Item> {
+    let index = &state.index;
+    let within = |key: &ObjectKey| namespace.is_none_or(|namespace| *key.namespace == *namespace);
+    match kind {
+        Kind::Services => {
+            let services = index.services().iter().filter(|(key, _)| within(key));
+            services.map(|(_, service)| Item::Service(Arc::clone(service))).collect()
+        }
+        Kind::Endpoints => {
+            let keys = index.services().keys().filter(|key| within(key));
+            keys.filter_map(|key| index.resolve(key)).map(Item::Endpoints).collect()
+        }
+        Kind::EndpointSlices => {
+            let slices = index.slices().iter().filter(|(key, _)| within(key));
+            slices.map(|(_, slice)| Item::Slice(Arc::clone(slice))).collect()
+        }
+        Kind::Pods => {
+            let pods = pods(index).into_iter().filter(|((key, _), _)| within(key));
+            pods.map(|(_, pod)| Item::Pod(pod)).collect()
+        }
+        Kind::Nodes => nodes(state).into_values().collect(),
+    }
+}
+
+/// One object. Of several containers of one name the one that was attached last.
+pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
+    let index = &state.index;
+    match kind {
+        Kind::Services => index.services().get(key).map(|one| Item::Service(Arc::clone(one))),
+        Kind::Endpoints => index.resolve(key).map(Item::Endpoints),
+        Kind::EndpointSlices => index.slices().get(key).map(|one| Item::Slice(Arc::clone(one))),
+        Kind::Pods => {
+            let pods = pods(index).into_iter().filter(|((pod, _), _)| pod == key);
+            let last = pods.max_by_key(|(_, pod)| pod.records[0].created);
+            last.map(|(_, pod)| Item::Pod(pod))
+        }
+        Kind::Nodes => nodes(state).remove(&*key.name),
+    }
+}
+
+/// The attached containers, by pod and container id.
+pub(crate) fn pods(index: &Index) -> BTreeMap<(ObjectKey, String), Pod> {
+    let mut pods: BTreeMap<(ObjectKey, String), Pod> = BTreeMap::new();
+    for (EndpointKey { container_id, .. }, (node, record, healthy)) in index.containers() {
+        let pod = pods.entry((record.pod(), container_id.clone())).or_insert_with(|| Pod {
+            node: Arc::clone(node),
+            records: Vec::new(),
+            healthy: true,
+        });
+        pod.records.push(Arc::clone(record));
+        pod.healthy &= healthy;
+    }
+    pods
+}
+
+fn nodes(state: &State) -> BTreeMap<String, Item> {
+    let this = &state.node;
+    let mut nodes: BTreeMap<String, Item> = state
+        .index
+        .nodes()
+        .iter()
+        .map(|(name, node)| (name.clone(), Item::OtherNode(Arc::clone(node))))
+        .collect();
+    let document = state.index.nodes().get(&this.name).cloned();
+    let since = state.progress.started.elapsed().as_secs();
+    let created = crate::clock::unix().as_secs().saturating_sub(since);
+    nodes.insert(this.name.clone(), Item::ThisNode(this.clone(), document, created));
+    nodes
+}

@@ -1,0 +1,180 @@
+//! UDP flows after a commit: those whose endpoint does not serve any more are forgotten (rows 72 to
+//! 80). Dumps happen on a thread of their own; what comes meanwhile is taken together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc;
+
+use causeway_kernel::{self as kernel, UdpFrontend, UdpFrontendAt};
+use causeway_model::{IpFamily, ObjectKey, Protocol};
+use causeway_ruleset::plan::{At, NodePortAddresses, PortPlan, ServicePlan};
+
+use super::metrics::Metrics;
+use crate::clock;
+use crate::state::{Committed, State};
+
+/// A UDP frontend: where and port. Node ports are without address, told apart by family.
+type Front = (Option<IpAddr>, bool, u16);
+
+/// Who may answer, by frontend.
+type Batch = BTreeMap<Front, BTreeSet<(IpAddr, u16)>>;
+
+/// Hands frontends to the thread that reconciles.
+#[derive(Debug)]
+pub(crate) struct Conntrack {
+    work: Option<mpsc::Sender<(Batch, kernel::NodePortAddresses)>>,
+    reports: mpsc::Receiver<Option<String>>,
+    trouble: Option<String>,
+}
+
+impl Conntrack {
+    /// Starts the thread; it ends with the value.
+    pub(crate) fn start(metrics: Metrics) -> Self {
+        let (work, todo) = mpsc::channel();
+        let (report, reports) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("conntrack".to_owned());
+        let started = thread.spawn(move || reconcile(&todo, &report, &metrics));
+        match started {
+            Ok(_) => Self { work: Some(work), reports, trouble: None },
+            Err(error) => Self { work: None, reports, trouble: Some(error.to_string()) },
+        }
+    }
+
+    /// Follows a commit.
+    pub(crate) fn committed(&self, state: &State, commit: &Committed) {
+        let batch = touched(state, commit);
+        if let Some(work) = &self.work
+            && !batch.is_empty()
+        {
+            // The thread ends with this value alone.
+            drop(work.send((batch, node_ports(&state.plan.facts.node_port_addresses))));
+        }
+    }
+
+    /// Why flows are not forgotten, with the remedy.
+    pub(crate) fn trouble(&mut self) -> Option<String> {
+        if let Some(last) = self.reports.try_iter().last() {
+            self.trouble = last;
+        }
+        let trouble = self.trouble.as_ref()?;
+        Some(format!(
+            "UDP clients may be stuck to endpoints that are gone: {trouble}; run: conntrack -D -p udp"
+        ))
+    }
+}
+
+fn reconcile(
+    todo: &mpsc::Receiver<(Batch, kernel::NodePortAddresses)>,
+    report: &mpsc::Sender<Option<String>>,
+    metrics: &Metrics,
+) {
+    let mut left = Batch::new();
+    while let Ok((mut batch, mut node_ports)) = todo.recv() {
+        for (more, latest) in todo.try_iter() {
+            batch.extend(more);
+            node_ports = latest;
+        }
+        // What failed is tried again with what came after it.
+        let mut all = std::mem::take(&mut left);
+        all.extend(batch);
+        let frontends: Vec<UdpFrontend> = all.iter().map(frontend).collect();
+        let began = clock::now();
+        let outcome = kernel::reconcile_udp(&frontends, &node_ports);
+        let took = clock::now().saturating_duration_since(began);
+        let trouble = match outcome {
+            Ok(deleted) => {
+                metrics.reconciled(took, deleted);
+                tracing::debug!(
+                    deleted,
+                    frontends = frontends.len(),
+                    ?took,
+                    "conntrack reconciled"
+                );
+                None
+            }
+            Err(error) => {
+                left = all;
+                let trouble = format!("{error}: {}", error.source);
+                tracing::warn!("conntrack is not reconciled: {trouble}");
+                Some(trouble)
+            }
+        };
+        if report.send(trouble).is_err() {
+            return;
+        }
+    }
+}
+
+fn frontend(((address, ipv6, port), serving): (&Front, &BTreeSet<(IpAddr, u16)>)) -> UdpFrontend {
+    let at = match address {
+        Some(address) => UdpFrontendAt::Address(*address),
+        None => UdpFrontendAt::NodePort { ipv6: *ipv6 },
+    };
+    UdpFrontend { at, port: *port, serving: serving.clone() }
+}
+
+fn node_ports(addresses: &NodePortAddresses) -> kernel::NodePortAddresses {
+    match addresses {
+        NodePortAddresses::All => {
+            kernel::NodePortAddresses { networks: Vec::new(), localhost: true }
+        }
+        NodePortAddresses::In(networks) => {
+            kernel::NodePortAddresses { networks: networks.clone(), localhost: false }
+        }
+    }
+}
+
+/// The UDP frontends that a commit may concern, with who serves them now. Endpoints that are in
+/// no rotation count too: one that terminates and then is gone changes no rule.
+fn touched(state: &State, commit: &Committed) -> Batch {
+    let mut batch = Batch::new();
+    let mut services: BTreeSet<&ObjectKey> = commit.touched.services.iter().collect();
+    for (key, before, after) in &commit.delta.services {
+        services.insert(key);
+        for plan in [before, after].into_iter().flatten() {
+            for (_, front) in fronts(plan) {
+                batch.entry(front).or_default();
+            }
+        }
+    }
+    for key in services {
+        let Some(plan) = state.plan.services.get(key) else { continue };
+        if fronts(plan).next().is_none() {
+            continue;
+        }
+        let resolved = state.index.resolve(key);
+        for (port, front) in fronts(plan) {
+            let serving = batch.entry(front).or_default();
+            let Some(resolved) = &resolved else { continue };
+            let ports = resolved.service.ports.iter().zip(&resolved.ports);
+            let ours =
+                ports.filter(|(of, _)| *of.name == *port.name && of.protocol == Protocol::Udp);
+            let endpoints = ours.flat_map(|(_, found)| &found.endpoints);
+            let usable = endpoints.filter(|one| {
+                (one.ready || one.serving) && IpFamily::of(one.address) == port.family
+            });
+            serving.extend(usable.map(|one| (one.address, one.port)));
+        }
+    }
+    batch
+}
+
+/// The UDP frontends of a service, each with its port.
+fn fronts(plan: &ServicePlan) -> impl Iterator<Item = (&PortPlan, Front)> {
+    let udp = plan.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    udp.flat_map(|port| {
+        port.frontends.iter().map(move |front| {
+            let ipv6 = port.family == IpFamily::V6;
+            let at = match front.at {
+                At::Cluster(address, number) | At::External(address, number) => {
+                    (Some(address), ipv6, number)
+                }
+                At::NodePort(number) => (None, ipv6, number),
+            };
+            (port, at)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The router of the unix socket, and its parts for the TCP listeners.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query as Params, Request as HttpRequest, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use causeway_api::{Apply, SvcTest, TraceRequest};
+use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::collect::{Item, Kind};
+use super::containerd::Containerd;
+use super::metrics::Metrics;
+use super::{Query, health, render, svc_test, trace};
+use crate::event::{Event, Events};
+use crate::request::{Refused, Reply, Request, Target};
+
+/// Largest body of `POST /v1/apply`: 45,000 services are half of it.
+const APPLY_LIMIT: usize = 64 << 20;
+/// Largest body of any other request.
+const LIMIT: usize = 1 << 20;
+
+/// What handlers have at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(crate) events: Events,
+    pub(crate) containerd: Containerd,
+    pub(crate) metrics: Metrics,
+}
+
+/// Everything, for the unix socket.
+pub(crate) fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/events", put(put_event))
+        .route("/v1/apply", post(apply))
+        .route("/v1/status", get(status))
+        .route("/v1/trace", post(trace_packet))
+        .route("/v1/svc-test", post(test_service))
+        .route("/v1/describe/{namespace}/{name}", get(describe))
+        .route("/v1/{kind}", get(list))
+        .route("/v1/{kind}/{name}", get(get_global).delete(delete_global))
+        .route("/v1/{kind}/{namespace}/{name}", get(get_one).delete(delete_one))
+        .with_state(api.clone())
+        .merge(health::healthz(api.clone()))
+        .merge(health::metrics(api))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+}
+
+impl Api {
+    /// Asks the engine. It answers in the order of requests, after the changes before them.
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, Refused> {
+        let ending = |()| Refused::new(503, "causewayd is stopping; ask again when it runs");
+        let (reply, answer) = oneshot::channel();
+        let sent = self.events.send(Event::Request(request(reply))).await;
+        sent.map_err(|_| ending(()))?;
+        answer.await.map_err(|_| ending(()))?
+    }
+
+    /// As [`Api::ask`], for queries.
+    pub(crate) async fn query<T>(
+        &self,
+        query: impl FnOnce(Reply<T>) -> Query,
+    ) -> Result<T, Refused> {
+        self.ask(|reply| Request::Query(query(reply))).await
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, axum::Json(self.problem)).into_response()
+    }
+}
+
+/// `404` of a path that nothing answers, also of the TCP listeners.
+pub(crate) async fn unknown_path(request: HttpRequest) -> Refused {
+    let path = request.uri().path().to_owned();
+    Refused::new(
+        404,
+        format!(
+            "path {path:?} is not known; causewayd serves /v1/..., /healthz, /livez, /readyz, /metrics and /proxyMode"
+        ),
+    )
+}
+
+/// `405`
+pub(crate) async fn unknown_method(request: HttpRequest) -> Refused {
+    let (method, path) = (request.method(), request.uri().path());
+    Refused::new(405, format!("{path} does not take {method}"))
+}
+
+async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<StatusCode, Refused> {
+    let event: EndpointEvent = json(request, LIMIT).await?;
+    if let Some(record) = &event.record
+        && record.key != event.key
+    {
+        return Err(Refused::new(
+            400,
+            "field record: its network, containerID and ifname differ from those of key",
+        ));
+    }
+    let labels = match &event.record {
+        Some(record) => api.containerd.labels(&record.key.container_id, &api.events).await,
+        None => Labels::new(),
+    };
+    api.ask(|reply| Request::Event { event, labels, reply }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn apply(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
+    let apply: Apply = json(request, APPLY_LIMIT).await?;
+    let applied = api.ask(|reply| Request::Apply { apply, reply }).await?;
+    Ok(axum::Json(applied).into_response())
+}
+
+async fn status(Shared(api): Shared<Api>) -> Result<Response, Refused> {
+    let status = api.query(|reply| Query::Status { reply }).await?;
+    Ok(axum::Json(status).into_response())
+}
+
+async fn describe(
+    Shared(api): Shared<Api>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    let key = ObjectKey::new(namespace, name);
+    let description = api.query(|reply| Query::Describe { key, reply }).await?;
+    Ok(axum::Json(description).into_response())
+}
+
+async fn trace_packet(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
+    let request: TraceRequest = json(request, LIMIT).await?;
+    let local = trace::local_addresses().await?;
+    let answer = api.query(|reply| Query::Trace { request, local, reply }).await?;
+    Ok(axum::Json(answer).into_response())
+}
+
+async fn test_service(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
+    let request: SvcTest = json(request, LIMIT).await?;
+    let prepared = api.query(|reply| Query::SvcTest { request, reply }).await?;
+    Ok(lines(svc_test::run(prepared)))
+}
+
+/// `?namespace=NS&watch=true`
+#[derive(Debug, Default, Deserialize)]
+struct ListParams {
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    watch: bool,
+}
+
+async fn list(
+    Shared(api): Shared<Api>,
+    Path(kind): Path<String>,
+    params: Result<Params<ListParams>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refused> {
+    let Params(params) = params.map_err(|error| {
+        let message = "the query is not ?namespace=NAMESPACE&watch=true|false";
+        Refused::caused(400, message, &error)
+    })?;
+    let namespace = params.namespace.filter(|namespace| !namespace.is_empty());
+    if kind == "leases" {
+        if params.watch {
+            return Err(Refused::new(400, "leases can not be watched; list them again instead"));
+        }
+        return off_loop(|| super::leases::list().map(|items| render::list(items))).await;
+    }
+    let kind = known(&kind)?;
+    if params.watch {
+        let watched = api.query(|reply| Query::Watch { kind, namespace, reply }).await?;
+        return Ok(lines(watched));
+    }
+    let items = api.query(|reply| Query::List { kind, namespace, reply }).await?;
+    off_loop(move || Ok(render::list(items.iter().filter_map(Item::render).collect()))).await
+}
+
+async fn get_one(
+    Shared(api): Shared<Api>,
+    Path((kind, namespace, name)): Path<(String, String, String)>,
+) -> Result<Response, Refused> {
+    let kind = known(&kind)?;
+    if kind == Kind::Nodes {
+        return Err(Refused::new(404, "nodes have no namespace: ask for /v1/nodes/NAME"));
+    }
+    show(&api, kind, ObjectKey::new(namespace, name)).await
+}
+
+async fn get_global(
+    Shared(api): Shared<Api>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    show(&api, global(&kind, &name)?, ObjectKey::new("", name)).await
+}
+
+async fn show(api: &Api, kind: Kind, key: ObjectKey) -> Result<Response, Refused> {
+    let item = api.query(|reply| Query::Get { kind, key, reply }).await?;
+    off_loop(move || Ok(item.render().unwrap_or_default())).await
+}
+
+async fn delete_one(
+    Shared(api): Shared<Api>,
+    Path((kind, namespace, name)): Path<(String, String, String)>,
+) -> Result<Response, Refused> {
+    let key = ObjectKey::new(namespace, name);
+    let target = match known(&kind)? {
+        Kind::Services => Target::Object(ObjectKind::Service, key),
+        Kind::EndpointSlices => Target::Object(ObjectKind::EndpointSlice, key),
+        Kind::Endpoints => Target::Endpoints(key),
+        Kind::Nodes => {
+            return Err(Refused::new(404, "nodes have no namespace: delete /v1/nodes/NAME"));
+        }
+        Kind::Pods => return Err(pods_are_not_deleted()),
+    };
+    let applied = api.ask(|reply| Request::Delete { target, reply }).await?;
+    Ok(axum::Json(applied).into_response())
+}
+
+async fn delete_global(
+    Shared(api): Shared<Api>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    global(&kind, &name)?;
+    let target = Target::Object(ObjectKind::Node, ObjectKey::new("", name));
+    let applied = api.ask(|reply| Request::Delete { target, reply }).await?;
+    Ok(axum::Json(applied).into_response())
+}
+
+fn pods_are_not_deleted() -> Refused {
+    Refused::new(405, "pods are attached containers: remove the container by its runtime")
+}
+
+fn known(kind: &str) -> Result<Kind, Refused> {
+    Kind::of(kind).ok_or_else(|| {
+        let message = format!(
+            "kind {kind:?} is not known: one of services, endpoints, endpointslices, pods, nodes"
+        );
+        Refused::new(404, message)
+    })
+}
+
+/// A kind without namespaces.
+fn global(kind: &str, name: &str) -> Result<Kind, Refused> {
+    match known(kind)? {
+        Kind::Nodes => Ok(Kind::Nodes),
+        Kind::Services | Kind::Endpoints | Kind::EndpointSlices | Kind::Pods => {
+            let message = format!("{kind} have a namespace: write /v1/{kind}/NAMESPACE/{name}");
+            Err(Refused::new(404, message))
+        }
+    }
+}
+
+/// Reads a JSON body of at most `limit` bytes.
+async fn json<T: DeserializeOwned>(request: HttpRequest, limit: usize) -> Result<T, Refused> {
+    /// A client that stops sending must not keep its request open.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let body = Limited::new(request.into_body(), limit).collect();
+    let body = tokio::time::timeout(PATIENCE, body).await;
+    let body = body.map_err(|_| {
+        Refused::new(408, format!("the body did not come within {} seconds", PATIENCE.as_secs()))
+    })?;
+    let bytes = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("the body is larger than {limit} bytes; send it in parts");
+            return Refused::new(413, message);
+        }
+        Refused::caused(400, "the body does not arrive", &*error)
+    })?;
+    let bytes = bytes.to_bytes();
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        let place = if field == "." { "the body".to_owned() } else { format!("field {field}") };
+        Refused::new(400, format!("{place}: {}", error.inner()))
+    })?;
+    reader.end().map_err(|error| Refused::new(400, format!("behind the object: {error}")))?;
+    Ok(parsed)
+}
+
+/// Renders and writes on a thread of its own.
+async fn off_loop(
+    work: impl FnOnce() -> Result<Value, Refused> + Send + 'static,
+) -> Result<Response, Refused> {
+    let write = move || work().map(|value| value.to_string());
+    let text = tokio::task::spawn_blocking(write)
+        .await
+        .map_err(|error| Refused::caused(500, "rendering the answer failed", &error))??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// Sends lines as they come.
+fn lines(lines: mpsc::Receiver<String>) -> Response {
+    let body = Body::new(LinesBody(lines));
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
+}
+
+/// A body of lines.
+struct LinesBody(mpsc::Receiver<String>);
+
+impl http_body::Body for LinesBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.0
+            .poll_recv(context)
+            .map(|line| line.map(|line| Ok(http_body::Frame::data(line.into()))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

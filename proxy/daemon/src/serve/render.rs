@@ -1,0 +1,225 @@
+//! Objects as Kubernetes writes them. Pure: what is rendered was collected before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use causeway_model::{
+    EndpointRecord, EndpointSlice, Labels, Node, Object, ObjectKey, Resolved, Service, ServiceType,
+    manifest,
+};
+use serde_json::{Value, json};
+
+use crate::state;
+
+/// Annotation of a pod: id of its container.
+const CONTAINER_ID: &str = "causeway.io/container-id";
+
+/// A `v1 List`.
+pub(crate) fn list(items: Vec<Value>) -> Value {
+    json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
+}
+
+/// `v1 Service`
+pub(crate) fn service(service: &Service) -> Value {
+    manifest::to_json(&Object::Service(service.clone()))
+}
+
+/// `discovery.k8s.io/v1 EndpointSlice`
+pub(crate) fn slice(slice: &EndpointSlice) -> Value {
+    manifest::to_json(&Object::EndpointSlice(slice.clone()))
+}
+
+/// `v1 Endpoints` of a service as they are now; `None` for `ExternalName`, which has none.
+pub(crate) fn endpoints(resolved: &Resolved) -> Option<Value> {
+    let service = &resolved.service;
+    if service.service_type == ServiceType::ExternalName {
+        return None;
+    }
+    let mut object = json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": metadata(&service.key, &service.labels.to_map(), service.created),
+    });
+    let subsets = subsets(resolved);
+    if !subsets.is_empty() {
+        object["subsets"] = subsets.into();
+    }
+    Some(object)
+}
+
+/// A container and all its attachments, as a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    /// Name of its node.
+    pub node: Arc<str>,
+    /// Attachments, ascending by network and interface; at least one.
+    pub records: Vec<Arc<EndpointRecord>>,
+    /// It answers probes, or is not probed.
+    pub healthy: bool,
+}
+
+impl Pod {
+    /// Namespace and name.
+    pub(crate) fn key(&self) -> ObjectKey {
+        self.records[0].pod()
+    }
+
+    /// Addresses, in the order of attachments.
+    pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.records.iter().flat_map(|record| record.ips.iter().copied())
+    }
+}
+
+/// `v1 Pod`
+pub(crate) fn pod(pod: &Pod) -> Value {
+    let first = &pod.records[0];
+    let mut labels = Labels::new();
+    for record in &pod.records {
+        labels.extend(record.labels.clone());
+    }
+    let created = pod.records.iter().map(|record| record.created).min().unwrap_or_default();
+    let mut metadata = metadata(&pod.key(), &labels, created);
+    let networks: BTreeSet<&str> =
+        pod.records.iter().map(|record| record.key.network.as_str()).collect();
+    let networks: Vec<&str> = networks.into_iter().collect();
+    metadata["annotations"] = json!({
+        CONTAINER_ID: first.key.container_id,
+        EndpointRecord::NETWORK: networks.join(","),
+    });
+    let ips: Vec<Value> = pod.ips().map(|ip| json!({ "ip": ip })).collect();
+    let ready = if pod.healthy { "True" } else { "False" };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": { "nodeName": &*pod.node },
+        "status": {
+            "phase": "Running",
+            "podIP": pod.ips().next(),
+            "podIPs": ips,
+            "conditions": [{ "type": "Ready", "status": ready }],
+        },
+    })
+}
+
+/// `v1 Node`: this one, from its own knowledge and the document of its name.
+pub(crate) fn this_node(node: &state::Node, document: Option<&Node>, created: u64) -> Value {
+    let mut labels = node.labels.clone();
+    labels.insert("kubernetes.io/hostname".to_owned(), node.name.clone());
+    if let Some(document) = document {
+        labels.extend(document.labels.to_map());
+    }
+    let created = document.map_or(created, |document| document.created);
+    let key = ObjectKey::new("", node.name.as_str());
+    let ready = json!([{ "type": "Ready", "status": "True" }]);
+    node_value(&key, &labels, created, &node.ips, Some(ready))
+}
+
+/// `v1 Node`: another one, as far as its document tells.
+pub(crate) fn other_node(node: &Node) -> Value {
+    node_value(&node.key, &node.labels.to_map(), node.created, &node.addresses, None)
+}
+
+/// `seconds` since 1970 as a UTC time, like `2026-11-22T15:04:00Z`.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last of a year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn node_value(
+    key: &ObjectKey,
+    labels: &Labels,
+    created: u64,
+    addresses: &[IpAddr],
+    conditions: Option<Value>,
+) -> Value {
+    let mut all: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({ "type": "InternalIP", "address": address }))
+        .collect();
+    all.push(json!({ "type": "Hostname", "address": &*key.name }));
+    let conditions =
+        conditions.unwrap_or_else(|| json!([{ "type": "Ready", "status": "Unknown" }]));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": metadata(key, labels, created),
+        "status": { "addresses": all, "conditions": conditions },
+    })
+}
+
+fn metadata(key: &ObjectKey, labels: &Labels, created: u64) -> Value {
+    let mut metadata = json!({ "name": &*key.name, "creationTimestamp": rfc3339(created) });
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = (&*key.namespace).into();
+    }
+    if !labels.is_empty() {
+        metadata["labels"] = json!(labels);
+    }
+    metadata
+}
+
+/// A port of an address: name, number, protocol.
+type Port = (String, u16, &'static str);
+
+/// Addresses with the same ports stand together, as Kubernetes' controller packs them.
+fn subsets(resolved: &Resolved) -> Vec<Value> {
+    let mut addresses: BTreeMap<IpAddr, (BTreeSet<Port>, bool, Value)> = BTreeMap::new();
+    for (port, endpoints) in resolved.service.ports.iter().zip(&resolved.ports) {
+        for endpoint in &endpoints.endpoints {
+            let entry = addresses.entry(endpoint.address).or_insert_with(|| {
+                let mut address = json!({ "ip": endpoint.address });
+                if let Some(node) = &endpoint.node {
+                    address["nodeName"] = (&**node).into();
+                }
+                if let Some(hostname) = &endpoint.hostname {
+                    address["hostname"] = (&**hostname).into();
+                }
+                if let Some(pod) = &endpoint.pod {
+                    address["targetRef"] =
+                        json!({ "kind": "Pod", "namespace": &*pod.namespace, "name": &*pod.name });
+                }
+                (BTreeSet::new(), true, address)
+            });
+            entry.0.insert((port.name.to_string(), endpoint.port, port.protocol.name()));
+            entry.1 &= endpoint.ready;
+        }
+    }
+    let mut subsets: BTreeMap<BTreeSet<Port>, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    for (ports, ready, address) in addresses.into_values() {
+        let subset = subsets.entry(ports).or_default();
+        if ready { subset.0.push(address) } else { subset.1.push(address) }
+    }
+    subsets.into_iter().map(|(ports, (ready, unready))| subset(&ports, ready, unready)).collect()
+}
+
+fn subset(ports: &BTreeSet<Port>, ready: Vec<Value>, unready: Vec<Value>) -> Value {
+    let port = |(name, port, protocol): &Port| {
+        let mut value = json!({ "port": port, "protocol": protocol });
+        if !name.is_empty() {
+            value["name"] = name.as_str().into();
+        }
+        value
+    };
+    let mut subset = json!({ "ports": ports.iter().map(port).collect::<Vec<_>>() });
+    for (name, addresses) in [("addresses", ready), ("notReadyAddresses", unready)] {
+        if !addresses.is_empty() {
+            subset[name] = addresses.into();
+        }
+    }
+    subset
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! `GET /v1/status`
+
+use std::collections::BTreeMap;
+
+use causeway_api::Status;
+
+use crate::clock;
+use crate::state::State;
+
+/// How the daemon does. `more` are troubles that the state does not know of.
+pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
+    let progress = &state.progress;
+    let now = clock::now();
+    let degraded = state.degraded.iter().chain(more);
+    let warnings = state.warnings.iter().flat_map(|(concerned, all)| {
+        all.iter().map(move |warning| format!("{concerned}: {warning}"))
+    });
+    let events = [
+        ("syncs", progress.syncs),
+        ("fullSyncs", progress.full_syncs),
+        ("failures", progress.failures),
+        ("repairs", progress.repairs),
+        ("serviceChanges", progress.service_changes),
+        ("endpointChanges", progress.endpoint_changes),
+    ];
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: state.node.name.clone(),
+        uptime: now.saturating_duration_since(progress.started).as_secs(),
+        backend: state.settings.backend.name().to_owned(),
+        store: "embedded".to_owned(),
+        counts: counts(state),
+        synced: progress.synced.map(|synced| now.saturating_duration_since(synced).as_secs()),
+        events: events.map(|(name, count)| (name.to_owned(), count)).into(),
+        degraded: degraded.map(|(concerned, what)| format!("{concerned}: {what}")).collect(),
+        warnings: warnings.collect(),
+    }
+}
+
+/// How many there are of what.
+pub(crate) fn counts(state: &State) -> BTreeMap<String, u64> {
+    let ports = state.plan.services.values().flat_map(|service| service.ports.iter());
+    let (mut service_ports, mut endpoints) = (0, 0);
+    for port in ports {
+        service_ports += 1;
+        endpoints += port.cluster.len();
+    }
+    let counts = [
+        ("services", state.index.services().len()),
+        ("servicePorts", service_ports),
+        ("endpoints", endpoints),
+        ("endpointSlices", state.index.slices().len()),
+        ("containers", state.index.containers().len()),
+    ];
+    counts.map(|(name, count)| (name.to_owned(), count as u64)).into()
+}

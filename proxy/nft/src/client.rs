@@ -65,6 +65,14 @@ impl Client {
         }
     }
 
+    /// The number by which notifications name this connection, see [`crate::Monitor`].
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn port(&self) -> Result<u32> {
+        self.link.port().map_err(|source| failed("get port of socket", source))
+    }
+
     /// Commits a batch as one transaction: all or nothing. A batch that does nothing sends nothing.
     ///
     /// # Errors
@@ -345,7 +353,7 @@ fn deletes(op: &Op) -> bool {
     }
 }
 
-fn failed(action: impl Into<String>, source: io::Error) -> Error {
+pub(crate) fn failed(action: impl Into<String>, source: io::Error) -> Error {
     Error { action: action.into(), op: None, source }
 }
 

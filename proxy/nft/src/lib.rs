@@ -3,9 +3,11 @@
 mod client;
 mod codec;
 mod error;
+mod monitor;
 mod socket;
 mod uapi;
 mod wire;
 
 pub use client::{Client, closing_waits};
 pub use error::{Error, Result};
+pub use monitor::{Change, Monitor};

@@ -49,6 +49,13 @@ impl Link {
         Ok(Self { socket, buffer, seq: 0, send_buffer: SEND_BUFFER })
     }
 
+    /// The number that the kernel knows this socket by.
+    pub(crate) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
     /// Reserves sequence numbers; answers with the first.
     pub(crate) fn reserve(&mut self, count: usize) -> u32 {
         let first = self.seq.wrapping_add(1);
@@ -193,7 +200,7 @@ fn errno(payload: &[u8]) -> io::Result<i32> {
     number.filter(|number| *number >= 0).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -202,7 +209,8 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-fn set_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+/// Sets an option of level `SOL_SOCKET`, whose type is `T`.
+pub(crate) fn set_option<T>(socket: &Socket, option: libc::c_int, value: T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(4);
     // SAFETY: `value` outlives the call and `len` is its size.
     let result = unsafe {

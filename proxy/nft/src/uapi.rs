@@ -25,6 +25,13 @@ pub(crate) const DELSETELEM: u16 = SUBSYS | 14;
 pub(crate) const GETGEN: u16 = SUBSYS | 16;
 
 pub(crate) const GEN_ID: u16 = 1;
+pub(crate) const GEN_PROC_PID: u16 = 2;
+pub(crate) const GEN_PROC_NAME: u16 = 3;
+/// The multicast group of changes.
+pub(crate) const NFNLGRP_NFTABLES: u32 = 7;
+pub(crate) const NEWGEN: u16 = SUBSYS | 15;
+/// The first attribute of every object but a generation is its table's name.
+pub(crate) const OF_TABLE: u16 = 1;
 
 pub(crate) const TABLE_NAME: u16 = 1;
 pub(crate) const TABLE_FLAGS: u16 = 2;
@@ -55,6 +62,7 @@ pub(crate) const SET_DESC: u16 = 9;
 pub(crate) const SET_ID: u16 = 10;
 pub(crate) const SET_TIMEOUT: u16 = 11;
 pub(crate) const SET_USERDATA: u16 = 13;
+pub(crate) const SET_DESC_SIZE: u16 = 1;
 pub(crate) const SET_DESC_CONCAT: u16 = 2;
 pub(crate) const SET_FIELD_LEN: u16 = 1;
 pub(crate) const SET_F_ANONYMOUS: u32 = 0x1;

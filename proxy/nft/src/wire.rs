@@ -119,11 +119,18 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) seq: u32,
+    /// Port of the socket that the message comes from or is about.
+    pub(crate) port: u32,
     /// Payload after `struct nlmsghdr`.
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
+    /// Family in `struct nfgenmsg`.
+    pub(crate) fn family(&self) -> u8 {
+        self.payload.first().copied().unwrap_or_default()
+    }
+
     /// Attributes after `struct nfgenmsg`.
     pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes(self.payload.get(4..).unwrap_or_default())
@@ -144,6 +151,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16::from_ne_bytes(array(whole, 4)?),
             flags: u16::from_ne_bytes(array(whole, 6)?),
             seq: u32::from_ne_bytes(array(whole, 8)?),
+            port: u32::from_ne_bytes(array(whole, 12)?),
             payload: whole.get(16..)?,
         };
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();

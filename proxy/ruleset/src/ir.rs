@@ -92,6 +92,10 @@ pub enum MapTarget {
     Verdict,
 }
 
+/// Elements that a dynamic set can hold, so that nobody fills the memory with made-up sources. The
+/// kernel's own default is 65,535.
+pub const DYNAMIC_SIZE: u32 = 1 << 18;
+
 /// A set or map without its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetSpec {
@@ -104,7 +108,7 @@ pub struct SetSpec {
     /// `flags interval`: keys may be ranges (one component, or concatenated with kernel 5.6), but
     /// not of marks and interface names, whose bytes do not sort as their values.
     pub interval: bool,
-    /// `flags dynamic`: the packet path may add.
+    /// `flags dynamic`: the packet path may add, [`DYNAMIC_SIZE`] elements at most.
     pub dynamic: bool,
     /// Default timeout, milliseconds.
     pub timeout_ms: Option<u64>,

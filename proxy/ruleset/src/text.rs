@@ -12,8 +12,8 @@ mod value;
 use std::collections::BTreeSet;
 
 use crate::{
-    BaseChain, Batch, ChainSpec, Element, ElementValue, Family, Hook, MapTarget, Op, SetSpec,
-    TableId, TableState,
+    BaseChain, Batch, ChainSpec, DYNAMIC_SIZE, Element, ElementValue, Family, Hook, MapTarget, Op,
+    SetSpec, TableId, TableState,
 };
 
 pub use rule::rule;
@@ -199,6 +199,9 @@ fn set_words(set: &SetSpec) -> Vec<String> {
         }
     }
     let mut words = vec![kind];
+    if set.dynamic {
+        words.push(format!("size {DYNAMIC_SIZE}"));
+    }
     let mut flags = Vec::new();
     if set.interval {
         flags.push("interval");

@@ -1,7 +1,7 @@
 //! Sets, maps and their elements.
 
 use causeway_ruleset::{
-    DataType, Element, ElementValue, Key, MapTarget, RegValue, SetSpec, TableId,
+    DYNAMIC_SIZE, DataType, Element, ElementValue, Key, MapTarget, RegValue, SetSpec, TableId,
 };
 
 use super::value::{
@@ -12,9 +12,10 @@ use super::{Invalid, family_number};
 use crate::uapi::{
     DATA_TYPE_VERDICT, ELEM_DATA, ELEM_F_INTERVAL_END, ELEM_FLAGS, ELEM_KEY, ELEM_KEY_END,
     ELEM_LIST_ELEMENTS, ELEM_LIST_SET, ELEM_LIST_TABLE, ELEM_USERDATA, LIST_ELEM, SET_DATA_LEN,
-    SET_DATA_TYPE, SET_DESC, SET_DESC_CONCAT, SET_F_CONCAT, SET_F_EVAL, SET_F_INTERVAL, SET_F_MAP,
-    SET_F_TIMEOUT, SET_FIELD_LEN, SET_FLAGS, SET_ID, SET_KEY_LEN, SET_KEY_TYPE, SET_NAME,
-    SET_TABLE, SET_TIMEOUT, SET_USERDATA, UDATA_SET_DATA_BYTEORDER, UDATA_SET_KEY_BYTEORDER,
+    SET_DATA_TYPE, SET_DESC, SET_DESC_CONCAT, SET_DESC_SIZE, SET_F_CONCAT, SET_F_EVAL,
+    SET_F_INTERVAL, SET_F_MAP, SET_F_TIMEOUT, SET_FIELD_LEN, SET_FLAGS, SET_ID, SET_KEY_LEN,
+    SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, UDATA_SET_DATA_BYTEORDER,
+    UDATA_SET_KEY_BYTEORDER,
 };
 use crate::wire::{Attribute, Attributes, Head, Mark, Writer};
 
@@ -60,8 +61,15 @@ pub(crate) fn write_spec(
         }
     }
     out.u32(SET_ID, id);
-    if ranges_of_many {
-        write_fields(out, &set.key);
+    if ranges_of_many || set.dynamic {
+        let desc = out.nest(SET_DESC);
+        if set.dynamic {
+            out.u32(SET_DESC_SIZE, DYNAMIC_SIZE);
+        }
+        if ranges_of_many {
+            write_fields(out, &set.key);
+        }
+        out.end_nest(desc);
     }
     if let Some(timeout) = set.timeout_ms {
         out.u64(SET_TIMEOUT, timeout);
@@ -72,7 +80,6 @@ pub(crate) fn write_spec(
 
 /// Lengths of the components, which ranges of a concatenation need.
 fn write_fields(out: &mut Writer, key: &[DataType]) {
-    let desc = out.nest(SET_DESC);
     let concat = out.nest(SET_DESC_CONCAT);
     for kind in key {
         let field = out.nest(LIST_ELEM);
@@ -80,7 +87,6 @@ fn write_fields(out: &mut Writer, key: &[DataType]) {
         out.end_nest(field);
     }
     out.end_nest(concat);
-    out.end_nest(desc);
 }
 
 /// User data by which `nft list` knows how to print marks and names.

@@ -24,7 +24,8 @@ pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
         ops.push(Op::AddTable(table.clone()));
         ops.push(Op::DeleteTable(table.clone()));
         ops.push(Op::AddTable(table.clone()));
-        let sets = Set::fixed().into_iter();
+        let own_sets = elements.keys().filter(|(of, set)| *of == family && set.is_own());
+        let sets = Set::fixed().into_iter().chain(own_sets.map(|(_, set)| set.clone()));
         ops.extend(sets.map(|set| Op::AddSet(table.clone(), set.spec(family))));
         let mut chains = layout::chains(facts, family);
         chains.extend(sized_chains(&shared, family));
@@ -45,6 +46,7 @@ pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
 /// Operations that put `new` in the place of `old`; counts of what is shared follow.
 pub(super) fn replace(shared: &mut Shared, old: Content, new: Content) -> Vec<Op> {
     let mut changes = Changes::default();
+    changes.sets(&old.elements, &new.elements);
     changes.shared(shared, &old.shared, &new.shared);
     changes.chains(&old.chains, &new.chains);
     changes.elements(old.elements, new.elements);
@@ -60,6 +62,8 @@ struct Changes {
     added: Elements,
     /// Chains that nothing leads to any more.
     end: Vec<Op>,
+    /// Sets that nothing reads any more.
+    end_sets: Vec<Op>,
 }
 
 impl Changes {
@@ -68,7 +72,22 @@ impl Changes {
         ops.extend(self.deleted.into_iter().filter_map(delete_elements));
         ops.extend(self.added.into_iter().filter_map(add_elements));
         ops.extend(self.end);
+        ops.extend(self.end_sets);
         ops
+    }
+
+    /// Sets of one pool each.
+    fn sets(&mut self, old: &Elements, new: &Elements) {
+        let own = |all: &Elements, other: &Elements| {
+            let one = |of: &&(IpFamily, Set)| of.1.is_own() && !other.contains_key(*of);
+            all.keys().filter(one).cloned().collect::<Vec<_>>()
+        };
+        for (family, set) in own(new, old) {
+            self.begin.push(Op::AddSet(layout::table(family), set.spec(family)));
+        }
+        for (family, set) in own(old, new) {
+            self.end_sets.push(Op::DeleteSet(layout::table(family), set.name().to_owned()));
+        }
     }
 
     fn shared(&mut self, shared: &mut Shared, old: &Shared, new: &Shared) {

@@ -1,6 +1,7 @@
 //! What services put into the tables: elements, and chains of their own.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
@@ -129,7 +130,10 @@ impl Content {
             let own = Own { service: place.service, port, pool, targets };
             let chain = own.chain();
             self.add(family, Set::Own(class), leading_to(place.key(), &chain));
-            self.chains.entry((family, chain)).or_insert_with(|| own::rules(&own));
+            if let Entry::Vacant(entry) = self.chains.entry((family, chain)) {
+                entry.insert(own::rules(&own));
+                self.elements.extend(own::elements(&own).map(|(set, some)| ((family, set), some)));
+            }
             return;
         }
         if count > RULES {

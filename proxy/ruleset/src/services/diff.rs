@@ -27,7 +27,9 @@ pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
             state.chains.insert(chain.name.clone(), (chain, rules));
         }
         let from_facts = layout::elements(facts, family);
-        for set in Set::fixed() {
+        let own_sets = elements.keys().filter(|(of, set)| *of == family && set.is_own());
+        let own_sets = own_sets.map(|(_, set)| set.clone()).collect::<Vec<_>>();
+        for set in Set::fixed().into_iter().chain(own_sets) {
             let spec = set.spec(family);
             let mut all = elements.remove(&(family, set.clone())).unwrap_or_default();
             let given = from_facts.iter().filter(|(of, _)| *of == set);

@@ -134,6 +134,10 @@ pub(super) enum Set {
     ServiceCidrs,
     NodePortIps,
     Affinity,
+    /// Bucket -> address . port, of one pool.
+    Hash(String),
+    /// bucket . address . port, of one pool with affinity.
+    HashMembers(String),
 }
 
 impl Set {
@@ -161,7 +165,12 @@ impl Set {
         sets
     }
 
-    fn name(&self) -> &str {
+    /// Whether it comes and goes with a pool.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Hash(_) | Self::HashMembers(_))
+    }
+
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::ClusterIps => "cluster-ips",
             Self::Externals => "externals",
@@ -179,6 +188,7 @@ impl Set {
             Self::ServiceCidrs => "service-cidrs",
             Self::NodePortIps => "nodeport-ips",
             Self::Affinity => "affinity",
+            Self::Hash(name) | Self::HashMembers(name) => name,
         }
     }
 
@@ -222,6 +232,11 @@ impl Set {
                 timeout_ms: Some(AFFINITY_MS),
                 ..plain(vec![address, DataType::Mark, address, DataType::InetService])
             },
+            Self::Hash(_) => {
+                let target = MapTarget::Data(vec![address, DataType::InetService]);
+                SetSpec { target: Some(target), ..plain(vec![DataType::Mark]) }
+            }
+            Self::HashMembers(_) => plain(vec![DataType::Mark, address, DataType::InetService]),
         }
     }
 }

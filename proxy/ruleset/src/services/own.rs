@@ -9,13 +9,22 @@
 //! The first kind, one rule an endpoint, finds where a client went before; it goes with its
 //! endpoint, so the client moves at once. The second kind chooses: with `numgen inc` in the place
 //! of chance the same rules go round strictly, as each rule sees just the connections that those
-//! before it leave.
+//! before it leave. Where the affinity set is full a rule that remembers ends early, so the same
+//! choices follow once more without.
+//!
+//! Source hash is one rule, `dnat to jhash ip saddr mod M seed SEED map @hash-...`; with affinity it
+//! is a choice, `jhash ip saddr mod M seed SEED . EP . PORT @hash-members-...`.
+
+use std::net::IpAddr;
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::layout::{Set, rule, saddr};
 use crate::plan::{Pool, PortPlan, Target};
-use crate::{Const, Field, Match, NatTarget, RegValue, Rule, Statement, name};
+use crate::{
+    Const, Element, ElementValue, Field, Key, Match, NatTarget, RegValue, Rule, Statement, name,
+    spread,
+};
 
 /// A pool with a chain of its own.
 #[derive(Clone, Copy, Debug)]
@@ -49,49 +58,112 @@ impl Own<'_> {
     }
 
     fn affinity_key(&self, target: &Target) -> Vec<Field> {
-        let address = match target.address {
-            std::net::IpAddr::V4(address) => Const::V4(address),
-            std::net::IpAddr::V6(address) => Const::V6(address),
-        };
-        let constants = [Const::Mark(self.id()), address, Const::Port(target.port)];
-        [saddr(self.port.family)].into_iter().chain(constants.map(Field::Const)).collect()
+        let [address, port] = constants(target);
+        vec![saddr(self.port.family), Field::Const(Const::Mark(self.id())), address, port]
     }
 
-    /// The statements that send a connection to a target.
-    fn send(&self, target: &Target) -> Vec<Statement> {
-        let mut statements = Vec::new();
-        if let Some(seconds) = self.port.affinity {
-            statements.push(Statement::Update {
-                fields: self.affinity_key(target),
-                set: affinity_set(self.port.family),
-                timeout_ms: u64::from(seconds) * 1000,
-            });
-        }
-        let to = NatTarget::Fixed(target.address, Some(target.port));
-        statements.push(Statement::Dnat(to));
-        statements
+    /// The statements that send a connection to a target; `remember` is for how long, in seconds.
+    fn send(&self, target: &Target, remember: Option<u32>) -> Vec<Statement> {
+        let remember = remember.map(|seconds| Statement::Update {
+            fields: self.affinity_key(target),
+            set: Set::Affinity.name().to_owned(),
+            timeout_ms: u64::from(seconds) * 1000,
+        });
+        let dnat = Statement::Dnat(NatTarget::Fixed(target.address, Some(target.port)));
+        remember.into_iter().chain([dnat]).collect()
+    }
+
+    fn hashes(&self) -> bool {
+        self.port.balance == Balance::SourceHash && self.targets.len() > 1
+    }
+
+    /// The set or map that says which target has which bucket.
+    fn buckets(&self) -> Option<Set> {
+        let name = |kind: &str| {
+            let local = if self.pool == Pool::Local { "-local" } else { "" };
+            name::pool(&format!("{kind}{local}"), &self.identity())
+        };
+        self.hashes().then(|| match self.port.affinity {
+            None => Set::Hash(name("hash")),
+            Some(_) => Set::HashMembers(name("hash-members")),
+        })
+    }
+
+    fn hash(&self) -> Field {
+        let modulus = spread::buckets(self.targets.len());
+        let ipv6 = self.port.family == IpFamily::V6;
+        Field::SourceHash { ipv6, modulus, seed: spread::SEED }
+    }
+
+    /// One rule a target that chooses it.
+    fn choices(&self, remember: Option<u32>) -> Vec<Rule> {
+        let left = (1..=u32::try_from(self.targets.len()).unwrap_or(u32::MAX)).rev();
+        let choice = |(left, target)| {
+            let condition = match self.buckets() {
+                Some(set) => {
+                    let fields = [self.hash()].into_iter().chain(constants(target)).collect();
+                    let set = set.name().to_owned();
+                    Some(Statement::Match(Match::InSet { fields, set, negate: false }))
+                }
+                None => (left > 1).then(|| number_is_zero(self.port.balance, left)),
+            };
+            rule(condition.into_iter().chain(self.send(target, remember)))
+        };
+        left.zip(self.targets).map(choice).collect()
     }
 }
 
 /// The rules of the chain.
 pub(super) fn rules(own: &Own<'_>) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    if own.port.affinity.is_some() {
-        rules.extend(own.targets.iter().map(|target| {
-            let known = Statement::Match(Match::InSet {
-                fields: own.affinity_key(target),
-                set: affinity_set(own.port.family),
-                negate: false,
-            });
-            rule([known].into_iter().chain(own.send(target)))
-        }));
-    }
-    let left = (1..=u32::try_from(own.targets.len()).unwrap_or(u32::MAX)).rev();
-    rules.extend(left.zip(own.targets).map(|(left, target)| {
-        let chosen = (left > 1).then(|| number_is_zero(own.port.balance, left));
-        rule(chosen.into_iter().chain(own.send(target)))
-    }));
+    let Some(seconds) = own.port.affinity else {
+        return match own.buckets() {
+            Some(map) => {
+                let (fields, map) = (vec![own.hash()], map.name().to_owned());
+                let to = NatTarget::Map { fields, map, ipv6: own.port.family == IpFamily::V6 };
+                vec![rule([Statement::Dnat(to)])]
+            }
+            None => own.choices(None),
+        };
+    };
+    let again = own.targets.iter().map(|target| {
+        let known = Statement::Match(Match::InSet {
+            fields: own.affinity_key(target),
+            set: Set::Affinity.name().to_owned(),
+            negate: false,
+        });
+        rule([known].into_iter().chain(own.send(target, Some(seconds))))
+    });
+    let mut rules = again.collect::<Vec<_>>();
+    rules.extend(own.choices(Some(seconds)));
+    rules.extend(own.choices(None));
     rules
+}
+
+/// The set or map of buckets, with its elements.
+pub(super) fn elements(own: &Own<'_>) -> Option<(Set, Vec<Element>)> {
+    let set = own.buckets()?;
+    let owners = spread::table(own.targets, spread::buckets(own.targets.len()));
+    let element = |(bucket, owner): (u32, u16)| {
+        let target = own.targets.get(usize::from(owner))?;
+        let data = [target.address.into(), RegValue::Port(target.port)];
+        let bucket = RegValue::Mark(bucket);
+        let (key, value) = match set {
+            Set::HashMembers(_) => ([bucket].into_iter().chain(data).collect(), None),
+            _ => (vec![bucket], Some(ElementValue::Data(data.to_vec()))),
+        };
+        Some(Element { key: Key::Exact(key), value, comment: None })
+    };
+    let elements = (0..).zip(owners).filter_map(element).collect();
+    Some((set, elements))
+}
+
+/// A target as components of a key.
+fn constants(target: &Target) -> [Field; 2] {
+    let address = match target.address {
+        IpAddr::V4(address) => Const::V4(address),
+        IpAddr::V6(address) => Const::V6(address),
+    };
+    [Field::Const(address), Field::Const(Const::Port(target.port))]
 }
 
 fn number_is_zero(balance: Balance, modulus: u32) -> Statement {
@@ -100,10 +172,6 @@ fn number_is_zero(balance: Balance, modulus: u32) -> Statement {
         Balance::RoundRobin => Field::Turn { modulus, offset: 0 },
     };
     Statement::Match(Match::Cmp { field, negate: false, value: RegValue::Mark(0) })
-}
-
-fn affinity_set(family: IpFamily) -> String {
-    Set::Affinity.spec(family).name
 }
 
 fn halves(number: u64) -> [u32; 2] {

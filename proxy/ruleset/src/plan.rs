@@ -12,6 +12,7 @@ mod claims;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -197,45 +198,65 @@ impl Plan {
         changed: &BTreeSet<ObjectKey>,
         resolve: &dyn Fn(&ObjectKey) -> Option<Resolved>,
     ) -> Delta {
-        let mut before = BTreeMap::new();
-        let mut todo = changed.clone();
+        let (mut changes, mut others) = (Vec::new(), BTreeSet::new());
+        for key in changed {
+            others.extend(self.renew(key, resolve(key), &mut changes));
+        }
         // A service comes back only when a place changed hands, and then its own wishes are noted
         // already: this ends.
-        while let Some(key) = todo.pop_first() {
-            let resolved = resolve(&key);
-            let wanted = resolved.as_ref().map(build::wants).unwrap_or_default();
-            let held = self.services.get(&key).map(|service| build::places(service));
-            todo.append(&mut self.claims.replace(&key, held.unwrap_or_default(), &wanted));
-            todo.remove(&key);
-            let has = |place: &_| self.claims.has(&key, place);
-            let plan = resolved.and_then(|resolved| build::service(&self.facts, &resolved, &has));
-            let held = plan.as_ref().map(build::places).unwrap_or_default();
-            self.claims.note_lost(&key, wanted.difference(&held).copied().collect());
-            self.put(key, plan, &mut before);
+        while let Some(key) = others.pop_first() {
+            others.extend(self.renew(&key, resolve(&key), &mut changes));
         }
-        let after = |(key, before): (ObjectKey, Option<Arc<ServicePlan>>)| {
-            let after = self.services.get(&key).cloned();
-            (after != before).then_some((key, before, after))
-        };
-        Delta { services: before.into_iter().filter_map(after).collect() }
+        Delta::of(changes)
     }
 
-    /// Keeps the plan that is there where it is equal.
-    fn put(
+    /// Plans one service anew. Yields those that have to be planned anew because of it.
+    fn renew(
         &mut self,
-        key: ObjectKey,
-        plan: Option<ServicePlan>,
-        before: &mut BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>,
-    ) {
-        let old = self.services.get(&key);
-        if old.map(|old| &**old) == plan.as_ref() {
-            return;
-        }
-        before.entry(key.clone()).or_insert_with(|| old.cloned());
-        match plan {
-            Some(plan) => self.services.insert(key, Arc::new(plan)),
-            None => self.services.remove(&key),
+        key: &ObjectKey,
+        resolved: Option<Resolved>,
+        changes: &mut Vec<Change>,
+    ) -> BTreeSet<ObjectKey> {
+        let slot = self.services.entry(key.clone());
+        let old = match &slot {
+            Entry::Occupied(there) => Some(Arc::clone(there.get())),
+            Entry::Vacant(_) => None,
         };
+        let wanted = resolved.as_ref().map(build::wants).unwrap_or_default();
+        let held = old.as_deref().map(build::places).unwrap_or_default();
+        let others = self.claims.replace(key, held, &wanted);
+        let has = |place: &_| self.claims.has(key, place);
+        let plan = resolved.and_then(|resolved| build::service(&self.facts, &resolved, &has));
+        let held = plan.as_ref().map(build::places).unwrap_or_default();
+        self.claims.note_lost(key, &wanted, &held);
+        if old.as_deref() == plan.as_ref() {
+            return others;
+        }
+        let new = plan.map(Arc::new);
+        changes.push((key.clone(), old, new.clone()));
+        match (slot, new) {
+            (Entry::Occupied(mut there), Some(new)) => drop(there.insert(new)),
+            (Entry::Occupied(there), None) => drop(there.remove()),
+            (Entry::Vacant(there), Some(new)) => drop(there.insert(new)),
+            (Entry::Vacant(_), None) => {}
+        }
+        others
+    }
+}
+
+impl Delta {
+    /// Of changes one after the other, several of one service among them.
+    fn of(mut changes: Vec<Change>) -> Self {
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        changes.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                earlier.2 = later.2.take();
+            }
+            same
+        });
+        changes.retain(|(_, before, after)| before != after);
+        Self { services: changes }
     }
 }
 

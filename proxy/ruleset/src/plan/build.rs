@@ -11,26 +11,28 @@ use ipnetwork::IpNetwork;
 use super::claims::Place;
 use super::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, ServicePlan, Target};
 
-/// The places that a service asks for.
-pub(super) fn wants(resolved: &Resolved) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
+/// The places that a service asks for, ascending.
+pub(super) fn wants(resolved: &Resolved) -> Vec<Place> {
+    let mut places = Vec::new();
     for (family, address) in addresses(&resolved.service) {
         let outside = external_addresses(&resolved.service, family);
         for port in ports(resolved) {
             let number = port.spec.port;
             let protocol = port.spec.protocol;
             let external = |address| Place::External(address, number, protocol);
-            places.insert(Place::Cluster(address));
+            places.push(Place::Cluster(address));
             places.extend(outside.keys().copied().map(external));
             places.extend(port.node_port.map(|port| Place::NodePort(family, port, protocol)));
         }
     }
+    places.sort_unstable();
+    places.dedup();
     places
 }
 
-/// The places that a planned service has.
-pub(super) fn places(plan: &ServicePlan) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
+/// The places that a planned service has, ascending.
+pub(super) fn places(plan: &ServicePlan) -> Vec<Place> {
+    let mut places = Vec::new();
     for port in &plan.ports {
         places.extend(port.frontends.iter().map(|frontend| match frontend.at {
             At::Cluster(address, _) => Place::Cluster(address),
@@ -38,6 +40,8 @@ pub(super) fn places(plan: &ServicePlan) -> BTreeSet<Place> {
             At::NodePort(number) => Place::NodePort(port.family, number, port.protocol),
         }));
     }
+    places.sort_unstable();
+    places.dedup();
     places
 }
 

@@ -26,17 +26,18 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Notes that a service, which held some places, now asks for others. Yields the services for
+    /// Notes that a service, whose plan holds some places, now asks for these. Yields the other services for
     /// which something changed by that.
     pub(super) fn replace(
         &mut self,
         key: &ObjectKey,
-        mut held: BTreeSet<Place>,
-        wanted: &BTreeSet<Place>,
+        mut held: Vec<Place>,
+        wanted: &[Place],
     ) -> BTreeSet<ObjectKey> {
         held.extend(self.lost.get(key).into_iter().flatten());
+        held.sort_unstable();
         let mut others = BTreeSet::new();
-        for place in held.symmetric_difference(wanted) {
+        for place in without(&held, wanted).chain(without(wanted, &held)) {
             let owner = self.owner(place).cloned();
             let wish = (*place, key.clone());
             if !self.wishes.remove(&wish) {
@@ -51,11 +52,13 @@ impl Claims {
             }
             others.extend(owner.as_ref().into_iter().chain(next).cloned());
         }
+        others.remove(key);
         others
     }
 
-    /// Notes what a service did not get.
-    pub(super) fn note_lost(&mut self, key: &ObjectKey, lost: Box<[Place]>) {
+    /// Notes what a service asks for and what it has of that.
+    pub(super) fn note_lost(&mut self, key: &ObjectKey, wanted: &[Place], held: &[Place]) {
+        let lost = without(wanted, held).copied().collect::<Box<_>>();
         if lost.is_empty() {
             self.lost.remove(key);
         } else {
@@ -86,6 +89,11 @@ impl Claims {
             Place::Cluster(_) | Place::External(..) | Place::NodePort(..) => None,
         })
     }
+}
+
+/// Those of `places` that are not in the others, both ascending.
+fn without<'a>(places: &'a [Place], others: &'a [Place]) -> impl Iterator<Item = &'a Place> {
+    places.iter().filter(|place| others.binary_search(place).is_err())
 }
 
 /// Where the wishes for a place begin.

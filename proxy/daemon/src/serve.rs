@@ -15,6 +15,8 @@ mod probe;
 mod render;
 mod status;
 mod svc_test;
+#[cfg(test)]
+mod testing;
 mod trace;
 mod watch;
 

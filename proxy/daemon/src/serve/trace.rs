@@ -229,6 +229,3 @@ fn port(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

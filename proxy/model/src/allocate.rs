@@ -8,12 +8,13 @@
 mod address;
 mod port;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 
 use crate::manifest::Refusal;
+use crate::names::Names;
 use crate::{IpFamily, ObjectKey, Protocol, Service, ServiceType};
 
 /// Where addresses and ports come from.
@@ -83,7 +84,9 @@ enum Claim {
 #[derive(Clone, Debug, Default)]
 pub struct Allocator {
     taken: BTreeMap<Claim, ObjectKey>,
-    owners: BTreeMap<ObjectKey, Box<[Claim]>>,
+    /// By the hash of the owner, which may be that of another owner, too.
+    owned: BTreeSet<(u64, Claim)>,
+    names: Names,
 }
 
 impl Allocator {
@@ -91,21 +94,26 @@ impl Allocator {
     /// that.
     pub fn claim(&mut self, service: &Service) {
         self.release(&service.key);
-        let mut claims = claims(service);
-        claims.retain(|claim| !self.taken.contains_key(claim));
-        if claims.is_empty() {
-            return;
+        let mut key = service.key.clone();
+        self.names.share(&mut key.namespace);
+        for claim in claims(service) {
+            if !self.taken.contains_key(&claim) {
+                self.taken.insert(claim, key.clone());
+                self.owned.insert((start(&key, ""), claim));
+            }
         }
-        for claim in &claims {
-            self.taken.insert(*claim, service.key.clone());
-        }
-        self.owners.insert(service.key.clone(), claims.into());
     }
 
     /// Gives back what the service of this key has.
     pub fn release(&mut self, key: &ObjectKey) {
-        for claim in self.owners.remove(key).unwrap_or_default() {
-            self.taken.remove(&claim);
+        let hash = start(key, "");
+        let first = Claim::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let all = self.owned.range((hash, first)..).take_while(|(other, _)| *other == hash);
+        let own: Vec<_> =
+            all.filter(|(_, claim)| self.taken.get(claim) == Some(key)).copied().collect();
+        for entry in own {
+            self.taken.remove(&entry.1);
+            self.owned.remove(&entry);
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use containers::Containers;
 use lookup::{Selectors, SlicesOf};
 
+use crate::names::Names;
 use crate::{
     EndpointKey, EndpointRecord, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Resolved,
     Service,
@@ -62,6 +63,7 @@ pub struct Index {
     containers: Containers,
     slices_of: SlicesOf,
     selectors: Selectors,
+    names: Names,
 }
 
 impl Index {
@@ -139,6 +141,7 @@ impl Index {
                 self.selectors.add(&service);
             }
         } else {
+            self.names.share(&mut service.key.namespace);
             self.selectors.add(&service);
         }
         let key = service.key.clone();
@@ -159,7 +162,12 @@ impl Index {
                 self.slices_of.add(&slice);
             }
         } else {
+            self.names.share(&mut slice.key.namespace);
             self.slices_of.add(&slice);
+        }
+        for endpoint in &mut slice.endpoints {
+            let names = endpoint.node.iter_mut().chain(&mut endpoint.zone);
+            names.for_each(|name| self.names.share(name));
         }
         self.serves(&slice, changes);
         self.slices.insert(slice.key.clone(), Arc::new(slice));
@@ -217,6 +225,12 @@ impl Index {
         for object in objects {
             self.put(object, changes);
         }
+        self.names.prune();
+        // Maps that grew entry by entry in order are half empty; a collected one is full.
+        self.services = std::mem::take(&mut self.services).into_iter().collect();
+        self.slices = std::mem::take(&mut self.slices).into_iter().collect();
+        self.selectors.pack();
+        self.slices_of.pack();
     }
 
     fn attach(&mut self, node: Arc<str>, record: EndpointRecord, changes: &mut Changes) {

@@ -11,6 +11,7 @@ mod hash;
 mod index;
 mod labels;
 pub mod manifest;
+mod names;
 mod object;
 mod record;
 mod resolved;

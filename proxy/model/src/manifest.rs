@@ -56,6 +56,16 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl Refusal {
+    /// As commands print it: `FILE:LINE: KIND NAMESPACE/NAME: FIELD: reason`.
+    pub fn at(&self, file: &str) -> String {
+        match self.line {
+            0 => format!("{file}: {self}"),
+            line => format!("{file}:{line}: {self}"),
+        }
+    }
+}
+
 /// Workloads stand in the same files as services; who starts containers reads them, not we.
 const WORKLOADS: &[&str] = &[
     "CronJob",
@@ -119,7 +129,7 @@ fn is_list(root: &Field<'_>) -> bool {
 }
 
 fn object(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Vec<Object>> {
-    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], &mut Vec::new())?;
+    root.known(&[], &mut Vec::new())?;
     let kind = root.get("kind").required_text()?;
     let version = root.get("apiVersion").required_text()?;
     if WORKLOADS.contains(&kind) {
@@ -152,14 +162,36 @@ fn named(root: &Field<'_>) -> String {
     let meta = root.get("metadata");
     let text = |name| meta.get(name).text().ok().flatten();
     let Some(name) = text("name") else { return String::new() };
-    if root.get("kind").text().ok().flatten() == Some("Node") {
-        return name.to_owned();
+    let namespace = text("namespace").unwrap_or("default");
+    let is_node = root.get("kind").text().ok().flatten() == Some("Node");
+    shown(&if is_node { name.to_owned() } else { format!("{namespace}/{name}") })
+}
+
+/// Fit for a terminal and a log: one line, no control characters, not endless.
+fn shown(text: &str) -> String {
+    const MAX: usize = 400;
+    let mut shown = String::new();
+    for c in text.chars().take(MAX) {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
     }
-    format!("{}/{name}", text("namespace").unwrap_or("default"))
+    if text.chars().nth(MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 fn refusal(root: &Field<'_>, problem: Problem) -> Refusal {
-    let kind = root.get("kind").text().ok().flatten().unwrap_or("document");
-    let Problem { line, field, reason } = problem;
-    Refusal { line, kind: kind.to_owned(), object: named(root), field, reason }
+    let kind = root.get("kind").text().ok().flatten();
+    let is_word = |kind: &&str| kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Refusal {
+        line: problem.line,
+        kind: shown(kind.filter(is_word).unwrap_or("document")),
+        object: named(root),
+        field: shown(&problem.field),
+        reason: shown(&problem.reason),
+    }
 }

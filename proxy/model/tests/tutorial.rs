@@ -26,10 +26,11 @@ spec:
 ";
 
 fn pools() -> Pools {
+    let network = |text: &str| text.parse().expect("a network");
     Pools {
-        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        service_cidrs: vec![network("10.96.0.0/16")],
         node_ports: (30000, 32767),
-        foreign: vec!["10.0.0.0/16".parse().unwrap(), "172.17.0.0/16".parse().unwrap()],
+        foreign: vec![network("10.0.0.0/16"), network("172.17.0.0/16")],
     }
 }
 
@@ -59,7 +60,7 @@ fn the_tutorials_service_has_its_ports_and_endpoints() {
     assert_eq!(allocator.node_port(Protocol::Tcp, 30080), Some(&service.key));
 
     let object = Object::Service(service.clone());
-    assert_eq!(from_json(&to_json(&object)).unwrap(), [object.clone()]);
+    assert_eq!(from_json(&to_json(&object)).unwrap(), std::slice::from_ref(&object));
 
     let mut index = Index::default();
     let changes = index.apply(Event::Apply(object));

@@ -31,6 +31,11 @@ impl Selectors {
         }
     }
 
+    /// Takes the least memory.
+    pub(super) fn pack(&mut self) {
+        self.by_pair = std::mem::take(&mut self.by_pair).into_iter().collect();
+    }
+
     /// Services that may select a container of these labels.
     pub(super) fn candidates<'a>(
         &'a self,
@@ -88,6 +93,11 @@ impl SlicesOf {
             let hash = pair(&slice.key.namespace, service, "");
             self.by_service.remove(&(hash, slice.key.clone()));
         }
+    }
+
+    /// Takes the least memory.
+    pub(super) fn pack(&mut self) {
+        self.by_service = std::mem::take(&mut self.by_service).into_iter().collect();
     }
 
     /// Keys of slices that may be of this service.

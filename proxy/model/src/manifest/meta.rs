@@ -147,6 +147,7 @@ pub(super) fn port_number(number: i64) -> Result<u16, String> {
 
 /// A `v1 Node`.
 pub(super) fn node(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Node> {
+    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], warnings)?;
     let meta = cluster_wide(root, ("", syntax::dns_subdomain), warnings)?;
     let mut addresses = Vec::new();
     for entry in root.get("status").get("addresses").items()? {

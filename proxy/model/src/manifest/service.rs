@@ -44,6 +44,7 @@ const SPEC: &[&str] = &[
 
 /// A `v1 Service`.
 pub(super) fn service(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Service> {
+    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], warnings)?;
     let meta = meta::meta(root, syntax::dns_1035, warnings)?;
     let spec = root.get("spec");
     if !spec.is_present() {

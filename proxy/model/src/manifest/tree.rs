@@ -221,7 +221,8 @@ impl<'t> Field<'t> {
                 .find(|name| name.eq_ignore_ascii_case(&entry.key))
                 .map_or_else(String::new, |name| format!(", did you mean {name}?"));
             let at = if entry.line > 0 { format!("line {}: ", entry.line) } else { String::new() };
-            warnings.push(format!("{at}{}: unknown field, ignored{hint}", field.path));
+            warnings
+                .push(format!("{at}{}: unknown field, ignored{hint}", super::shown(&field.path)));
         }
         Ok(())
     }

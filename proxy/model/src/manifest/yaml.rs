@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::tree::{Entry, Problem, Tree, Value};
 
@@ -52,21 +52,24 @@ fn document<'i>(parser: &mut Parser<'i, StrInput<'i>>) -> Option<Parsed> {
             Ok(next) => next,
             Err(error) => {
                 let at = error.marker().line();
-                let problem = syntax(at, error.info());
+                let problem = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => too_deep(at),
+                    _ => syntax(at, error.info()),
+                };
                 return Some(Parsed {
                     line: if line == 0 { at } else { line },
                     tree: Err(problem),
                 });
             }
         };
-        match event {
-            Event::StreamEnd => return None,
-            Event::DocumentEnd => return Some(Parsed { line, tree: Ok(builder.done) }),
-            event => {
-                if let Err(problem) = builder.take(event, &span, &mut line) {
-                    return Some(Parsed { line, tree: Err(problem) });
-                }
-            }
+        if matches!(event, Event::StreamEnd) {
+            return None;
+        }
+        if matches!(event, Event::DocumentEnd) {
+            return Some(Parsed { line, tree: Ok(builder.done) });
+        }
+        if let Err(problem) = builder.take(event, &span, &mut line) {
+            return Some(Parsed { line, tree: Err(problem) });
         }
     }
 }
@@ -116,7 +119,8 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(anchor, line),
-            _ => Ok(()),
+            // The enum is open; these say nothing about values.
+            Event::StreamStart | Event::DocumentStart(..) | _ => Ok(()),
         }
     }
 
@@ -169,7 +173,9 @@ impl Builder {
                 return Ok(());
             }
             Value::Map(entries) => entries,
-            _ => return Ok(()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::Text(_) => {
+                return Ok(());
+            }
         };
         match open.key.take() {
             None => open.key = Some(key(tree, plain)?),
@@ -231,7 +237,12 @@ fn merge(merged: &mut Vec<Entry>, tree: Tree, line: usize) -> Result<(), Problem
         Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => {
             items.into_iter().try_for_each(|item| merge(merged, item, line))
         }
-        _ => Err(syntax(line, "<<: must name a map or a list of maps".to_owned())),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Number(_)
+        | Value::Text(_)
+        | Value::List(_) => Err(syntax(line, "<<: must name a map or a list of maps".to_owned())),
     }
 }
 
@@ -245,7 +256,7 @@ fn measure(tree: &Tree) -> (usize, usize) {
     match &tree.value {
         Value::List(items) => of(&mut items.iter()),
         Value::Map(entries) => of(&mut entries.iter().map(|entry| &entry.value)),
-        _ => (1, 0),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::Text(_) => (1, 0),
     }
 }
 

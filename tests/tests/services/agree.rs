@@ -215,6 +215,7 @@ fn check(stage: &Stage, from: From, packet: &Packet) -> Result<(), String> {
     let got = stage.connect(from, packet.protocol, to, !silent);
     let fits = match (&wanted.outcome, &got) {
         (Outcome::Reject, Got::Refused) | (Outcome::Drop, Got::Silence) => true,
+        (Outcome::Reject | Outcome::Drop, Got::Denied) => from == From::Node,
         (Outcome::Endpoints(choices), Got::Answer { endpoint, seen }) => {
             choices.iter().any(|choice| fits(choice, from, packet, (*endpoint, *seen)))
         }

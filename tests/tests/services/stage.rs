@@ -75,6 +75,9 @@ pub(crate) enum Got {
     Refused,
     /// Nothing came.
     Silence,
+    /// The kernel refused to send: what a process of the node sends is rejected or dropped under
+    /// its eyes.
+    Denied,
 }
 
 /// Where a connection begins.
@@ -239,10 +242,8 @@ impl Stage {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => Got::Refused,
-                io::ErrorKind::TimedOut
-                | io::ErrorKind::WouldBlock
-                // What a process of the node sends is dropped under its eyes.
-                | io::ErrorKind::PermissionDenied => Got::Silence,
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Got::Silence,
+                io::ErrorKind::PermissionDenied => Got::Denied,
                 _ => panic!("{from:?} to {to}: {error}"),
             },
         }

@@ -184,3 +184,6 @@ fn unknown(kind: Kind, key: &ObjectKey) -> Refused {
     let shown = if key.namespace.is_empty() { key.name.to_string() } else { key.to_string() };
     Refused::new(404, format!("{} {shown} is not known", kind.singular()))
 }
+
+#[cfg(test)]
+mod tests;

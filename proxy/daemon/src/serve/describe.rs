@@ -51,8 +51,8 @@ fn described(
 fn condition(endpoint: &Endpoint) -> &'static str {
     match (endpoint.ready, endpoint.serving, endpoint.terminating) {
         (true, _, _) => "ready",
-        (false, true, false) => "serving",
-        (false, _, true) => "terminating",
+        (false, true, _) => "serving",
+        (false, false, true) => "terminating",
         (false, false, false) => "not ready",
     }
 }

@@ -1,7 +1,7 @@
 //! `causeway apply`
 
 use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
-use causeway_model::manifest;
+use causeway_model::{Object, manifest};
 use serde_json::{Value, json};
 
 use crate::cli::{ApplyArgs, Format};
@@ -14,12 +14,10 @@ use crate::{Failure, Verdict};
 /// Bytes of objects in a request; servers refuse bodies without bound.
 const CHUNK: usize = 1 << 20;
 
-/// An object and the document that it comes from.
+/// A document and the place that it comes from.
 struct Item {
     shown: String,
     line: usize,
-    /// Position of the document among all, for objects that come from one document.
-    document: usize,
     value: Value,
 }
 
@@ -34,13 +32,11 @@ pub(crate) fn run(
         screen.complain(&chain(error))?;
     }
     let (items, refused) = check(screen, &manifests)?;
-    if items.is_empty() {
-        if unreadable.is_empty() && !refused {
-            screen.complain("there are no objects to apply")?;
-        }
-        return Ok(Verdict::Finding);
-    }
     let mut bad = refused || !unreadable.is_empty();
+    if !bad && manifests.iter().all(|manifest| manifest.documents.is_empty()) {
+        bad = true;
+        screen.complain("there are no objects to apply")?;
+    }
     let mut all = Vec::new();
     for chunk in chunks(items) {
         let objects: Vec<Value> = chunk.iter().map(|item| item.value.clone()).collect();
@@ -60,21 +56,20 @@ pub(crate) fn run(
 /// Says what is wrong with documents and returns the objects of the good ones, and whether any was
 /// refused.
 fn check(screen: &mut Screen, manifests: &[Manifest]) -> Result<(Vec<Item>, bool), Failure> {
-    let (mut items, mut refused, mut position) = (Vec::new(), false, 0);
+    let (mut items, mut refused) = (Vec::new(), false);
     for Manifest { shown, documents } in manifests {
         for document in documents {
-            position += 1;
             for warning in &document.warnings {
                 let line = format!("{shown}:{}: warning: {warning}", document.line);
                 screen.note(Style::Notice, &line)?;
             }
             match &document.objects {
-                Ok(objects) => items.extend(objects.iter().map(|object| Item {
+                Ok(objects) if objects.is_empty() => {}
+                Ok(objects) => items.push(Item {
                     shown: shown.clone(),
                     line: document.line,
-                    document: position,
-                    value: manifest::to_json(object),
-                })),
+                    value: whole(objects),
+                }),
                 Err(refusal) => {
                     refused = true;
                     screen.note(Style::Bad, &files::refusal(shown, refusal))?;
@@ -85,16 +80,23 @@ fn check(screen: &mut Screen, manifests: &[Manifest]) -> Result<(Vec<Item>, bool
     Ok((items, refused))
 }
 
-/// Items in requests of bounded size; the objects of one document stay together.
+/// A document for the daemon. What came as one, as `Endpoints` of two families, stays one: the
+/// daemon takes it as the whole of what is wanted.
+fn whole(objects: &[Object]) -> Value {
+    let mut items: Vec<Value> = objects.iter().map(manifest::to_json).collect();
+    if items.len() == 1 {
+        return items.remove(0);
+    }
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+/// Items in requests of bounded size.
 fn chunks(items: Vec<Item>) -> Vec<Vec<Item>> {
     let mut chunks: Vec<Vec<Item>> = Vec::new();
     let mut size = 0;
     for item in items {
         let length = item.value.to_string().len();
-        let last = chunks.last_mut();
-        let together = last.as_ref().and_then(|chunk| chunk.last()).map(|last| last.document)
-            == Some(item.document);
-        match last.filter(|_| together || size + length <= CHUNK) {
+        match chunks.last_mut().filter(|_| size + length <= CHUNK) {
             Some(chunk) => {
                 size += length;
                 chunk.push(item);
@@ -116,10 +118,10 @@ fn report(
     format: Option<Format>,
 ) -> Result<bool, Failure> {
     let mut refused = false;
-    for result in merge(items, &applied.results) {
+    for result in &applied.results {
         let kind = Kind::from_word(&result.kind).map(Kind::singular);
         let kind = kind.unwrap_or(&result.kind);
-        let place = place(items.get(result.document), &result);
+        let place = place(items.get(result.document), result);
         for warning in &result.warnings {
             screen.note(Style::Notice, &format!("{place}: warning: {warning}"))?;
         }
@@ -130,7 +132,7 @@ fn report(
             AppliedOutcome::Deleted => "deleted",
             AppliedOutcome::Refused => {
                 refused = true;
-                screen.note(Style::Bad, &format!("{place}: {}", why(&result)))?;
+                screen.note(Style::Bad, &format!("{place}: {}", why(result)))?;
                 continue;
             }
         };
@@ -145,9 +147,9 @@ fn report(
     Ok(refused)
 }
 
-/// `FILE:LINE: KIND NAMESPACE/NAME`, with the kind as the document has it.
+/// `FILE:LINE: KIND NAMESPACE/NAME`, with the kind as documents have it.
 fn place(item: Option<&Item>, result: &AppliedObject) -> String {
-    let kind = item.and_then(|item| item.value["kind"].as_str()).unwrap_or(&result.kind);
+    let kind = Kind::from_word(&result.kind).map_or(result.kind.as_str(), Kind::written);
     let slash = if result.namespace.is_empty() { "" } else { "/" };
     let object = format!("{kind} {}{slash}{}", result.namespace, result.name);
     match item {
@@ -163,36 +165,4 @@ fn why(result: &AppliedObject) -> String {
         Some(FieldProblem { field, reason }) => format!("{field}: {reason}"),
         None => "causewayd does not say why".to_owned(),
     }
-}
-
-/// Results with one for an object that came as several, as `Endpoints` of two families do: of
-/// these the one that says most.
-fn merge(items: &[Item], results: &[AppliedObject]) -> Vec<AppliedObject> {
-    let document = |result: &AppliedObject| items.get(result.document).map(|item| item.document);
-    let weight = |outcome| match outcome {
-        AppliedOutcome::Unchanged => 0,
-        AppliedOutcome::Deleted => 1,
-        AppliedOutcome::Configured => 2,
-        AppliedOutcome::Created => 3,
-        AppliedOutcome::Refused => 4,
-    };
-    let mut merged: Vec<AppliedObject> = Vec::new();
-    for result in results {
-        let same = |last: &&mut AppliedObject| {
-            document(last) == document(result)
-                && (&last.kind, &last.namespace, &last.name)
-                    == (&result.kind, &result.namespace, &result.name)
-        };
-        match merged.last_mut().filter(same) {
-            Some(last) => {
-                last.warnings.extend(result.warnings.iter().cloned());
-                if weight(result.outcome) > weight(last.outcome) {
-                    last.outcome = result.outcome;
-                    last.refusal = result.refusal.clone();
-                }
-            }
-            None => merged.push(result.clone()),
-        }
-    }
-    merged
 }

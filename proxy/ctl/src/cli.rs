@@ -1,15 +1,18 @@
 //! The words of the command line.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use causeway_api::DEFAULT_SOCKET;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::kind::Kind;
 use crate::screen::Screen;
 use crate::{Failure, Verdict};
 
-/// Services, containers and the node's daemon, as the daemon has them.
+/// Services and containers of this node, as its daemon causewayd has them.
 ///
 /// Exit code 0: fine; 1: refused, not found, degraded, a finding, a trace that ends in drop or
 /// reject; 2: usage, or the daemon is not reachable.
@@ -82,7 +85,7 @@ pub(crate) struct ApplyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// KIND NAME.. or KIND/NAME..
-    #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "KIND NAME")]
+    #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "KIND NAME", hide_possible_values = true, value_parser = Words(&Kind::STORED))]
     pub(crate) objects: Vec<String>,
     /// A manifest, a folder of manifests, or - for stdin
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
@@ -97,7 +100,7 @@ pub(crate) struct DeleteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// KIND[,KIND..] [NAME..], KIND/NAME.., or all; short: svc, ep, po, no
-    #[arg(required = true, value_name = "KIND [NAME]")]
+    #[arg(required = true, value_name = "KIND [NAME]", hide_possible_values = true, value_parser = Words(&Kind::ALL))]
     pub(crate) objects: Vec<String>,
     #[command(flatten)]
     pub(crate) namespace: Namespace,
@@ -112,7 +115,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DescribeArgs {
     /// service NAME.. or service/NAME..
-    #[arg(required = true, value_name = "service NAME")]
+    #[arg(required = true, value_name = "service NAME", hide_possible_values = true, value_parser = Words(&[Kind::Service]))]
     pub(crate) objects: Vec<String>,
     #[command(flatten)]
     pub(crate) namespace: Namespace,
@@ -199,6 +202,27 @@ impl Format {
                 Err(Failure::Usage("this command has no -o name; there are json and yaml".into()))
             }
         }
+    }
+}
+
+/// Any words; completion offers kinds.
+#[derive(Clone, Copy, Debug)]
+struct Words(&'static [Kind]);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(|kind| PossibleValue::new(kind.plural()))))
     }
 }
 

@@ -1,5 +1,7 @@
 //! `causeway delete`
 
+use std::collections::BTreeSet;
+
 use causeway_model::Object;
 
 use crate::cli::{DeleteArgs, Format};
@@ -11,7 +13,7 @@ use crate::screen::{Screen, Style, chain};
 use crate::{Failure, Verdict};
 
 /// An object to delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Target {
     kind: Kind,
     namespace: String,
@@ -51,7 +53,7 @@ fn by_name(args: &DeleteArgs) -> Result<Vec<Target>, Failure> {
             return Err(Failure::Usage("name what to delete: KIND NAME..".into()));
         }
     };
-    if let Some((kind, _)) = names.iter().find(|(kind, _)| !kind.is_stored()) {
+    if let Some((kind, _)) = names.iter().find(|(kind, _)| !Kind::STORED.contains(kind)) {
         let plural = kind.plural();
         return Err(Failure::Usage(format!(
             "{plural} can not be deleted here: they go when the runtime removes their containers"
@@ -69,13 +71,13 @@ fn by_file(screen: &mut Screen, args: &DeleteArgs) -> Result<(Vec<Target>, bool)
         screen.complain(&chain(error))?;
     }
     let mut bad = !unreadable.is_empty();
-    let mut targets = Vec::new();
+    let (mut targets, mut seen) = (Vec::new(), BTreeSet::new());
     for manifest in &manifests {
         for document in &manifest.documents {
             match &document.objects {
                 Ok(objects) => {
                     for target in objects.iter().map(target) {
-                        if !targets.contains(&target) {
+                        if seen.insert(target.clone()) {
                             targets.push(target);
                         }
                     }
@@ -95,12 +97,14 @@ fn by_file(screen: &mut Screen, args: &DeleteArgs) -> Result<(Vec<Target>, bool)
 }
 
 fn target(object: &Object) -> Target {
-    let kind = match object {
-        Object::Service(_) => Kind::Service,
-        Object::EndpointSlice(slice) if slice.from_endpoints() => Kind::Endpoints,
-        Object::EndpointSlice(_) => Kind::EndpointSlice,
-        Object::Node(_) => Kind::Node,
-    };
     let key = object.key();
-    Target { kind, namespace: key.namespace.to_string(), name: key.name.to_string() }
+    let (kind, name) = match object {
+        Object::Service(_) => (Kind::Service, &*key.name),
+        Object::EndpointSlice(slice) if slice.from_endpoints() => {
+            (Kind::Endpoints, slice.service().unwrap_or(&key.name))
+        }
+        Object::EndpointSlice(_) => (Kind::EndpointSlice, &*key.name),
+        Object::Node(_) => (Kind::Node, &*key.name),
+    };
+    Target { kind, namespace: key.namespace.to_string(), name: name.to_owned() }
 }

@@ -23,6 +23,10 @@ impl Kind {
     pub(crate) const ALL: [Self; 6] =
         [Self::Service, Self::Endpoints, Self::EndpointSlice, Self::Pod, Self::Node, Self::Lease];
 
+    /// What comes from documents and can be deleted; the rest is what containers make.
+    pub(crate) const STORED: [Self; 4] =
+        [Self::Service, Self::Endpoints, Self::EndpointSlice, Self::Node];
+
     /// Words for it: the plural first, which is its path in the API.
     pub(crate) fn words(self) -> &'static [&'static str] {
         match self {
@@ -53,13 +57,20 @@ impl Kind {
         }
     }
 
-    pub(crate) fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Node | Self::Lease)
+    /// As documents have it.
+    pub(crate) fn written(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Endpoints => "Endpoints",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Pod => "Pod",
+            Self::Node => "Node",
+            Self::Lease => "Lease",
+        }
     }
 
-    /// Whether it comes from documents and can be deleted; the rest is what containers make.
-    pub(crate) fn is_stored(self) -> bool {
-        !matches!(self, Self::Pod | Self::Lease)
+    pub(crate) fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Node | Self::Lease)
     }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {

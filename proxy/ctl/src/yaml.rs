@@ -130,8 +130,65 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use causeway_model::manifest;
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        let tricky = r##"[-?:,\[\]{}#&*!|>'"%@` \t\r\na0~.\\\u{85}\u{a0}\u{2028}\u{feff}]{0,6}"##;
+        let words = prop::sample::select(vec![
+            "no",
+            "NULL",
+            "0o7",
+            "1_000",
+            "0b1",
+            "+1",
+            "1:20",
+            "2026-11-22",
+            ".5",
+            "<<",
+            "=",
+            "---",
+            "...",
+            "- a",
+            "? b",
+            "e1",
+            "1e1",
+            "0x",
+            "12e",
+            "Infinity",
+            ".NaN",
+            "10.0.0.1",
+            "10.0.0",
+            "10.0.0.0/8",
+            "/",
+            "_",
+            "a:",
+            "a: b",
+            "a #b",
+            "%YAML",
+        ]);
+        prop_oneof![any::<String>(), tricky, words.prop_map(str::to_owned)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(annotations in btree_map("[a-z]{1,8}", text(), 0..4)) {
+            let service = json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "web", "annotations": annotations},
+                "spec": {"ports": [{"port": 80}], "clusterIP": "10.96.0.1"}});
+            let yaml = document(&service);
+            let read = manifest::parse(&yaml);
+            prop_assert_eq!(read.len(), 1, "{}", yaml);
+            let object = &read[0].objects.as_ref().unwrap()[0];
+            let got = manifest::to_json(object)["metadata"]["annotations"].clone();
+            let wanted = if annotations.is_empty() { Value::Null } else { json!(annotations) };
+            prop_assert_eq!(got, wanted, "{}", yaml);
+        }
+    }
 
     fn check(value: &Value, lines: &[&str]) {
         let wanted: String = lines.iter().map(|line| format!("{line}\n")).collect();

@@ -148,3 +148,19 @@ fn yaml_can_be_applied_again() {
         json!({"note": "80: yes"})
     );
 }
+
+/// `Endpoints` of two families are two slices in the store and one document for the user.
+#[test]
+fn endpoints_stay_one_document() {
+    let api = Api::new();
+    let yaml = "{apiVersion: v1, kind: Endpoints, metadata: {name: db}, subsets: [{ports: [{port: 5432}], \
+                addresses: [{ip: 192.0.2.9}, {ip: '2001:db8::9'}]}]}";
+    api.answer("POST /v1/apply", 200, &applied(&[("endpoints", "db", "created")]));
+    check_finished(&run(&api, "apply -f -", yaml), 0, &["endpoints/db created"], &[]);
+    let sent = api.last_body();
+    assert_eq!(sent["objects"].as_array().map(Vec::len), Some(1), "{sent}");
+    assert_eq!(sent["objects"][0]["items"].as_array().map(Vec::len), Some(2), "{sent}");
+    let deleted = applied(&[("endpoints", "db", "deleted")]);
+    api.answer("DELETE /v1/endpoints/default/db", 200, &deleted);
+    check_finished(&run(&api, "delete -f -", yaml), 0, &["endpoints \"db\" deleted"], &[]);
+}

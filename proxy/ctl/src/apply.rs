@@ -149,7 +149,7 @@ fn report(
 
 /// `FILE:LINE: KIND NAMESPACE/NAME`, with the kind as documents have it.
 fn place(item: Option<&Item>, result: &AppliedObject) -> String {
-    let kind = Kind::from_word(&result.kind).map_or(result.kind.as_str(), Kind::written);
+    let kind = Kind::from_word(&result.kind).map(Kind::written).unwrap_or(&result.kind);
     let slash = if result.namespace.is_empty() { "" } else { "/" };
     let object = format!("{kind} {}{slash}{}", result.namespace, result.name);
     match item {

@@ -3,7 +3,7 @@
 //! these two, `iptables-save` and `ip6tables-save`.
 //!
 //! ```text
-//! raw PREROUTING          -> CW-FIREWALL   guard of 127.0.0.0/8 (row 47)
+//! raw PREROUTING          -> CW-FIREWALL   guard of 127.0.0.0/8 (row 47), IPv4 only
 //! nat PREROUTING, OUTPUT  -> CW-SERVICES   addresses and ports; last -m addrtype --dst-type LOCAL
 //!                                          -> CW-NODEPORTS
 //! nat POSTROUTING         -> CW-POSTROUTING   what is marked: mark off, MASQUERADE
@@ -44,6 +44,8 @@ mod port;
 mod rule;
 mod saved;
 mod seats;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

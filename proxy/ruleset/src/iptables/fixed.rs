@@ -16,7 +16,7 @@ pub(super) struct Jump {
 }
 
 /// The jumps, in the order in which they stand at the head of a chain.
-pub(super) fn jumps() -> Vec<Jump> {
+pub(super) fn jumps(family: IpFamily) -> Vec<Jump> {
     let services = "-m comment --comment \"causeway services\"";
     let new = "-m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT";
     let refused = format!("{new} {}", rule::comment("causeway refusals"));
@@ -29,16 +29,19 @@ pub(super) fn jumps() -> Vec<Jump> {
         rule: format!("{condition} -j {to}"),
         to,
     };
-    vec![
+    let mut jumps = vec![
         jump(Table::Nat, "PREROUTING", services, names::SERVICES),
         jump(Table::Nat, "OUTPUT", services, names::SERVICES),
         jump(Table::Nat, "POSTROUTING", &masquerade, names::POSTROUTING),
-        jump(Table::Raw, "PREROUTING", &guard, names::FIREWALL),
         jump(Table::Filter, "INPUT", &refused, names::FILTER),
         jump(Table::Filter, "FORWARD", &refused, names::FILTER),
         jump(Table::Filter, "FORWARD", &forward, names::FORWARD),
         jump(Table::Filter, "OUTPUT", &refused, names::FILTER),
-    ]
+    ];
+    if family == IpFamily::V4 {
+        jumps.push(jump(Table::Raw, "PREROUTING", &guard, names::FIREWALL));
+    }
+    jumps
 }
 
 /// The chains.
@@ -63,10 +66,11 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
         "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",
     ];
     put(Table::Filter, names::FORWARD, &forward);
-    // CVE-2020-8558: route_localnet lets neighbours send to 127.0.0.1.
-    let guard = "-d 127.0.0.0/8 ! -i lo -j DROP";
-    let guards: &[&str] = if family == IpFamily::V4 { &[guard] } else { &[] };
-    put(Table::Raw, names::FIREWALL, guards);
+    if family == IpFamily::V4 {
+        // CVE-2020-8558: route_localnet lets neighbours send to 127.0.0.1. Answers pass: their
+        // destination is still the node's address this early.
+        put(Table::Raw, names::FIREWALL, &["-d 127.0.0.0/8 ! -i lo -j DROP"]);
+    }
     chains.insert((Table::Nat, names::MARK_OUTSIDE.into()), mark_outside(facts, family));
     chains
 }

@@ -70,6 +70,11 @@ impl Half {
         self.family
     }
 
+    #[cfg(test)]
+    pub(super) fn is_flat(&self) -> bool {
+        self.addresses.flat()
+    }
+
     /// Everything anew, and what is stale removed.
     pub(super) fn full(family: IpFamily, plan: &Plan, saved: &Saved) -> (Self, String) {
         let mut half = Self {
@@ -85,7 +90,7 @@ impl Half {
         half.chains = write.iter().map(|(name, lines)| (name.clone(), stamp(lines))).collect();
         let stale = saved.chains.keys().filter(|name| !half.chains.contains_key(*name));
         let stale = stale.cloned().collect();
-        let text = script(&write, &stale, &jump_commands(saved));
+        let text = script(&write, &stale, &jump_commands(family, saved));
         (half, text)
     }
 
@@ -113,7 +118,7 @@ impl Half {
     pub(super) fn is_whole(&self, saved: &Saved) -> bool {
         let whole = |(name, stamp): (_, &Stamp)| saved.chains.get(name) == Some(&stamp.rules);
         self.chains.iter().all(whole)
-            && fixed::jumps().iter().all(|jump| {
+            && fixed::jumps(self.family).iter().all(|jump| {
                 let there = saved.jumps.iter().filter(|there| {
                     (there.table, &*there.from, &*there.to) == (jump.table, jump.from, jump.to)
                 });
@@ -236,9 +241,9 @@ fn stamp(lines: &[String]) -> Stamp {
 }
 
 /// Commands by table that leave each jump there once: at the head, in order, where it was not.
-fn jump_commands(saved: &Saved) -> BTreeMap<Table, Vec<String>> {
+fn jump_commands(family: IpFamily, saved: &Saved) -> BTreeMap<Table, Vec<String>> {
     let mut commands = BTreeMap::<_, Vec<String>>::new();
-    let jumps = fixed::jumps();
+    let jumps = fixed::jumps(family);
     let mut there = vec![false; jumps.len()];
     for old in &saved.jumps {
         let same = |jump: &fixed::Jump| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::{Chains, MORE_SEED, Table, names, rule};
-use crate::plan::{Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target};
+use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target};
 use crate::{spread, trace};
 
 /// Values of each of the two hashes of source-hash balancing: the most that xt_cluster takes.
@@ -63,6 +63,8 @@ impl Port<'_> {
         let drop = "-j DROP".to_owned();
         let reject = rule::reject(self.plan.family);
         match (frontend.decision, &frontend.allow) {
+            // Rejected as every other port of the address is.
+            (Decision::Reject, None) if matches!(frontend.at, At::Cluster(..)) => Vec::new(),
             (Decision::Reject, None) => vec![reject.to_owned()],
             (Decision::Reject, Some(allow)) => {
                 let from = |net| format!("-s {} {reject}", rule::net(net));

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use causeway_api::{Apply, SvcTest, TraceRequest};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -265,19 +265,10 @@ fn global(kind: &str, name: &str) -> Result<Kind, Refused> {
 async fn json<T: DeserializeOwned>(request: HttpRequest, limit: usize) -> Result<T, Refused> {
     /// A client that stops sending must not keep its request open.
     const PATIENCE: Duration = Duration::from_secs(30);
-    let body = Limited::new(request.into_body(), limit).collect();
-    let body = tokio::time::timeout(PATIENCE, body).await;
-    let body = body.map_err(|_| {
+    let body = tokio::time::timeout(PATIENCE, bytes(request.into_body(), limit)).await;
+    let bytes = body.map_err(|_| {
         Refused::new(408, format!("the body did not come within {} seconds", PATIENCE.as_secs()))
-    })?;
-    let bytes = body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let message = format!("the body is larger than {limit} bytes; send it in parts");
-            return Refused::new(413, message);
-        }
-        Refused::caused(400, "the body does not arrive", &*error)
-    })?;
-    let bytes = bytes.to_bytes();
+    })??;
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
@@ -286,6 +277,31 @@ async fn json<T: DeserializeOwned>(request: HttpRequest, limit: usize) -> Result
     })?;
     reader.end().map_err(|error| Refused::new(400, format!("behind the object: {error}")))?;
     Ok(parsed)
+}
+
+async fn bytes(mut body: Body, limit: usize) -> Result<Vec<u8>, Refused> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Refused::caused(400, "the body does not arrive", &error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= limit {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = Vec::new();
+        }
+        // A client that is still writing would not read the refusal.
+        if length > 2 * APPLY_LIMIT {
+            break;
+        }
+    }
+    if length > limit {
+        let message = format!("the body is larger than {limit} bytes; send it in parts");
+        return Err(Refused::new(413, message));
+    }
+    Ok(bytes)
 }
 
 /// Renders and writes on a thread of its own.

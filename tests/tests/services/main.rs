@@ -3,4 +3,5 @@
 mod agree;
 mod ctl;
 mod packets;
+mod sctp;
 mod stage;

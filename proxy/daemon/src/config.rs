@@ -1,11 +1,17 @@
 //! Settings: flags over `CAUSEWAY_*` environment over file over defaults (DESIGN 5.2).
 
+mod check;
+mod file;
+mod keys;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
+
+pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
 
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,3 +102,53 @@ pub(crate) enum LogFormat {
     /// A JSON object a line.
     Json,
 }
+
+/// A setting that can not be used. Usage: exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A named file that is not there, or one that can not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{}: not TOML", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A key that nobody reads.
+    #[error("{}: unknown key {key}{}", path.display(), hint(suggestion.as_deref()))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// One that is spelled alike.
+        suggestion: Option<String>,
+    },
+    /// A value that is wrong.
+    #[error("{field}: {value:?}: {reason}")]
+    Value {
+        /// Flag, variable, or file and key.
+        field: String,
+        /// What stands there.
+        value: String,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    suggestion.map(|key| format!("; did you mean {key}?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

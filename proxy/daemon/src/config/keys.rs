@@ -1,0 +1,213 @@
+//! The settings there are, and where their values come from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::check::check;
+use super::{Error, Settings, file};
+
+/// The file that is read when none is named, where it exists.
+const DEFAULT_FILE: &str = "/etc/causeway/causeway.toml";
+
+/// A setting: flag `--NAME`, variable `CAUSEWAY_NAME`, key `name` of the file.
+pub(super) struct Key {
+    /// Name of the flag, without dashes.
+    pub name: &'static str,
+    /// Shape of the value; empty for a switch.
+    value: &'static str,
+    /// For `--help`.
+    help: &'static str,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// `causewayd`
+    Run(Box<Settings>),
+    /// `causewayd cleanup`
+    Cleanup(CleanupArgs),
+}
+
+/// `causewayd cleanup`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CleanupArgs {
+    /// Attachments too.
+    pub all: bool,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// See [`Settings::run_dir`].
+    pub run_dir: PathBuf,
+    /// See [`Settings::state_dir`].
+    pub state_dir: PathBuf,
+}
+
+/// A value and where it stands, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub value: String,
+    pub field: String,
+}
+
+/// Values by name of the key; absent: the default.
+pub(super) type Values = BTreeMap<&'static str, Given>;
+
+const fn key(name: &'static str, value: &'static str, help: &'static str) -> Key {
+    Key { name, value, help }
+}
+
+/// All settings.
+pub(super) const KEYS: &[Key] = &[
+    key("node-name", "NAME", "name of this node [default: the host's name]"),
+    key(
+        "node-ip",
+        "ADDRESS,..",
+        "its address, one a family [default: of the default route's interface]",
+    ),
+    key(
+        "node-labels",
+        "KEY=VALUE,..",
+        "its labels, the zone topology.kubernetes.io/zone and the like",
+    ),
+    key("run-dir", "DIR", "socket, node.json, records of attachments [default: /run/causeway]"),
+    key("state-dir", "DIR", "store, spool, changed sysctls [default: /var/lib/causeway]"),
+    key("manifest-dir", "DIR", "manifests to apply, watched [default: /etc/causeway/manifests]"),
+    key(
+        "containerd-socket",
+        "PATH",
+        "where containers' labels are asked for [default: /run/containerd/containerd.sock]",
+    ),
+    key(
+        "service-cidr",
+        "CIDR,..",
+        "addresses of services, one network a family [default: 10.96.0.0/16]",
+    ),
+    key(
+        "cluster-cidr",
+        "CIDR,..",
+        "addresses of all containers, one network a family [default: 10.0.0.0/16]",
+    ),
+    key("node-subnet-len", "BITS", "length of a node's part of the cluster network [default: 24]"),
+    key("node-subnet", "CIDR,..", "this node's part, one a family [default: chosen and kept]"),
+    key("node-port-range", "FROM-TO", "node ports to give out [default: 30000-32767]"),
+    key("backend", "nftables|iptables", "who carries the rules [default: nftables]"),
+    key(
+        "nodeport-addresses",
+        "all|primary|CIDR,..",
+        "where node ports answer; `all` includes 127.0.0.1 [default: all]",
+    ),
+    key("masquerade-all", "", "hide the source of everything that goes to a service address"),
+    key("store", "embedded|etcd|kubernetes", "where objects are kept [default: embedded]"),
+    key("etcd-endpoints", "URL,..", "not yet in this version"),
+    key("etcd-prefix", "PREFIX", "not yet in this version"),
+    key("endpoint-ttl", "DURATION", "not yet in this version"),
+    key("subnet-ttl", "DURATION", "not yet in this version"),
+    key("peers-file", "PATH", "not yet in this version"),
+    key("overlay", "none|vxlan|host-gw", "how other nodes are reached [default: none]"),
+    key("vxlan-id", "ID", "not yet in this version"),
+    key("vxlan-port", "PORT", "not yet in this version"),
+    key("direct-routing", "", "not yet in this version"),
+    key("dns-listen", "ADDR:PORT,..", "not yet in this version"),
+    key("dns-domain", "DOMAIN", "not yet in this version"),
+    key("dns-upstream", "ADDR,..", "not yet in this version"),
+    key("dns-ttl", "SECONDS", "not yet in this version"),
+    key("lb-pool", "CIDR|FROM-TO,..", "not yet in this version"),
+    key("lb-interface", "NAME", "not yet in this version"),
+    key(
+        "healthz-listen",
+        "ADDR:PORT,..",
+        "/healthz, /livez, /readyz; empty is off [default: 0.0.0.0:10256]",
+    ),
+    key(
+        "metrics-listen",
+        "ADDR:PORT,..",
+        "/metrics, /proxyMode; empty is off [default: 127.0.0.1:10249]",
+    ),
+    key("log-format", "text|json", "log lines on stderr [default: text]"),
+];
+
+/// The command line.
+pub(crate) fn command() -> Command {
+    let cleanup = Command::new("cleanup")
+        .about("Removes what the daemon ever made on this node and restores the sysctls it changed")
+        .arg(switch("all", "attachments too: veths, bridges, vxlan, leases, host ports"))
+        .arg(switch("dry-run", "only say what would be removed"))
+        .arg(config_arg())
+        .args(KEYS.iter().filter(|key| matches!(key.name, "run-dir" | "state-dir")).map(arg));
+    Command::new("causewayd")
+        .about("Keeps the services of this node working")
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help("Every flag is also a variable (--node-name: CAUSEWAY_NODE_NAME) and a key of the file (node_name).")
+        .args_conflicts_with_subcommands(true)
+        .arg(config_arg())
+        .args(KEYS.iter().map(arg))
+        .subcommand(cleanup)
+}
+
+/// What the user asks for.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn invocation(matches: &ArgMatches) -> Result<Invocation, Error> {
+    if let Some(matches) = matches.subcommand_matches("cleanup") {
+        let settings = check(&values(matches)?)?;
+        return Ok(Invocation::Cleanup(CleanupArgs {
+            all: matches.get_flag("all"),
+            dry_run: matches.get_flag("dry-run"),
+            run_dir: settings.run_dir,
+            state_dir: settings.state_dir,
+        }));
+    }
+    Ok(Invocation::Run(Box::new(check(&values(matches)?)?)))
+}
+
+/// Flags and environment over the file.
+fn values(matches: &ArgMatches) -> Result<Values, Error> {
+    let named = matches.get_one::<PathBuf>("config");
+    let mut values = match named {
+        Some(path) => file::read(path)?,
+        None => match file::read(Path::new(DEFAULT_FILE)) {
+            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Values::new()
+            }
+            read => read?,
+        },
+    };
+    for key in KEYS {
+        // `cleanup` knows few of them.
+        let Ok(Some(value)) = matches.try_get_one::<String>(key.name) else { continue };
+        let field = match matches.value_source(key.name) {
+            Some(ValueSource::EnvVariable) => variable(key.name),
+            _ => format!("--{}", key.name),
+        };
+        values.insert(key.name, Given { value: value.clone(), field });
+    }
+    Ok(values)
+}
+
+fn variable(name: &str) -> String {
+    format!("CAUSEWAY_{}", name.to_uppercase().replace('-', "_"))
+}
+
+fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("CAUSEWAY_CONFIG")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(format!("settings in TOML [default: {DEFAULT_FILE}, where it exists]"))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn arg(key: &Key) -> Arg {
+    let arg = Arg::new(key.name).long(key.name).env(variable(key.name)).help(key.help);
+    match key.value {
+        "" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        value => arg.value_name(value),
+    }
+}

@@ -1,1 +1,116 @@
-//! A plan in the kernel.
+//! A plan in the kernel, by nftables or by iptables.
+//!
+//! Only our own tables and chains are read and written (invariant I2). The rules stay when the
+//! daemon ends.
+
+mod iptables;
+mod nftables;
+
+use std::error::Error as StdError;
+
+use causeway_ruleset::plan::{Delta, Plan};
+
+use crate::config::BackendKind;
+pub(crate) use iptables::Iptables;
+pub(crate) use nftables::Nftables;
+
+/// Why the kernel does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{action}")]
+pub(crate) struct Error {
+    /// What failed, with the remedy where there is one.
+    pub action: String,
+    /// Why.
+    #[source]
+    pub source: Box<dyn StdError + Send + Sync>,
+}
+
+/// Result of a backend's operation.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn new(action: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { action: action.into(), source: source.into() }
+    }
+}
+
+/// How changes by others become known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// The kernel tells: [`crate::event::Event::KernelChanged`].
+    Told,
+    /// Nobody tells; one has to look.
+    Polled,
+}
+
+/// Who carries the rules.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// nf_tables by netlink.
+    Nftables(Nftables),
+    /// `iptables-restore`.
+    Iptables(Iptables),
+}
+
+impl Backend {
+    /// A backend that this node can use.
+    ///
+    /// # Errors
+    /// What is missing, and what to do about it (row 97).
+    pub(crate) fn open(kind: BackendKind) -> Result<Self> {
+        Ok(match kind {
+            BackendKind::Nftables => Self::Nftables(Nftables::open()?),
+            BackendKind::Iptables => Self::Iptables(Iptables::open()?),
+        })
+    }
+
+    /// Reads what is there and makes it what `plan` wants, changing only what differs: adoption,
+    /// repair and full sync. Says whether something differed.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was there before still is.
+    pub(crate) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+        match self {
+            Self::Nftables(backend) => backend.whole(plan),
+            Self::Iptables(backend) => backend.whole(plan),
+        }
+    }
+
+    /// Makes a change of the plan. After an error only [`Backend::whole`] helps.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was there before still is.
+    pub(crate) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+        match self {
+            Self::Nftables(backend) => backend.change(plan, delta),
+            Self::Iptables(backend) => backend.change(plan, delta),
+        }
+    }
+
+    /// How changes by others become known.
+    pub(crate) fn watched(&self) -> Watched {
+        // Until causeway-nft tells.
+        Watched::Polled
+    }
+
+    /// Removes what the other backend left here in an earlier run (row 96). Says what.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub(crate) fn remove_other(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Nftables(_) => iptables::remove(false),
+            Self::Iptables(_) => nftables::remove(false),
+        }
+    }
+}
+
+/// Removes the rules of both backends, or only says which there are. Says what.
+///
+/// # Errors
+/// They could not be removed.
+pub(crate) fn remove(dry_run: bool) -> Result<Vec<String>> {
+    let mut removed = nftables::remove(dry_run)?;
+    removed.extend(iptables::remove(dry_run)?);
+    Ok(removed)
+}

@@ -1,27 +1,223 @@
 //! Facts in, rules out: store, allocator, index, plan and backend, and the one loop over events.
+//!
+//! A change on an idle node is committed at once. What comes while a commit runs is taken together
+//! with whatever else is ready, planned once and committed once; answers follow the commit.
 
+mod containers;
+mod load;
+mod manifests;
+mod objects;
+mod sync;
+
+pub(crate) use load::Parts;
+pub(crate) use sync::chain;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use causeway_api::{Applied, Spool};
+use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::{Changes, EndpointEvent, EndpointKey, ObjectKey};
+use causeway_ruleset::plan::Delta;
+use causeway_source::{ManifestDir, Store};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
+use crate::backend::Backend;
+use crate::clock;
 use crate::event::Event;
-use crate::serve::Front;
-use crate::state::State;
+use crate::node::Facts;
+use crate::notify::Notifier;
+use crate::request::{Refused, Reply, Request};
+use crate::serve::{Front, Query};
+use crate::state::{State, Touched};
+use crate::sysctls::Sysctls;
+
+/// How many events are taken for one commit at most.
+const BURST: usize = 4096;
+/// How often everything is compared though nobody is known to have changed anything (row 91).
+const FULL_PERIOD: Duration = Duration::from_secs(3600);
 
 /// Owns everything; nothing is shared.
+#[derive(Debug)]
 pub(crate) struct Engine {
     /// What answers are rendered from.
     pub state: State,
+    store: Store,
+    facts: Facts,
+    pools: Pools,
+    allocator: Allocator,
+    manifests: ManifestDir,
+    spool: Spool,
+    backend: Backend,
+    sysctls: Sysctls,
     front: Front,
+    notifier: Notifier,
+    /// Highest `seq` of each attachment, gone ones among them.
+    seqs: BTreeMap<EndpointKey, u64>,
+    pending: Pending,
+    /// Changes of the plan that the kernel has not yet.
+    behind: Behind,
+    due: Due,
+    /// The kernel has held the plan once.
+    settled: bool,
+}
+
+/// What failed transactions leave for the next one.
+#[derive(Debug, Default)]
+struct Behind {
+    touched: Touched,
+    delta: Delta,
+}
+
+/// What was taken since the last commit.
+#[derive(Debug, Default)]
+struct Pending {
+    touched: Touched,
+    /// The spool directory has changed.
+    spool: bool,
+    /// The manifest directory has changed.
+    manifests: bool,
+    /// Labels of this node may be others.
+    node: bool,
+    /// Somebody may have changed our rules.
+    check: bool,
+    waiting: Vec<Waiting>,
+    queries: Vec<Query>,
+    /// Events of the spool, to be removed there.
+    spooled: Vec<EndpointEvent>,
+}
+
+/// Whoever waits for a commit.
+#[derive(Debug)]
+enum Waiting {
+    Event(Reply<()>),
+    Applied(Applied, Reply<Applied>),
+}
+
+/// What waits for its time.
+#[derive(Debug)]
+struct Due {
+    /// Next comparison of everything.
+    full: Instant,
+    /// The kernel does not hold the plan: next attempt, and how many have failed.
+    retry: Option<(Instant, u32)>,
+    /// Next look for changes by others: they were said to have happened, or nobody would tell.
+    look: Option<Instant>,
+    /// Not before this: looking takes time, too.
+    look_again: Instant,
+    /// Next word to systemd's watchdog.
+    alive: Option<Instant>,
 }
 
 impl Engine {
-    /// Takes events until [`Event::Stop`]: all that are ready, then one plan and one commit for them
-    /// together, then their answers.
+    /// Takes events until [`Event::Stop`].
     pub(crate) async fn run(&mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Stop => return,
-                _ => todo!(),
+        loop {
+            let wait = self.next_due().saturating_duration_since(clock::now());
+            let first = match tokio::time::timeout(wait, events.recv()).await {
+                Ok(Some(event)) => Some(event),
+                Ok(None) => break,
+                Err(_) => None,
+            };
+            let mut stop = first.is_some_and(|event| self.take(event));
+            // Requests whose bytes are there already become events now.
+            tokio::task::yield_now().await;
+            for _ in 0..BURST {
+                let Ok(event) = events.try_recv() else { break };
+                stop |= self.take(event);
             }
+            if stop {
+                break;
+            }
+            self.commit();
         }
+        self.stop();
+    }
+
+    /// Begins to answer at a socket. Inside the runtime.
+    pub(crate) fn start_front(&mut self, socket: UnixListener) {
+        self.front.start(socket, &mut self.state);
+    }
+
+    /// Keeps warnings for `status`, and says them.
+    pub(crate) fn warn(&mut self, concerns: &str, warnings: Vec<String>) {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if !warnings.is_empty() {
+            self.state.warnings.entry(concerns.to_owned()).or_default().extend(warnings);
+        }
+    }
+
+    /// Takes an event in. `true`: end.
+    fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Request(request) => self.take_request(request),
+            Event::Spool => self.pending.spool = true,
+            Event::Manifests => self.pending.manifests = true,
+            Event::KernelChanged => self.pending.check = true,
+            Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
+            Event::Health { key, healthy } => {
+                let changes =
+                    self.state.index.apply(causeway_model::Event::Health { key, healthy });
+                self.note(changes);
+            }
+            Event::Stop => return true,
+        }
+        false
+    }
+
+    fn take_request(&mut self, request: Request) {
+        match request {
+            Request::Event { event, labels, reply } => match self.take_event(event, &labels) {
+                Ok(()) => self.pending.waiting.push(Waiting::Event(reply)),
+                Err(refused) => drop(reply.send(Err(refused))),
+            },
+            Request::Apply { apply, reply } => {
+                let applied = self.apply(&apply);
+                self.answer_later(applied, apply.wait, reply);
+            }
+            Request::Delete { target, reply } => {
+                let applied = self.delete(&target);
+                self.answer_later(applied, true, reply);
+            }
+            Request::Query(query) => self.pending.queries.push(query),
+        }
+    }
+
+    fn answer_later(
+        &mut self,
+        applied: Result<Applied, Refused>,
+        wait: bool,
+        reply: Reply<Applied>,
+    ) {
+        match applied {
+            Ok(applied) if wait => self.pending.waiting.push(Waiting::Applied(applied, reply)),
+            applied => drop(reply.send(applied)),
+        }
+    }
+
+    /// Notes what a fact concerned.
+    fn note(&mut self, changes: Changes) {
+        self.pending.node |= changes.nodes.contains(&self.state.node.name);
+        self.pending.touched.services.extend(changes.services);
+        if self.state.progress.behind.is_none() && !self.pending.touched.services.is_empty() {
+            self.state.progress.behind = Some(clock::now());
+        }
+    }
+
+    /// All services, to be planned anew.
+    fn all_services(&self) -> BTreeSet<ObjectKey> {
+        self.state.index.services().keys().cloned().collect()
+    }
+
+    fn stop(&mut self) {
+        self.notifier.say("STOPPING=1");
+        if let Err(error) = self.store.flush() {
+            tracing::error!(error = %error, "flush the store");
+        }
+        drop(std::fs::remove_file(self.state.settings.socket()));
+        tracing::info!("stopped; the rules stay");
     }
 }

@@ -16,8 +16,6 @@ pub(crate) enum Event {
     Manifests,
     /// Somebody else has changed rules that may be ours.
     KernelChanged,
-    /// Something that waited for its time may be due.
-    Tick,
     /// What containerd knows of a container, merged over the labels of its record.
     Labels {
         /// Containers of this id, whatever the network.

@@ -12,16 +12,54 @@
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
 //! | [`notify`] | words to systemd |
+//! | [`log`] | log lines |
 //! | [`cleanup`] | `causewayd cleanup` |
 //! | [`serve`] | everything that answers or follows: HTTP, watches, health, metrics, conntrack, probes, labels |
 
 mod backend;
+mod cleanup;
 mod clock;
 mod config;
 mod engine;
 mod event;
+mod files;
+mod log;
+mod node;
+mod notify;
 mod request;
 mod serve;
+mod start;
 mod state;
+mod sysctls;
+mod watch;
 
-fn main() {}
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use config::Invocation;
+
+fn main() -> ExitCode {
+    let matches = config::command().get_matches();
+    let env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    match config::invocation(&matches) {
+        Err(error) => failed(2, &error),
+        Ok(Invocation::Cleanup(args)) => match cleanup::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(1, &error),
+        },
+        Ok(Invocation::Run(settings)) => {
+            log::start(settings.log_format);
+            match start::run(*settings, &env) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(1, &error),
+            }
+        }
+    }
+}
+
+fn failed(code: u8, error: &dyn Error) -> ExitCode {
+    causeway_kernel::warn("causewayd", &engine::chain(error));
+    ExitCode::from(code)
+}

@@ -1,0 +1,205 @@
+//! iptables: one `iptables-restore --noflush` a change and family.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_kernel::{Output, Program};
+use causeway_model::IpFamily;
+use causeway_ruleset::iptables::{self, Mirror, Script};
+use causeway_ruleset::plan::{Delta, Plan};
+
+use super::{Error, Result};
+
+/// How long `iptables-restore` waits for the xtables lock, seconds.
+const LOCK_SECONDS: u32 = 5;
+/// A hung program is ended after this long: ten thousands of chains take several seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Exit status for a resource problem: the lock was not to be had.
+const RESOURCE_PROBLEM: i32 = 4;
+/// Where the programs are.
+const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
+
+/// The programs and what is in the chains.
+#[derive(Debug)]
+pub(crate) struct Iptables {
+    tools: Vec<Tool>,
+    /// `None` until the chains are known to be whole.
+    mirror: Option<Mirror>,
+}
+
+impl Iptables {
+    /// The programs, tried out. Without IPv6 in this kernel, those of IPv4 alone.
+    ///
+    /// # Errors
+    /// A program is missing or does not work.
+    pub(super) fn open() -> Result<Self> {
+        let v4 = Tool::find(IpFamily::V4)?;
+        v4.save().map_err(|error| Error::new("iptables can not be used", error))?;
+        let mut tools = vec![v4];
+        if has_ipv6() {
+            let v6 = Tool::find(IpFamily::V6)?;
+            v6.save().map_err(|error| Error::new("ip6tables can not be used", error))?;
+            tools.push(v6);
+        }
+        Ok(Self { tools, mirror: None })
+    }
+
+    pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+        let saved = self.saved()?;
+        let saved = borrowed(&saved);
+        if let Some(mirror) = &self.mirror
+            && mirror.is_whole(&saved)
+        {
+            return Ok(false);
+        }
+        self.mirror = None;
+        let (mirror, scripts) = Mirror::full(plan, &saved);
+        let differs = !mirror.is_whole(&saved);
+        self.restore(&scripts)?;
+        self.mirror = Some(mirror);
+        Ok(differs)
+    }
+
+    pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+        let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
+        let scripts = mirror.change(plan, delta);
+        self.restore(&scripts).inspect_err(|_| self.mirror = None)
+    }
+
+    fn saved(&self) -> Result<Vec<(IpFamily, String)>> {
+        self.tools.iter().map(|tool| tool.save().map(|text| (tool.family, text))).collect()
+    }
+
+    fn restore(&self, scripts: &[Script]) -> Result<()> {
+        for script in scripts.iter().filter(|script| !script.text.is_empty()) {
+            // Rules of a family that this kernel lacks have nobody to meet.
+            if let Some(tool) = self.tools.iter().find(|tool| tool.family == script.family) {
+                tool.restore(&script.text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes our chains. Says how many, by family and table.
+///
+/// # Errors
+/// They could not be read or removed. Missing programs are none: then there are no chains.
+pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let Ok(tool) = Tool::find(family) else { continue };
+        if !may_have_chains(family) {
+            continue;
+        }
+        let saved = tool.save()?;
+        for script in iptables::cleanup(&[(family, saved.as_str())]) {
+            if script.text.is_empty() {
+                continue;
+            }
+            removed.extend(described(family, &saved));
+            if !dry_run {
+                tool.restore(&script.text)?;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Our chains in the output of `iptables-save`.
+fn described(family: IpFamily, saved: &str) -> Vec<String> {
+    let name = tool_name(family);
+    let mut table = "";
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        } else if line.starts_with(":CW-") {
+            *counts.entry(table).or_default() += 1;
+        }
+    }
+    counts.iter().map(|(table, count)| format!("{count} {name} chains in table {table}")).collect()
+}
+
+/// Whether asking is worth it: `iptables-save` loads modules and, of nf_tables, makes tables. A
+/// kernel without any table of that family has no chains of ours.
+fn may_have_chains(family: IpFamily) -> bool {
+    let Ok(Some(mut client)) = causeway_nft::Client::open_if_supported() else { return true };
+    let ipv6 = family == IpFamily::V6;
+    client.may_have_iptables_chain(ipv6, "PREROUTING").unwrap_or(true)
+}
+
+fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
+fn borrowed(saved: &[(IpFamily, String)]) -> Vec<(IpFamily, &str)> {
+    saved.iter().map(|(family, text)| (*family, text.as_str())).collect()
+}
+
+fn tool_name(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "iptables",
+        IpFamily::V6 => "ip6tables",
+    }
+}
+
+/// `iptables-save` and `iptables-restore` of one family.
+#[derive(Debug)]
+struct Tool {
+    family: IpFamily,
+    save: PathBuf,
+    restore: PathBuf,
+}
+
+impl Tool {
+    fn find(family: IpFamily) -> Result<Self> {
+        let find = |name: String| {
+            let mut files = FOLDERS.iter().map(|folder| Path::new(folder).join(&name));
+            files.find(|file| file.is_file()).ok_or_else(|| {
+                let action = format!(
+                    "iptables can not be used: the program {name} is not installed; install it, or \
+                     set backend to \"nftables\""
+                );
+                Error::new(action, format!("not in {}", FOLDERS.join(":")))
+            })
+        };
+        let prefix = tool_name(family);
+        let save = find(format!("{prefix}-save"))?;
+        Ok(Self { family, save, restore: find(format!("{prefix}-restore"))? })
+    }
+
+    fn save(&self) -> Result<String> {
+        let output = run(&self.save, &[], b"")?;
+        String::from_utf8(output.stdout)
+            .map_err(|error| Error::new(format!("{}: read its output", self.save.display()), error))
+    }
+
+    fn restore(&self, text: &str) -> Result<()> {
+        let wait = format!("--wait={LOCK_SECONDS}");
+        run(&self.restore, &["--noflush", &wait], text.as_bytes()).map(drop)
+    }
+}
+
+fn run(path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output> {
+    let program = Program {
+        path: path.to_owned(),
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        env: BTreeMap::from([("PATH".to_owned(), FOLDERS.join(":"))]),
+        stdin,
+        timeout: TIMEOUT,
+    };
+    let name = path.display();
+    let output =
+        causeway_kernel::run(&program).map_err(|error| Error::new(format!("run {name}"), error))?;
+    if output.success {
+        return Ok(output);
+    }
+    let action = if output.timed_out || output.code == Some(RESOURCE_PROBLEM) {
+        format!("{name}: the xtables lock is held by another program; causewayd tries again")
+    } else {
+        format!("{name} failed")
+    };
+    Err(Error::new(action, output.stderr.trim().to_owned()))
+}

@@ -1,0 +1,131 @@
+//! nf_tables: one transaction a change.
+
+use causeway_nft::Client;
+use causeway_ruleset::plan::{Delta, Plan};
+use causeway_ruleset::services::{self, Mirror, Tables};
+use causeway_ruleset::{Batch, Family, Op, TableId};
+
+use super::{Error, Result};
+
+/// Times that reading and comparing begins anew because somebody committed in between.
+const ATTEMPTS: u32 = 8;
+
+/// The connection and what is in the tables.
+#[derive(Debug)]
+pub(crate) struct Nftables {
+    client: Client,
+    /// `None` until the tables are known to be whole.
+    mirror: Option<Mirror>,
+}
+
+impl Nftables {
+    /// A connection, tried out.
+    ///
+    /// # Errors
+    /// No nf_tables here, or no permission.
+    pub(super) fn open() -> Result<Self> {
+        let mut client = Client::open().map_err(unusable)?;
+        client.generation().map_err(unusable)?;
+        Ok(Self { client, mirror: None })
+    }
+
+    pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.client.generation().map_err(unreadable)?;
+            let actual = self.read()?;
+            let mut batch = services::diff(Some(&actual), &services::compile(plan));
+            drop(actual);
+            let differs = !batch.ops.is_empty();
+            if !differs && self.mirror.is_some() {
+                return Ok(false);
+            }
+            self.mirror = None;
+            batch.generation = Some(generation);
+            match self.client.commit(&batch) {
+                Ok(()) => {
+                    self.mirror = Some(Mirror::full(plan).0);
+                    return Ok(differs);
+                }
+                // Somebody else committed in between: what was read may be old.
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        let busy = "others change rules all the time; causewayd tries again";
+        Err(Error::new("nftables: write the service tables", busy))
+    }
+
+    pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+        let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
+        let batch = mirror.change(plan, delta);
+        self.client.commit(&batch).map_err(|error| {
+            self.mirror = None;
+            refused(error)
+        })
+    }
+
+    /// Both tables; an absent one is empty.
+    fn read(&mut self) -> Result<Tables> {
+        let mut read = |table| self.client.table(&table).map_err(unreadable);
+        let [v4, v6] = tables();
+        Ok(Tables { v4: read(v4)?.unwrap_or_default(), v6: read(v6)?.unwrap_or_default() })
+    }
+}
+
+/// Our tables.
+fn tables() -> [TableId; 2] {
+    [Family::Ip, Family::Ip6].map(|family| TableId { family, name: "causeway_services".to_owned() })
+}
+
+/// Removes our tables. Says which.
+///
+/// # Errors
+/// They could not be read or removed.
+pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
+    let Some(mut client) = Client::open_if_supported().map_err(unreadable)? else {
+        return Ok(Vec::new());
+    };
+    let mut removed = Vec::new();
+    for table in tables() {
+        let name = format!("nftables table {} {}", family_name(table.family), table.name);
+        if dry_run {
+            if client.table(&table).map_err(unreadable)?.is_some() {
+                removed.push(name);
+            }
+            continue;
+        }
+        let batch = Batch { ops: vec![Op::DeleteTable(table)], generation: None };
+        match client.commit(&batch) {
+            Ok(()) => removed.push(name),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Ok(removed)
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "ip",
+        Family::Ip6 => "ip6",
+        Family::Inet | Family::Bridge => "inet",
+    }
+}
+
+fn unusable(error: causeway_nft::Error) -> Error {
+    let action = if error.source.raw_os_error() == Some(libc::EPERM) {
+        "nftables can not be used: CAP_NET_ADMIN is missing; run causewayd as root"
+    } else {
+        "nftables can not be used: this kernel lacks nf_tables (CONFIG_NF_TABLES, module nf_tables); \
+         load it, or set backend to \"iptables\""
+    };
+    Error::new(action, error)
+}
+
+fn unreadable(error: causeway_nft::Error) -> Error {
+    Error::new("nftables: read the service tables", error)
+}
+
+fn refused(error: causeway_nft::Error) -> Error {
+    Error::new("nftables: write the service tables", error)
+}

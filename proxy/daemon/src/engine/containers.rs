@@ -1,0 +1,131 @@
+//! Events of containers: from requests, from the spool, from containerd.
+
+use std::sync::Arc;
+
+use causeway_model::{EndpointEvent, Event, Labels};
+
+use super::Engine;
+use crate::request::Refused;
+
+/// A gone attachment is remembered for so long, in nanoseconds of boot time: an event that was
+/// overtaken comes later by seconds at most.
+const REMEMBERED: u64 = 3_600_000_000_000;
+/// So many attachments are remembered before old ones are forgotten.
+const MANY: usize = 4096;
+
+impl Engine {
+    /// Takes an event of a container: stores it and tells the index. One that is not the newest of
+    /// its attachment, or of another boot, does nothing.
+    ///
+    /// # Errors
+    /// 503 where it can not be stored: then it is not taken at all.
+    pub(super) fn take_event(
+        &mut self,
+        mut event: EndpointEvent,
+        labels: &Labels,
+    ) -> Result<(), Refused> {
+        let known = self.seqs.get(&event.key).copied();
+        if event.boot_id != self.facts.boot_id || known.is_some_and(|seq| seq >= event.seq) {
+            return Ok(());
+        }
+        if let Some(record) = &mut event.record {
+            record.labels.extend(labels.clone());
+        }
+        let stored = match event.record {
+            Some(_) => self.store.put_container(&event),
+            None => self.store.delete_container(&event.key),
+        };
+        stored.map_err(|error| Refused::caused(503, "the container can not be stored", &error))?;
+        self.remember(&event);
+        // An older one must not come back by the spool after a restart.
+        self.forget_spooled(&event);
+        self.state.progress.endpoint_changes += 1;
+        self.pending.touched.containers.insert(event.key.clone());
+        let fact = match event.record {
+            Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
+            None => Event::Detach(event.key),
+        };
+        let changes = self.state.index.apply(fact);
+        self.note(changes);
+        Ok(())
+    }
+
+    /// What containerd says of the attachments of a container.
+    pub(super) fn take_labels(&mut self, container_id: &str, labels: &Labels) {
+        let containers = self.state.index.containers();
+        let events: Vec<EndpointEvent> = containers
+            .values()
+            .filter(|(_, record, _)| record.key.container_id == container_id)
+            .filter(|(_, record, _)| {
+                labels.iter().any(|(key, value)| record.labels.get(key) != Some(value))
+            })
+            .map(|(_, record, _)| EndpointEvent {
+                key: record.key.clone(),
+                seq: self.seqs.get(&record.key).copied().unwrap_or(0) + 1,
+                boot_id: self.facts.boot_id.clone(),
+                record: Some((**record).clone()),
+            })
+            .collect();
+        for event in events {
+            if let Err(refused) = self.take_event(event, labels) {
+                tracing::warn!(container_id, problem = ?refused.problem, "keep labels");
+            }
+        }
+    }
+
+    /// Takes everything that waits in the spool.
+    pub(super) fn read_spool(&mut self) {
+        const CONCERNS: &str = "spool";
+        let (events, bad) = match self.spool.events() {
+            Ok(read) => read,
+            Err(error) => {
+                let path = self.state.settings.spool();
+                let text = format!("read the spool {}: {error}", path.display());
+                tracing::error!("{text}");
+                self.state.degraded.insert(CONCERNS.to_owned(), text);
+                return;
+            }
+        };
+        self.state.degraded.remove(CONCERNS);
+        for name in bad {
+            tracing::warn!(file = name, "an event in the spool does not decode; moved aside");
+        }
+        for event in events {
+            let attached = event.record.is_some();
+            match self.take_event(event.clone(), &Labels::new()) {
+                Ok(()) => {
+                    if attached {
+                        self.front.look_up(&event.key.container_id);
+                    }
+                    self.pending.spooled.push(event);
+                }
+                Err(refused) => {
+                    tracing::error!(problem = ?refused.problem, "take an event of the spool");
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, event: &EndpointEvent) {
+        self.seqs.insert(event.key.clone(), event.seq);
+        if self.seqs.len() > MANY + 2 * self.state.index.containers().len() {
+            let containers = self.state.index.containers();
+            self.seqs.retain(|key, seq| {
+                containers.contains_key(key) || seq.saturating_add(REMEMBERED) > event.seq
+            });
+        }
+    }
+
+    fn forget_spooled(&self, event: &EndpointEvent) {
+        let older = |spooled: &EndpointEvent| spooled.seq < event.seq;
+        match self.spool.get(&event.key) {
+            Ok(Some(spooled)) if older(&spooled) => {
+                if let Err(error) = self.spool.remove(&spooled) {
+                    tracing::warn!(error = %error, "remove an old event from the spool");
+                }
+            }
+            // One that does not decode is moved aside when the spool is read.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}

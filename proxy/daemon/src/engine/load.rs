@@ -1,0 +1,162 @@
+//! An engine from what the disk holds (row 8: all of it is read before anything is programmed).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use causeway_api::Spool;
+use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::{Event, Index, Object};
+use causeway_ruleset::plan::{self, Plan};
+use causeway_source::{ManifestDir, Store, Stored};
+
+use super::{Behind, Due, Engine, FULL_PERIOD, Pending};
+use ipnetwork::IpNetwork;
+
+use crate::backend::Backend;
+use crate::clock;
+use crate::config::Settings;
+use crate::node::Facts;
+use crate::notify::Notifier;
+use crate::serve::Front;
+use crate::state::{Node, Progress, State};
+use crate::sysctls::Sysctls;
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Checked settings.
+    pub settings: Settings,
+    /// This node.
+    pub facts: Facts,
+    /// Opened, not read.
+    pub store: Store,
+    /// Tried out.
+    pub backend: Backend,
+    /// Of the state directory.
+    pub sysctls: Sysctls,
+    /// Not started.
+    pub front: Front,
+    /// To systemd.
+    pub notifier: Notifier,
+}
+
+impl Engine {
+    /// Reads store, manifests and spool.
+    ///
+    /// # Errors
+    /// The store can not be read.
+    pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
+        let Parts { settings, facts, store, backend, sysctls, front, notifier } = parts;
+        let now = clock::now();
+        let mut foreign = settings.cluster_cidrs.clone();
+        foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
+        let pools = Pools {
+            service_cidrs: settings.service_cidrs.clone(),
+            node_ports: settings.node_port_range,
+            foreign,
+        };
+        let node = Node {
+            name: facts.name.to_string(),
+            ips: facts.ips.clone(),
+            labels: settings.node_labels.clone(),
+        };
+        let mut engine = Self {
+            manifests: ManifestDir::new(&settings.manifest_dir),
+            spool: Spool::new(&settings.spool()),
+            state: State {
+                plan: Plan::new(planning(&settings, &facts, None)),
+                settings,
+                node,
+                index: Index::default(),
+                origins: BTreeMap::new(),
+                progress: Progress::new(now),
+                degraded: BTreeMap::new(),
+                warnings: BTreeMap::new(),
+            },
+            store,
+            facts,
+            pools,
+            allocator: Allocator::default(),
+            backend,
+            sysctls,
+            front,
+            seqs: BTreeMap::new(),
+            pending: Pending::default(),
+            behind: Behind::default(),
+            due: Due {
+                full: now + FULL_PERIOD,
+                // Nobody knows what the kernel holds: the first commit compares everything.
+                retry: Some((now, 0)),
+                look: None,
+                look_again: now,
+                alive: notifier.watchdog().map(|_| now),
+            },
+            notifier,
+            settled: false,
+        };
+        engine.read_objects()?;
+        engine.read_containers()?;
+        engine.pending.spool = true;
+        engine.pending.manifests = true;
+        engine.pending.node = true;
+        Ok(engine)
+    }
+
+    fn read_objects(&mut self) -> Result<(), causeway_source::Error> {
+        let (stored, damaged) = self.store.objects()?;
+        if !damaged.is_empty() {
+            let text = format!(
+                "stored objects that do not decode: {}; apply them again",
+                damaged.join(", ")
+            );
+            tracing::error!("{text}");
+            self.state.degraded.insert("store".to_owned(), text);
+        }
+        let mut objects = Vec::with_capacity(stored.len());
+        for Stored { object, origin } in stored {
+            if let Object::Service(service) = &object {
+                self.allocator.claim(service);
+            }
+            self.state.origins.insert((object.kind(), object.key().clone()), origin);
+            objects.push(object);
+        }
+        tracing::info!(objects = objects.len(), "read the store");
+        let changes = self.state.index.apply(Event::Reset(objects));
+        self.note(changes);
+        Ok(())
+    }
+
+    fn read_containers(&mut self) -> Result<(), causeway_source::Error> {
+        for event in self.store.containers(&self.facts.boot_id)? {
+            self.seqs.insert(event.key, event.seq);
+            if let Some(record) = event.record {
+                self.front.look_up(&record.key.container_id);
+                let node = Arc::clone(&self.facts.name);
+                let changes = self.state.index.apply(Event::Attach { node, record });
+                self.note(changes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What planning knows of this node now.
+    pub(super) fn planning(&self) -> plan::Facts {
+        const ZONE: &str = "topology.kubernetes.io/zone";
+        let node = self.state.index.nodes().get(&self.state.node.name);
+        let zone = node.and_then(|node| node.labels.get(ZONE));
+        let zone = zone.or_else(|| self.state.node.labels.get(ZONE).map(String::as_str));
+        planning(&self.state.settings, &self.facts, zone.map(str::to_owned))
+    }
+}
+
+fn planning(settings: &Settings, facts: &Facts, zone: Option<String>) -> plan::Facts {
+    plan::Facts {
+        node: facts.name.to_string(),
+        zone,
+        cluster_cidrs: settings.cluster_cidrs.clone(),
+        service_cidrs: settings.service_cidrs.clone(),
+        node_port_addresses: facts.node_ports.clone(),
+        masquerade_all: settings.masquerade_all,
+        node_ips: facts.ips.clone(),
+    }
+}

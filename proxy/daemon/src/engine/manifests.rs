@@ -1,0 +1,129 @@
+//! The manifest directory into the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_model::manifest::{Document, Refusal};
+use causeway_model::{EndpointSlice, Object};
+use causeway_source::Origin;
+
+use super::Engine;
+use super::objects::{Id, Staged};
+
+/// What a pass over the directory found.
+#[derive(Debug, Default)]
+struct Pass {
+    staged: Staged,
+    /// Each object, with the file that has it first.
+    seen: BTreeMap<Id, String>,
+    /// Files with something refused: they may be half written, so what they had before stays.
+    incomplete: BTreeSet<String>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Reads all files and makes the store follow.
+    pub(super) fn read_manifests(&mut self) {
+        const CONCERNS: &str = "manifests";
+        let mut pass = Pass::default();
+        for (file, documents) in self.manifests.scan().files {
+            if documents.is_empty() {
+                let path = self.state.settings.manifest_dir.join(&file);
+                pass.warnings.push(format!(
+                    "{}:1: it is empty; objects that it had stay until the file is removed",
+                    path.display()
+                ));
+                // It may be about to be written.
+                pass.incomplete.insert(file.clone());
+            }
+            for document in documents {
+                self.read_document(&file, document, &mut pass);
+            }
+        }
+        let gone = self.state.origins.iter().filter_map(|(id, origin)| match origin {
+            Origin::Manifest(file) if !pass.incomplete.contains(file) => Some(id),
+            Origin::Manifest(_) | Origin::Api => None,
+        });
+        for id in gone.filter(|id| !pass.seen.contains_key(*id)) {
+            pass.staged.delete(id.clone());
+        }
+        if let Err(refused) = self.write(pass.staged) {
+            let causes = refused.problem.causes.join(": ");
+            pass.problems.push(format!("{}: {causes}", refused.problem.message));
+        }
+        self.report(CONCERNS, pass.problems, pass.warnings);
+    }
+
+    fn read_document(&mut self, file: &str, document: Document, pass: &mut Pass) {
+        let path = self.state.settings.manifest_dir.join(file);
+        let path = path.display();
+        for warning in document.warnings {
+            pass.warnings.push(format!("{path}:{}: {warning}", document.line));
+        }
+        let refused = |refusal: &Refusal| {
+            let line = if refusal.line == 0 { document.line } else { refusal.line };
+            let Refusal { kind, object, field, reason, .. } = refusal;
+            format!("{path}:{line}: {kind} {object}: {field}: {reason}")
+        };
+        let objects = match document.objects {
+            Ok(objects) => objects,
+            Err(refusal) => {
+                pass.problems.push(refused(&refusal));
+                pass.incomplete.insert(file.to_owned());
+                return;
+            }
+        };
+        let mut endpoints: Vec<EndpointSlice> = Vec::new();
+        for object in objects {
+            let id = (object.kind(), object.key().clone());
+            if let Some(first) = pass.seen.get(&id) {
+                let name = &id.1;
+                pass.warnings.push(format!(
+                    "{path}:{}: {name} stands in {first} already, which counts",
+                    document.line
+                ));
+                continue;
+            }
+            pass.seen.insert(id, file.to_owned());
+            if let Object::EndpointSlice(slice) = &object
+                && slice.from_endpoints()
+            {
+                endpoints.push(slice.clone());
+            }
+            let origin = Origin::Manifest(file.to_owned());
+            match self.accept(object, &origin, &mut pass.staged) {
+                Ok((_, warnings)) => pass.warnings.extend(
+                    warnings.iter().map(|text| format!("{path}:{}: {text}", document.line)),
+                ),
+                Err(refusal) => {
+                    pass.problems.push(refused(&refusal));
+                    pass.incomplete.insert(file.to_owned());
+                }
+            }
+        }
+        self.drop_old_endpoints(&endpoints, &mut pass.staged);
+    }
+
+    /// Says problems and warnings that are new, and keeps them for `status`.
+    fn report(&mut self, concerns: &str, problems: Vec<String>, warnings: Vec<String>) {
+        let state = &mut self.state;
+        let said = state.degraded.get(concerns).cloned().unwrap_or_default();
+        for problem in problems.iter().filter(|problem| !said.contains(problem.as_str())) {
+            tracing::error!("{problem}");
+        }
+        let said = state.warnings.get(concerns).cloned().unwrap_or_default();
+        for warning in warnings.iter().filter(|warning| !said.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        if problems.is_empty() {
+            state.degraded.remove(concerns);
+        } else {
+            state.degraded.insert(concerns.to_owned(), problems.join("\n"));
+        }
+        if warnings.is_empty() {
+            state.warnings.remove(concerns);
+        } else {
+            state.warnings.insert(concerns.to_owned(), warnings);
+        }
+    }
+}

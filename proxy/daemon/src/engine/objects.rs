@@ -1,0 +1,356 @@
+//! Objects of users: completed, stored, told to the index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
+use causeway_model::allocate::Allocator;
+use causeway_model::manifest::{self, Refusal};
+use causeway_model::{EndpointSlice, Event, Object, ObjectKey, ObjectKind};
+use causeway_source::{Origin, Stored};
+
+use super::Engine;
+use crate::clock;
+use crate::request::{Refused, Target};
+
+/// Kind and key of an object.
+pub(super) type Id = (ObjectKind, ObjectKey);
+
+/// What is to be stored (`Some`) or deleted, not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Staged(BTreeMap<Id, Option<Stored>>);
+
+impl Staged {
+    /// Marks an object as gone.
+    pub(super) fn delete(&mut self, id: Id) {
+        self.0.insert(id, None);
+    }
+}
+
+impl Engine {
+    /// Stores objects. Bad ones are refused one by one.
+    ///
+    /// # Errors
+    /// The store can not be written: then nothing is.
+    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Applied, Refused> {
+        let mut staged = Staged::default();
+        let mut results = Vec::new();
+        for (document, value) in apply.objects.iter().enumerate() {
+            match manifest::from_json(value) {
+                Err(refusal) => results.push(refused(document, &refusal)),
+                Ok(objects) => self.apply_document(document, objects, &mut staged, &mut results),
+            }
+        }
+        self.write(staged)?;
+        Ok(Applied { results })
+    }
+
+    fn apply_document(
+        &mut self,
+        document: usize,
+        objects: Vec<Object>,
+        staged: &mut Staged,
+        results: &mut Vec<AppliedObject>,
+    ) {
+        let mut endpoints: Vec<EndpointSlice> = Vec::new();
+        for object in objects {
+            if let Object::EndpointSlice(slice) = &object
+                && slice.from_endpoints()
+            {
+                endpoints.push(slice.clone());
+            }
+            let mut result = described(document, &object, AppliedOutcome::Unchanged);
+            match self.accept(object, &Origin::Api, staged) {
+                Ok((outcome, warnings)) => {
+                    result.outcome = outcome;
+                    result.warnings = warnings;
+                }
+                Err(refusal) => result = refused(document, &refusal),
+            }
+            match results.last_mut() {
+                // An `Endpoints` document is one, though it may be a slice a family.
+                Some(last) if last.document == document && same(last, &result) => {
+                    last.outcome = changed(last.outcome, result.outcome);
+                }
+                _ => results.push(result),
+            }
+        }
+        if self.drop_old_endpoints(&endpoints, staged)
+            && let Some(last) = results.last_mut()
+        {
+            last.outcome = changed(last.outcome, AppliedOutcome::Configured);
+        }
+    }
+
+    /// Slices of an `Endpoints` document's earlier version that its new one has not. `true`: there
+    /// were some.
+    pub(super) fn drop_old_endpoints(
+        &self,
+        endpoints: &[EndpointSlice],
+        staged: &mut Staged,
+    ) -> bool {
+        let Some(first) = endpoints.first() else { return false };
+        let Some(service) = first.service() else { return false };
+        let service = ObjectKey::new(Arc::clone(&first.key.namespace), service);
+        let old: Vec<ObjectKey> = self
+            .slices_of_endpoints(&service)
+            .filter(|key| endpoints.iter().all(|slice| slice.key != **key))
+            .cloned()
+            .collect();
+        let any = !old.is_empty();
+        for key in old {
+            staged.delete((ObjectKind::EndpointSlice, key));
+        }
+        any
+    }
+
+    /// Slices that were written as the `Endpoints` of a service.
+    fn slices_of_endpoints<'a>(
+        &'a self,
+        service: &'a ObjectKey,
+    ) -> impl Iterator<Item = &'a ObjectKey> {
+        let slices = self.state.index.slices_of(service);
+        slices.filter(|slice| slice.from_endpoints()).map(|slice| &slice.key)
+    }
+
+    /// Completes an object and stages it, where it differs from what is stored.
+    ///
+    /// # Errors
+    /// An address or port is not to be had.
+    pub(super) fn accept(
+        &mut self,
+        object: Object,
+        origin: &Origin,
+        staged: &mut Staged,
+    ) -> Result<(AppliedOutcome, Vec<String>), Refusal> {
+        let id = (object.kind(), object.key().clone());
+        let previous = self.previous(&id, staged);
+        let (object, mut warnings) = self.complete(object, previous.as_ref())?;
+        let origin = match (origin, self.state.origins.get(&id)) {
+            (Origin::Api, Some(Origin::Manifest(file))) => {
+                warnings.push(format!(
+                    "it also stands in {file} of the manifest directory, which counts again when \
+                     that directory changes; change it there"
+                ));
+                Origin::Manifest(file.clone())
+            }
+            (origin, _) => origin.clone(),
+        };
+        let outcome = match &previous {
+            None => AppliedOutcome::Created,
+            Some(previous) if *previous == object => AppliedOutcome::Unchanged,
+            Some(_) => AppliedOutcome::Configured,
+        };
+        if outcome != AppliedOutcome::Unchanged || self.state.origins.get(&id) != Some(&origin) {
+            if let Object::Service(service) = &object {
+                self.allocator.release(&service.key);
+                self.allocator.claim(service);
+            }
+            staged.0.insert(id, Some(Stored { object, origin }));
+        }
+        Ok((outcome, warnings))
+    }
+
+    fn complete(
+        &self,
+        object: Object,
+        previous: Option<&Object>,
+    ) -> Result<(Object, Vec<String>), Refusal> {
+        let now = clock::unix().as_secs();
+        Ok(match (object, previous) {
+            (Object::Service(mut service), previous) => {
+                let previous = match previous {
+                    Some(Object::Service(previous)) => Some(previous),
+                    Some(_) | None => None,
+                };
+                service.created = previous.map_or(now, |previous| previous.created);
+                let (service, warnings) =
+                    self.allocator.complete(&self.pools, service, previous)?;
+                (Object::Service(service), warnings)
+            }
+            (Object::EndpointSlice(mut slice), previous) => {
+                slice.created = previous.map_or(now, created);
+                (Object::EndpointSlice(slice), Vec::new())
+            }
+            (Object::Node(mut node), previous) => {
+                node.created = previous.map_or(now, created);
+                (Object::Node(node), Vec::new())
+            }
+        })
+    }
+
+    /// What is staged, else stored.
+    fn previous(&self, id: &Id, staged: &Staged) -> Option<Object> {
+        if let Some(staged) = staged.0.get(id) {
+            return staged.as_ref().map(|stored| stored.object.clone());
+        }
+        let index = &self.state.index;
+        let (kind, key) = id;
+        match kind {
+            ObjectKind::Service => {
+                index.services().get(key).map(|one| Object::Service((**one).clone()))
+            }
+            ObjectKind::EndpointSlice => {
+                index.slices().get(key).map(|one| Object::EndpointSlice((**one).clone()))
+            }
+            ObjectKind::Node => {
+                index.nodes().get(&*key.name).map(|one| Object::Node((**one).clone()))
+            }
+        }
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// 404; the store can not be written.
+    pub(super) fn delete(&mut self, target: &Target) -> Result<Applied, Refused> {
+        let (ids, kind, key): (Vec<Id>, _, _) = match target {
+            Target::Object(kind, key) => (vec![(*kind, key.clone())], kind_name(*kind), key),
+            Target::Endpoints(key) => {
+                let keys = self.slices_of_endpoints(key);
+                let ids = keys.map(|key| (ObjectKind::EndpointSlice, key.clone())).collect();
+                (ids, "endpoints", key)
+            }
+        };
+        let ids: Vec<Id> =
+            ids.into_iter().filter(|id| self.state.origins.contains_key(id)).collect();
+        if ids.is_empty() {
+            return Err(Refused::new(404, format!("there is no {kind} {key}")));
+        }
+        let mut staged = Staged::default();
+        let mut warnings = Vec::new();
+        for id in ids {
+            if let Some(Origin::Manifest(file)) = self.state.origins.get(&id) {
+                warnings.push(format!(
+                    "it stands in {file} of the manifest directory and comes back when that \
+                     directory changes; remove it there"
+                ));
+            }
+            staged.delete(id);
+        }
+        self.write(staged)?;
+        warnings.dedup();
+        Ok(Applied {
+            results: vec![AppliedObject {
+                document: 0,
+                kind: kind.to_owned(),
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                outcome: AppliedOutcome::Deleted,
+                refusal: None,
+                warnings,
+            }],
+        })
+    }
+
+    /// Writes what is staged to the store, then tells the index.
+    ///
+    /// # Errors
+    /// 503: nothing is written.
+    pub(super) fn write(&mut self, staged: Staged) -> Result<(), Refused> {
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (id, stored) in staged.0 {
+            match stored {
+                Some(stored) => put.push(stored),
+                None => gone.push(id),
+            }
+        }
+        if put.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.store.write(&put, &gone) {
+            // Staging has claimed addresses already.
+            self.allocator = Allocator::default();
+            for service in self.state.index.services().values() {
+                self.allocator.claim(service);
+            }
+            return Err(Refused::caused(503, "the objects can not be stored", &error));
+        }
+        for (kind, key) in gone {
+            if kind == ObjectKind::Service {
+                self.allocator.release(&key);
+            }
+            self.state.origins.remove(&(kind, key.clone()));
+            self.tell(kind, key.clone(), Event::Delete(kind, key));
+        }
+        for stored in put {
+            let (kind, key) = (stored.object.kind(), stored.object.key().clone());
+            self.state.origins.insert((kind, key.clone()), stored.origin);
+            self.tell(kind, key, Event::Apply(stored.object));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, kind: ObjectKind, key: ObjectKey, fact: Event) {
+        match kind {
+            ObjectKind::Service => self.state.progress.service_changes += 1,
+            ObjectKind::EndpointSlice => self.state.progress.endpoint_changes += 1,
+            ObjectKind::Node => {}
+        }
+        self.pending.touched.objects.insert((kind, key));
+        let changes = self.state.index.apply(fact);
+        self.note(changes);
+    }
+}
+
+fn created(object: &Object) -> u64 {
+    match object {
+        Object::Service(service) => service.created,
+        Object::EndpointSlice(slice) => slice.created,
+        Object::Node(node) => node.created,
+    }
+}
+
+fn kind_name(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Service => "service",
+        ObjectKind::EndpointSlice => "endpointslice",
+        ObjectKind::Node => "node",
+    }
+}
+
+fn described(document: usize, object: &Object, outcome: AppliedOutcome) -> AppliedObject {
+    let (kind, name) = match object {
+        Object::EndpointSlice(slice) if slice.from_endpoints() => {
+            ("endpoints", slice.service().unwrap_or(&slice.key.name).to_owned())
+        }
+        object => (kind_name(object.kind()), object.key().name.to_string()),
+    };
+    AppliedObject {
+        document,
+        kind: kind.to_owned(),
+        namespace: object.key().namespace.to_string(),
+        name,
+        outcome,
+        refusal: None,
+        warnings: Vec::new(),
+    }
+}
+
+fn refused(document: usize, refusal: &Refusal) -> AppliedObject {
+    let (namespace, name) = refusal.object.split_once('/').unwrap_or(("", &refusal.object));
+    AppliedObject {
+        document,
+        kind: refusal.kind.to_lowercase(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        outcome: AppliedOutcome::Refused,
+        refusal: Some(FieldProblem {
+            field: refusal.field.clone(),
+            reason: refusal.reason.clone(),
+        }),
+        warnings: Vec::new(),
+    }
+}
+
+fn same(a: &AppliedObject, b: &AppliedObject) -> bool {
+    a.kind == "endpoints" && (&a.kind, &a.namespace, &a.name) == (&b.kind, &b.namespace, &b.name)
+}
+
+/// What happened to a document of which two things happened.
+fn changed(a: AppliedOutcome, b: AppliedOutcome) -> AppliedOutcome {
+    if a == AppliedOutcome::Unchanged && b != a {
+        return AppliedOutcome::Configured;
+    }
+    a
+}

@@ -1,0 +1,287 @@
+//! Plan, commit, answer; what is due; what happens after a failure.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan};
+
+use super::{Engine, FULL_PERIOD, Waiting};
+use crate::backend::{self, Watched};
+use crate::clock;
+use crate::request::Refused;
+use crate::state::{Committed, Touched};
+
+/// Pause after the first failed transaction; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often others' changes are looked for where nobody tells.
+const POLL: Duration = Duration::from_millis(900);
+/// Comparing everything takes a tenth of the time at most, unless a change would then stay
+/// unnoticed for longer than this.
+const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// In `State::degraded`.
+const RULES: &str = "rules";
+
+impl Engine {
+    /// When something is due next.
+    pub(super) fn next_due(&self) -> Instant {
+        let retry = self.due.retry.map(|(at, _)| at);
+        let times = [retry, self.due.look, self.due.alive];
+        times.into_iter().flatten().fold(self.due.full, Instant::min)
+    }
+
+    /// Reads what has changed on disk, brings the kernel to the plan, and answers.
+    pub(crate) fn commit(&mut self) {
+        if mem::take(&mut self.pending.manifests) {
+            self.read_manifests();
+        }
+        if mem::take(&mut self.pending.spool) {
+            self.read_spool();
+        }
+        let now = clock::now();
+        self.alive(now);
+        if self.due.look.is_some_and(|at| at <= now) {
+            self.pending.check = true;
+        }
+        let result = self.sync(now);
+        let refused = result.err().map(|error| {
+            Refused::caused(
+                503,
+                "stored, but not in this node's kernel yet; causewayd tries again",
+                &error,
+            )
+        });
+        for waiting in mem::take(&mut self.pending.waiting) {
+            let refused = refused.clone();
+            // Whoever asked may be gone.
+            match waiting {
+                Waiting::Event(reply) => drop(reply.send(refused.map_or(Ok(()), Err))),
+                Waiting::Applied(applied, reply) => {
+                    drop(reply.send(refused.map_or(Ok(applied), Err)));
+                }
+            }
+        }
+        for query in mem::take(&mut self.pending.queries) {
+            self.front.answer(&self.state, query);
+        }
+    }
+
+    /// Plans what changed and brings the kernel there.
+    fn sync(&mut self, started: Instant) -> backend::Result<()> {
+        let touched = mem::take(&mut self.pending.touched);
+        let node = mem::take(&mut self.pending.node);
+        let replanned = node && self.replan();
+        let concerned = if replanned { self.all_services() } else { touched.services.clone() };
+        let index = &self.state.index;
+        let delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
+        let unchanged = delta.services.is_empty();
+        merge(&mut self.behind.delta, delta);
+        merge_touched(&mut self.behind.touched, touched);
+        if replanned && self.due.retry.is_none() {
+            self.due.retry = Some((started, 0));
+        }
+        let full = match self.due.retry {
+            Some((at, _)) if at > started && self.pending.waiting.is_empty() => return Ok(()),
+            Some(_) => true,
+            None => self.due.full <= started || self.look_now(started),
+        };
+        let result = match (full, unchanged) {
+            (true, _) => self.whole(),
+            (false, false) => self.change(),
+            (false, true) => Ok(false),
+        };
+        let now = clock::now();
+        match result {
+            Ok(differed) => {
+                self.synced(started, now, full, differed);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(now, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether others may have changed our rules and looking is not too early.
+    fn look_now(&mut self, now: Instant) -> bool {
+        if !self.pending.check {
+            return false;
+        }
+        if self.due.look_again > now {
+            self.due.look = Some(self.due.look_again);
+        }
+        self.due.look_again <= now
+    }
+
+    /// Compares everything and puts it right. Whether something differed.
+    fn whole(&mut self) -> backend::Result<bool> {
+        let started = clock::now();
+        let check = mem::take(&mut self.pending.check);
+        let differed = self.backend.whole(&self.state.plan)?;
+        let now = clock::now();
+        if differed && check && self.due.retry.is_none() {
+            self.repaired();
+        }
+        self.due.full = now + FULL_PERIOD;
+        self.due.look_again = now + (10 * (now - started)).min(LONGEST_LOOK_PAUSE);
+        self.due.look = match self.backend.watched() {
+            Watched::Told => None,
+            Watched::Polled => Some(now + POLL),
+        };
+        Ok(differed)
+    }
+
+    /// Brings a change to the kernel. Where that fails, somebody else may have changed our rules:
+    /// everything is compared then.
+    fn change(&mut self) -> backend::Result<bool> {
+        match self.backend.change(&self.state.plan, &self.behind.delta) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.state.progress.failures += 1;
+                tracing::warn!(error = %chain(&error), "a change was refused; compare everything");
+                self.whole()?;
+                self.repaired();
+                Ok(true)
+            }
+        }
+    }
+
+    fn repaired(&mut self) {
+        self.state.progress.repairs += 1;
+        tracing::warn!("somebody else had changed the service rules; they are put right");
+    }
+
+    /// The kernel holds the plan.
+    fn synced(&mut self, started: Instant, now: Instant, full: bool, differed: bool) {
+        let touched = mem::take(&mut self.behind.touched);
+        let delta = mem::take(&mut self.behind.delta);
+        let first = !mem::replace(&mut self.settled, true);
+        let progress = &mut self.state.progress;
+        let since = progress.behind.take().unwrap_or(started);
+        if full || differed {
+            progress.synced = Some(now);
+        }
+        if differed {
+            progress.syncs += 1;
+        }
+        if full {
+            progress.full_syncs += 1;
+        }
+        self.due.retry = None;
+        self.state.degraded.remove(RULES);
+        if first {
+            self.settle();
+        }
+        let nothing = delta.services.is_empty()
+            && touched.objects.is_empty()
+            && touched.containers.is_empty()
+            && touched.services.is_empty();
+        if first || differed || !nothing {
+            let (took, latency) = (now - started, now - since);
+            let commit = Committed { touched, delta, full, took, latency };
+            self.front.synced(&mut self.state, &commit);
+        }
+        for event in mem::take(&mut self.pending.spooled) {
+            if let Err(error) = self.spool.remove(&event) {
+                tracing::warn!(error = %error, "remove a delivered event from the spool");
+            }
+        }
+    }
+
+    /// What had to wait until our rules are in the kernel for the first time.
+    fn settle(&mut self) {
+        let localhost = self.facts.node_ports == NodePortAddresses::All;
+        let problems = self.sysctls.after_rules(localhost);
+        self.warn("sysctls", problems);
+        match self.backend.remove_other() {
+            Ok(removed) => {
+                for what in removed {
+                    tracing::info!(what, "removed what the other backend had left");
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "remove the other backend's rules");
+                self.state.degraded.insert("other backend".to_owned(), chain(&error));
+            }
+        }
+        if self.backend.watched() == Watched::Polled {
+            self.due.look = Some(clock::now() + POLL);
+        }
+        let progress = &self.state.progress;
+        let services = self.state.index.services().len();
+        let containers = self.state.index.containers().len();
+        let took = clock::now() - progress.started;
+        tracing::info!(services, containers, ms = took.as_millis(), "the rules are in the kernel");
+        self.notifier.say("READY=1");
+        trim();
+    }
+
+    fn failed(&mut self, now: Instant, error: &backend::Error) {
+        let failures = self.due.retry.map_or(0, |(_, failures)| failures);
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+        self.due.retry = Some((now + pause, failures + 1));
+        self.state.progress.failures += 1;
+        let text = chain(error);
+        tracing::error!(error = text, retry_ms = pause.as_millis(), "the rules are not in place");
+        self.state.degraded.insert(RULES.to_owned(), text);
+        self.front.failed(&self.state);
+    }
+
+    /// An empty plan with the node's present facts, where these are others. `true`: they are.
+    fn replan(&mut self) -> bool {
+        let facts = self.planning();
+        let others = facts != self.state.plan.facts;
+        if others {
+            self.state.plan = Plan::new(facts);
+        }
+        others
+    }
+
+    fn alive(&mut self, now: Instant) {
+        if let (Some(period), Some(at)) = (self.notifier.watchdog(), self.due.alive)
+            && at <= now
+        {
+            self.notifier.say("WATCHDOG=1");
+            self.due.alive = Some(now + period / 2);
+        }
+    }
+}
+
+/// Adds a later change to an earlier one.
+fn merge(earlier: &mut Delta, later: Delta) {
+    if earlier.services.is_empty() {
+        *earlier = later;
+        return;
+    }
+    for (key, before, after) in later.services {
+        match earlier.services.iter_mut().find(|(known, _, _)| *known == key) {
+            Some((_, _, last)) => *last = after,
+            None => earlier.services.push((key, before, after)),
+        }
+    }
+}
+
+fn merge_touched(earlier: &mut Touched, later: Touched) {
+    earlier.objects.extend(later.objects);
+    earlier.containers.extend(later.containers);
+    earlier.services.extend(later.services);
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Gives memory of the start back: its copies are several times what stays.
+fn trim() {
+    // SAFETY: glibc's allocator may be asked that at any time.
+    unsafe { libc::malloc_trim(0) };
+}

@@ -1,0 +1,223 @@
+//! Facts of this node, and `node.json`, which tells them to the plugins.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use causeway_kernel::Netlink;
+use causeway_ruleset::plan::NodePortAddresses;
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{NodePorts, Settings};
+use crate::files;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// Name of the node.
+    pub name: Arc<str>,
+    /// `/proc/sys/kernel/random/boot_id`
+    pub boot_id: String,
+    /// Addresses that others reach the node by, one a family at most.
+    pub ips: Vec<IpAddr>,
+    /// Where node ports answer.
+    pub node_ports: NodePortAddresses,
+}
+
+/// Why the facts are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file of /proc.
+    #[error("read {path}")]
+    Read {
+        /// The file.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No name.
+    #[error("the host's name {0:?} is no name of a node; give --node-name")]
+    Name(String),
+    /// rtnetlink.
+    #[error("look for this node's addresses")]
+    Addresses(#[source] causeway_kernel::Error),
+    /// `primary` without an address.
+    #[error("--nodeport-addresses primary: this node has no address yet; give --node-ip")]
+    NoAddress,
+    /// The services' network holds the node.
+    #[error(
+        "--service-cidr: {network} holds this node's address {address}; choose one apart from it"
+    )]
+    Overlap {
+        /// The services' network.
+        network: IpNetwork,
+        /// The node's address.
+        address: IpAddr,
+    },
+    /// node.json can not be written.
+    #[error("write {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Looks the facts up. Not inside a tokio runtime: rtnetlink has one of its own.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
+    let name = match &settings.node_name {
+        Some(name) => name.clone(),
+        None => read("/proc/sys/kernel/hostname")?.to_lowercase(),
+    };
+    if name.is_empty() || name == "(none)" || name.contains('/') {
+        return Err(Error::Name(name));
+    }
+    let ips = match settings.node_ips.is_empty() {
+        false => settings.node_ips.clone(),
+        true => primary_addresses().map_err(Error::Addresses)?,
+    };
+    for &network in &settings.service_cidrs {
+        if let Some(&address) = ips.iter().find(|address| network.contains(**address)) {
+            return Err(Error::Overlap { network, address });
+        }
+    }
+    let node_ports = match &settings.node_port_addresses {
+        NodePorts::Planned(addresses) => addresses.clone(),
+        NodePorts::Primary if ips.is_empty() => return Err(Error::NoAddress),
+        NodePorts::Primary => NodePortAddresses::In(only(&ips)),
+    };
+    Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports })
+}
+
+/// Which boot this is.
+///
+/// # Errors
+/// No /proc.
+pub(crate) fn boot_id() -> Result<String, Error> {
+    read("/proc/sys/kernel/random/boot_id")
+}
+
+fn read(path: &'static str) -> Result<String, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(Error::Read { path, source }),
+    }
+}
+
+/// These addresses alone. A family without one gets an address that no packet has as its
+/// destination: no network of a family would mean all of it.
+fn only(ips: &[IpAddr]) -> Vec<IpNetwork> {
+    let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let missing =
+        unspecified.into_iter().filter(|none| !ips.iter().any(|ip| ip.is_ipv4() == none.is_ipv4()));
+    ips.iter().copied().chain(missing).map(IpNetwork::from).collect()
+}
+
+/// The source address towards the outside, of each family; without a default route, the first
+/// address there is.
+fn primary_addresses() -> causeway_kernel::Result<Vec<IpAddr>> {
+    // Documentation networks: nobody has routes of their own to them.
+    let outside: [IpAddr; 2] =
+        [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let netlink = Netlink::open()?;
+    let mut addresses = Vec::new();
+    for destination in outside {
+        let source = match netlink.route_to(destination) {
+            Ok((_, source)) => source,
+            // No route, no IPv6.
+            Err(_) => None,
+        };
+        let own = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
+        let source = source.filter(own);
+        let first = || netlink.local_addresses(destination.is_ipv6());
+        match source {
+            Some(address) => addresses.push(address),
+            None => addresses.extend(first().unwrap_or_default().into_iter().find(own)),
+        }
+    }
+    Ok(addresses)
+}
+
+/// `node.json`
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct NodeFile {
+    node: String,
+    subnets: Vec<IpNetwork>,
+    #[serde(rename = "clusterCIDRs")]
+    cluster: Vec<IpNetwork>,
+    #[serde(rename = "serviceCIDRs")]
+    services: Vec<IpNetwork>,
+}
+
+/// Writes `node.json` to the state directory and, from there, to the run directory.
+///
+/// # Errors
+/// One of them can not be written.
+pub(crate) fn publish(settings: &Settings, facts: &Facts) -> Result<(), Error> {
+    let durable = settings.state_dir.join("node.json");
+    let known = std::fs::read(&durable).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let file = NodeFile {
+        node: facts.name.to_string(),
+        subnets: subnets(settings, &known.unwrap_or_default()),
+        cluster: settings.cluster_cidrs.clone(),
+        services: settings.service_cidrs.clone(),
+    };
+    for path in [&durable, &settings.run_dir.join("node.json")] {
+        write(path, &file)
+            .map_err(|source| Error::Write { path: path.display().to_string(), source })?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, file: &NodeFile) -> io::Result<()> {
+    let mut text = serde_json::to_vec(file)?;
+    text.push(b'\n');
+    // Plugins run as root, but what it says is no secret.
+    files::replace(path, &text, 0o644)
+}
+
+/// The node's part of each cluster network: as asked for, as before, or the second one (the first
+/// begins with the network's own address).
+fn subnets(settings: &Settings, known: &NodeFile) -> Vec<IpNetwork> {
+    let choose = |cluster: &IpNetwork| {
+        let like = |subnet: &&IpNetwork| {
+            subnet.is_ipv4() == cluster.is_ipv4() && cluster.contains(subnet.ip())
+        };
+        let length = match cluster {
+            IpNetwork::V4(cluster) => settings.node_subnet_len.max(cluster.prefix()),
+            IpNetwork::V6(cluster) => 64.max(cluster.prefix()),
+        };
+        let asked = settings.node_subnets.iter().find(like);
+        let before = known.subnets.iter().filter(|subnet| subnet.prefix() == length).find(like);
+        asked.or(before).copied().unwrap_or_else(|| second(*cluster, length))
+    };
+    settings.cluster_cidrs.iter().map(choose).collect()
+}
+
+fn second(cluster: IpNetwork, length: u8) -> IpNetwork {
+    if length == cluster.prefix() {
+        return cluster;
+    }
+    let network = match cluster.network() {
+        IpAddr::V4(address) => {
+            let step = 1_u32.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((u32::from(address) | step).into())
+        }
+        IpAddr::V6(address) => {
+            let step = 1_u128.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((u128::from(address) | step).into())
+        }
+    };
+    IpNetwork::new(network, length).unwrap_or(cluster)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The order of a start: settings, lock, backend, store, `node.json`, sysctls, what the disk holds,
+//! the kernel, and then the socket. Before that nobody is answered.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use causeway_kernel::FileLock;
+use causeway_source::Store;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::backend::{self, Backend};
+use crate::config::Settings;
+use crate::engine::{Engine, Parts};
+use crate::event::{Event, Events};
+use crate::files;
+use crate::node;
+use crate::notify::Notifier;
+use crate::serve::Front;
+use crate::sysctls::Sysctls;
+use crate::watch::Watch;
+
+/// Events that wait for the engine before their senders do.
+const QUEUE: usize = 1024;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Another one runs.
+    #[error("another causewayd runs with {}; stop it first", .0.display())]
+    Running(std::path::PathBuf),
+    /// The lock can not be taken.
+    #[error("lock the run directory")]
+    Lock(#[source] causeway_kernel::Error),
+    /// A directory or file.
+    #[error("{action}")]
+    File {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The store.
+    #[error("open the store")]
+    Store(#[source] causeway_source::Error),
+    /// The node.
+    #[error("find out about this node")]
+    Node(#[source] node::Error),
+    /// The backend.
+    #[error("use the backend")]
+    Backend(#[source] backend::Error),
+}
+
+/// The lock of a run directory, for the daemon and for `cleanup`.
+///
+/// # Errors
+/// [`Error::Running`] where somebody has it.
+pub(crate) fn lock(run_dir: &Path) -> Result<FileLock, Error> {
+    FileLock::acquire(&run_dir.join("causewayd.lock"), Duration::ZERO).map_err(|error| match error
+        .is_transient()
+    {
+        true => Error::Running(run_dir.to_owned()),
+        false => Error::Lock(error),
+    })
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// See [`Error`]. Nothing is programmed then.
+pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Result<(), Error> {
+    for folder in [&settings.run_dir, &settings.state_dir, &settings.spool()] {
+        files::folder(folder).map_err(file("make", folder))?;
+    }
+    let _lock = lock(&settings.run_dir)?;
+    let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
+    let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
+    let facts = node::facts(&settings).map_err(Error::Node)?;
+    node::publish(&settings, &facts).map_err(Error::Node)?;
+    tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),
+        version = env!("CARGO_PKG_VERSION"), "causewayd starts");
+    let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
+        .map_err(file("read sysctls.json of", &settings.state_dir))?;
+    let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
+    let problems = sysctls.before_rules(networks.clone().any(|network| network.is_ipv6()));
+    let notifier = Notifier::new(env)
+        .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::File { action: "start the event loop".to_owned(), source })?;
+    runtime.block_on(async {
+        let (sender, events) = mpsc::channel(QUEUE);
+        spawn_sources(&settings, &sender)?;
+        let socket = settings.socket();
+        let front = Front::new(sender, &settings);
+        let parts = Parts { settings, facts, store, backend, sysctls, front, notifier };
+        let mut engine = Engine::load(parts).map_err(Error::Store)?;
+        engine.warn("sysctls", problems);
+        engine.commit();
+        let listener = bind(&socket).map_err(file("listen at", &socket))?;
+        engine.start_front(listener);
+        engine.run(events).await;
+        Ok(())
+    })
+}
+
+/// Signals and directories become events. They are watched before they are read the first time.
+fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
+    let signals: [(SignalKind, fn() -> Event); 3] = [
+        (SignalKind::terminate(), || Event::Stop),
+        (SignalKind::interrupt(), || Event::Stop),
+        (SignalKind::hangup(), || Event::Manifests),
+    ];
+    for (kind, event) in signals {
+        let mut signal = signal(kind)
+            .map_err(|source| Error::File { action: "handle signals".to_owned(), source })?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() && sender.send(event()).await.is_ok() {}
+        });
+    }
+    let folders: [(_, fn() -> Event); 2] =
+        [(settings.spool(), || Event::Spool), (settings.manifest_dir.clone(), || Event::Manifests)];
+    for (path, event) in folders {
+        let watch = Watch::new(&path).map_err(file("watch", &path))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            if let Err(error) = watch.run(sender, event).await {
+                tracing::error!(error = %error, path = %path.display(), "watch a directory");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The socket, for root alone. One that a dead daemon left is replaced: the lock is ours.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Under its name only once its mode is right.
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, path)?;
+    Ok(listener)
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let action = format!("{action} {}", path.display());
+    move |source| Error::File { action, source }
+}

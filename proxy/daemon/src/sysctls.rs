@@ -1,0 +1,174 @@
+//! Kernel settings that services need; what they were before is remembered for `cleanup`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_kernel::{Program, Sysctl};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+const HERE: Sysctl<'static> = Sysctl { netns: None };
+/// Replies between two ports of one bridge pass conntrack, which alone knows what they answer.
+const BRIDGE: [&str; 2] =
+    ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
+const FORWARD_V4: &str = "net/ipv4/ip_forward";
+const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+/// Connections from 127.0.0.1 may leave the node. Only behind the guard, which the rules hold.
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+
+/// A setting that was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Changed {
+    before: String,
+    set: String,
+}
+
+/// `sysctls.json` of the state directory.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Memory {
+    /// What a boot begins with is the administrator's, whatever we changed before it.
+    boot_id: String,
+    changed: BTreeMap<String, Changed>,
+}
+
+/// The settings.
+#[derive(Debug)]
+pub(crate) struct Sysctls {
+    path: PathBuf,
+    memory: Memory,
+}
+
+impl Sysctls {
+    /// With what earlier runs remembered.
+    ///
+    /// # Errors
+    /// The file can not be read or does not decode.
+    pub(crate) fn open(state_dir: &Path, boot_id: &str) -> io::Result<Self> {
+        let path = state_dir.join("sysctls.json");
+        let memory = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice::<Memory>(&text).map_err(|error| {
+                let text = format!("{} does not decode; remove it: {error}", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Memory::default(),
+            Err(error) => return Err(error),
+        };
+        let memory = match memory.boot_id == boot_id {
+            true => memory,
+            false => Memory { boot_id: boot_id.to_owned(), ..Memory::default() },
+        };
+        Ok(Self { path, memory })
+    }
+
+    /// Sets what forwarding needs. Returns what could not be set.
+    pub(crate) fn before_rules(&mut self, ipv6: bool) -> Vec<String> {
+        load_br_netfilter();
+        let mut problems = Vec::new();
+        for key in BRIDGE {
+            match self.set(key, "1") {
+                Ok(true) => {}
+                Ok(false) => problems.push(format!(
+                    "{key} does not exist: a service is not reached from another port of its \
+                     endpoint's bridge; load the module br_netfilter and restart causewayd"
+                )),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for (key, wanted) in [(FORWARD_V4, true), (FORWARD_V6, ipv6)] {
+            if wanted {
+                problems.extend(self.set(key, "1").err());
+            }
+        }
+        problems
+    }
+
+    /// Lets node ports answer at 127.0.0.1, or takes that back. Returns what could not be set.
+    pub(crate) fn after_rules(&mut self, localhost: bool) -> Vec<String> {
+        let done = match localhost {
+            true => self.set(ROUTE_LOCALNET, "1").map(drop),
+            false => self.restore_one(ROUTE_LOCALNET).map(drop),
+        };
+        done.err().into_iter().collect()
+    }
+
+    /// Puts back what still is as we set it, or only says what would be. Says what.
+    ///
+    /// # Errors
+    /// A setting can not be written.
+    pub(crate) fn restore(&mut self, dry_run: bool) -> Result<Vec<String>, String> {
+        let mut restored = Vec::new();
+        for (key, changed) in self.memory.changed.clone() {
+            if current(&key)?.as_deref() == Some(changed.set.as_str()) {
+                restored.push(format!("sysctl {key}: {} -> {}", changed.set, changed.before));
+            }
+            if !dry_run {
+                self.restore_one(&key)?;
+            }
+        }
+        if !dry_run {
+            drop(std::fs::remove_file(&self.path));
+        }
+        Ok(restored)
+    }
+
+    /// `false`: there is no such key.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, String> {
+        let Some(before) = current(key)? else { return Ok(false) };
+        if before == value {
+            return Ok(true);
+        }
+        if !self.memory.changed.contains_key(key) {
+            let changed = Changed { before, set: value.to_owned() };
+            self.memory.changed.insert(key.to_owned(), changed);
+            // Before the change: what is not remembered is never restored.
+            self.save()?;
+        }
+        HERE.ensure(&[(key.to_owned(), value)]).map_err(|error| described(&error))?;
+        Ok(true)
+    }
+
+    fn restore_one(&mut self, key: &str) -> Result<(), String> {
+        let Some(changed) = self.memory.changed.get(key).cloned() else { return Ok(()) };
+        // Somebody else's value is theirs.
+        if current(key)?.as_deref() == Some(changed.set.as_str()) {
+            HERE.ensure(&[(key.to_owned(), changed.before.as_str())])
+                .map_err(|error| described(&error))?;
+        }
+        self.memory.changed.remove(key);
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), String> {
+        let failed =
+            |error: &dyn std::fmt::Display| format!("write {}: {error}", self.path.display());
+        let text = serde_json::to_vec(&self.memory).map_err(|error| failed(&error))?;
+        files::replace(&self.path, &text, 0o600).map_err(|error| failed(&error))
+    }
+}
+
+fn current(key: &str) -> Result<Option<String>, String> {
+    HERE.read(key).map_err(|error| described(&error))
+}
+
+fn described(error: &causeway_kernel::Error) -> String {
+    format!("{error}: {}", error.source)
+}
+
+/// Best effort: without it the keys are missing, which is reported.
+fn load_br_netfilter() {
+    let modprobe = ["/usr/sbin/modprobe", "/sbin/modprobe"].map(PathBuf::from);
+    let Some(path) = modprobe.into_iter().find(|path| path.is_file()) else { return };
+    if Path::new("/proc/sys").join(BRIDGE[0]).exists() {
+        return;
+    }
+    drop(causeway_kernel::run(&Program {
+        path,
+        args: vec!["br_netfilter".to_owned()],
+        env: BTreeMap::new(),
+        stdin: b"",
+        timeout: Duration::from_secs(5),
+    }));
+}

@@ -41,7 +41,9 @@ impl Watch {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that nothing else owns.
-        let inotify = AsyncFd::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: an owned descriptor stays the same until it is dropped.
+        let inotify = unsafe { AsyncFd::register(fd) }?;
         let mut watch = Self { path: path.to_owned(), inotify, own: None };
         watch.arm();
         Ok(watch)

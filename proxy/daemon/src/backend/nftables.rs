@@ -1,9 +1,10 @@
 //! nf_tables: one transaction a change.
 
+use causeway_model::IpFamily;
 use causeway_nft::Client;
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_ruleset::services::{self, Mirror, Tables};
-use causeway_ruleset::{Batch, Family, Op, TableId};
+use causeway_ruleset::{Batch, Op, TableId};
 
 use super::{Error, Result};
 
@@ -43,7 +44,7 @@ impl Nftables {
             batch.generation = Some(generation);
             match self.client.commit(&batch) {
                 Ok(()) => {
-                    self.mirror = Some(Mirror::full(plan).0);
+                    self.mirror = Some(Mirror::new(plan));
                     return Ok(differs);
                 }
                 // Somebody else committed in between: what was read may be old.
@@ -74,7 +75,7 @@ impl Nftables {
 
 /// Our tables.
 fn tables() -> [TableId; 2] {
-    [Family::Ip, Family::Ip6].map(|family| TableId { family, name: "causeway_services".to_owned() })
+    [IpFamily::V4, IpFamily::V6].map(services::table)
 }
 
 /// Removes our tables. Says which.
@@ -86,8 +87,8 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
         return Ok(Vec::new());
     };
     let mut removed = Vec::new();
-    for table in tables() {
-        let name = format!("nftables table {} {}", family_name(table.family), table.name);
+    for (table, family) in tables().into_iter().zip(["ip", "ip6"]) {
+        let name = format!("nftables table {family} {}", table.name);
         if dry_run {
             if client.table(&table).map_err(unreadable)?.is_some() {
                 removed.push(name);
@@ -102,14 +103,6 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
         }
     }
     Ok(removed)
-}
-
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Ip => "ip",
-        Family::Ip6 => "ip6",
-        Family::Inet | Family::Bridge => "inet",
-    }
 }
 
 fn unusable(error: causeway_nft::Error) -> Error {

@@ -2,14 +2,14 @@
 //! the kernel, and then the socket. Before that nobody is answered.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use causeway_kernel::FileLock;
-use causeway_source::Store;
+use causeway_source::{DirWatch, ManifestDir, Store};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ use crate::node;
 use crate::notify::Notifier;
 use crate::serve::Front;
 use crate::sysctls::Sysctls;
-use crate::watch::Watch;
+use crate::watch;
 
 /// Events that wait for the engine before their senders do.
 const QUEUE: usize = 1024;
@@ -126,14 +126,17 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
             while signal.recv().await.is_some() && sender.send(event()).await.is_ok() {}
         });
     }
-    let folders: [(_, fn() -> Event); 2] =
-        [(settings.spool(), || Event::Spool), (settings.manifest_dir.clone(), || Event::Manifests)];
-    for (path, event) in folders {
-        let watch = Watch::new(&path).map_err(file("watch", &path))?;
+    let (spool, manifests) = (settings.spool(), &settings.manifest_dir);
+    let json = |name: &OsStr| Path::new(name).extension() == Some(OsStr::new("json"));
+    let spooled = DirWatch::new(&spool, json).map_err(file("watch", &spool))?;
+    let written = ManifestDir::new(manifests).watch().map_err(file("watch", manifests))?;
+    let watches: [(_, fn() -> Event); 2] =
+        [(spooled, || Event::Spool), (written, || Event::Manifests)];
+    for (directory, event) in watches {
         let sender = sender.clone();
         tokio::spawn(async move {
-            if let Err(error) = watch.run(sender, event).await {
-                tracing::error!(error = %error, path = %path.display(), "watch a directory");
+            if let Err(error) = watch::run(directory, sender, event).await {
+                tracing::error!(error = %error, "watch a directory; restart causewayd");
             }
         });
     }

@@ -37,8 +37,10 @@ impl Engine {
         };
         stored.map_err(|error| Refused::caused(503, "the container can not be stored", &error))?;
         self.remember(&event);
-        // An older one must not come back by the spool after a restart.
-        self.forget_spooled(&event);
+        if event.record.is_none() {
+            // An older one must not come back by the spool after a restart.
+            self.forget_spooled(&event);
+        }
         self.state.progress.endpoint_changes += 1;
         self.pending.touched.containers.insert(event.key.clone());
         let fact = match event.record {
@@ -117,15 +119,8 @@ impl Engine {
     }
 
     fn forget_spooled(&self, event: &EndpointEvent) {
-        let older = |spooled: &EndpointEvent| spooled.seq < event.seq;
-        match self.spool.get(&event.key) {
-            Ok(Some(spooled)) if older(&spooled) => {
-                if let Err(error) = self.spool.remove(&spooled) {
-                    tracing::warn!(error = %error, "remove an old event from the spool");
-                }
-            }
-            // One that does not decode is moved aside when the spool is read.
-            Ok(_) | Err(_) => {}
+        if let Err(error) = self.spool.remove(event) {
+            tracing::warn!(error = %error, "remove an old event from the spool");
         }
     }
 }

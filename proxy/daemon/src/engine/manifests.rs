@@ -15,7 +15,8 @@ struct Pass {
     staged: Staged,
     /// Each object, with the file that has it first.
     seen: BTreeMap<Id, String>,
-    /// Files with something refused: they may be half written, so what they had before stays.
+    /// Files that are being written, and those with something refused, which may be half written:
+    /// what they had before stays.
     incomplete: BTreeSet<String>,
     problems: Vec<String>,
     warnings: Vec<String>,
@@ -26,16 +27,9 @@ impl Engine {
     pub(super) fn read_manifests(&mut self) {
         const CONCERNS: &str = "manifests";
         let mut pass = Pass::default();
-        for (file, documents) in self.manifests.scan().files {
-            if documents.is_empty() {
-                let path = self.state.settings.manifest_dir.join(&file);
-                pass.warnings.push(format!(
-                    "{}:1: it is empty; objects that it had stay until the file is removed",
-                    path.display()
-                ));
-                // It may be about to be written.
-                pass.incomplete.insert(file.clone());
-            }
+        let scan = self.manifests.scan();
+        pass.incomplete.extend(scan.busy);
+        for (file, documents) in scan.files {
             for document in documents {
                 self.read_document(&file, document, &mut pass);
             }

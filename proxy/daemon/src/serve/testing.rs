@@ -194,7 +194,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                         let commit = commit(&mut state, vec![Fact::Health { key, healthy }]);
                         front.synced(&mut state, &commit);
                     }
-                    Event::Labels { .. } | Event::Spool | Event::Manifests | Event::Tick
+                    Event::Labels { .. } | Event::Spool | Event::Manifests
                     | Event::KernelChanged | Event::Stop => {}
                 },
                 Some(Step::Commit(facts)) = todo.recv() => {

@@ -247,7 +247,7 @@ pub(super) fn elements(facts: &Facts, family: IpFamily) -> Vec<(Set, Vec<Element
         let ranges = networks(nets, family).into_iter();
         ranges.map(|net| Element { key: range(net, &[]), value: None, comment: None }).collect()
     };
-    let addresses = node_port_networks(facts, family).unwrap_or_default();
+    let addresses = facts.node_port_addresses.nets(family).unwrap_or_default();
     vec![
         (Set::ClusterCidrs, plain(&facts.cluster_cidrs)),
         (Set::ServiceCidrs, plain(&facts.service_cidrs)),
@@ -275,38 +275,39 @@ pub(super) fn range(net: IpNetwork, rest: &[RegValue]) -> Key {
     if from == to { Key::Exact(with(from)) } else { Key::Range(with(from), with(to)) }
 }
 
-/// Networks that node ports answer in (row 44); `None` for all local addresses.
-fn node_port_networks(facts: &Facts, family: IpFamily) -> Option<Vec<IpNetwork>> {
-    let NodePortAddresses::In(nets) = &facts.node_port_addresses else { return None };
-    let of_family = nets.iter().filter(|net| IpFamily::of(net.ip()) == family);
-    let nets = of_family.copied().collect::<Vec<_>>();
-    let all = nets.is_empty() || nets.iter().any(|net| net.prefix() == 0);
-    (!all).then_some(nets)
-}
-
 /// Chains with their rules.
 pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rule>)> {
-    let detects = |nets: &[IpNetwork]| nets.iter().any(|net| IpFamily::of(net.ip()) == family);
-    let has_clusters = detects(&facts.cluster_cidrs);
-    let start = || vec![rule([jump("services")])];
+    let start = || rule([jump("services")]);
     let plain = |name: &str, rules| (ChainSpec { name: name.to_owned(), base: None }, rules);
     let mut chains = vec![
         plain("services", services(facts, family)),
-        plain("cluster", cluster(facts, family, has_clusters)),
+        plain("cluster", cluster(facts, family)),
         plain("external", external(family)),
-        plain("external-local", by_origin(family, has_clusters, Class::Address)),
+        plain("external-local", by_origin(facts, family, Class::Address)),
         plain("nodeport", nodeport(family)),
-        plain("nodeport-local", by_origin(family, has_clusters, Class::NodePort)),
+        plain("nodeport-local", by_origin(facts, family, Class::NodePort)),
     ];
     chains.extend(Class::ALL.map(|class| plain(class.pool(), pool(family, class))));
     if guarded(facts, family) {
         chains.push((base_chain("guard", "filter", Hook::Prerouting, RAW), vec![guard()]));
     }
-    chains.push((base_chain("prerouting", "nat", Hook::Prerouting, DSTNAT), start()));
-    chains.push((base_chain("output", "nat", Hook::Output, DSTNAT), start()));
+    let prerouting = base_chain("prerouting", "nat", Hook::Prerouting, DSTNAT);
+    chains.push((prerouting, vec![start()]));
+    let mut from_here = vec![start()];
+    if detects(facts, family) && !facts.masquerade_all {
+        // This node is outside the cluster networks whatever its address.
+        let cluster = in_set(vec![daddr(family)], &Set::ClusterIps, false);
+        from_here.insert(0, rule([cluster, mark()]));
+    }
+    chains.push((base_chain("output", "nat", Hook::Output, DSTNAT), from_here));
     let postrouting = base_chain("postrouting", "nat", Hook::Postrouting, SRCNAT);
     chains.push((postrouting, masquerading(family)));
     chains
+}
+
+/// Whether sources can be told to be inside or outside the cluster networks (row 18).
+fn detects(facts: &Facts, family: IpFamily) -> bool {
+    facts.cluster_cidrs.iter().any(|net| IpFamily::of(net.ip()) == family)
 }
 
 fn guarded(facts: &Facts, family: IpFamily) -> bool {
@@ -342,31 +343,50 @@ fn services(facts: &Facts, family: IpFamily) -> Vec<Rule> {
     if !guarded(facts, family) {
         nodeports.push(Statement::Match(localhost(family, true)));
     }
-    if node_port_networks(facts, family).is_some() {
+    if facts.node_port_addresses.nets(family).is_some() {
         nodeports.push(in_set(vec![daddr(family)], &Set::NodePortIps, false));
     }
     nodeports.push(Statement::Match(Match::FibDaddrLocal { negate: false }));
     nodeports.push(goto("nodeport"));
-    let unallocated =
-        [in_set(vec![daddr(family)], &Set::ServiceCidrs, false), Statement::Verdict(Verdict::Drop)];
-    vec![
+    let unallocated = [
+        in_networks(daddr(family), &facts.service_cidrs, &Set::ServiceCidrs, false),
+        Statement::Verdict(Verdict::Drop),
+    ];
+    let mut rules = vec![
         to(Set::ClusterIps, vec![daddr(family)], "cluster"),
         to(Set::Externals, Class::Address.fields(family), "external"),
         rule(nodeports),
-        rule(unallocated),
-    ]
+    ];
+    if facts.service_cidrs.iter().any(|net| IpFamily::of(net.ip()) == family) {
+        rules.push(rule(unallocated));
+    }
+    rules
 }
 
-/// Without cluster networks nobody can be told to be outside (row 18).
-fn cluster(facts: &Facts, family: IpFamily, has_clusters: bool) -> Vec<Rule> {
+fn cluster(facts: &Facts, family: IpFamily) -> Vec<Rule> {
     let mut rules = Vec::new();
     if facts.masquerade_all {
         rules.push(rule([mark()]));
-    } else if has_clusters {
-        rules.push(rule([in_set(vec![saddr(family)], &Set::ClusterCidrs, true), mark()]));
+    } else if detects(facts, family) {
+        rules.push(rule([inside(facts, family, true), mark()]));
     }
     rules.push(rule([goto(Class::Address.pool())]));
     rules
+}
+
+/// Whether the source is in a cluster network.
+fn inside(facts: &Facts, family: IpFamily, negate: bool) -> Statement {
+    in_networks(saddr(family), &facts.cluster_cidrs, &Set::ClusterCidrs, negate)
+}
+
+/// One network is compared, which is faster than to look it up.
+fn in_networks(field: Field, nets: &[IpNetwork], set: &Set, negate: bool) -> Statement {
+    let mut of_family =
+        nets.iter().filter(|net| RegValue::from(net.ip()).data_type() == field.data_type());
+    match (of_family.next(), of_family.next()) {
+        (Some(net), None) => Statement::Match(Match::net(field, negate, *net)),
+        _ => in_set(vec![field], set, negate),
+    }
 }
 
 fn external(family: IpFamily) -> Vec<Rule> {
@@ -393,20 +413,18 @@ fn nodeport(family: IpFamily) -> Vec<Rule> {
     ]
 }
 
-/// External policy `Local`: containers and this node itself get any endpoint, all others one of
+/// External policy `Local`: this node itself and containers get any endpoint, all others one of
 /// this node.
-fn by_origin(family: IpFamily, has_clusters: bool, any: Class) -> Vec<Rule> {
+fn by_origin(facts: &Facts, family: IpFamily, any: Class) -> Vec<Rule> {
     let local = match any {
         Class::Address | Class::AddressLocal => Class::AddressLocal,
         Class::NodePort | Class::NodePortLocal => Class::NodePortLocal,
     };
-    let mut rules = Vec::new();
-    if has_clusters {
-        let inside = in_set(vec![saddr(family)], &Set::ClusterCidrs, false);
-        rules.push(rule([inside, goto(any.pool())]));
-    }
     let here = Statement::Match(Match::FibSaddrLocal { negate: false });
-    rules.push(rule([here, mark(), goto(any.pool())]));
+    let mut rules = vec![rule([here, mark(), goto(any.pool())])];
+    if detects(facts, family) {
+        rules.push(rule([inside(facts, family, false), goto(any.pool())]));
+    }
     rules.push(rule([goto(local.pool())]));
     rules
 }

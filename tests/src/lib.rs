@@ -13,6 +13,7 @@
 pub mod bins;
 mod cni;
 mod containerd;
+mod daemon;
 mod fake_ipam;
 mod lab;
 mod node;
@@ -25,6 +26,7 @@ pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
 pub use containerd::{Foreground, Machine};
+pub use daemon::Daemon;
 pub use fake_ipam::{BridgeNet, FakeIpam};
 pub use lab::Lab;
 pub use node::{Attachment, Node, Pod};

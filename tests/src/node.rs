@@ -68,7 +68,8 @@ impl Node {
     }
 
     /// A network of all three plugins with state in this host's folders: bridge `cw0` as default
-    /// gateway with masquerade and hairpin, addresses from `subnet`, host ports.
+    /// gateway with masquerade and hairpin, addresses from `subnet`, host ports, and the folders of a
+    /// [`crate::Daemon`].
     pub fn conflist(&self, network: &str, subnet: &str) -> Value {
         let (run, data) = (self.run_dir(), self.data_dir());
         json!({ "cniVersion": "1.1.0", "name": network, "plugins": [
@@ -77,7 +78,7 @@ impl Node {
               "ipam": { "type": "causeway-ipam", "dataDir": data, "runDir": run,
                         "ranges": [[{ "subnet": subnet }]] } },
             { "type": "causeway-service", "capabilities": { "portMappings": true }, "runDir": run,
-              "spoolDir": self.dir().join("spool"), "socket": self.dir().join("daemon.sock") } ] })
+              "spoolDir": self.dir().join("state/spool"), "socket": run.join("causeway.sock") } ] })
     }
 
     /// A folder for whatever else a test keeps about this host.

@@ -8,6 +8,7 @@ mod nftables;
 
 use std::error::Error as StdError;
 
+use causeway_nft::Monitor;
 use causeway_ruleset::plan::{Delta, Plan};
 
 use crate::config::BackendKind;
@@ -32,15 +33,6 @@ impl Error {
     fn new(action: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { action: action.into(), source: source.into() }
     }
-}
-
-/// How changes by others become known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watched {
-    /// The kernel tells: [`crate::event::Event::KernelChanged`].
-    Told,
-    /// Nobody tells; one has to look.
-    Polled,
 }
 
 /// Who carries the rules.
@@ -87,10 +79,16 @@ impl Backend {
         }
     }
 
-    /// How changes by others become known.
-    pub(crate) fn watched(&self) -> Watched {
-        // Until causeway-nft tells.
-        Watched::Polled
+    /// Where the kernel tells of changes that others make; `None` where it does not and one has to
+    /// look. Open it before the first [`Backend::whole`].
+    ///
+    /// # Errors
+    /// The subscription failed.
+    pub(crate) fn monitor(&self) -> Result<Option<Monitor>> {
+        match self {
+            Self::Nftables(backend) => backend.monitor().map(Some),
+            Self::Iptables(backend) => backend.monitor(),
+        }
     }
 
     /// Removes what the other backend left here in an earlier run (row 96). Says what.

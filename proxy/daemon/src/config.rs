@@ -28,7 +28,7 @@ pub(crate) struct Settings {
     pub state_dir: PathBuf,
     /// `--manifest-dir`
     pub manifest_dir: PathBuf,
-    /// `--containerd-socket`; it may be absent.
+    /// `--containerd-socket`; it may be absent, and is off when empty.
     pub containerd_socket: PathBuf,
     /// `--service-cidr`, at most one a family.
     pub service_cidrs: Vec<IpNetwork>,

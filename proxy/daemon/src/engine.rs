@@ -50,6 +50,8 @@ pub(crate) struct Engine {
     manifests: ManifestDir,
     spool: Spool,
     backend: Backend,
+    /// The kernel tells of changes that others make.
+    told: bool,
     sysctls: Sysctls,
     front: Front,
     notifier: Notifier,

@@ -98,9 +98,19 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(QUEUE);
         spawn_sources(&settings, &sender)?;
+        let monitor = backend.monitor().map_err(Error::Backend)?;
+        let told = monitor.is_some();
+        if let Some(monitor) = monitor {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                if let Err(error) = watch::kernel(monitor, sender).await {
+                    tracing::error!(error = %error, "watch the rules; restart causewayd");
+                }
+            });
+        }
         let socket = settings.socket();
         let front = Front::new(sender, &settings);
-        let parts = Parts { settings, facts, store, backend, sysctls, front, notifier };
+        let parts = Parts { settings, facts, store, backend, told, sysctls, front, notifier };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.warn("sysctls", problems);
         engine.commit();
@@ -135,7 +145,7 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
     for (directory, event) in watches {
         let sender = sender.clone();
         tokio::spawn(async move {
-            if let Err(error) = watch::run(directory, sender, event).await {
+            if let Err(error) = watch::directory(directory, sender, event).await {
                 tracing::error!(error = %error, "watch a directory; restart causewayd");
             }
         });

@@ -1,7 +1,8 @@
-//! Directories: an event whenever one may hold something else.
+//! Directories and rules: an event whenever they may be others.
 
 use std::io;
 
+use causeway_nft::Monitor;
 use causeway_source::DirWatch;
 use tokio::io::unix::AsyncFd;
 
@@ -12,12 +13,34 @@ use crate::event::{Event, Events};
 ///
 /// # Errors
 /// inotify fails.
-pub(crate) async fn run(watch: DirWatch, events: Events, event: fn() -> Event) -> io::Result<()> {
+pub(crate) async fn directory(
+    watch: DirWatch,
+    events: Events,
+    event: fn() -> Event,
+) -> io::Result<()> {
     // SAFETY: a watch keeps its descriptor until it is dropped.
     let mut watch = unsafe { AsyncFd::register(watch) }?;
     loop {
         watch.readable_mut().await?.clear_ready();
         if watch.get_mut().changed()? && events.send(event()).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends [`Event::KernelChanged`] for each batch of changes that others make to our rules.
+///
+/// # Errors
+/// The subscription fails.
+pub(crate) async fn kernel(monitor: Monitor, events: Events) -> io::Result<()> {
+    // SAFETY: a monitor keeps its descriptor until it is dropped.
+    let mut monitor = unsafe { AsyncFd::register(monitor) }?;
+    loop {
+        monitor.readable_mut().await?.clear_ready();
+        let change = monitor.get_mut().changes().map_err(io::Error::other)?;
+        let Some(change) = change else { continue };
+        tracing::debug!(by = ?change.by, lost = change.lost, "our rules were changed");
+        if events.send(Event::KernelChanged).await.is_err() {
             return Ok(());
         }
     }

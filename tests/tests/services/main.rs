@@ -2,6 +2,7 @@
 
 mod agree;
 mod ctl;
+mod daemon_start;
 mod packets;
 mod sctp;
 mod stage;

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use causeway_kernel::{Output, Program};
 use causeway_model::IpFamily;
+use causeway_nft::{Client, Monitor};
 use causeway_ruleset::iptables::{self, Mirror, Script};
 use causeway_ruleset::plan::{Delta, Plan};
+use causeway_ruleset::{Family, TableId};
 
 use super::{Error, Result};
 
@@ -19,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const RESOURCE_PROBLEM: i32 = 4;
 /// Where the programs are.
 const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
+
+/// Tables that may hold chains of ours.
+const TABLES: &[&str] = &["nat", "filter", "raw", "mangle"];
 
 /// The programs and what is in the chains.
 #[derive(Debug)]
@@ -65,6 +70,22 @@ impl Iptables {
         let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
         let scripts = mirror.change(plan, delta);
         self.restore(&scripts).inspect_err(|_| self.mirror = None)
+    }
+
+    /// Where iptables stands on nf_tables, its tables are watched there. What we write by its
+    /// programs is told as well.
+    pub(super) fn monitor(&self) -> Result<Option<Monitor>> {
+        let version = run(&self.tools[0].save, &["--version"], b"")?.stdout;
+        if !String::from_utf8_lossy(&version).contains("nf_tables") {
+            return Ok(None);
+        }
+        let failed = |error| Error::new("iptables: watch for changes by others", error);
+        let client = Client::open().map_err(failed)?;
+        let families = [Family::Ip, Family::Ip6].into_iter();
+        let tables = families.flat_map(|family| {
+            TABLES.iter().map(move |&name| TableId { family, name: name.to_owned() })
+        });
+        Monitor::open(&client, tables.collect()).map(Some).map_err(failed)
     }
 
     fn saved(&self) -> Result<Vec<(IpFamily, String)>> {
@@ -125,7 +146,7 @@ fn described(family: IpFamily, saved: &str) -> Vec<String> {
 /// Whether asking is worth it: `iptables-save` loads modules and, of nf_tables, makes tables. A
 /// kernel without any table of that family has no chains of ours.
 fn may_have_chains(family: IpFamily) -> bool {
-    let Ok(Some(mut client)) = causeway_nft::Client::open_if_supported() else { return true };
+    let Ok(Some(mut client)) = Client::open_if_supported() else { return true };
     let ipv6 = family == IpFamily::V6;
     client.may_have_iptables_chain(ipv6, "PREROUTING").unwrap_or(true)
 }

@@ -1,7 +1,7 @@
 //! nf_tables: one transaction a change.
 
 use causeway_model::IpFamily;
-use causeway_nft::Client;
+use causeway_nft::{Client, Monitor};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_ruleset::services::{self, Mirror, Tables};
 use causeway_ruleset::{Batch, Op, TableId};
@@ -63,6 +63,11 @@ impl Nftables {
             self.mirror = None;
             refused(error)
         })
+    }
+
+    pub(super) fn monitor(&self) -> Result<Monitor> {
+        Monitor::open(&self.client, tables().into())
+            .map_err(|error| Error::new("nftables: watch for changes by others", error))
     }
 
     /// Both tables; an absent one is empty.

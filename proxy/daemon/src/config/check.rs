@@ -48,7 +48,10 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         run_dir: value.path("run-dir", "/run/causeway")?,
         state_dir: value.path("state-dir", "/var/lib/causeway")?,
         manifest_dir: value.path("manifest-dir", "/etc/causeway/manifests")?,
-        containerd_socket: value.path("containerd-socket", "/run/containerd/containerd.sock")?,
+        containerd_socket: match values.get("containerd-socket") {
+            Some(given) if given.value.is_empty() => PathBuf::new(),
+            _ => value.path("containerd-socket", "/run/containerd/containerd.sock")?,
+        },
         service_cidrs: value.networks("service-cidr", "10.96.0.0/16")?,
         cluster_cidrs: value.networks("cluster-cidr", "10.0.0.0/16")?,
         node_subnet_len: value.parse("node-subnet-len", subnet_len)?.unwrap_or(24),

@@ -77,7 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "containerd-socket",
         "PATH",
-        "where containers' labels are asked for [default: /run/containerd/containerd.sock]",
+        "where containers' labels are asked for; empty is off [default: /run/containerd/containerd.sock]",
     ),
     key(
         "service-cidr",
@@ -152,7 +152,10 @@ pub(crate) fn command() -> Command {
 /// See [`Error`].
 pub(crate) fn invocation(matches: &ArgMatches) -> Result<Invocation, Error> {
     if let Some(matches) = matches.subcommand_matches("cleanup") {
-        let settings = check(&values(matches)?)?;
+        let mut values = values(matches)?;
+        // Whatever else is wrong in the file keeps nothing from being removed.
+        values.retain(|name, _| matches!(*name, "run-dir" | "state-dir"));
+        let settings = check(&values)?;
         return Ok(Invocation::Cleanup(CleanupArgs {
             all: matches.get_flag("all"),
             dry_run: matches.get_flag("dry-run"),

@@ -32,6 +32,8 @@ pub(crate) struct Parts {
     pub store: Store,
     /// Tried out.
     pub backend: Backend,
+    /// The kernel tells of changes that others make.
+    pub told: bool,
     /// Of the state directory.
     pub sysctls: Sysctls,
     /// Not started.
@@ -46,7 +48,7 @@ impl Engine {
     /// # Errors
     /// The store can not be read.
     pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
-        let Parts { settings, facts, store, backend, sysctls, front, notifier } = parts;
+        let Parts { settings, facts, store, backend, told, sysctls, front, notifier } = parts;
         let now = clock::now();
         let mut foreign = settings.cluster_cidrs.clone();
         foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
@@ -78,6 +80,7 @@ impl Engine {
             pools,
             allocator: Allocator::default(),
             backend,
+            told,
             sysctls,
             front,
             seqs: BTreeMap::new(),

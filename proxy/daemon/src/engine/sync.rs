@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan};
 
 use super::{Engine, FULL_PERIOD, Waiting};
-use crate::backend::{self, Watched};
+use crate::backend;
 use crate::clock;
 use crate::request::Refused;
 use crate::state::{Committed, Touched};
@@ -126,10 +126,7 @@ impl Engine {
         }
         self.due.full = now + FULL_PERIOD;
         self.due.look_again = now + (10 * (now - started)).min(LONGEST_LOOK_PAUSE);
-        self.due.look = match self.backend.watched() {
-            Watched::Told => None,
-            Watched::Polled => Some(now + POLL),
-        };
+        self.due.look = (!self.told).then_some(now + POLL);
         Ok(differed)
     }
 
@@ -205,9 +202,6 @@ impl Engine {
                 tracing::error!(error = %chain(&error), "remove the other backend's rules");
                 self.state.degraded.insert("other backend".to_owned(), chain(&error));
             }
-        }
-        if self.backend.watched() == Watched::Polled {
-            self.due.look = Some(clock::now() + POLL);
         }
         let progress = &self.state.progress;
         let services = self.state.index.services().len();

@@ -1,0 +1,228 @@
+//! `causewayd` on a node, started, asked, stopped and killed.
+
+use std::fs::File;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use causeway_api::{Applied, Apply, Client, Status};
+use serde_json::Value;
+
+use crate::run::wait;
+use crate::{DEADLINE, Finished, Node, bins};
+
+/// A daemon that runs. Its folders are the node's: `run`, `state` and `manifests`, where the next
+/// one on this node finds them, too. Killed on drop; the rules stay.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    node: &'a Node,
+    child: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl<'a> Daemon<'a> {
+    /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel.
+    pub fn start(node: &'a Node) -> Self {
+        Self::start_with(node, &[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(node: &'a Node, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut daemon = Self { node, child: None, arguments };
+        daemon.again();
+        daemon
+    }
+
+    /// Runs it to its end, for a start that is to be refused.
+    pub fn refused(node: &Node, arguments: &[&str]) -> Finished {
+        let mut command = command(node);
+        command.args(arguments);
+        crate::finish(command, b"")
+    }
+
+    /// `causewayd cleanup` on a node.
+    pub fn cleanup(node: &Node, arguments: &[&str]) -> Finished {
+        let mut command = node.command(bins::ours("causewayd"));
+        command.arg("cleanup").arg("--run-dir").arg(node.run_dir());
+        command.arg("--state-dir").arg(node.dir().join("state")).args(arguments);
+        crate::finish(command, b"")
+    }
+
+    /// Starts it once more, after [`Daemon::stop`] or [`Daemon::kill`].
+    pub fn again(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let path = self.node.dir().join("notify.sock");
+        drop(std::fs::remove_file(&path));
+        let ready =
+            UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("bind {}: {e}", path.display()));
+        ready.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout above zero");
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let log = log.unwrap_or_else(|e| panic!("open {}: {e}", self.log_path().display()));
+        let mut command = command(self.node);
+        command.args(&self.arguments).env("NOTIFY_SOCKET", &path);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("start causewayd: {e}"));
+        let limit = Instant::now() + DEADLINE;
+        let mut buffer = [0; 4096];
+        loop {
+            if let Ok(length) = ready.recv(&mut buffer)
+                && buffer[..length].starts_with(b"READY=1")
+            {
+                break;
+            }
+            let ended = child.try_wait().expect("ask for its end");
+            assert!(ended.is_none(), "causewayd ended: {ended:?}\n{}", self.log());
+            assert!(Instant::now() < limit, "causewayd is not ready\n{}", self.log());
+        }
+        self.child = Some(child);
+        self.until("it listens", || self.request("GET", "/readyz", b"").is_ok());
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("it runs");
+        i32::try_from(child.id()).expect("a process id is positive")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: takes two numbers; the child has not been waited for.
+        let sent = unsafe { libc::kill(self.pid(), signal) };
+        assert_eq!(sent, 0, "signal {signal}: {}", std::io::Error::last_os_error());
+    }
+
+    /// Ends it by SIGTERM, which it must follow with success.
+    pub fn stop(&mut self) {
+        self.signal(libc::SIGTERM);
+        let child = self.child.take().expect("it runs");
+        let ended = wait(child, "causewayd".to_owned());
+        assert_eq!(ended.code(), 0, "causewayd stopped\n{}", self.log());
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(&mut self) {
+        self.signal(libc::SIGKILL);
+        let child = self.child.take().expect("it runs");
+        assert_eq!(wait(child, "causewayd".to_owned()).code(), 128 + libc::SIGKILL);
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> PathBuf {
+        self.node.run_dir().join("causeway.sock")
+    }
+
+    /// The watched manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.node.dir().join("manifests")
+    }
+
+    /// Writes a file of manifests at once, as an editor's rename does.
+    pub fn manifest(&self, name: &str, text: &str) {
+        let folder = self.manifests();
+        let temporary = folder.join(format!("{name}.part"));
+        std::fs::create_dir_all(&folder).expect("make the manifest directory");
+        std::fs::write(&temporary, text).expect("write a manifest");
+        std::fs::rename(&temporary, folder.join(name)).expect("rename a manifest");
+    }
+
+    /// A request to its socket.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, causeway_api::Error> {
+        Client::new(&self.socket()).request(method, path, body, DEADLINE)
+    }
+
+    /// What it answers to a `GET`; panics where it refuses.
+    pub fn get(&self, path: &str) -> Value {
+        let answer = self.request("GET", path, b"");
+        let answer = answer.unwrap_or_else(|e| panic!("GET {path}: {e}\n{}", self.log()));
+        serde_json::from_slice(&answer).unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    /// Its status.
+    pub fn status(&self) -> Status {
+        serde_json::from_value(self.get("/v1/status")).expect("a status")
+    }
+
+    /// How often something happened, by its status.
+    pub fn count(&self, what: &str) -> u64 {
+        let status = self.status();
+        let all = status.events.iter().chain(&status.counts);
+        let found = all.into_iter().find(|(name, _)| *name == what);
+        *found.unwrap_or_else(|| panic!("no count {what}: {status:?}")).1
+    }
+
+    /// Applies Kubernetes objects and waits until they are in the kernel; none may be refused.
+    pub fn apply(&self, objects: &[Value]) -> Applied {
+        let applied = self.try_apply(objects);
+        let refused = applied.results.iter().find(|one| one.refusal.is_some());
+        assert!(refused.is_none(), "{refused:?}");
+        applied
+    }
+
+    /// The same with an open outcome for each object.
+    pub fn try_apply(&self, objects: &[Value]) -> Applied {
+        let body = Apply { objects: objects.to_vec(), wait: true };
+        let body = serde_json::to_vec(&body).expect("JSON");
+        let answer = self.request("POST", "/v1/apply", &body);
+        let answer = answer.unwrap_or_else(|e| panic!("apply: {e:?}\n{}", self.log()));
+        serde_json::from_slice(&answer).expect("what was applied")
+    }
+
+    /// Runs the command line `causeway` on the node.
+    pub fn causeway(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.node.command(bins::ours("causeway"));
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        crate::finish(command, b"")
+    }
+
+    /// Waits until something holds; panics with the daemon's log when it does not within
+    /// [`DEADLINE`].
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) -> Duration {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < DEADLINE, "{what}: not so\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        started.elapsed()
+    }
+
+    /// What it has logged on this node so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.node.dir().join("causewayd.log")
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It has not been waited for, so the number is its.
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+fn command(node: &Node) -> std::process::Command {
+    let mut command = node.command(bins::ours("causewayd"));
+    command.args(["--node-name", "node1", "--containerd-socket", ""]);
+    command.arg("--run-dir").arg(node.run_dir());
+    command.arg("--state-dir").arg(node.dir().join("state"));
+    command.arg("--manifest-dir").arg(node.dir().join("manifests"));
+    command
+}

@@ -1,0 +1,163 @@
+//! Starts, restarts and stops of the daemon: what is read, kept, refused.
+
+use std::os::unix::fs::PermissionsExt;
+
+use causeway_api::AppliedOutcome;
+use causeway_tests::{Daemon, Lab, Node};
+use serde_json::{Value, json};
+
+/// A service with a node port, without a selector.
+pub(crate) fn service(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+            "spec": { "type": "NodePort", "ports": [{ "port": 8080, "targetPort": 8001 }] } })
+}
+
+/// Its endpoints.
+pub(crate) fn slice(name: &str, addresses: &[&str]) -> Value {
+    let endpoints: Vec<Value> =
+        addresses.iter().map(|address| json!({ "addresses": [address] })).collect();
+    json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": format!("{name}-1"),
+                          "labels": { "kubernetes.io/service-name": name } },
+            "addressType": "IPv4", "ports": [{ "name": "", "port": 8001 }],
+            "endpoints": endpoints })
+}
+
+/// The cluster address and the node port of a service.
+pub(crate) fn address(daemon: &Daemon<'_>, name: &str) -> (String, u64) {
+    let service = daemon.get(&format!("/v1/services/default/{name}"));
+    let address = service["spec"]["clusterIP"].as_str().expect("a cluster address").to_owned();
+    (address, service["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port"))
+}
+
+/// The rules of everybody but us.
+pub(crate) fn foreign(node: &Node) -> String {
+    let all = node.nft();
+    let mut ours = false;
+    let mut kept = String::new();
+    for line in all.lines() {
+        ours |= line.starts_with("table ") && line.contains("causeway_services");
+        if !ours {
+            kept += line;
+            kept += "\n";
+        }
+        ours &= line != "}";
+    }
+    kept
+}
+
+/// Rows: P8, S-33
+#[test]
+fn objects_and_what_was_allocated_outlive_the_daemon() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let mut daemon = Daemon::start(node);
+    let applied = daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
+    assert!(applied.results.iter().all(|one| one.outcome == AppliedOutcome::Created));
+    let before = address(&daemon, "web");
+    assert!((30000..=32767).contains(&before.1), "{before:?}");
+    let rules = node.nft();
+    assert!(rules.contains("10.0.1.2 . 8001") && rules.contains(&before.0), "{rules}");
+    let unchanged = daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
+    assert!(unchanged.results.iter().all(|one| one.outcome == AppliedOutcome::Unchanged));
+    daemon.stop();
+    assert_eq!(node.nft(), rules, "the rules stay");
+    daemon.again();
+    assert_eq!(address(&daemon, "web"), before);
+    assert_eq!(node.nft(), rules, "the rules are adopted");
+    daemon.kill();
+    daemon.again();
+    assert_eq!(address(&daemon, "web"), before);
+    assert_eq!(node.nft(), rules);
+    // Its port is taken.
+    let mut other = service("other");
+    other["spec"]["ports"][0]["nodePort"] = json!(before.1);
+    let refused = daemon.try_apply(&[other, service("third")]);
+    assert_eq!(refused.results[0].outcome, AppliedOutcome::Refused, "{refused:?}");
+    assert_eq!(refused.results[1].outcome, AppliedOutcome::Created, "{refused:?}");
+    let request = daemon.request("DELETE", "/v1/services/default/web", b"");
+    request.expect("delete a service");
+    assert!(!node.nft().contains(&format!("{} .", before.0)));
+}
+
+#[test]
+fn the_socket_is_roots_alone_and_a_stale_one_is_replaced() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let mut daemon = Daemon::start(node);
+    let mode = |path| std::fs::metadata(path).expect("a socket").permissions().mode() & 0o777;
+    assert_eq!(mode(daemon.socket()), 0o600);
+    let second = Daemon::refused(node, &[]);
+    assert_eq!(second.code(), 1, "{second:?}");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("another causewayd runs with"), "{said}");
+    assert_eq!(daemon.status().node, "node1");
+    daemon.kill();
+    assert!(daemon.socket().exists(), "a killed one leaves its socket");
+    daemon.again();
+    assert_eq!(mode(daemon.socket()), 0o600);
+    daemon.stop();
+    assert!(!daemon.socket().exists());
+}
+
+#[test]
+fn node_json_is_there_and_keeps_its_subnet() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let read = || -> Value {
+        let text = std::fs::read(node.run_dir().join("node.json")).expect("node.json");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let wanted = json!({ "node": "node1", "subnets": ["10.0.1.0/24"],
+                         "clusterCIDRs": ["10.0.0.0/16"], "serviceCIDRs": ["10.96.0.0/16"] });
+    let mut daemon = Daemon::start(node);
+    assert_eq!(read(), wanted);
+    daemon.stop();
+    drop(daemon);
+    let mut daemon = Daemon::start_with(node, &["--node-subnet", "10.0.7.0/24"]);
+    assert_eq!(read()["subnets"], json!(["10.0.7.0/24"]));
+    daemon.stop();
+    drop(daemon);
+    let _daemon = Daemon::start(node);
+    assert_eq!(read()["subnets"], json!(["10.0.7.0/24"]), "from its own durable copy");
+}
+
+#[test]
+fn wrong_settings_end_the_start_before_anything_is_done() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let check = |arguments: &[&str], code: i32, wanted: &str| {
+        let ended = Daemon::refused(node, arguments);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.code(), code, "{ended:?}");
+        assert!(said.contains(wanted), "{said}");
+    };
+    check(&["--store", "etcd"], 2, "not yet in this version");
+    check(&["--service-cidr", "172.18.0.0/16"], 1, "holds this node's address 172.18.0.2");
+    check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");
+    assert_eq!(node.nft(), "");
+    let mut command = node.command(causeway_tests::bins::ours("causewayd"));
+    command.env("CAUSEWAY_BACKEND", "ipvs");
+    let ended = causeway_tests::finish(command, b"");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("CAUSEWAY_BACKEND: \"ipvs\": neither nftables nor iptables"), "{said}");
+}
+
+/// Rows: P97
+#[test]
+fn a_start_that_can_not_use_the_kernel_says_so() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    // Without CAP_NET_ADMIN.
+    let program = causeway_tests::bins::ours("causewayd");
+    let ended = node.try_sh(&format!(
+        "setpriv --bounding-set=-net_admin --inh-caps=-net_admin {} --node-name node1 \
+         --run-dir {run} --state-dir {state} --manifest-dir {state}/m",
+        program.display(),
+        run = node.run_dir().display(),
+        state = node.dir().join("state").display(),
+    ));
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("nftables can not be used: CAP_NET_ADMIN is missing"), "{said}");
+}

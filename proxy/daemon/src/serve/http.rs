@@ -175,7 +175,7 @@ async fn list(
         if params.watch {
             return Err(Refused::new(400, "leases can not be watched; list them again instead"));
         }
-        return off_loop(|| super::leases::list().map(|items| render::list(items))).await;
+        return off_loop(|| super::leases::list().map(render::list)).await;
     }
     let kind = known(&kind)?;
     if params.watch {

@@ -166,8 +166,8 @@ fn explained(error: &io::Error) -> String {
     if timed_out(error) {
         return format!("no answer within {} seconds", PATIENCE.as_secs());
     }
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
-        _ => error.to_string(),
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return "refused".to_owned();
     }
+    error.to_string()
 }

@@ -169,7 +169,8 @@ pub(crate) struct Stub {
     pub(crate) socket: std::path::PathBuf,
     pub(crate) steps: mpsc::Sender<Step>,
     pub(crate) changes: mpsc::Receiver<Request>,
-    pub(crate) folder: tempfile::TempDir,
+    /// Goes with the stub.
+    _folder: tempfile::TempDir,
 }
 
 /// Starts a stub with a state; listens on its socket.
@@ -205,7 +206,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
             }
         }
     });
-    Stub { socket, steps, changes, folder }
+    Stub { socket, steps, changes, _folder: folder }
 }
 
 impl Stub {

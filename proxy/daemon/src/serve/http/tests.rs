@@ -120,13 +120,10 @@ fn changes_reach_the_engine_and_its_answer_the_client() {
             ("/v1/nodes/b", Target::Object(ObjectKind::Node, named("", "b"))),
         ] {
             let answer = async {
-                match stub.changes.recv().await.expect("a request") {
-                    Request::Delete { target, reply } => {
-                        reply.send(Ok(Applied::default())).expect("a client");
-                        target
-                    }
-                    other => panic!("{other:?}"),
-                }
+                let request = stub.changes.recv().await.expect("a request");
+                let Request::Delete { target, reply } = request else { panic!("{request:?}") };
+                reply.send(Ok(Applied::default())).expect("a client");
+                target
             };
             let socket = stub.socket.clone();
             let ask = tokio::task::spawn_blocking(move || {

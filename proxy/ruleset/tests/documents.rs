@@ -139,7 +139,7 @@ fn container(id: &str, ips: &[&str], port: &str) -> Event {
     let record = EndpointRecord {
         key,
         netns: None,
-        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ips: ips.iter().map(|ip| ip.parse().expect("an address")).collect(),
         labels: Labels::from(labels),
         created: 0,
     };

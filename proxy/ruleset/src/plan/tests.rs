@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use causeway_model::{Service, TrafficDistribution};
+use causeway_model::{Service, ServiceType, TrafficDistribution};
 
 use super::*;
 use crate::testing::{facts, flows, plan, random_history, service, services};
@@ -147,6 +147,62 @@ fn whoever_waits_for_a_place_gets_it_when_it_is_free() {
          203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.1:80 masq",
     );
     assert_eq!(remove("a"), Plan::new(facts()));
+}
+
+/// What was there before and is there after is no change, whatever was in between.
+#[test]
+fn a_delta_says_nothing_of_what_came_and_went() {
+    let text = "b 172.30.0.1 ext=203.0.113.1 80/tcp -> 10.0.1.2:80";
+    let mut plan = plan(text);
+    let after = services(
+        "b 172.30.0.1 ext=203.0.113.1 ext=203.0.113.2 80/tcp -> 10.0.1.2:80
+         c 203.0.113.2 80/tcp -> 10.0.1.3:80",
+    );
+    let keys = after.keys().cloned().collect();
+    let delta = plan.update(&keys, &|key| after.get(key).cloned());
+    assert!(matches!(&delta.services[..], [(c, None, Some(_))] if *c == key("c")));
+}
+
+/// Rows: P98
+#[test]
+fn only_what_fits_the_type_makes_frontends() {
+    let mut service = service(
+        "web 172.30.0.1 lb=203.0.113.1 ext=172.30.0.1 ext=203.0.113.2 80/tcp:30001=a \
+         -> 10.0.1.2:80@n1, 81/tcp:0=b -> 10.0.1.2:80@n1",
+    );
+    let frontends = |resolved: &Resolved| {
+        let plan = Plan::fresh(facts(), &BTreeMap::from([(key("web"), resolved.clone())]));
+        let ports = plan.services[&key("web")].ports.clone();
+        assert!(ports.iter().all(|port| port.local.is_empty()), "no policy reads it");
+        let ports = ports.iter().map(|port| port.frontends.iter().map(|frontend| frontend.at));
+        ports.map(Iterator::collect).collect::<Vec<Vec<_>>>()
+    };
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let cluster = |port| At::Cluster(address("172.30.0.1"), port);
+    let external = |last: &str, port| At::External(address(&format!("203.0.113.{last}")), port);
+    assert_eq!(
+        frontends(&service),
+        [
+            vec![cluster(80), external("1", 80), external("2", 80), At::NodePort(30001)],
+            vec![cluster(81), external("1", 81), external("2", 81)],
+        ]
+    );
+    let mut inner = Service::clone(&service.service);
+    inner.service_type = ServiceType::ClusterIp;
+    service.service = Arc::new(inner);
+    let plain = [vec![cluster(80), external("2", 80)], vec![cluster(81), external("2", 81)]];
+    assert_eq!(frontends(&service), plain);
+}
+
+#[test]
+fn a_range_of_all_is_no_limit() {
+    let plan = plan(
+        "web 172.30.0.1,fd00:30::1 lb=203.0.113.1 lb=2001:db8::1 allow=0.0.0.0/0 allow=10.0.0.0/8 \
+         80/tcp -> 10.0.1.2:80",
+    );
+    let [v4, v6] = &plan.services[&key("web")].ports[..] else { panic!("two families") };
+    assert_eq!(v4.frontends[1].allow, None);
+    assert_eq!(v6.frontends[1].allow.as_deref(), Some(&[][..]));
 }
 
 #[test]

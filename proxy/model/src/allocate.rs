@@ -8,6 +8,7 @@
 mod address;
 mod port;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -97,8 +98,8 @@ impl Allocator {
         let mut key = service.key.clone();
         self.names.share(&mut key.namespace);
         for claim in claims(service) {
-            if !self.taken.contains_key(&claim) {
-                self.taken.insert(claim, key.clone());
+            if let Entry::Vacant(entry) = self.taken.entry(claim) {
+                entry.insert(key.clone());
                 self.owned.insert((start(&key, ""), claim));
             }
         }

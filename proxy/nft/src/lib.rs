@@ -3,6 +3,8 @@
 mod client;
 mod codec;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod monitor;
 mod socket;
 mod uapi;

@@ -52,9 +52,10 @@ fn document<'i>(parser: &mut Parser<'i, StrInput<'i>>) -> Option<Parsed> {
             Ok(next) => next,
             Err(error) => {
                 let at = error.marker().line();
-                let problem = match error.kind() {
-                    ErrorKind::RecursionLimitExceeded => too_deep(at),
-                    _ => syntax(at, error.info()),
+                let problem = if *error.kind() == ErrorKind::RecursionLimitExceeded {
+                    too_deep(at)
+                } else {
+                    syntax(at, error.info())
                 };
                 return Some(Parsed {
                     line: if line == 0 { at } else { line },

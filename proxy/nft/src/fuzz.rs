@@ -1,0 +1,33 @@
+//! The decoder as fuzzing sees it: whatever bytes come, it must neither panic nor loop.
+
+use causeway_ruleset::Family;
+
+use crate::codec::{lower, object, set};
+use crate::wire::{Attributes, Messages};
+
+/// Reads `bytes` as a datagram of every kind of message that is read from the kernel. What could be
+/// read as statements is encoded again.
+pub fn decode(bytes: &[u8]) {
+    attributes(Attributes(bytes));
+    for message in Messages(bytes) {
+        attributes(message.attributes());
+    }
+}
+
+fn attributes(attributes: Attributes<'_>) {
+    std::hint::black_box(object::read_chain(attributes));
+    for family in [Family::Ip, Family::Ip6, Family::Inet, Family::Bridge] {
+        if let Some(read) = object::read_rule(family, attributes) {
+            let mut context = lower::Context::new(family);
+            for statement in &read.rule.statements {
+                std::hint::black_box(context.lower(statement).is_ok());
+            }
+        }
+    }
+    if let Some((_, spec)) = set::read_spec(attributes) {
+        let mut raw = Vec::new();
+        set::read_elements(attributes, &spec, &mut raw);
+        set::repeats(&mut raw);
+        std::hint::black_box(set::elements(&spec, raw));
+    }
+}

@@ -12,7 +12,7 @@ use crate::screen::{Screen, Style, chain};
 use crate::{Failure, Verdict};
 
 /// Bytes of objects in a request; servers refuse bodies without bound.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 16 << 20;
 
 /// A document and the place that it comes from.
 struct Item {

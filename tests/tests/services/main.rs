@@ -3,6 +3,7 @@
 mod agree;
 mod ctl;
 mod daemon_start;
+mod examples;
 mod packets;
 mod sctp;
 mod stage;

@@ -44,7 +44,7 @@ pub(crate) enum Backend {
 
 enum Mirror {
     Nftables(services::Mirror),
-    Iptables(iptables::Mirror),
+    Iptables(Box<iptables::Mirror>),
 }
 
 /// The machines, the facts and the rules.
@@ -153,7 +153,7 @@ impl Stage {
             Backend::Iptables => {
                 let (mirror, scripts) = iptables::Mirror::full(&plan, &[]);
                 restore(node, &scripts);
-                Mirror::Iptables(mirror)
+                Mirror::Iptables(Box::new(mirror))
             }
         };
         Self { lab, pods, plan, index: Index::default(), mirror, _servers: servers }
@@ -240,12 +240,14 @@ impl Stage {
                 let endpoint = SocketAddr::new(answer.ip, port.expect("the port is in the name"));
                 Got::Answer { endpoint, seen: answer.peer.ip() }
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => Got::Refused,
-                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Got::Silence,
-                io::ErrorKind::PermissionDenied => Got::Denied,
-                _ => panic!("{from:?} to {to}: {error}"),
-            },
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Got::Refused,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Got::Denied,
+            Err(error)
+                if [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&error.kind()) =>
+            {
+                Got::Silence
+            }
+            Err(error) => panic!("{from:?} to {to}: {error}"),
         }
     }
 }

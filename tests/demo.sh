@@ -118,7 +118,7 @@ line "and on the node itself: curl http://127.0.0.1:8080/ -> $(on node1 curl -sS
 
 say "Services: causewayd on node1, three containers with the label app=cs-pod"
 exec {daemon}< <(exec nsenter --net=/run/netns/node1 --mount="/proc/${holder[node1]}/ns/mnt" -- \
-  "$bin/causewayd" --node-name node1 --cluster-cidr 10.0.0.0/16 --containerd-socket '' 2>/run/causewayd.log)
+  "$bin/causewayd" --node-name node1 --cluster-cidr 10.0.0.0/16 2>/run/causewayd.log)
 daemon_pid=$!
 for _ in $(seq 200); do
   ! on node1 "$bin/causeway" status >/dev/null 2>&1 || break

@@ -61,7 +61,7 @@ impl Daemon {
     fn start(node: &Node) -> Self {
         let socket = node.run_dir().join("causeway.sock");
         let mut command = node.command(bins::ours("causewayd"));
-        command.args(["--node-name", "node1", "--containerd-socket", ""]);
+        command.args(["--node-name", "node1"]);
         command.args(["--healthz-listen", "127.0.0.1:10256"]);
         command.arg("--run-dir").arg(node.run_dir());
         command.arg("--state-dir").arg(node.dir().join("state"));

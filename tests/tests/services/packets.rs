@@ -82,7 +82,7 @@ fn other(name: &str) -> Value {
         "spec": { "clusterIP": "10.96.1.200", "ports": [{ "port": 9 }] } })
 }
 
-/// Rows: P9, S-24
+/// Rows: P9, P71, S-24
 #[test]
 fn random_shares_are_equal() {
     const REQUESTS: usize = 1200;
@@ -296,5 +296,83 @@ fn a_host_listener_on_a_node_port_is_shadowed_while_the_service_is_there() {
         let Got::Answer { endpoint, .. } = got else { panic!("{backend:?}: {got:?}") };
         assert_eq!(endpoint, at(NODE, 30080), "{backend:?}: row 52, the port is free again");
         drop(own);
+    }
+}
+
+/// The packet that is too big is one to the service; the node's word about it names the container.
+///
+/// Rows: P99
+#[test]
+fn the_path_mtu_is_found_through_a_service() {
+    use std::io::{Read, Write};
+    for backend in BOTH {
+        let mut stage = Stage::new(backend);
+        stage.apply(&[web(&json!({}), &json!({})), endpoints(&[1])]);
+        stage.ns(From::Node).ip(&format!("route add {}/32 dev cw0 mtu lock 1300\n", PODS[1]));
+        let client = stage.ns(From::Client);
+        let text = client.run(|| {
+            let mut stream = std::net::TcpStream::connect(vip())?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(&[b'x'; 1400])?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        });
+        let text = text.unwrap_or_else(|error| panic!("{backend:?}: {error}"));
+        assert!(text.contains(PODS[1]), "{backend:?}: {text}");
+        let route = client.sh(&format!("ip route get {VIP}"));
+        assert!(route.contains("mtu 1300"), "{backend:?}: {route}");
+    }
+}
+
+/// Rows: S-35, S-31
+#[test]
+fn a_node_port_with_its_endpoint_elsewhere_answers_by_way_of_the_node() {
+    for backend in BOTH {
+        let mut stage = Stage::new(backend);
+        stage.apply(&[web(&json!({}), &json!({})), endpoints(&[4])]);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let got = stage.connect(From::Client, protocol, at(NODE, 30080), true);
+            let Got::Answer { seen, .. } = got else { panic!("{backend:?}: {got:?}") };
+            assert_eq!(seen.to_string(), NODE, "{backend:?}: masqueraded");
+        }
+        let flows = stage.ns(From::Node).sh("conntrack -L -p udp 2>/dev/null");
+        let flow = flows.lines().find(|line| line.contains("dport=30080")).unwrap_or_default();
+        assert!(flow.contains(&format!("src={REMOTE} dst={NODE}")), "{backend:?}: {flows}");
+    }
+}
+
+/// Rows: P31
+#[test]
+fn clients_behind_one_address_share_their_affinity() {
+    for backend in BOTH {
+        let mut stage = Stage::new(backend);
+        let sticky = json!({ "sessionAffinity": "ClientIP" });
+        stage.apply(&[web(&json!({}), &sticky), endpoints(&[0, 1, 2])]);
+        // Another machine masquerades for those behind it: all come with its address.
+        let nat = &stage.lab.nodes[1];
+        nat.set_sysctl("ipv4/ip_forward", "1");
+        nat.ip(&format!("route add 10.96.0.0/16 via {NODE}\n"));
+        nat.sh("nft add table ip nat; nft 'add chain ip nat post { type nat hook postrouting priority 100; }'; \
+                nft add rule ip nat post ip saddr 10.77.0.0/16 masquerade");
+        let behind = [1, 2, 3].map(|number| {
+            let ns = causeway_tests::Ns::new("behind");
+            nat.ip(&format!(
+                "link add inner{number} type veth peer name eth0 netns {}\n\
+                 addr add 10.77.{number}.1/24 dev inner{number}\nlink set inner{number} up\n",
+                ns.name()
+            ));
+            ns.ip(&format!(
+                "addr add 10.77.{number}.2/24 dev eth0\nlink set eth0 up\n\
+                 route add default via 10.77.{number}.1\n"
+            ));
+            ns
+        });
+        let met: BTreeSet<IpAddr> = behind
+            .iter()
+            .cycle()
+            .take(9)
+            .map(|ns| ns.tcp(&vip().to_string()).expect("an answer").ip)
+            .collect();
+        assert_eq!(met.len(), 1, "{backend:?}: {met:?}");
     }
 }

@@ -1,7 +1,8 @@
-//! One attachment over its life: record, rules, `route_localnet`, UDP flows.
+//! One attachment over its life: record, rules, `route_localnet`, UDP flows, and its endpoint.
 //!
 //! Order of ADD: record, rules, `route_localnet`, flows; so whatever kills us, DEL finds by the
-//! record what may be there, and 127.0.0.0/8 is guarded before it is routed.
+//! record what may be there, and 127.0.0.0/8 is guarded before it is routed. The endpoint comes
+//! last, when the container can serve, and goes first. One lock holds for all of it.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use causeway_kernel::{FileLock, RecordKey, Records};
+use causeway_model::EndpointRecord;
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 use ipnetwork::IpNetwork;
 
 use crate::config::{Backend, Masquerade, Place, Settings};
+use crate::endpoint::{self, Daemon, Endpoint};
 use crate::failure::{self, Collected};
 use crate::flows;
 use crate::iptables::{self, Wanted};
@@ -30,36 +33,64 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Attached<'a> {
     run_dir: &'a Path,
+    daemon: &'a Daemon,
     env: &'a BTreeMap<String, String>,
     records: Records,
     key: RecordKey,
     owner: String,
 }
 
+/// Host ports to map.
+#[derive(Debug)]
+pub(crate) struct Ports<'a> {
+    /// How.
+    pub settings: &'a Settings,
+    /// Which; none is fine.
+    pub bindings: Vec<Binding>,
+    /// What the plugins before us made.
+    pub previous: &'a CniResult,
+    /// The container's addresses.
+    pub addresses: &'a Addresses,
+}
+
 impl<'a> Attached<'a> {
     /// The attachment `key`; nothing is touched yet.
     pub(crate) fn new(
         run_dir: &'a Path,
+        daemon: &'a Daemon,
         key: RecordKey,
         env: &'a BTreeMap<String, String>,
     ) -> Self {
         let owner = name::owner(&key.network, &key.container_id, &key.ifname);
-        Self { run_dir, env, records: Records::new(run_dir, KIND), key, owner }
+        Self { run_dir, daemon, env, records: Records::new(run_dir, KIND), key, owner }
     }
 
-    /// Maps the host ports of `bindings`, but for those that the container has by another network:
-    /// go-cni hands the same mappings to all networks of a container.
+    /// Maps the host ports, but for those that the container has by another network (go-cni hands
+    /// the same mappings to all networks of a container), then tells the daemon of `endpoint`.
     ///
     /// # Errors
-    /// Code 102 where one is taken, also by this attachment; nothing is left behind then.
-    pub(crate) fn add(
-        &self,
-        settings: &Settings,
-        bindings: Vec<Binding>,
-        previous: &CniResult,
-        addresses: &Addresses,
-    ) -> Result<(), Error> {
+    /// Code 102 where a port is taken, also by this attachment; those of [`Endpoint::add`]. Nothing
+    /// is left behind then.
+    pub(crate) fn add(&self, ports: Ports<'_>, endpoint: EndpointRecord) -> Result<(), Error> {
         let _attachment = self.lock()?;
+        let mapped = self.add_ports(ports)?;
+        let told = self.endpoint().add(endpoint);
+        if told.is_err() {
+            warn_of_undo(self.endpoint().remove());
+            match mapped {
+                Some(record) => self.undo(&record, true),
+                None => self.forget_lock(),
+            }
+        }
+        told
+    }
+
+    /// The record, where there is one; a failure leaves nothing.
+    fn add_ports(&self, ports: Ports<'_>) -> Result<Option<Record>, Error> {
+        let Ports { settings, bindings, previous, addresses } = ports;
+        if bindings.is_empty() {
+            return Ok(None);
+        }
         let mut record = record(settings, bindings);
         let saved = Cell::new(false);
         let done = self
@@ -70,7 +101,7 @@ impl<'a> Attached<'a> {
             return Err(error);
         }
         flows::forget_host_ports(&record.bindings);
-        Ok(())
+        Ok(saved.get().then_some(record))
     }
 
     /// Removes all that the attachment owns; `in_iptables`: look there too where it has no record.
@@ -198,16 +229,21 @@ impl<'a> Attached<'a> {
     /// of ours was there, or all of it belongs to an earlier ADD.
     fn undo(&self, record: &Record, saved: bool) {
         if saved {
-            if let Err(error) = self.remove_record(record) {
-                warn(&format!("not all of the failed ADD could be undone: {error}"));
-            }
-        } else if matches!(self.records.read::<Record>(&self.key), Ok(None)) {
-            // What the lock left.
+            warn_of_undo(self.remove_record(record));
+        } else {
+            self.forget_lock();
+        }
+    }
+
+    /// Removes what the lock left, where nothing else is.
+    fn forget_lock(&self) {
+        if matches!(self.records.read::<Record>(&self.key), Ok(None)) {
             drop(self.forget());
         }
     }
 
     fn remove_locked(&self, in_iptables: bool, errors: &mut Collected) {
+        errors.keep(self.endpoint().remove());
         let read = self.records.read::<Record>(&self.key);
         let read = read.map_err(|e| failure::kernel("read the attachment's record", &e));
         let removed = match read {
@@ -316,6 +352,10 @@ impl<'a> Attached<'a> {
         )
     }
 
+    fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint::new(self.run_dir, self.daemon, &self.key)
+    }
+
     fn owned<'r>(&'r self, record: &'r Record) -> Owned<'r> {
         Owned { record, owner: &self.owner }
     }
@@ -359,14 +399,16 @@ pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) 
         .iter()
         .map(|one| (one.container_id.as_str(), one.ifname.as_str()))
         .collect();
-    let listed = errors.keep(list()).map(|(keys, _)| keys).unwrap_or_default();
+    let mut listed = BTreeSet::new();
+    listed.extend(errors.keep(list()).into_iter().flat_map(|(keys, _)| keys));
+    listed.extend(errors.keep(endpoints(place, network)).into_iter().flatten());
     let is_valid =
         |key: &RecordKey| valid.contains(&(key.container_id.as_str(), key.ifname.as_str()));
     // Asked of all before the first is removed: an ADD may have ended when its turn comes.
     let stale: Vec<RecordKey> =
         listed.into_iter().filter(|key| !is_valid(key) && !records.is_busy(key)).collect();
     for key in stale {
-        let attached = Attached::new(&place.run_dir, key, &request.env);
+        let attached = Attached::new(&place.run_dir, &place.daemon, key, &request.env);
         match records.lock(&attached.key, Duration::ZERO) {
             Err(busy) if busy.is_transient() => {}
             // Held, or not to be had on a read-only file system.
@@ -374,6 +416,11 @@ pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) 
         }
     }
     errors.extend(sweep(place, request, &valid, list).err());
+}
+
+fn endpoints(place: &Place, network: &str) -> Result<Vec<RecordKey>, Error> {
+    let listed = Records::new(&place.run_dir, endpoint::KIND).list(network);
+    listed.map(|(keys, _)| keys).map_err(|e| failure::kernel("list the endpoints' records", &e))
 }
 
 /// Rules of the network without record: the records were lost.
@@ -448,6 +495,13 @@ fn differences(missing: Vec<String>) -> Result<(), Error> {
     }
     let msg = format!("{} of the host ports' rules are missing or differ", missing.len());
     Err(Error::new(Code::Internal, msg).details(missing.join("; ")))
+}
+
+/// The error of a failed ADD is the one to report.
+fn warn_of_undo(undone: Result<(), Error>) {
+    if let Err(error) = undone {
+        warn(&format!("not all of the failed ADD could be undone: {error}"));
+    }
 }
 
 /// stderr is for people: operations go on.

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
+use causeway_api::{DEFAULT_SOCKET, DEFAULT_SPOOL};
 use cni_plugin::{Code, Error, Request};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::conditions::Conditions;
+use crate::endpoint::Daemon;
 use crate::mapping::{HostSide, Mapping, Protocol};
 
 /// Where attachment records and locks are, unless `runDir` says otherwise.
 pub(crate) const DEFAULT_RUN_DIR: &str = "/run/causeway";
-const DEFAULT_SOCKET: &str = "/run/causeway/causeway.sock";
 const DEFAULT_MARK_BIT: u8 = 13;
 
 /// A checked configuration.
@@ -19,10 +20,8 @@ const DEFAULT_MARK_BIT: u8 = 13;
 pub(crate) struct Settings {
     /// Folder of attachment records and locks.
     pub run_dir: PathBuf,
-    /// The daemon's socket.
-    pub socket: PathBuf,
-    /// ADD fails where the daemon can not be reached.
-    pub require_daemon: bool,
+    /// Who is told of containers.
+    pub daemon: Daemon,
     /// Masquerading of connections to host ports.
     pub masquerade: Masquerade,
     /// What carries the rules out.
@@ -85,7 +84,6 @@ struct Raw {
     socket: Option<String>,
     spooldir: Option<String>,
     requiredaemon: Option<bool>,
-    labels: Option<serde_json::Map<String, Value>>,
     backend: Option<String>,
     snat: Option<bool>,
     masqall: Option<bool>,
@@ -116,6 +114,8 @@ struct RawMapping {
 #[serde(default)]
 struct RawPlace {
     rundir: Option<Value>,
+    socket: Option<Value>,
+    spooldir: Option<Value>,
     backend: Option<Value>,
 }
 
@@ -124,6 +124,8 @@ struct RawPlace {
 pub(crate) struct Place {
     /// Folder of attachment records and locks.
     pub run_dir: PathBuf,
+    /// Who is told that containers are gone.
+    pub daemon: Daemon,
     /// Whether rules of attachments without record may be in iptables.
     pub iptables: bool,
 }
@@ -135,6 +137,11 @@ impl Place {
         let text = |value: Option<Value>| value.as_ref().and_then(Value::as_str).map(str::to_owned);
         Self {
             run_dir: path(text(raw.rundir), DEFAULT_RUN_DIR),
+            daemon: Daemon {
+                socket: path(text(raw.socket), DEFAULT_SOCKET),
+                spool: path(text(raw.spooldir), DEFAULT_SPOOL),
+                required: false,
+            },
             iptables: text(raw.backend).as_deref() == Some("iptables"),
         }
     }
@@ -151,9 +158,6 @@ impl Settings {
     }
 
     fn check(raw: Raw) -> Result<Self, Error> {
-        check_labels(raw.labels.as_ref())?;
-        // Accepted now; endpoint events will be written there.
-        drop(raw.spooldir);
         let external = set(raw.externalsetmarkchain);
         let v4 = words(raw.conditionsv4);
         let v6 = words(raw.conditionsv6);
@@ -177,9 +181,12 @@ impl Settings {
         let mappings: Result<_, Error> =
             raw.runtimeconfig.portmappings.iter().map(mapping).collect();
         Ok(Self {
-            run_dir: absolute_run_dir(raw.rundir)?,
-            socket: path(raw.socket, DEFAULT_SOCKET),
-            require_daemon: raw.requiredaemon.unwrap_or(false),
+            run_dir: absolute("runDir", path(raw.rundir, DEFAULT_RUN_DIR))?,
+            daemon: Daemon {
+                socket: absolute("socket", path(raw.socket, DEFAULT_SOCKET))?,
+                spool: absolute("spoolDir", path(raw.spooldir, DEFAULT_SPOOL))?,
+                required: raw.requiredaemon.unwrap_or(false),
+            },
             masquerade,
             backend,
             mappings: mappings?,
@@ -195,26 +202,17 @@ fn path(text: Option<String>, default: &str) -> PathBuf {
     PathBuf::from(set(text).as_deref().unwrap_or(default))
 }
 
-fn absolute_run_dir(text: Option<String>) -> Result<PathBuf, Error> {
-    let folder = path(text, DEFAULT_RUN_DIR);
-    if folder.is_absolute() {
-        return Ok(folder);
+fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, Error> {
+    if path.is_absolute() {
+        return Ok(path);
     }
-    // DEL may run in another working directory, and would find no record.
-    let msg = format!("runDir: {folder:?} is not an absolute path; begin it with `/`");
+    // DEL may run in another working directory, and would find nothing.
+    let msg = format!("{key}: {path:?} is not an absolute path; begin it with `/`");
     Err(Error::new(Code::InvalidConfig, msg))
 }
 
 fn words(list: Option<Vec<String>>) -> Vec<String> {
     list.unwrap_or_default().into_iter().filter(|word| !word.is_empty()).collect()
-}
-
-fn check_labels(labels: Option<&serde_json::Map<String, Value>>) -> Result<(), Error> {
-    let bad = labels.into_iter().flatten().find(|(_, value)| !value.is_string());
-    bad.map_or(Ok(()), |(key, value)| {
-        let msg = format!("labels: the value of {key:?} is {value}; labels are strings");
-        Err(Error::new(Code::InvalidConfig, msg))
-    })
 }
 
 fn mark(bit: Option<i64>, external: Option<String>) -> Result<Mark, Error> {

@@ -1,8 +1,10 @@
-//! Chained CNI plugin: host ports (a superset of upstream `portmap`).
+//! Chained CNI plugin: host ports (a superset of upstream `portmap`), and the events that make
+//! containers endpoints of services.
 //!
-//! [`plugin`] is the CNI side, [`attachment`] the order of things. [`config`], [`mapping`],
-//! [`conditions`], [`layout`] and [`plan`] are pure: they say what is wanted; [`nftables`],
-//! [`iptables`], [`localnet`] and [`flows`] make the kernel hold it.
+//! [`plugin`] is the CNI side, [`attachment`] the order of things. [`config`], [`labels`],
+//! [`mapping`], [`conditions`], [`layout`] and [`plan`] are pure: they say what is wanted;
+//! [`nftables`], [`iptables`], [`localnet`] and [`flows`] make the kernel hold it, [`endpoint`]
+//! tells the daemon.
 
 // `eprintln!` panics where nobody reads: `causeway_kernel::warn` does not.
 #![deny(clippy::print_stderr)]
@@ -10,9 +12,11 @@
 mod attachment;
 mod conditions;
 mod config;
+mod endpoint;
 mod failure;
 mod flows;
 mod iptables;
+mod labels;
 mod layout;
 mod localnet;
 mod mapping;

@@ -176,24 +176,23 @@ impl Addresses {
     /// The first address of each family in `result` whose interface is `ifname` inside a sandbox,
     /// or is not known.
     pub(crate) fn choose(result: &CniResult, ifname: &str) -> Self {
-        let usable = |ip: &&Ip| match ip.interface.and_then(|index| result.interfaces.get(index)) {
-            None => true,
-            Some(interface) => interface.name == ifname && !interface.sandbox.is_empty(),
-        };
-        let first = |ipv6: bool| {
-            result
-                .ips
-                .iter()
-                .filter(usable)
-                .map(|ip| ip.address)
-                .find(|address| address.is_ipv6() == ipv6)
-        };
+        let first =
+            |ipv6: bool| of_container(result, ifname).find(|address| address.is_ipv6() == ipv6);
         Self { v4: first(false), v6: first(true) }
     }
 
     fn of(&self, ipv6: bool) -> Option<IpNetwork> {
         if ipv6 { self.v6 } else { self.v4 }
     }
+}
+
+/// The addresses in `result` whose interface is `ifname` inside a sandbox, or is not known.
+pub(crate) fn of_container(result: &CniResult, ifname: &str) -> impl Iterator<Item = IpNetwork> {
+    let usable = move |ip: &&Ip| match ip.interface.and_then(|at| result.interfaces.get(at)) {
+        None => true,
+        Some(interface) => interface.name == ifname && !interface.sandbox.is_empty(),
+    };
+    result.ips.iter().filter(usable).map(|ip| ip.address)
 }
 
 /// The bindings of `mappings` to `addresses`, IPv4 first, in the order asked. A mapping without an

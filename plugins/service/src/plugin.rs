@@ -1,15 +1,18 @@
 //! The operations of the plugin.
 
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 
+use causeway_api::Client;
+use causeway_model::EndpointRecord;
 use cni_plugin::{CniResult, Code, Error, Plugin, Request};
 
-use crate::attachment::{self, Attached};
+use crate::attachment::{self, Attached, Ports};
 use crate::config::{Backend, Place, Settings};
+use crate::endpoint::{Daemon, endpoint_key};
 use crate::failure::Collected;
-use crate::mapping::{Addresses, bind};
+use crate::mapping::{Addresses, bind, of_container};
 use crate::nftables::Rules;
-use crate::{iptables, record};
+use crate::{iptables, labels, record};
 
 /// Host ports for containers.
 #[derive(Clone, Copy, Debug)]
@@ -21,29 +24,33 @@ impl Plugin for Service {
         let previous = previous(request)?;
         require_daemon(&settings, Code::DaemonUnreachable)?;
         let addresses = Addresses::choose(previous, &request.attachment.ifname);
-        let bindings = bind(&settings.mappings, &addresses)?;
-        if !bindings.is_empty() {
-            let attached = Attached::new(&settings.run_dir, record::key(request), &request.env);
-            attached.add(&settings, bindings, previous, &addresses)?;
-        }
+        let ports = Ports {
+            settings: &settings,
+            bindings: bind(&settings.mappings, &addresses)?,
+            previous,
+            addresses: &addresses,
+        };
+        let endpoint = endpoint_record(request, previous)?;
+        attached(request, &settings.run_dir, &settings.daemon).add(ports, endpoint)?;
         Ok(previous.clone())
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let place = Place::of(request);
-        Attached::new(&place.run_dir, record::key(request), &request.env).remove(place.iptables)
+        attached(request, &place.run_dir, &place.daemon).remove(place.iptables)
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let settings = Settings::of(request)?;
         let previous = previous(request)?;
         same_sandbox(request, previous)?;
+        labels::of(request)?;
         let addresses = Addresses::choose(previous, &request.attachment.ifname);
         let bindings = bind(&settings.mappings, &addresses)?;
         if bindings.is_empty() {
             return Ok(());
         }
-        let attached = Attached::new(&settings.run_dir, record::key(request), &request.env);
+        let attached = attached(request, &settings.run_dir, &settings.daemon);
         attached.check(&settings, bindings, &addresses)
     }
 
@@ -63,6 +70,23 @@ impl Plugin for Service {
         };
         usable.map_err(|error| Error { code: Code::NotAvailable, ..error })
     }
+}
+
+fn attached<'a>(request: &'a Request, run_dir: &'a Path, daemon: &'a Daemon) -> Attached<'a> {
+    Attached::new(run_dir, daemon, record::key(request), &request.env)
+}
+
+/// What the daemon is to know of the container.
+#[expect(clippy::disallowed_methods, reason = "the one read of the wall clock, for people")]
+fn endpoint_record(request: &Request, previous: &CniResult) -> Result<EndpointRecord, Error> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Ok(EndpointRecord {
+        key: endpoint_key(&record::key(request)),
+        netns: request.netns.clone(),
+        ips: of_container(previous, &request.attachment.ifname).map(|one| one.ip()).collect(),
+        labels: labels::of(request)?,
+        created: now.map_or(0, |since| since.as_secs()),
+    })
 }
 
 fn previous(request: &Request) -> Result<&CniResult, Error> {
@@ -88,14 +112,15 @@ fn same_sandbox(request: &Request, previous: &CniResult) -> Result<(), Error> {
 }
 
 fn require_daemon(settings: &Settings, code: Code) -> Result<(), Error> {
-    if !settings.require_daemon {
+    if !settings.daemon.required {
         return Ok(());
     }
-    UnixStream::connect(&settings.socket).map(drop).map_err(|error| {
-        let socket = settings.socket.display();
+    let socket = &settings.daemon.socket;
+    Client::new(socket).reach().map_err(|error| {
         let msg = format!(
-            "requireDaemon is set and causewayd does not answer at {socket}; start it, or unset \
-             requireDaemon"
+            "requireDaemon is set and causewayd does not answer at {}; start it, or unset \
+             requireDaemon",
+            socket.display()
         );
         Error::caused(code, msg, &error)
     })

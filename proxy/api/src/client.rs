@@ -60,6 +60,14 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
+    /// Whether somebody listens. Nothing is sent.
+    ///
+    /// # Errors
+    /// `Unreachable`
+    pub fn reach(&self) -> Result<(), Error> {
+        Asked { method: "GET", path: "/" }.block_on(self.connect()).map(drop)
+    }
+
     /// Sends a request with a JSON body (empty: none) and returns the answer's bytes. `path` is
     /// sent as it is: names in it are escaped by the caller where they need it.
     ///
@@ -116,12 +124,16 @@ impl Client {
         })
     }
 
+    /// Never waits: of a daemon that hangs the queue of connections is full at some time.
+    async fn connect(&self) -> Result<UnixStream, Error> {
+        let connected = UnixStream::connect(&self.socket).await;
+        connected.map_err(|source| Error::Unreachable { socket: self.socket.clone(), source })
+    }
+
     /// Sends a request; the answer has a good status.
     async fn send(&self, asked: Asked<'_>, body: &[u8]) -> Result<Response<Incoming>, Error> {
         let request = asked.request(body)?;
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| Error::Unreachable { socket: self.socket.clone(), source })?;
+        let stream = self.connect().await?;
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) =
             shaken.map_err(|error| asked.broken("open a connection", &error))?;

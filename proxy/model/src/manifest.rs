@@ -105,6 +105,15 @@ pub fn from_json(value: &Value) -> Result<Vec<Object>, Refusal> {
     Ok(lists?.into_iter().flatten().collect())
 }
 
+/// Checks a label of a container by the rules for labels in documents.
+///
+/// # Errors
+/// What is wrong with the key or the value.
+pub fn check_label(key: &str, value: &str) -> Result<(), String> {
+    syntax::qualified_name(key)?;
+    syntax::label_value(value)
+}
+
 /// Adds the document at `root`, or the items of the list there.
 fn add(root: &Field<'_>, documents: &mut Vec<Document>) {
     if is_list(root) {

@@ -21,8 +21,8 @@ fn iptables(config: Value) -> IptablesOptions {
 fn defaults() {
     let settings = check(json!({})).unwrap();
     assert_eq!(settings.run_dir, Path::new("/run/causeway"));
-    assert_eq!(settings.socket, Path::new("/run/causeway/causeway.sock"));
-    assert!(!settings.require_daemon);
+    assert_eq!(settings.daemon.socket, Path::new("/run/causeway/causeway.sock"));
+    assert!(!settings.daemon.required);
     assert_eq!(settings.masquerade, Masquerade::Needed);
     assert!(matches!(settings.backend, Backend::Nftables { v4: None, v6: None }));
     assert!(settings.mappings.is_empty());

@@ -1,0 +1,198 @@
+//! The endpoint of an attachment: what the daemon is told at ADD and DEL.
+//!
+//! An event goes to the daemon's socket, and into the spool when nobody takes it there. Nothing is
+//! lost: an event that is neither delivered nor spooled fails its operation. Nothing is left
+//! without a daemon: DEL takes back what ADD spooled, and leaves an event of its own only where the
+//! daemon may know the container, that is
+//!
+//! - a connection took the event of ADD, wherever that ended (`announced` in the record, written
+//!   before it was sent), or
+//! - the spooled event is there no longer and a daemon has read this spool before.
+//!
+//! All of it runs under the attachment's lock; `seq` is taken there, so that of two events the later
+//! operation's is the higher.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_api::{Client, Spool};
+use causeway_kernel::{RecordKey, Records};
+use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
+use cni_plugin::{Code, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::warn;
+use crate::failure;
+
+/// Kind of our records below `runDir`.
+pub(crate) const KIND: &str = "endpoint";
+/// How long the daemon may take until its rules hold an event.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Daemon {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Events that it did not take.
+    pub spool: PathBuf,
+    /// ADD fails where it does not take the event.
+    pub required: bool,
+}
+
+/// What DEL needs: the configuration may say something else by then, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Announcement {
+    socket: PathBuf,
+    spool: PathBuf,
+    announced: bool,
+}
+
+/// The endpoint of one attachment. Call all of it under the attachment's lock.
+#[derive(Debug)]
+pub(crate) struct Endpoint<'a> {
+    daemon: &'a Daemon,
+    records: Records,
+    key: &'a RecordKey,
+}
+
+impl<'a> Endpoint<'a> {
+    /// The endpoint of `key`; nothing is touched yet.
+    pub(crate) fn new(run_dir: &Path, daemon: &'a Daemon, key: &'a RecordKey) -> Self {
+        Self { daemon, records: Records::new(run_dir, KIND), key }
+    }
+
+    /// Tells of the container, and returns when the daemon's rules have it or the spool has.
+    ///
+    /// # Errors
+    /// Code 104 where the daemon is required and does not take it, 5 where nobody does.
+    /// [`Endpoint::remove`] takes back what was done then.
+    pub(crate) fn add(&self, record: EndpointRecord) -> Result<(), Error> {
+        let event = event(self.key, Some(record))?;
+        let spool = Spool::new(&self.daemon.spool);
+        let known = self.read().is_some_and(|before| before.announced)
+            // An event of DEL that waits is replaced below: whom it was for is to be told still.
+            || matches!(spool.get(&event.key), Ok(Some(last)) if last.record.is_none());
+        let mut note = Announcement {
+            socket: self.daemon.socket.clone(),
+            spool: self.daemon.spool.clone(),
+            announced: known || self.daemon.socket.exists(),
+        };
+        self.write(&note)?;
+        let why = match send(&note.socket, &event) {
+            Ok(()) => {
+                // An older one, which would only be passed over.
+                drop(spool.withdraw(&event.key));
+                return Ok(());
+            }
+            Err(why) => why,
+        };
+        if self.daemon.required {
+            let msg = format!(
+                "requireDaemon is set and causewayd does not take the container at {}; start it, \
+                 or unset requireDaemon",
+                note.socket.display()
+            );
+            return Err(Error::caused(Code::DaemonUnreachable, msg, &why));
+        }
+        spool.put(&event).map_err(|error| unspooled(&note.spool, &why, &error))?;
+        tell(&why);
+        if is_unreachable(&why) && note.announced && !known {
+            note.announced = false;
+            self.write(&note)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the container out of rotation, and returns when the daemon has done so or will find
+    /// it in the spool. Any number of times, also for what was never told.
+    ///
+    /// # Errors
+    /// Code 5 where the daemon may know the container and neither it nor the spool takes the event.
+    /// The record stays then, so that the next attempt does all again.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let note = self.read();
+        let (socket, folder) = match &note {
+            Some(note) => (&note.socket, &note.spool),
+            None => (&self.daemon.socket, &self.daemon.spool),
+        };
+        let spool = Spool::new(folder);
+        let event = event(self.key, None)?;
+        // First, so that no daemon finds it there after it was told otherwise.
+        let withdrawn = spool.withdraw(&event.key).unwrap_or(false);
+        if let Err(why) = send(socket, &event) {
+            let announced = note.as_ref().is_some_and(|note| note.announced);
+            if announced || (!withdrawn && spool.was_read()) {
+                spool.put(&event).map_err(|error| unspooled(folder, &why, &error))?;
+                tell(&why);
+            }
+        }
+        let forgotten = self.records.remove(self.key);
+        forgotten.map_err(|error| failure::kernel("remove the endpoint's record", &error))
+    }
+
+    /// A damaged record counts as none.
+    fn read(&self) -> Option<Announcement> {
+        self.records.read(self.key).unwrap_or_else(|error| {
+            warn(&format!("{error}; going on without it"));
+            None
+        })
+    }
+
+    fn write(&self, note: &Announcement) -> Result<(), Error> {
+        let written = self.records.write(self.key, note);
+        written.map_err(|error| failure::kernel("record the endpoint", &error))
+    }
+}
+
+fn event(key: &RecordKey, record: Option<EndpointRecord>) -> Result<EndpointEvent, Error> {
+    let failed = |what: &str, error: io::Error| Error::caused(Code::Io, what, &error);
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let boot_id = boot_id.map_err(|error| failed("read the boot id", error))?;
+    let seq = boot_time().map_err(|error| failed("read the clock", error))?;
+    Ok(EndpointEvent { key: endpoint_key(key), seq, boot_id: boot_id.trim().to_owned(), record })
+}
+
+/// The same attachment as the daemon calls it.
+pub(crate) fn endpoint_key(key: &RecordKey) -> EndpointKey {
+    let RecordKey { network, container_id, ifname } = key.clone();
+    EndpointKey { network, container_id, ifname }
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+fn boot_time() -> io::Result<u64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a timespec that lives through the call.
+    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = |part: i64| u64::try_from(part).unwrap_or_default();
+    Ok(number(now.tv_sec) * 1_000_000_000 + number(now.tv_nsec))
+}
+
+fn send(socket: &Path, event: &EndpointEvent) -> Result<(), causeway_api::Error> {
+    let body = serde_json::to_vec(event).expect("JSON of strings and numbers");
+    Client::new(socket).request("PUT", "/v1/events", &body, ANSWER_WAIT).map(drop)
+}
+
+fn is_unreachable(error: &causeway_api::Error) -> bool {
+    matches!(error, causeway_api::Error::Unreachable { .. })
+}
+
+/// That there is no daemon is nothing to tell: host ports and networks need none.
+fn tell(why: &causeway_api::Error) {
+    if !is_unreachable(why) {
+        let error = Error::caused(Code::Io, "causewayd does not take an event; it is spooled", why);
+        warn(&error.to_string());
+    }
+}
+
+fn unspooled(folder: &Path, why: &causeway_api::Error, error: &io::Error) -> Error {
+    let msg = format!(
+        "spoolDir: {} takes no event for causewayd, which does not answer ({why}); make room or \
+         give another folder",
+        folder.display()
+    );
+    Error::caused(Code::Io, msg, error)
+}

@@ -1,6 +1,7 @@
 //! What is refused, and that nothing changes then.
 
 use causeway_tests::traffic::{IMPATIENCE, Server};
+use causeway_tests::{FakeDaemon, Manner};
 use serde_json::{Value, json};
 
 use crate::{
@@ -172,9 +173,11 @@ fn a_required_daemon_that_does_not_answer_is_code_104() {
     assert_eq!(alone(node, "STATUS", required.clone(), &attached).run().error_code(), 50);
     alone(node, "DEL", required, &attached).run().silent();
 
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let daemon = FakeDaemon::start(&socket, Manner::Takes);
     let required = json!({ "requireDaemon": true, "socket": socket });
+    alone(node, "STATUS", required.clone(), &attached).run().silent();
     alone(node, "ADD", required, &attached).run().json();
+    assert_eq!(daemon.attached(&[]), [attached.id]);
 }
 
 /// Rows: C54, C55
@@ -193,6 +196,9 @@ fn without_ports_the_result_passes_through_and_nothing_happens() {
     }
     alone(node, "STATUS", json!({}), &attached).run().silent();
     assert_eq!(node.nft(), "");
+    // What the daemon is to be told of the end of.
+    assert_eq!(state_files(node).lines().count(), before.lines().count() + 1);
+    alone(node, "DEL", json!({}), &attached).run().silent();
     assert_eq!(state_files(node), before);
 }
 

@@ -348,7 +348,8 @@ fn source(random: &mut Random, to: IpAddr, ports: &[&PortPlan]) -> IpAddr {
     }
     // Whoever talks to an address of his own has it as source.
     match random.below(10) {
-        0 | 1 => node,
+        0 => node,
+        1 => address(LOCAL[if ipv6 { 4 } else { 1 }]),
         2 if is_local(to) => to,
         3 | 4 => {
             let targets = ports.iter().flat_map(|port| port.cluster.iter().chain(&port.local));

@@ -61,6 +61,26 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The table that it changes.
+    pub fn table(&self) -> &TableId {
+        match self {
+            Self::AddTable(table)
+            | Self::DeleteTable(table)
+            | Self::AddChain(table, _)
+            | Self::FlushChain(table, _)
+            | Self::DeleteChain(table, _)
+            | Self::AddSet(table, _)
+            | Self::FlushSet(table, _)
+            | Self::DeleteSet(table, _)
+            | Self::AddElements { table, .. }
+            | Self::DeleteElements { table, .. }
+            | Self::AddRule { table, .. }
+            | Self::DeleteRule { table, .. } => table,
+        }
+    }
+}
+
 /// Operations that the kernel applies together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {

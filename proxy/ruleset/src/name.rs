@@ -47,7 +47,8 @@ pub fn service(namespace: &str, name: &str, port: &str) -> String {
 /// The hash comes first, so that truncating never makes two equal. Letters, digits, `.`, `/`, `-`
 /// and `_` are what nft's scanner takes as a name, at most [`NAME_MAX`] of them.
 pub fn pool(prefix: &str, of: &[&str]) -> String {
-    let name = plain(&of.join("/"))
+    let shown = of.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let name = plain(&shown.join("/"))
         .replace(|c: char| !c.is_ascii_alphanumeric() && !"./-_".contains(c), "_");
     let mut name = format!("{prefix}-{}-{name}", hash_hex(of, 16));
     name.truncate(NAME_MAX);

@@ -121,6 +121,12 @@ fn say(family: Family, statement: &Statement, transport: &str) -> Option<String>
 fn matches(condition: &Match, transport: &str) -> String {
     let not = |negate: bool| if negate { "!= " } else { "" };
     match condition {
+        // Numbers that are made up here are not printed as marks.
+        Match::Cmp {
+            field: field @ (Field::Random { .. } | Field::Turn { .. }),
+            negate,
+            value: RegValue::Mark(to),
+        } => format!("{} {}{to}", name(*field, transport), not(*negate)),
         Match::Cmp { field, negate, value: to } => {
             format!("{} {}{}", name(*field, transport), not(*negate), value(to))
         }

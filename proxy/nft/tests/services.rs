@@ -12,6 +12,7 @@ use causeway_ruleset::plan::{
     ServicePlan, Target,
 };
 use causeway_ruleset::services::{self, Mirror, Tables};
+use causeway_ruleset::testing::random_history;
 use causeway_ruleset::{TableId, TableState};
 
 use common::{client, nft};
@@ -138,7 +139,7 @@ fn without_handles(mut state: TableState) -> TableState {
 
 fn read(client: &mut Client) -> Tables {
     let mut one =
-        |id: &TableId| without_handles(client.table(id).expect("a read").expect("a table"));
+        |id: &TableId| without_handles(client.table(id).expect("a read").unwrap_or_default());
     Tables { v4: one(&services::table(IpFamily::V4)), v6: one(&services::table(IpFamily::V6)) }
 }
 
@@ -202,5 +203,57 @@ fn a_change_leads_to_what_a_fresh_start_would_load() {
         client.commit(&batch).expect("a commit");
         assert_equal(&read(&mut client), &services::compile(&plan));
         assert_eq!(mirror, Mirror::new(&plan));
+    }
+}
+
+/// The kernel after every step of random histories holds what a fresh start would load, `nft` lists
+/// it, and what changes nothing sends nothing.
+#[test]
+fn i4_random_histories_lead_to_what_a_fresh_start_would_load() {
+    for seed in 100..106 {
+        let mut client = client();
+        let mut mirror = None;
+        for step in random_history(seed) {
+            let mirror = mirror.get_or_insert_with(|| {
+                let (mirror, batch) = Mirror::full(&Plan::new(step.plan.facts.clone()));
+                client.commit(&batch).expect("a commit");
+                mirror
+            });
+            let batch = mirror.change(&step.plan, &step.delta);
+            client.commit(&batch).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+            let (wanted, read) = (services::compile(&step.plan), read(&mut client));
+            assert_equal(&read, &wanted);
+            assert_eq!(services::diff(Some(&read), &wanted).ops, []);
+            assert_eq!(mirror.change(&step.plan, &Delta::default()).ops, []);
+        }
+        nft(&["list", "ruleset"], "");
+        nft(&["-j", "list", "ruleset"], "");
+    }
+}
+
+/// Whatever somebody did to the tables, the difference repairs it in one transaction.
+#[test]
+fn i4_a_damaged_table_is_repaired_by_the_difference() {
+    let plan = everything();
+    let mut client = client();
+    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    let wanted = services::compile(&plan);
+    for damage in [
+        "delete element ip causeway_services cluster-ips { 10.96.96.1 }",
+        "flush map ip6 causeway_services endpoints",
+        "flush chain ip causeway_services prerouting",
+        "add rule ip causeway_services services accept",
+        "flush map ip causeway_services own; flush chain ip causeway_services n-17; \
+         delete chain ip causeway_services n-17",
+        "add chain ip6 causeway_services theirs; add rule ip6 causeway_services theirs drop",
+        "delete table ip causeway_services",
+        "flush ruleset",
+    ] {
+        nft(&["-f", "-"], damage);
+        let damaged = read(&mut client);
+        let repair = services::diff(Some(&damaged), &wanted);
+        assert_ne!(repair.ops, [], "{damage}");
+        client.commit(&repair).unwrap_or_else(|error| panic!("{damage}: {error:?}"));
+        assert_equal(&read(&mut client), &wanted);
     }
 }

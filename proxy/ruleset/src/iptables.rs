@@ -14,7 +14,7 @@
 //! CW-SEP-*                an endpoint that may reach itself, or keeps clients
 //! CW-EXT-*  CW-FW-*       by origin (external policy Local); by allowed source
 //! CW-NET-*  CW-NP-*       many addresses or node ports, by network of 256, by 32 ports
-//! CW-HSH-*                source-hash: one value of the first hash
+//! CW-HSH-*                source-hash: a node of the tree of buckets
 //! CW-MARK-MASQ  CW-MARK-OUTSIDE    mark 0x4000; mark sources outside the cluster networks
 //! ```
 //!
@@ -30,7 +30,7 @@
 //!
 //! Session affinity is `xt_recent`: one list an endpoint, shared by all frontends of the service
 //! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
-//! who came first. Source-hash is `xt_cluster`: two hashes of 32 values make 1024 buckets, given to
+//! who came first. Source-hash is `xt_cluster`: four hashes of 5 values make 625 buckets, given to
 //! endpoints as in [`crate::spread`]; [`hash_bucket`] computes them. The buckets are others than
 //! those of the nftables backend.
 //!
@@ -39,6 +39,7 @@
 
 mod fixed;
 mod half;
+mod hash;
 mod names;
 mod port;
 mod rule;
@@ -48,16 +49,13 @@ mod seats;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use causeway_model::IpFamily;
 
 use crate::plan::{Delta, Plan};
-use crate::spread;
-use half::{Edit, Half};
+pub use hash::{BUCKETS as HASH_BUCKETS, bucket as hash_bucket};
 
-/// Seed of the second hash; the first has [`spread::SEED`]. Digits of pi, no secret.
-const MORE_SEED: u32 = 0x85a3_08d3;
+use half::{Edit, Half};
 
 const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
@@ -114,13 +112,6 @@ impl Mirror {
 pub fn cleanup(saved: &[(IpFamily, &str)]) -> Vec<Script> {
     let of_family = |family| Script { family, text: half::cleanup(&saved_of(saved, family)) };
     FAMILIES.into_iter().map(of_family).filter(|script| !script.text.is_empty()).collect()
-}
-
-/// The bucket of a source, of 1024: what the rules of a source-hash service compute
-/// (`xt_cluster_mt` in net/netfilter/xt_cluster.c).
-pub fn hash_bucket(source: IpAddr) -> u32 {
-    let hash = |seed| spread::seeded_bucket(source, port::HASH_VALUES, seed);
-    hash(spread::SEED) * port::HASH_VALUES + hash(MORE_SEED)
 }
 
 fn saved_of(saved: &[(IpFamily, &str)], family: IpFamily) -> saved::Saved {

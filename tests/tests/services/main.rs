@@ -4,6 +4,7 @@ mod agree;
 mod ctl;
 mod daemon_start;
 mod examples;
+mod iptables_load;
 mod packets;
 mod sctp;
 mod stage;

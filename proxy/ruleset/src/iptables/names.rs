@@ -54,13 +54,13 @@ pub(super) fn firewall(key: &ObjectKey, port: &PortPlan, what: &str) -> String {
     of_port("FW", key, port, what)
 }
 
-/// A chain for the sources of one value of the first hash.
-pub(super) fn hashed(key: &ObjectKey, port: &PortPlan, pool: Pool, first: u32) -> String {
+/// A chain for a node of the tree of hashes; its number has two digits.
+pub(super) fn hashed(key: &ObjectKey, port: &PortPlan, pool: Pool, number: usize) -> String {
     let what = match pool {
         Pool::Cluster => "cluster",
         Pool::Local => "local",
     };
-    format!("{}-{first:02x}", of_port("HSH", key, port, what))
+    format!("{}-{number:02x}", of_port("HSH", key, port, what))
 }
 
 /// A chain for the addresses of a network.

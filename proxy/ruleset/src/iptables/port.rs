@@ -1,15 +1,10 @@
 //! The chains of one service port: endpoints, pools, traffic from outside, limits of sources.
 
-use std::collections::BTreeMap;
-
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
-use super::{Chains, MORE_SEED, Table, names, rule};
+use super::{Chains, Table, hash, names, rule};
 use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target};
 use crate::{spread, trace};
-
-/// Values of each of the two hashes of source-hash balancing: the most that xt_cluster takes.
-pub(super) const HASH_VALUES: u32 = 32;
 
 /// A service port and what its rules depend on.
 #[derive(Clone, Copy)]
@@ -173,7 +168,7 @@ impl Port<'_> {
             Balance::SourceHash => lines.append(&mut self.hashed(pool, chains)),
             Balance::Random | Balance::RoundRobin => {
                 for (left, target) in (1..=targets.len()).rev().zip(targets) {
-                    lines.push(format!("{}{}", self.turn(left), self.send(target)));
+                    lines.push(self.send(target).when(&self.turn(left)));
                 }
             }
         }
@@ -186,59 +181,80 @@ impl Port<'_> {
         match self.plan.balance {
             _ if left == 1 => String::new(),
             Balance::RoundRobin => {
-                format!("-m statistic --mode nth --every {left} --packet 0 ")
+                format!("-m statistic --mode nth --every {left} --packet 0")
             }
             Balance::Random | Balance::SourceHash => {
                 let probability = probability(left);
-                format!("-m statistic --mode random --probability {probability} ")
+                format!("-m statistic --mode random --probability {probability}")
             }
         }
     }
 
-    fn send(&self, target: &Target) -> String {
+    fn send(&self, target: &Target) -> Send {
         if self.has_chain(target) {
-            return format!("-j {}", names::endpoint(self.key, self.plan, target));
+            return Send::to(&names::endpoint(self.key, self.plan, target));
         }
-        let protocol = rule::protocol(self.plan.protocol);
-        format!("-p {protocol} {}", rule::dnat(target.address, target.port))
+        let protocol = format!("-p {}", rule::protocol(self.plan.protocol));
+        Send { protocol, target: rule::dnat(target.address, target.port) }
     }
 
-    /// Two hashes of the source, of 32 values each, make the bucket. A chain a value of the first.
+    /// A tree of chains over the buckets: each level a hash of the source, a chain where not all
+    /// below belongs to one endpoint.
     fn hashed(&self, pool: Pool, chains: &mut Chains) -> Vec<String> {
-        let targets = self.targets(pool);
-        let table = spread::table(targets, HASH_VALUES * HASH_VALUES);
-        let mut lines = Vec::new();
-        for (first, owners) in (0..HASH_VALUES).zip(table.chunks(HASH_VALUES as usize)) {
-            let name = names::hashed(self.key, self.plan, pool, first);
-            lines.push((1 << first, spread::SEED, format!("-j {name}")));
-            let mut masks = BTreeMap::new();
-            for (second, owner) in (0..HASH_VALUES).zip(owners) {
-                *masks.entry(*owner).or_insert(0) |= 1_u32 << second;
-            }
-            let send = |(owner, mask)| {
-                let target: u16 = owner;
-                (mask, MORE_SEED, self.send(&targets[usize::from(target)]))
+        let table = spread::table(self.targets(pool), hash::BUCKETS);
+        self.node(pool, (0, &hash::SEEDS), &table, chains)
+    }
+
+    /// The rules of a node of the tree. Nodes are numbered as in a heap.
+    fn node(
+        &self,
+        pool: Pool,
+        (number, seeds): (usize, &[u32]),
+        owners: &[u16],
+        chains: &mut Chains,
+    ) -> Vec<String> {
+        let (seed, seeds) = seeds.split_first().expect("leaves have one owner");
+        let mut sends: Vec<(Send, u32)> = Vec::new();
+        let children = owners.chunks(owners.len() / hash::VALUES as usize);
+        for (value, (child, owners)) in
+            (number * hash::VALUES as usize + 1..).zip(children).enumerate()
+        {
+            let send = if owners.iter().all(|owner| *owner == owners[0]) {
+                self.send(&self.targets(pool)[usize::from(owners[0])])
+            } else {
+                let name = names::hashed(self.key, self.plan, pool, child);
+                let lines = self.node(pool, (child, seeds), owners, chains);
+                chains.insert((Table::Nat, name.clone().into()), lines);
+                Send::to(&name)
             };
-            let sends = by_hash(masks.into_iter().map(send).collect());
-            chains.insert((Table::Nat, name.into()), sends);
+            match sends.iter_mut().find(|(there, _)| *there == send) {
+                Some((_, mask)) => *mask |= 1 << value,
+                None => sends.push((send, 1 << value)),
+            }
         }
-        by_hash(lines)
+        let last = sends.pop().map(|(send, _)| send.when(""));
+        let some = sends.into_iter().map(|(send, mask)| send.when(&hash::matches(mask, *seed)));
+        some.chain(last).collect()
     }
 }
 
-/// One rule a mask; the last takes what is left.
-fn by_hash(mut sends: Vec<(u32, u32, String)>) -> Vec<String> {
-    let last = sends.pop().map(|(_, _, send)| send);
-    let some = sends.into_iter().map(|(mask, seed, send)| format!("{}{send}", cluster(mask, seed)));
-    some.chain(last).collect()
+/// The way to an endpoint.
+#[derive(PartialEq, Eq)]
+struct Send {
+    /// What DNAT to a port needs.
+    protocol: String,
+    target: String,
 }
 
-/// Sources whose hash of [`HASH_VALUES`] values is in the mask.
-fn cluster(mask: u32, seed: u32) -> String {
-    format!(
-        "-m cluster --cluster-local-nodemask 0x{mask:08x} --cluster-total-nodes {HASH_VALUES} \
-         --cluster-hash-seed 0x{seed:08x} "
-    )
+impl Send {
+    fn to(chain: &str) -> Self {
+        Self { protocol: String::new(), target: format!("-j {chain}") }
+    }
+
+    fn when(&self, condition: &str) -> String {
+        let words = [&self.protocol, condition, &self.target].into_iter().filter(|w| !w.is_empty());
+        words.collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// 1/n as the kernel keeps it, in 2^31ths, with all digits that tell two of them apart.

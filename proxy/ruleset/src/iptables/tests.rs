@@ -2,8 +2,11 @@ use std::collections::BTreeSet;
 
 use causeway_model::Balance;
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::plan::{NodePortAddresses, Target};
+use crate::spread;
 use crate::testing::{self, Random, packet, random_history, random_packet};
 use crate::trace::{Outcome, Packet, Tracer};
 use machine::{Machine, Verdict};
@@ -75,7 +78,7 @@ fn hashed(all: BTreeSet<Verdict>, packet: &Packet) -> BTreeSet<Verdict> {
         Verdict::Pass | Verdict::Drop | Verdict::Reject => panic!("{verdict:?}"),
     };
     let targets = all.iter().map(target).collect::<Vec<_>>();
-    let table = spread::table(&targets, 1024);
+    let table = spread::table(&targets, HASH_BUCKETS);
     let owner = usize::from(table[hash_bucket(packet.source) as usize]);
     all.into_iter().skip(owner).take(1).collect()
 }

@@ -52,7 +52,7 @@ fn the_layout_is_that_of_the_tutorials() {
         SERVICES -m addrtype --dst-type LOCAL -j CW-NODEPORTS
         SVC1 -m statistic --mode nth --every 4 --packet 0 -j CW-SEP2
         SVC1 -m statistic --mode nth --every 3 --packet 0 -j CW-SEP1
-        SVC1 -m statistic --mode nth --every 2 --packet 0 -p tcp -j DNAT --to-destination 10.0.2.2:8080
+        SVC1 -p tcp -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination 10.0.2.2:8080
         SVC1 -p tcp -j DNAT --to-destination 10.0.2.3:8080
         "#,
     );

@@ -1,1 +1,295 @@
+use std::net::IpAddr;
 
+use super::*;
+use crate::{Endpoint, LabelSet, manifest};
+
+/// Documents and containers as text: `NAME@NODE ADDRESS,.. LABEL=VALUE..`.
+fn index(documents: &str, containers: &[&str]) -> Index {
+    let mut index = Index::default();
+    index.apply(Event::Reset(objects(documents)));
+    for container in containers {
+        index.apply(attach(container));
+    }
+    index
+}
+
+fn objects(documents: &str) -> Vec<Object> {
+    manifest::parse(documents)
+        .into_iter()
+        .flat_map(|document| document.objects.unwrap_or_else(|refusal| panic!("{refusal}")))
+        .collect()
+}
+
+fn attach(text: &str) -> Event {
+    let mut words = text.split(' ');
+    let (name, node) = words.next().unwrap().split_once('@').unwrap();
+    let ips: Vec<IpAddr> = words.next().unwrap().split(',').map(|ip| ip.parse().unwrap()).collect();
+    let labels = words.map(|word| {
+        let (key, value) = word.split_once('=').unwrap();
+        (key.to_owned(), value.to_owned())
+    });
+    let record = EndpointRecord {
+        key: container(name),
+        netns: None,
+        ips,
+        labels: labels.collect(),
+        created: 0,
+    };
+    Event::Attach { node: node.into(), record }
+}
+
+fn container(name: &str) -> EndpointKey {
+    EndpointKey { network: "n".into(), container_id: name.into(), ifname: "eth0".into() }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("default", name)
+}
+
+/// Endpoints port by port; what is not ready carries `!`, what is terminating `~`.
+fn check(index: &Index, name: &str, ports: &[&str]) {
+    let show = |e: &Endpoint| {
+        let mark = match (e.ready, e.terminating) {
+            (true, _) => "",
+            (false, false) => "!",
+            (false, true) => "~",
+        };
+        format!("{}:{}{mark}", e.address, e.port)
+    };
+    let resolved = index.resolve(&key(name)).unwrap();
+    let is: Vec<_> = resolved
+        .ports
+        .iter()
+        .map(|port| port.endpoints.iter().map(show).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(is, ports);
+}
+
+const WEB: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports:
+  - {name: http, port: 80, targetPort: http}
+  - {name: admin, port: 81, targetPort: 9000}
+";
+
+const SLICE: &str = "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8000}, {name: admin, port: 9000}, {name: other, port: 1}]
+endpoints:
+- {addresses: [10.0.9.1, 10.0.9.2]}
+- {addresses: [10.0.1.1], conditions: {ready: false, serving: true, terminating: true}}
+";
+
+/// Rows: P5
+#[test]
+fn a_named_port_is_each_containers_own() {
+    let index = index(
+        WEB,
+        &[
+            "a@n1 10.0.1.1 app=web port.causeway.io/http=8080",
+            "b@n1 10.0.1.2 app=web port.causeway.io/http=8081",
+            "c@n1 10.0.1.3 app=web",
+            "d@n1 10.0.1.4 app=web port.causeway.io/http=none",
+            "e@n1 10.0.1.5 app=web port.causeway.io/http=0",
+            "f@n1 10.0.1.6 app=other port.causeway.io/http=8080",
+        ],
+    );
+    let all = "10.0.1.1:9000 10.0.1.2:9000 10.0.1.3:9000 10.0.1.4:9000 10.0.1.5:9000";
+    check(&index, "web", &["10.0.1.1:8080 10.0.1.2:8081", all]);
+}
+
+/// Rows: P5, P6, P7
+#[test]
+fn containers_and_slices_of_a_service_are_merged() {
+    let more = "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-2, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: http, port: 8000}]
+endpoints: [{addresses: ['fd00::1']}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-3, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8000}, {name: admin, port: 9000, protocol: UDP}]
+endpoints: [{addresses: [10.0.9.2, 10.0.9.3]}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: web}
+subsets:
+- addresses: [{ip: 10.0.9.4}]
+  notReadyAddresses: [{ip: 10.0.9.5}]
+  ports: [{name: admin, port: 9001}]
+- addresses: [{ip: 10.0.9.4}]
+  ports: [{name: admin, port: 9002}, {name: http, port: 8001}]
+";
+    let index = index(
+        &format!("{WEB}{SLICE}{more}"),
+        &["a@n1 10.0.1.1,fd00::9 app=web port.causeway.io/http=8080"],
+    );
+    check(
+        &index,
+        "web",
+        &[
+            "10.0.1.1:8000~ 10.0.1.1:8080 10.0.9.1:8000 10.0.9.2:8000 10.0.9.3:8000 10.0.9.4:8001 \
+             fd00::1:8000 fd00::9:8080",
+            // 10.0.1.1:9000 is a ready container, whatever the slice says of it.
+            "10.0.1.1:9000 10.0.9.1:9000 10.0.9.2:9000 10.0.9.4:9001 10.0.9.4:9002 10.0.9.5:9001! \
+             fd00::9:9000",
+        ],
+    );
+}
+
+/// Rows: P3
+#[test]
+fn one_number_with_two_protocols_is_two_ports() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: dns}
+spec:
+  ports:
+  - {name: dns, port: 53, protocol: UDP}
+  - {name: dns-tcp, port: 53}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dns-1, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{name: dns, port: 5353, protocol: UDP}, {name: dns-tcp, port: 5354}]
+endpoints: [{addresses: [10.0.9.1]}]
+";
+    check(&index(text, &[]), "dns", &["10.0.9.1:5353", "10.0.9.1:5354"]);
+}
+
+/// Rows: P1, P2
+#[test]
+fn services_without_rules_are_known_as_such() {
+    let text = |spec: &str, labels: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: web, labels: {{{labels}}}}}, spec: \
+             {{{spec}}}}}"
+        )
+    };
+    let proxied = |spec: &str, labels: &str| match &objects(&text(spec, labels))[..] {
+        [Object::Service(service)] => service.is_proxied(),
+        other => panic!("{other:?}"),
+    };
+    assert!(proxied("ports: [{port: 80}]", ""));
+    assert!(!proxied("clusterIP: None", ""));
+    assert!(!proxied("type: ExternalName, externalName: example.com", ""));
+    for value in ["''", "other"] {
+        let label = format!("service.kubernetes.io/service-proxy-name: {value}");
+        assert!(!proxied("ports: [{port: 80}]", &label));
+    }
+    // The label comes and goes.
+    let mut index = index(&text("ports: [{port: 80}]", ""), &[]);
+    for label in ["service.kubernetes.io/service-proxy-name: x", ""] {
+        let changed = text("ports: [{port: 80}]", label);
+        let changes = index.apply(Event::Apply(objects(&changed).remove(0)));
+        assert_eq!(changes.services.into_iter().collect::<Vec<_>>(), [key("web")]);
+        assert_eq!(index.services()[&key("web")].is_proxied(), label.is_empty());
+    }
+}
+
+/// Rows: P2
+#[test]
+fn headless_slices_serve_names_only() {
+    let slice =
+        SLICE.replace("service-name: web", "service-name: web, service.kubernetes.io/headless: ''");
+    check(&index(&format!("{WEB}{slice}"), &[]), "web", &["", ""]);
+    let headless = format!("{WEB}  clusterIP: None\n{slice}");
+    let index = index(&headless, &[]);
+    assert_eq!(index.resolve(&key("web")).unwrap().ports[1].endpoints.len(), 3);
+}
+
+/// Rows: P65
+#[test]
+fn health_counts_where_it_is_asked_for_and_not_where_all_are_published() {
+    let checked =
+        WEB.replace("{name: web}", "{name: checked, annotations: {causeway.io/health-check: tcp}}");
+    let published = checked.replace("checked", "published") + "  publishNotReadyAddresses: true\n";
+    let mut index = index(
+        &format!("{WEB}---{checked}---{published}"),
+        &["a@n1 10.0.1.1 app=web port.causeway.io/http=8080"],
+    );
+    let changes = index.apply(Event::Health { key: container("a"), healthy: false });
+    assert!(!changes.services.contains(&key("web")));
+    assert!(changes.services.contains(&key("checked")));
+    check(&index, "web", &["10.0.1.1:8080", "10.0.1.1:9000"]);
+    check(&index, "checked", &["10.0.1.1:8080!", "10.0.1.1:9000!"]);
+    check(&index, "published", &["10.0.1.1:8080", "10.0.1.1:9000"]);
+    let resolved = index.resolve(&key("published")).unwrap();
+    assert!(!resolved.ports[0].endpoints[0].serving);
+    assert!(index.apply(Event::Health { key: container("x"), healthy: true }).services.is_empty());
+    index.apply(Event::Health { key: container("a"), healthy: true });
+    check(&index, "checked", &["10.0.1.1:8080", "10.0.1.1:9000"]);
+}
+
+#[test]
+fn what_is_known_of_a_container_is_said_of_its_endpoint() {
+    let mut index = index(
+        WEB,
+        &["a@n1 10.0.1.1 app=web causeway.io/pod-name=web-0 causeway.io/pod-namespace=default"],
+    );
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: \
+                {topology.kubernetes.io/zone: z1}}}";
+    let changes = index.apply(Event::Apply(objects(node).remove(0)));
+    assert!(changes.services.contains(&key("web")) && changes.nodes.contains("n1"));
+    let endpoint = index.resolve(&key("web")).unwrap().ports[1].endpoints[0].clone();
+    assert_eq!(endpoint.pod.as_deref(), Some(&key("web-0")));
+    assert_eq!(endpoint.hostname.as_deref(), Some("web-0"));
+    assert_eq!((endpoint.node.as_deref(), endpoint.zone.as_deref()), (Some("n1"), Some("z1")));
+
+    // In another namespace it is none of this service's business.
+    let moved = "a@n1 10.0.1.1 app=web causeway.io/pod-namespace=shop";
+    assert!(index.apply(attach(moved)).services.contains(&key("web")));
+    check(&index, "web", &["", ""]);
+    assert!(index.apply(Event::Detach(container("a"))).services.is_empty());
+}
+
+/// A slice that comes to another service, and services that come and go while the slice stays.
+#[test]
+fn slices_wait_for_their_service() {
+    let mut index = index(SLICE, &[]);
+    assert!(index.resolve(&key("web")).is_none());
+    let changes = index.apply(Event::Apply(objects(WEB).remove(0)));
+    assert!(changes.services.contains(&key("web")));
+    check(
+        &index,
+        "web",
+        &[
+            "10.0.1.1:8000~ 10.0.9.1:8000 10.0.9.2:8000",
+            "10.0.1.1:9000~ 10.0.9.1:9000 10.0.9.2:9000",
+        ],
+    );
+    assert_eq!(index.slices_of(&key("web")).count(), 1);
+    index.apply(Event::Delete(ObjectKind::EndpointSlice, key("web-1")));
+    check(&index, "web", &["", ""]);
+    assert_eq!(index.slices_of(&key("web")).count(), 0);
+    let changes = index.apply(Event::Delete(ObjectKind::Service, key("web")));
+    assert!(changes.services.contains(&key("web")));
+}
+
+#[test]
+fn labels_keep_whatever_is_in_them() {
+    let pairs = [("b", ""), ("a", "1:2\u{0}é"), ("", "x"), ("b", "last")];
+    let set: LabelSet = pairs.into_iter().collect();
+    let all: Vec<_> = set.iter().collect();
+    assert_eq!(all, [("", "x"), ("a", "1:2\u{0}é"), ("b", "last")]);
+    assert_eq!((set.len(), set.get("b"), set.get("c")), (3, Some("last"), None));
+    assert_eq!(set.to_map().into_iter().collect::<LabelSet>(), set);
+    assert!(LabelSet::default().is_empty());
+}

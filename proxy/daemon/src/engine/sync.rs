@@ -44,14 +44,16 @@ impl Engine {
         if self.due.look.is_some_and(|at| at <= now) {
             self.pending.check = true;
         }
-        let result = self.sync(now);
-        let refused = result.err().map(|error| {
+        // Before anybody is told, and before the spool forgets.
+        let kept = self.keep_containers();
+        let refused = self.sync(now).err().map(|error| {
             Refused::caused(
                 503,
                 "stored, but not in this node's kernel yet; causewayd tries again",
                 &error,
             )
         });
+        let refused = kept.err().or(refused);
         for waiting in mem::take(&mut self.pending.waiting) {
             let refused = refused.clone();
             // Whoever asked may be gone.
@@ -65,6 +67,18 @@ impl Engine {
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query);
         }
+    }
+
+    /// Makes sure that a kill loses no container.
+    fn keep_containers(&mut self) -> Result<(), Refused> {
+        if self.pending.touched.containers.is_empty() {
+            return Ok(());
+        }
+        self.store.flush().map_err(|error| {
+            tracing::error!(error = %chain(&error), "flush the store");
+            self.pending.spooled.clear();
+            Refused::caused(503, "the container can not be stored", &error)
+        })
     }
 
     /// Plans what changed and brings the kernel there.

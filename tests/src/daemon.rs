@@ -10,7 +10,7 @@ use causeway_api::{Applied, Apply, Client, Status};
 use serde_json::Value;
 
 use crate::run::wait;
-use crate::{DEADLINE, Finished, Node, bins};
+use crate::{DEADLINE, Finished, Node, TempDir, bins};
 
 /// A daemon that runs. Its folders are the node's: `run`, `state` and `manifests`, where the next
 /// one on this node finds them, too. Killed on drop; the rules stay.
@@ -19,6 +19,9 @@ pub struct Daemon<'a> {
     node: &'a Node,
     child: Option<Child>,
     arguments: Vec<String>,
+    /// Where its log is, and the socket that it tells of its readiness.
+    folder: TempDir,
+    ready: Option<UnixDatagram>,
 }
 
 impl<'a> Daemon<'a> {
@@ -30,7 +33,8 @@ impl<'a> Daemon<'a> {
     /// The same with more flags.
     pub fn start_with(node: &'a Node, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut daemon = Self { node, child: None, arguments };
+        let folder = TempDir::new("daemon");
+        let mut daemon = Self { node, child: None, arguments, folder, ready: None };
         daemon.again();
         daemon
     }
@@ -53,7 +57,7 @@ impl<'a> Daemon<'a> {
     /// Starts it once more, after [`Daemon::stop`] or [`Daemon::kill`].
     pub fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        let path = self.node.dir().join("notify.sock");
+        let path = self.folder.path().join("notify.sock");
         drop(std::fs::remove_file(&path));
         let ready =
             UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("bind {}: {e}", path.display()));
@@ -77,6 +81,7 @@ impl<'a> Daemon<'a> {
             assert!(Instant::now() < limit, "causewayd is not ready\n{}", self.log());
         }
         self.child = Some(child);
+        self.ready = Some(ready);
         self.until("it listens", || self.request("GET", "/readyz", b"").is_ok());
     }
 
@@ -195,13 +200,13 @@ impl<'a> Daemon<'a> {
         started.elapsed()
     }
 
-    /// What it has logged on this node so far.
+    /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     fn log_path(&self) -> PathBuf {
-        self.node.dir().join("causewayd.log")
+        self.folder.path().join("log")
     }
 }
 

@@ -6,6 +6,7 @@
 mod iptables;
 mod nftables;
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 
 use causeway_nft::Monitor;
@@ -111,4 +112,13 @@ pub(crate) fn remove(dry_run: bool) -> Result<Vec<String>> {
     let mut removed = nftables::remove(dry_run)?;
     removed.extend(iptables::remove(dry_run)?);
     Ok(removed)
+}
+
+/// Removes chains of host ports whose rules carry one of `comments`, as `iptables-save` prints it,
+/// or only says which there are. Says which.
+///
+/// # Errors
+/// They could not be removed.
+pub(crate) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> Result<Vec<String>> {
+    iptables::remove_host_ports(comments, dry_run)
 }

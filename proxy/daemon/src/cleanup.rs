@@ -1,9 +1,14 @@
-//! `causewayd cleanup`: what the daemon ever made on this node goes.
+//! `causewayd cleanup`: what the daemon ever made on this node goes; with `--all` also what the
+//! plugins made, and the objects that users have stored.
+
+mod attachments;
 
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use crate::backend;
 use crate::config::CleanupArgs;
+use crate::files;
 use crate::node;
 use crate::start;
 use crate::sysctls::Sysctls;
@@ -20,6 +25,18 @@ pub(crate) enum Error {
     /// Sysctls.
     #[error("restore sysctls: {0}")]
     Sysctls(String),
+    /// Attachments.
+    #[error("remove attachments")]
+    Attachments(#[source] attachments::Error),
+    /// A file or folder.
+    #[error("remove {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The answer can not be printed.
     #[error("print what was removed")]
     Print(#[source] io::Error),
@@ -30,13 +47,45 @@ pub(crate) enum Error {
 /// # Errors
 /// See [`Error`]; what was removed before stays removed.
 pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
-    let _lock = start::lock(&args.run_dir).map_err(Error::Lock)?;
-    let mut removed = backend::remove(args.dry_run).map_err(Error::Rules)?;
+    let lock = start::lock(&args.run_dir).map_err(Error::Lock)?;
+    // The rules first: without them nobody needs the sysctls, and the guard must not go before
+    // `route_localnet`, which is taken back here.
     let boot = node::boot_id().map_err(|error| Error::Sysctls(error.to_string()))?;
     let mut sysctls =
         Sysctls::open(&args.state_dir, &boot).map_err(|error| Error::Sysctls(error.to_string()))?;
-    removed.extend(sysctls.restore(args.dry_run).map_err(Error::Sysctls)?);
-    say(&removed, args.dry_run).map_err(Error::Print)
+    let mut removed = sysctls.restore(args.dry_run).map_err(Error::Sysctls)?;
+    removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
+    if args.all {
+        let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
+        removed.extend(made.map_err(Error::Attachments)?);
+    }
+    removed.extend(files_of(args)?);
+    say(&removed, args.dry_run).map_err(Error::Print)?;
+    if !args.dry_run {
+        // Last, while it is ours: whoever starts now makes its own.
+        drop(std::fs::remove_file(args.run_dir.join(start::LOCK)));
+        drop(lock);
+        drop(std::fs::remove_dir(&args.run_dir));
+        drop(std::fs::remove_dir(&args.state_dir));
+    }
+    Ok(())
+}
+
+/// Files of the daemon. What users stored stays without `--all`.
+fn files_of(args: &CleanupArgs) -> Result<Vec<String>, Error> {
+    let (run, state) = (&args.run_dir, &args.state_dir);
+    let mut paths = vec![run.join("causeway.sock"), run.join("node.json"), state.join("node.json")];
+    if args.all {
+        paths.extend([state.join("spool"), state.join("store")]);
+    }
+    paths.retain(|path| path.symlink_metadata().is_ok());
+    if !args.dry_run {
+        for path in &paths {
+            files::remove(path).map_err(|source| Error::File { path: path.clone(), source })?;
+        }
+    }
+    let shown = |path: &Path| path.display().to_string();
+    Ok(paths.iter().map(|path| shown(path)).collect())
 }
 
 fn say(removed: &[String], dry_run: bool) -> io::Result<()> {
@@ -45,5 +94,6 @@ fn say(removed: &[String], dry_run: bool) -> io::Result<()> {
     for what in removed {
         writeln!(out, "{word} {what}")?;
     }
-    writeln!(out, "{word} {} things", removed.len())
+    let count = removed.len();
+    writeln!(out, "{word} {count} {}", if count == 1 { "thing" } else { "things" })
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +26,9 @@ use crate::watch;
 
 /// Events that wait for the engine before their senders do.
 const QUEUE: usize = 1024;
+
+/// Name of the lock in the run directory.
+pub(crate) const LOCK: &str = "causewayd.lock";
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +64,11 @@ pub(crate) enum Error {
 /// # Errors
 /// [`Error::Running`] where somebody has it.
 pub(crate) fn lock(run_dir: &Path) -> Result<FileLock, Error> {
-    FileLock::acquire(&run_dir.join("causewayd.lock"), Duration::ZERO).map_err(|error| match error
-        .is_transient()
-    {
-        true => Error::Running(run_dir.to_owned()),
-        false => Error::Lock(error),
+    FileLock::acquire(&run_dir.join(LOCK), Duration::ZERO).map_err(|error| {
+        match error.is_transient() {
+            true => Error::Running(run_dir.to_owned()),
+            false => Error::Lock(error),
+        }
     })
 }
 
@@ -155,18 +157,17 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
 
 /// The socket, for root alone. One that a dead daemon left is replaced: the lock is ours.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    match std::fs::remove_file(&temporary) {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Under its name only once its mode is right.
-    let listener = UnixListener::bind(&temporary)?;
-    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&temporary, path)?;
-    Ok(listener)
+    // Nobody may connect before its mode is right.
+    // SAFETY: takes and returns a mode.
+    let before = unsafe { libc::umask(0o177) };
+    let listener = UnixListener::bind(path);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    listener
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

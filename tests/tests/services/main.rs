@@ -2,6 +2,9 @@
 
 mod agree;
 mod ctl;
+mod daemon_cleanup;
+mod daemon_manifests;
+mod daemon_repair;
 mod daemon_start;
 mod examples;
 mod iptables_load;

@@ -109,7 +109,11 @@ impl<'a> Site<'a> {
             vlan_filtering: !self.config.port.vlans.is_empty(),
         };
         match self.host.add_bridge(&spec) {
-            Ok(link) => self.pin_mtu(link, mtu),
+            Ok(link) => {
+                // For `causewayd cleanup --all`, which removes no bridge of others.
+                drop(self.host.set_alias(name, "causeway bridge"));
+                self.pin_mtu(link, mtu)
+            }
             Err(error) if error.is_exists() => {
                 self.host.link(name).map_err(fault::kernel)?.ok_or_else(|| {
                     Error::new(

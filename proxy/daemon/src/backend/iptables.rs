@@ -1,6 +1,6 @@
 //! iptables: one `iptables-restore --noflush` a change and family.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,6 +126,49 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
         }
     }
     Ok(removed)
+}
+
+/// See [`super::remove_host_ports`]. The chains that all attachments share stay: other programs use
+/// them, too.
+///
+/// # Errors
+/// They could not be read or removed.
+pub(super) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let Ok(tool) = Tool::find(family) else { continue };
+        if !may_have_chains(family) {
+            continue;
+        }
+        let saved = tool.save()?;
+        let jumps = || {
+            let nat =
+                saved.lines().skip_while(|line| *line != "*nat").take_while(|l| *l != "COMMIT");
+            let ours = |line: &&str| comments.iter().any(|comment| line.contains(comment.as_str()));
+            let jump = |line: &'_ str| Some((line.strip_prefix("-A ")?.to_owned(), target(line)?));
+            nat.filter(ours).filter_map(jump)
+        };
+        let chains: BTreeSet<String> = jumps().map(|(_, chain)| chain).collect();
+        if chains.is_empty() {
+            continue;
+        }
+        let mut text = String::from("*nat\n");
+        text.extend(jumps().map(|(rule, _)| format!("-D {rule}\n")));
+        text.extend(chains.iter().map(|chain| format!("-F {chain}\n-X {chain}\n")));
+        text += "COMMIT\n";
+        if !dry_run {
+            tool.restore(&text)?;
+        }
+        let name = tool_name(family);
+        removed.extend(chains.into_iter().map(|chain| format!("{name} chain {chain}")));
+    }
+    Ok(removed)
+}
+
+/// The chain of an attachment that a rule jumps to.
+fn target(rule: &str) -> Option<String> {
+    let (_, chain) = rule.rsplit_once("-j ")?;
+    chain.starts_with("CNI-DN-").then(|| chain.trim_end().to_owned())
 }
 
 /// Our chains in the output of `iptables-save`.

@@ -42,6 +42,8 @@ pub(crate) struct CleanupArgs {
     pub run_dir: PathBuf,
     /// See [`Settings::state_dir`].
     pub state_dir: PathBuf,
+    /// `dataDir` of `causeway-ipam`, for `all`.
+    pub data_dir: PathBuf,
 }
 
 /// A value and where it stands, for messages.
@@ -132,8 +134,19 @@ pub(super) const KEYS: &[Key] = &[
 pub(crate) fn command() -> Command {
     let cleanup = Command::new("cleanup")
         .about("Removes what the daemon ever made on this node and restores the sysctls it changed")
-        .arg(switch("all", "attachments too: veths, bridges, vxlan, leases, host ports"))
+        .arg(switch(
+            "all",
+            "attachments too (veths, bridges, vxlan, leases, host ports), and stored objects",
+        ))
         .arg(switch("dry-run", "only say what would be removed"))
+        .arg(
+            Arg::new("data-dir")
+                .long("data-dir")
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(PathBuf))
+                .default_value("/var/lib/cni/causeway")
+                .help("dataDir of causeway-ipam, for --all"),
+        )
         .arg(config_arg())
         .args(KEYS.iter().filter(|key| matches!(key.name, "run-dir" | "state-dir")).map(arg));
     Command::new("causewayd")
@@ -161,6 +174,7 @@ pub(crate) fn invocation(matches: &ArgMatches) -> Result<Invocation, Error> {
             dry_run: matches.get_flag("dry-run"),
             run_dir: settings.run_dir,
             state_dir: settings.state_dir,
+            data_dir: matches.get_one("data-dir").cloned().unwrap_or_default(),
         }));
     }
     Ok(Invocation::Run(Box::new(check(&values(matches)?)?)))

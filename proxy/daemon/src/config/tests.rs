@@ -139,6 +139,7 @@ fn cleanup_has_flags_of_its_own() {
         dry_run: false,
         run_dir: PathBuf::from("/r"),
         state_dir: PathBuf::from("/s"),
+        data_dir: PathBuf::from("/var/lib/cni/causeway"),
     };
     assert!(matches!(invocation(&matches), Ok(Invocation::Cleanup(args)) if args == wanted));
 }

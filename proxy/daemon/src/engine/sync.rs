@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(900);
 /// Comparing everything takes a tenth of the time at most, unless a change would then stay
 /// unnoticed for longer than this.
-const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(300);
 /// In `State::degraded`.
 const RULES: &str = "rules";
 

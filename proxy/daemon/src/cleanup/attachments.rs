@@ -1,0 +1,227 @@
+//! What the plugins made: found by the marks that they set and the records that they keep.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use causeway_kernel::{Link, LinkKind, Netlink, RecordKey, Sysctl};
+use causeway_nft::Client;
+use causeway_ruleset::{Batch, Family, Op, TableId, name};
+use serde_json::Value;
+
+use crate::backend;
+use crate::files;
+
+/// Alias of vxlan devices, before the name of their network.
+const VXLAN: &str = "causeway vxlan ";
+/// Alias of bridges.
+const BRIDGE: &str = "causeway bridge";
+/// Kinds of records.
+const KINDS: [&str; 2] = ["bridge", "service"];
+
+/// Why something is left.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Links.
+    #[error("remove links")]
+    Links(#[from] causeway_kernel::Error),
+    /// Tables of nftables.
+    #[error("remove tables")]
+    Tables(#[from] causeway_nft::Error),
+    /// Chains of iptables.
+    #[error("remove chains of host ports")]
+    Chains(#[from] backend::Error),
+    /// Files.
+    #[error("remove {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Removes attachments and their traces, or only says which there are. Says what.
+///
+/// # Errors
+/// See [`Error`].
+pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
+    let records = records(run_dir);
+    let mut removed = chains(&records, dry_run)?;
+    removed.extend(links(&records, dry_run)?);
+    removed.extend(tables(dry_run)?);
+    removed.extend(localnet(run_dir, dry_run)?);
+    for (path, what) in [
+        (run_dir.join("attachments"), format!("{} records of attachments", records.len())),
+        (run_dir.join("route_localnet"), String::new()),
+        (run_dir.join("rules.lock"), String::new()),
+        (data_dir.to_owned(), format!("leases in {}", data_dir.display())),
+    ] {
+        if !path.exists() {
+            continue;
+        }
+        if !what.is_empty() {
+            removed.push(what);
+        }
+        if !dry_run {
+            files::remove(&path).map_err(|source| Error::File { path, source })?;
+        }
+    }
+    Ok(removed)
+}
+
+/// What a record says of where its traces are.
+struct Record {
+    key: RecordKey,
+    bridge: Option<String>,
+    host_ifname: Option<String>,
+    iptables: bool,
+}
+
+/// All records that decode; those that do not have their marks in the kernel still.
+fn records(run_dir: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    for kind in KINDS {
+        let networks = entries(&run_dir.join("attachments").join(kind));
+        for path in networks.iter().flat_map(|network| entries(network)) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = std::fs::read(&path).unwrap_or_default();
+            let Ok(value) = serde_json::from_slice::<Value>(&text) else { continue };
+            let Ok(key) = serde_json::from_value(value["key"].clone()) else { continue };
+            let text = |name: &str| value["record"][name].as_str().map(str::to_owned);
+            records.push(Record {
+                key,
+                bridge: text("bridge"),
+                host_ifname: text("host_ifname"),
+                iptables: value["record"]["backend"] == "iptables",
+            });
+        }
+    }
+    records
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Host ends, vxlan devices, and bridges without other ports.
+fn links(records: &[Record], dry_run: bool) -> Result<Vec<String>, Error> {
+    let netlink = Netlink::open()?;
+    let links = netlink.links()?;
+    let mut removed = Vec::new();
+    let mut gone = BTreeSet::new();
+    for link in links.iter().filter(|link| is_veth(link, records) || is_vxlan(link)) {
+        removed.push(format!("link {}", link.name));
+        gone.insert(link.index);
+        delete(&netlink, link, dry_run)?;
+    }
+    let left: Vec<&Link> = links.iter().filter(|link| !gone.contains(&link.index)).collect();
+    for bridge in left.iter().filter(|link| is_bridge(link, records)) {
+        if left.iter().any(|port| port.master == Some(bridge.index)) {
+            continue;
+        }
+        removed.push(format!("bridge {}", bridge.name));
+        delete(&netlink, bridge, dry_run)?;
+    }
+    Ok(removed)
+}
+
+fn delete(netlink: &Netlink, link: &Link, dry_run: bool) -> Result<(), Error> {
+    if dry_run {
+        return Ok(());
+    }
+    match netlink.delete_link(link.index) {
+        Err(error) if error.is_not_found() => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Its alias is an owner's mark, or it has none and a record names it.
+fn is_veth(link: &Link, records: &[Record]) -> bool {
+    if link.kind != LinkKind::Veth {
+        return false;
+    }
+    let Some(alias) = link.alias.as_deref() else {
+        return records.iter().any(|record| record.host_ifname.as_ref() == Some(&link.name));
+    };
+    let network = alias.split_once(' ').and_then(|(_, rest)| rest.split_once('/'));
+    network.is_some_and(|(network, _)| alias.starts_with(&name::owner_network_prefix(network)))
+}
+
+fn is_vxlan(link: &Link) -> bool {
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(VXLAN))
+}
+
+fn is_bridge(link: &Link, records: &[Record]) -> bool {
+    link.is_bridge()
+        && match link.alias.as_deref() {
+            Some(alias) => alias == BRIDGE,
+            None => records.iter().any(|record| record.bridge.as_ref() == Some(&link.name)),
+        }
+}
+
+fn tables(dry_run: bool) -> Result<Vec<String>, Error> {
+    let Some(mut client) = Client::open_if_supported()? else { return Ok(Vec::new()) };
+    let mut removed = Vec::new();
+    for (family, shown, name) in [
+        (Family::Inet, "inet", "causeway_masq"),
+        (Family::Inet, "inet", "causeway_hostport"),
+        (Family::Bridge, "bridge", "causeway_spoof"),
+    ] {
+        let table = TableId { family, name: name.to_owned() };
+        let there = match dry_run {
+            true => client.table(&table)?.is_some(),
+            false => {
+                let batch = Batch { ops: vec![Op::DeleteTable(table)], generation: None };
+                match client.commit(&batch) {
+                    Err(error) if error.is_not_found() => false,
+                    result => result.map(|()| true)?,
+                }
+            }
+        };
+        if there {
+            removed.push(format!("nftables table {shown} {name}"));
+        }
+    }
+    Ok(removed)
+}
+
+/// Chains of host ports that iptables carries, whose comment names network and container.
+fn chains(records: &[Record], dry_run: bool) -> Result<Vec<String>, Error> {
+    let comments: BTreeSet<String> = records
+        .iter()
+        .filter(|record| record.iptables)
+        .map(|Record { key, .. }| {
+            format!("dnat name: \\\"{}\\\" id: \\\"{}\\\"", key.network, key.container_id)
+        })
+        .collect();
+    if comments.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(backend::remove_host_ports(&comments, dry_run)?)
+}
+
+/// `route_localnet` of interfaces, which a file each says was off before the plugins.
+fn localnet(run_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
+    let here = Sysctl { netns: None };
+    let folders = entries(&run_dir.join("route_localnet"));
+    let mut removed = Vec::new();
+    let names: BTreeSet<String> = folders
+        .iter()
+        .flat_map(|folder| entries(folder))
+        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+        .collect();
+    for name in names {
+        let key = format!("net/ipv4/conf/{name}/route_localnet");
+        if here.read(&key)?.as_deref() == Some("1") {
+            removed.push(format!("sysctl {key}: 1 -> 0"));
+            if !dry_run {
+                here.ensure(&[(key, "0")])?;
+            }
+        }
+    }
+    Ok(removed)
+}

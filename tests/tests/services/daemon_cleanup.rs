@@ -1,0 +1,95 @@
+//! `causewayd cleanup`: everything goes, nothing else does.
+
+use causeway_tests::{Daemon, Lab, Node, Runtime, Snapshot};
+use serde_json::json;
+
+use super::daemon_start::{service, slice};
+
+/// All of /proc/sys/net that the daemon may touch.
+fn sysctls(node: &Node) -> String {
+    node.sh("sysctl -a 2>/dev/null | grep -E \
+             'ip_forward |all.forwarding|route_localnet|bridge-nf-call' | grep -v '\\.cw0\\.' || true")
+}
+
+fn lines(finished: causeway_tests::Finished) -> Vec<String> {
+    finished.ok().lines().map(str::to_owned).collect()
+}
+
+/// Rows: P95, S-39
+#[test]
+fn cleanup_leaves_the_node_as_it_was_any_number_of_times() {
+    for backend in ["nftables", "iptables"] {
+        let lab = Lab::one_node();
+        let node = &lab.nodes[0];
+        node.sh("nft add table inet others '{ chain input { type filter hook input priority 0; tcp dport 9999 drop; }; }'");
+        if backend == "iptables" {
+            // Whoever uses iptables for the first time leaves its empty tables behind.
+            Daemon::start_with(node, &["--backend", backend]).stop();
+            Daemon::cleanup(node, &[]).ok();
+        }
+        let (rules, snapshot, before) = (node.nft(), Snapshot::take(node), sysctls(node));
+        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+        daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
+        assert_ne!(sysctls(node), before, "the daemon changed something");
+        let refused = Daemon::cleanup(node, &[]);
+        assert_eq!(refused.code(), 1, "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("another causewayd runs"));
+        daemon.stop();
+        let kept = node.nft();
+        let dry = lines(Daemon::cleanup(node, &["--dry-run"]));
+        assert_eq!(node.nft(), kept, "a dry run changes nothing");
+        let first = lines(Daemon::cleanup(node, &[]));
+        println!("{backend}:\n  {}", first.join("\n  "));
+        let wet: Vec<String> =
+            dry.iter().map(|line| line.replace("would remove", "removed")).collect();
+        assert_eq!(wet, first);
+        assert!(first.len() > 3, "{first:?}");
+        for _ in 0..2 {
+            assert_eq!(node.nft(), rules, "{backend}");
+            assert_eq!(sysctls(node), before, "{backend}");
+            snapshot.assert_same(&Snapshot::take(node));
+            assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
+        }
+        // What was applied is still there for the next start.
+        daemon.again();
+        assert_eq!(daemon.count("services"), 1);
+    }
+}
+
+#[test]
+fn cleanup_of_all_removes_attachments_and_nothing_of_others() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    node.ip("link add other type bridge\nlink add theirs type veth peer name theirs1\n\
+             link set theirs master other\nlink set other up\n");
+    let data = node.data_dir().display().to_string();
+    let all = ["--all", "--data-dir", &data];
+    // Done once before: whatever nftables makes for itself is there then.
+    let (rules, snapshot, before) = (node.nft(), Snapshot::take(node), sysctls(node));
+    for stopped in [true, false] {
+        let mut daemon = Daemon::start(node);
+        let runtime = Runtime::new(node, node.conflist("blue", "10.0.1.0/24"));
+        let pods = [node.pod(), node.pod()];
+        for (number, pod) in pods.iter().enumerate() {
+            let ports = json!({ "portMappings": [
+                { "hostPort": 8080 + number, "containerPort": 80, "protocol": "tcp" } ] });
+            runtime.add_ok(&pod.attachment("eth0").runtime_config(ports));
+        }
+        if stopped {
+            runtime.del_ok(&pods[0].attachment("eth0"));
+        }
+        daemon.stop();
+        let removed = lines(Daemon::cleanup(node, &all));
+        println!("{}", removed.join("\n"));
+        assert!(!node.data_dir().exists(), "leases");
+        std::fs::create_dir(node.data_dir()).expect("a folder as at first");
+        assert!(removed.iter().any(|line| line == "removed bridge cw0"), "{removed:?}");
+        for _ in 0..2 {
+            assert_eq!(node.nft(), rules);
+            assert_eq!(sysctls(node), before);
+            snapshot.assert_same(&Snapshot::take(node));
+            let again = lines(Daemon::cleanup(node, &["--all", "--data-dir", "/nowhere"]));
+            assert_eq!(again, ["removed 0 things"]);
+        }
+    }
+}

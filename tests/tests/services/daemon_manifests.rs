@@ -1,0 +1,82 @@
+//! The manifest directory: watched, applied, taken back; bad files harm nobody else.
+
+use causeway_tests::{Daemon, Lab};
+
+use super::daemon_start::address;
+
+fn manifest(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  ports:\n  - port: {port}\n"
+    )
+}
+
+/// The names of all services.
+fn services(daemon: &Daemon<'_>) -> Vec<String> {
+    let list = daemon.get("/v1/services");
+    let items = list["items"].as_array().expect("a list");
+    items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn until(daemon: &Daemon<'_>, wanted: &[&str]) {
+    daemon.until(&format!("services {wanted:?}"), || services(daemon) == wanted);
+}
+
+#[test]
+fn files_become_objects_and_take_them_along() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    // The directory is not there yet.
+    let mut daemon = Daemon::start(node);
+    daemon.manifest("a.yaml", &manifest("one", 80));
+    until(&daemon, &["one"]);
+    let before = address(&daemon, "one").0;
+    daemon.manifest("b.yml", &format!("{}---\n{}", manifest("two", 80), manifest("three", 81)));
+    until(&daemon, &["one", "three", "two"]);
+    daemon.manifest("b.yml", &manifest("two", 82));
+    until(&daemon, &["one", "two"]);
+    daemon.until("the port is another", || {
+        daemon.get("/v1/services/default/two")["spec"]["ports"][0]["port"] == 82
+    });
+    daemon.stop();
+    std::fs::remove_file(daemon.manifests().join("b.yml")).expect("remove a file");
+    daemon.again();
+    assert_eq!(services(&daemon), ["one"], "what went while nobody looked");
+    assert_eq!(address(&daemon, "one").0, before, "its address is kept");
+    std::fs::remove_dir_all(daemon.manifests()).expect("remove the directory");
+    until(&daemon, &[]);
+    daemon.manifest("c.yaml", &manifest("four", 80));
+    until(&daemon, &["four"]);
+}
+
+#[test]
+fn a_bad_file_is_told_by_line_and_the_rest_applied() {
+    let lab = Lab::one_node();
+    let daemon = Daemon::start(&lab.nodes[0]);
+    daemon.manifest("a.yaml", &format!("{}---\n{}", manifest("one", 80), manifest("two", 80)));
+    until(&daemon, &["one", "two"]);
+    let bad = manifest("bad", 80).replace("port: 80", "port: 80000");
+    daemon.manifest("b.yaml", &format!("{bad}---\n{}", manifest("good", 80)));
+    until(&daemon, &["good", "one", "two"]);
+    let degraded = daemon.status().degraded.join("\n");
+    let path = daemon.manifests().join("b.yaml").display().to_string();
+    assert!(
+        degraded.contains(&format!("{path}:7: Service default/bad: spec.ports[0].port: ")),
+        "{degraded}"
+    );
+    assert!(daemon.log().contains("Service default/bad: spec.ports[0].port"), "{}", daemon.log());
+    // Half of it, as while it is being written: what it had stays.
+    daemon.manifest("a.yaml", &format!("{}---\napiVersion: v1\nkind: Serv", manifest("one", 80)));
+    daemon.until("it is told", || daemon.status().degraded.join("\n").contains("a.yaml:"));
+    assert_eq!(services(&daemon), ["good", "one", "two"]);
+    daemon.manifest("a.yaml", &manifest("one", 80));
+    daemon.manifest("b.yaml", &manifest("good", 80));
+    until(&daemon, &["good", "one"]);
+    daemon.until("all is well", || daemon.status().degraded.is_empty());
+    // An object stands in one file alone.
+    daemon.manifest("z.yaml", &manifest("one", 99));
+    daemon.until("it is told", || {
+        daemon.status().warnings.join("\n").contains("stands in a.yaml already")
+    });
+    daemon.signal(libc::SIGHUP);
+    assert_eq!(services(&daemon), ["good", "one"]);
+}

@@ -245,6 +245,16 @@ impl Plan {
 }
 
 impl Delta {
+    /// Adds what changed after this, so that both are one change.
+    pub fn append(&mut self, later: Self) {
+        if self.services.is_empty() {
+            *self = later;
+        } else if !later.services.is_empty() {
+            self.services.extend(later.services);
+            *self = Self::of(std::mem::take(&mut self.services));
+        }
+    }
+
     /// Of changes one after the other, several of one service among them.
     fn of(mut changes: Vec<Change>) -> Self {
         changes.sort_by(|a, b| a.0.cmp(&b.0));

@@ -3,7 +3,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan};
+use causeway_ruleset::plan::{NodePortAddresses, Plan};
 
 use super::{Engine, FULL_PERIOD, Waiting};
 use crate::backend;
@@ -90,7 +90,7 @@ impl Engine {
         let index = &self.state.index;
         let delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
         let unchanged = delta.services.is_empty();
-        merge(&mut self.behind.delta, delta);
+        self.behind.delta.append(delta);
         merge_touched(&mut self.behind.touched, touched);
         if replanned && self.due.retry.is_none() {
             self.due.retry = Some((started, 0));
@@ -253,20 +253,6 @@ impl Engine {
         {
             self.notifier.say("WATCHDOG=1");
             self.due.alive = Some(now + period / 2);
-        }
-    }
-}
-
-/// Adds a later change to an earlier one.
-fn merge(earlier: &mut Delta, later: Delta) {
-    if earlier.services.is_empty() {
-        *earlier = later;
-        return;
-    }
-    for (key, before, after) in later.services {
-        match earlier.services.iter_mut().find(|(known, _, _)| *known == key) {
-            Some((_, _, last)) => *last = after,
-            None => earlier.services.push((key, before, after)),
         }
     }
 }

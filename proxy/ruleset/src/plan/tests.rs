@@ -23,11 +23,14 @@ fn i6_any_history_ends_in_the_plan_of_its_end() {
     for seed in 0..300 {
         let steps = random_history(seed);
         let mut before = BTreeMap::new();
+        let mut all = Delta::default();
         for (number, step) in steps.iter().enumerate() {
             let fresh = Plan::fresh(step.plan.facts.clone(), &step.services);
             assert_eq!(step.plan, fresh, "seed {seed}, step {number}");
             check_delta(&before, step.delta.services.as_slice(), &step.plan);
             check_places(&step.plan);
+            all.append(step.delta.clone());
+            check_delta(&BTreeMap::new(), &all.services, &step.plan);
             before = step.plan.services.clone();
         }
     }

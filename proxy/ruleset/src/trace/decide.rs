@@ -137,8 +137,8 @@ fn how(port: &PortPlan, pool: &[Target], targets: &[Target]) -> String {
     let shown = |target: &Target| SocketAddr::new(target.address, target.port).to_string();
     let how = match (port.balance, pool) {
         (_, [only]) => format!("The one endpoint is {}.", shown(only)),
-        (Balance::Random, _) => format!("One of {} endpoints at random.", pool.len()),
-        (Balance::RoundRobin, _) => format!("One of {} endpoints after the other.", pool.len()),
+        (Balance::Random, _) => format!("One of {} endpoints, at random.", pool.len()),
+        (Balance::RoundRobin, _) => format!("One of {} endpoints, in turn.", pool.len()),
         (Balance::SourceHash, _) => {
             let target = targets.first().map(shown).unwrap_or_default();
             format!("Of {} endpoints, {target} has this source by its hash.", pool.len())

@@ -352,7 +352,7 @@ fn a_trace_says_why() {
 203.0.113.1 port 80/TCP is an external address of default/web:http.
 The source is in loadBalancerSourceRanges 203.0.113.64/26.
 externalTrafficPolicy is Local, endpoints of this node only, which see the source as it is.
-One of 2 endpoints at random. Session affinity: the endpoint of the source's last connection, \
+One of 2 endpoints, at random. Session affinity: the endpoint of the source's last connection, \
 if that is less than 60 s ago."
     );
     assert_eq!(
@@ -362,7 +362,7 @@ if that is less than 60 s ago."
 172.30.0.1 port 80/TCP is the cluster address of default/web:http.
 internalTrafficPolicy is Local: endpoints of this node only.
 The endpoint sees the source as it is.
-One of 2 endpoints at random. Session affinity: the endpoint of the source's last connection, \
+One of 2 endpoints, at random. Session affinity: the endpoint of the source's last connection, \
 if that is less than 60 s ago.
 10.0.1.2 reaching itself sees this node as source, or no reply came back."
     );

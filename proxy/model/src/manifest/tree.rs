@@ -2,6 +2,9 @@
 
 use serde_json::Value as Json;
 
+/// So many unknown fields of a map are named.
+const MAX_UNKNOWN: usize = 20;
+
 /// A value and the line where it begins; 0 where it has none (JSON of the API).
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -99,8 +102,7 @@ impl<'t> Field<'t> {
 
     /// The field of this name in a map; absent where this is absent or no map.
     pub(super) fn get(&self, name: &str) -> Self {
-        let path =
-            if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        let path = self.path_of(name);
         let entry = match self.value() {
             Some(Value::Map(entries)) => entries.iter().find(|entry| entry.key == name),
             _ => None,
@@ -214,17 +216,25 @@ impl<'t> Field<'t> {
             Some(Value::Map(entries)) => entries,
             Some(other) => return Err(self.wrong("a map", other)),
         };
-        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let field = self.get(&entry.key);
+        let mut unknown = entries.iter().filter(|entry| !known.contains(&entry.key.as_str()));
+        for entry in unknown.by_ref().take(MAX_UNKNOWN) {
             let hint = known
                 .iter()
                 .find(|name| name.eq_ignore_ascii_case(&entry.key))
                 .map_or_else(String::new, |name| format!(", did you mean {name}?"));
             let at = if entry.line > 0 { format!("line {}: ", entry.line) } else { String::new() };
-            warnings
-                .push(format!("{at}{}: unknown field, ignored{hint}", super::shown(&field.path)));
+            let path = super::shown(&self.path_of(&entry.key));
+            warnings.push(format!("{at}{path}: unknown field, ignored{hint}"));
+        }
+        let more = unknown.count();
+        if more > 0 {
+            warnings.push(format!("{more} more unknown fields, ignored"));
         }
         Ok(())
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     fn value(&self) -> Option<&'t Value> {

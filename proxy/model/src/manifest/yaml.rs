@@ -104,11 +104,12 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 seen(first, line);
                 let plain = style == ScalarStyle::Plain;
-                self.value(
-                    Tree { line, value: scalar(&text, plain, tag.as_deref()) },
-                    anchor,
-                    plain,
-                )
+                let value = if self.wants_key() {
+                    Value::Text(text.into_owned())
+                } else {
+                    scalar(&text, plain, tag.as_deref())
+                };
+                self.value(Tree { line, value }, anchor, plain)
             }
             Event::SequenceStart(_, anchor, _) => {
                 seen(first, line);
@@ -123,6 +124,12 @@ impl Builder {
             // The enum is open; these say nothing about values.
             Event::StreamStart | Event::DocumentStart(..) | _ => Ok(()),
         }
+    }
+
+    /// Whether the next value is a key. Those are text, whatever they look like.
+    fn wants_key(&self) -> bool {
+        let open = self.open.last();
+        open.is_some_and(|open| matches!(open.tree.value, Value::Map(_)) && open.key.is_none())
     }
 
     fn start(&mut self, tree: Tree, anchor: usize) -> Result<(), Problem> {
@@ -217,11 +224,13 @@ fn too_deep(line: usize) -> Problem {
 /// A key as text, its line, and whether it is a plain scalar.
 fn key(tree: Tree, plain: bool) -> Result<(String, usize, bool), Problem> {
     let text = match tree.value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Int(value) => value.to_string(),
-        Value::Number(text) | Value::Text(text) => text,
-        Value::List(_) | Value::Map(_) => {
+        Value::Text(text) => text,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Number(_)
+        | Value::List(_)
+        | Value::Map(_) => {
             return Err(syntax(tree.line, "a key must be a string".to_owned()));
         }
     };

@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -52,6 +52,27 @@ pub struct Foreground<'m> {
     shown: String,
     /// Open until the end, so that the client can always write.
     output: BufReader<ChildStdout>,
+}
+
+/// `causewayd` on a machine; killed on drop.
+#[derive(Debug)]
+pub struct Causewayd<'m> {
+    /// A machine ends when all processes on it were waited for.
+    machine: PhantomData<&'m ()>,
+    child: Child,
+    shown: String,
+    log: PathBuf,
+}
+
+impl Drop for Causewayd<'_> {
+    fn drop(&mut self) {
+        // It has not been waited for, so the number is its.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
 }
 
 impl<'a> Machine<'a> {
@@ -142,6 +163,40 @@ impl<'a> Machine<'a> {
         let namespace = ["--namespace", &self.namespace];
         let run = ["run", "--rm", "--cni", Self::IMAGE, id];
         self.foreground("ctr".as_ref(), &[&namespace[..], &run].concat())
+    }
+
+    /// `ctr run --cni --label LABEL..` of [`Machine::IMAGE`], back when the server in it listens.
+    pub fn ctr_run_labelled(&self, id: &str, labels: &[&str]) -> Foreground<'_> {
+        let namespace = ["--namespace", &self.namespace];
+        let labels = labels.iter().flat_map(|label| ["--label", label]);
+        let mut run = vec!["run", "--rm", "--cni"];
+        run.extend(labels);
+        run.extend([Self::IMAGE, id]);
+        self.foreground("ctr".as_ref(), &[&namespace[..], &run].concat())
+    }
+
+    /// Starts `causewayd` with every path at its default; back when it says that it is ready.
+    /// Killed with the machine.
+    pub fn causewayd(&self, arguments: &[&str]) -> Causewayd<'_> {
+        let program = bins::ours("causewayd");
+        let mut command = self.command(program.as_os_str(), arguments);
+        command.env("NOTIFY_SOCKET", format!("@{}", self.namespace));
+        let path = self.folder.path().join("causewayd.log");
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
+        command.stdout(Stdio::null()).stderr(log);
+        let (child, shown) = self.start(command);
+        let daemon = Causewayd { machine: PhantomData, child, shown, log: path };
+        let mut buffer = [0; 4096];
+        let got = self.notify.recv(&mut buffer);
+        let got = got.unwrap_or_else(|e| panic!("{} is not ready: {e}", daemon.shown));
+        assert!(buffer[..got].starts_with(b"READY=1"), "{:?}", &buffer[..got]);
+        daemon
+    }
+
+    /// Runs the command line `causeway`.
+    pub fn causeway(&self, arguments: &[&str]) -> Finished {
+        self.finish(bins::ours("causeway"), arguments)
     }
 
     /// What `nerdctl inspect` says of a container.
@@ -241,9 +296,19 @@ impl<'a> Machine<'a> {
     ///
     /// A program in between, such as `nsenter`, would leave a child behind when it is killed.
     fn spawn(&self, program: &OsStr, arguments: &[&str]) -> (Child, String) {
+        let mut command = self.command(program, arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.start(command)
+    }
+
+    fn command(&self, program: &OsStr, arguments: &[&str]) -> Command {
         let mut command = self.node.command(program);
-        command.args(arguments).env("HOME", "/root");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).env("HOME", "/root").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a command inside the machine's mount and process namespaces.
+    fn start(&self, mut command: Command) -> (Child, String) {
         let shown = format!("{command:?}");
         let [mounts, processes] = self.namespaces.clone();
         // SAFETY: between fork and exec only setns is called, which is async-signal-safe.

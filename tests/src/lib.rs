@@ -26,7 +26,7 @@ pub mod traffic;
 pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
-pub use containerd::{Foreground, Machine};
+pub use containerd::{Causewayd, Foreground, Machine};
 pub use daemon::Daemon;
 pub use fake_daemon::{FakeDaemon, Manner};
 pub use fake_ipam::{BridgeNet, FakeIpam};

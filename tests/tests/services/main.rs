@@ -1,6 +1,7 @@
 //! Services on a node: packets, daemon, command line.
 
 mod agree;
+mod containers;
 mod ctl;
 mod daemon_cleanup;
 mod daemon_manifests;
@@ -10,4 +11,5 @@ mod examples;
 mod iptables_load;
 mod packets;
 mod sctp;
+mod serve;
 mod stage;

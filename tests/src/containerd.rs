@@ -185,7 +185,7 @@ impl<'a> Machine<'a> {
         let log = File::options().create(true).append(true).open(&path);
         let log = log.unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
         command.stdout(Stdio::null()).stderr(log);
-        let (child, shown) = self.start(command);
+        let (child, shown) = self.launch(command);
         let daemon = Causewayd { machine: PhantomData, child, shown, log: path };
         let mut buffer = [0; 4096];
         let got = self.notify.recv(&mut buffer);
@@ -298,7 +298,7 @@ impl<'a> Machine<'a> {
     fn spawn(&self, program: &OsStr, arguments: &[&str]) -> (Child, String) {
         let mut command = self.command(program, arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.start(command)
+        self.launch(command)
     }
 
     fn command(&self, program: &OsStr, arguments: &[&str]) -> Command {
@@ -308,7 +308,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Starts a command inside the machine's mount and process namespaces.
-    fn start(&self, mut command: Command) -> (Child, String) {
+    fn launch(&self, mut command: Command) -> (Child, String) {
         let shown = format!("{command:?}");
         let [mounts, processes] = self.namespaces.clone();
         // SAFETY: between fork and exec only setns is called, which is async-signal-safe.

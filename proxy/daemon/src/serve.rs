@@ -88,7 +88,7 @@ impl Front {
 
     /// Starts to answer on the socket, which is bound (root alone) and listens, and on the TCP
     /// listeners of the settings. A listener that can not be bound is one of `state.degraded`.
-    /// Called once, inside the runtime, after the first commit.
+    /// Called once, inside the runtime, before the first commit: answers come after it.
     pub(crate) fn start(&mut self, socket: UnixListener, state: &mut State) {
         let router = http::router(self.api.clone());
         tokio::spawn(async move {

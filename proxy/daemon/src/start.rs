@@ -115,9 +115,10 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let parts = Parts { settings, facts, store, backend, told, sysctls, front, notifier };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.warn("sysctls", problems);
-        engine.commit();
+        // Whoever comes from now on waits for the rules: they are ready when that is said.
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);
+        engine.commit();
         engine.run(events).await;
         Ok(())
     })

@@ -57,17 +57,18 @@ fn nerdctl_containers_are_endpoints_by_their_labels() {
     prepare(&machine);
     let _daemon = machine.causewayd(&DAEMON);
     assert_eq!(endpoints(&machine), BTreeSet::new());
-    for name in ["a", "b", "c"] {
+    for name in ["web1", "web2", "web3"] {
         machine.run(name, &["--label", "app=cs-pod", "--net", "causeway"]);
     }
     machine.run("other", &["--label", "app=other", "--net", "causeway"]);
-    let wanted: BTreeSet<String> = ["a", "b", "c"].map(|name| machine.address(name)).into();
+    let wanted: BTreeSet<String> =
+        ["web1", "web2", "web3"].map(|name| machine.address(name)).into();
     assert_eq!(wanted.len(), 3);
     assert_eq!(endpoints(&machine), wanted);
     assert_eq!(answering(node, VIP), wanted);
     assert_eq!(answering(&lab.client, NODE_PORT), wanted);
-    let gone = machine.address("b");
-    machine.nerdctl(&["rm", "-f", "b"]).ok();
+    let gone = machine.address("web2");
+    machine.nerdctl(&["rm", "-f", "web2"]).ok();
     // It is out before the command returns.
     let left: BTreeSet<String> = wanted.iter().filter(|ip| **ip != gone).cloned().collect();
     assert_eq!(endpoints(&machine), left);
@@ -89,9 +90,9 @@ fn containers_started_without_the_daemon_are_endpoints_once_it_runs() {
     let node = &lab.nodes[0];
     let machine = Machine::start(node);
     prepare(&machine);
-    machine.run("a", &["--label", "app=cs-pod", "--net", "causeway"]);
+    machine.run("web1", &["--label", "app=cs-pod", "--net", "causeway"]);
     let daemon = machine.causewayd(&DAEMON);
-    let wanted: BTreeSet<String> = [machine.address("a")].into();
+    let wanted: BTreeSet<String> = [machine.address("web1")].into();
     let found = (0..200).map(|_| endpoints(&machine)).find(|found| !found.is_empty());
     assert_eq!(found.unwrap_or_default(), wanted);
     assert_eq!(answering(node, VIP), wanted);

@@ -46,7 +46,9 @@ pub struct Change {
 
 impl Monitor {
     /// Subscribes to changes of `tables`, in the calling thread's network namespace, that do not
-    /// come from `client`. Those of the client are not even queued.
+    /// come from `client`. Those of the client are not even queued, but the kernel does make them:
+    /// loading 45,000 services takes three times as long while somebody is subscribed, so load
+    /// first.
     ///
     /// # Errors
     /// No nf_tables in this kernel, or no permission.

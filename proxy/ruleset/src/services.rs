@@ -1,27 +1,35 @@
 //! nftables rendering of a [`Plan`]: tables `ip causeway_services` and `ip6 causeway_services`.
 //!
-//! The rules are few and fixed by the [`Facts`](crate::plan::Facts); every service, endpoint and
-//! policy is an element of a map or set, so a change is elements alone and the kernel validates
+//! The rules are few and follow from the [`Facts`](crate::plan::Facts); services, endpoints and
+//! policies are elements of maps and sets, so a change is elements alone and the kernel validates
 //! nothing anew. (One verdict map with an element a service costs 10 ms a change at 45,000: the
 //! kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print: a lookup whose
 //! result feeds another lookup makes it abort.
 //!
 //! ```text
-//! prerouting, output (nat, -100)   -> services
-//! services     ip daddr @cluster-ips goto cluster
-//!              ip daddr . meta l4proto . th dport @externals goto external
-//!              fib daddr type local [ip daddr @nodeport-ips] meta l4proto . th dport @nodeports goto nodeport
-//!              ip daddr @service-cidrs drop                                           (row 15, S-20)
-//! cluster      ip saddr != @cluster-cidrs mark; goto pool
-//! external     ... @restricted, ip saddr . ... != @allowed drop;  @local-policy goto external-local; mark; goto pool
-//! pool         ip daddr . meta l4proto . th dport vmap @own            (affinity, round robin, hash, > 16 endpoints)
-//!              dnat to ip daddr . meta l4proto . th dport . numgen random mod N offset N<<16 map @endpoints   N = 1..16
-//!              ip daddr . meta l4proto . th dport @drops drop;  reject
+//! guard (filter, -300)  iifname != lo ip daddr 127.0.0.0/8 drop       (localhost node ports, CVE-2020-8558)
+//! output (nat, -100)    ip daddr @cluster-ips mark; jump services     (the node itself is outside the cluster)
+//! prerouting (-100)     jump services
+//! services              ip daddr @cluster-ips goto cluster
+//!                       ip daddr . meta l4proto . th dport @externals goto external
+//!                       meta l4proto . th dport @nodeports [ip daddr @nodeport-ips] fib daddr type local goto nodeport
+//!                       ip daddr in the service networks drop          (row 15, S-20)
+//! cluster               ip saddr not in the cluster networks mark; goto pool
+//! external              @restricted and not @allowed drop; @local-policy goto external-local; mark; goto pool
+//! external-local        from this node: mark, goto pool; from the cluster networks: goto pool; goto pool-local
+//! pool                  ip daddr . meta l4proto . th dport vmap @own
+//!                       dnat to ip daddr . meta l4proto . th dport . numgen random mod N offset N<<16 map @endpoints
+//!                       ... N = 1..16; @drops drop; reject
+//! postrouting (nat, 100) mark & 0x4000 != 0: clear the bit, masquerade
+//!                       ct status dnat ip saddr . ip daddr @hairpin masquerade
 //! ```
 //!
 //! The bucket of an endpoint is `N << 16 | i`, so that the rule for another number of endpoints
-//! finds nothing and the next one is tried. `nodeport` mirrors `external` with keys
-//! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`.
+//! finds nothing and the next one is tried. More than 16 endpoints have a chain for their number,
+//! which all services with as many share. Pools with session affinity, round robin or source hash
+//! have chains of their own, see module `own`. `nodeport` mirrors `external` with keys
+//! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`, which
+//! end in drop. The mark is bit 0x4000 alone, cleared before masquerading.
 
 mod change;
 mod content;

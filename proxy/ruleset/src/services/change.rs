@@ -1,5 +1,6 @@
 //! From contents to transactions.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -131,12 +132,13 @@ impl Changes {
 
     fn elements(&mut self, mut old: Elements, new: Elements) {
         for (set, new) in new {
-            let (gone, come) = difference(old.remove(&set).unwrap_or_default(), new);
+            let old = old.remove(&set).unwrap_or_default();
+            let (gone, come) = difference(sorted(old), sorted(new));
             self.deleted.entry(set.clone()).or_default().extend(gone);
             self.added.entry(set).or_default().extend(come);
         }
         for (set, gone) in old {
-            self.deleted.entry(set).or_default().extend(gone);
+            self.deleted.entry(set).or_default().extend(sorted(gone));
         }
     }
 }
@@ -164,13 +166,11 @@ fn recount<K: Ord + Clone>(
     }
 }
 
-/// Elements to delete and to add, both in key order. A changed one is in both.
-pub(super) fn difference(
-    mut old: Vec<Element>,
-    mut new: Vec<Element>,
-) -> (Vec<Element>, Vec<Element>) {
-    old.sort_by(|a, b| a.key.cmp(&b.key));
-    new.sort_by(|a, b| a.key.cmp(&b.key));
+/// Elements to delete and to add, of two lists in key order. A changed one is in both.
+pub(super) fn difference<E: Borrow<Element>>(
+    old: impl IntoIterator<Item = E>,
+    new: impl IntoIterator<Item = E>,
+) -> (Vec<E>, Vec<E>) {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
     loop {
@@ -178,20 +178,26 @@ pub(super) fn difference(
             (None, None) => return (gone, come),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(old), Some(new)) => old.key.cmp(&new.key),
+            (Some(old), Some(new)) => old.borrow().key.cmp(&new.borrow().key),
         };
         match order {
             Ordering::Less => gone.extend(old.next()),
             Ordering::Greater => come.extend(new.next()),
             Ordering::Equal => {
                 let (old, new) = (old.next(), new.next());
-                if old != new {
+                if old.as_ref().map(E::borrow) != new.as_ref().map(E::borrow) {
                     gone.extend(old);
                     come.extend(new);
                 }
             }
         }
     }
+}
+
+/// In the order of keys.
+pub(super) fn sorted(mut elements: Vec<Element>) -> Vec<Element> {
+    elements.sort_by(|a, b| a.key.cmp(&b.key));
+    elements
 }
 
 /// Elements of sets that services share.

@@ -3,11 +3,11 @@
 use causeway_model::IpFamily;
 
 use super::Tables;
-use super::change::{difference, plain, shared_elements, sized_chains};
+use super::change::{difference, plain, shared_elements, sized_chains, sorted};
 use super::content::Content;
 use super::layout::{self, Set};
 use crate::plan::Facts;
-use crate::{ChainSpec, Element, Op, Rule, SetSpec, TableId, TableState};
+use crate::{Element, Op, Rule, SetSpec, TableId, TableState};
 
 /// The tables with this content.
 pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
@@ -34,8 +34,7 @@ pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
             let mut all = elements.remove(&(family, set.clone())).unwrap_or_default();
             let given = from_facts.iter().filter(|(of, _)| *of == set);
             all.extend(given.flat_map(|(_, some)| some.clone()));
-            all.sort_by(|a, b| a.key.cmp(&b.key));
-            state.sets.insert(spec.name.clone(), (spec, all));
+            state.sets.insert(spec.name.clone(), (spec, sorted(all)));
         }
         state
     };
@@ -62,15 +61,15 @@ pub(super) fn table(id: &TableId, actual: &TableState, wanted: &TableState) -> V
             ops.push(Op::AddSet(id.clone(), spec.clone()));
         }
         if !spec.dynamic {
-            let old = old.map(|(_, elements)| elements.clone()).unwrap_or_default();
-            let (gone, come) = difference(old, elements.clone());
+            let old = old.map(|(_, elements)| elements.as_slice()).unwrap_or_default();
+            let (gone, come) = difference(old, elements);
             deletes.extend(delete(id, spec, gone));
             adds.extend(add(id, spec, come));
         }
     }
     for (name, (spec, elements)) in &actual.sets {
         if !wanted.sets.contains_key(name) {
-            deletes.extend(delete(id, spec, elements.clone()));
+            deletes.extend(delete(id, spec, elements.iter().collect()));
             ends.push(Op::DeleteSet(id.clone(), name.clone()));
         }
     }
@@ -117,25 +116,27 @@ fn chains(id: &TableId, actual: &TableState, wanted: &TableState) -> Vec<Op> {
 
 /// Shapes can not be changed in place.
 fn same_shape(actual: &TableState, wanted: &TableState) -> bool {
-    let same_set = |(name, (spec, _)): (&String, &(SetSpec, Vec<Element>))| {
-        wanted.sets.get(name).is_none_or(|(wanted, _)| wanted == spec)
-    };
-    let same_chain = |(name, (spec, _)): (&String, &(ChainSpec, Vec<(u64, Rule)>))| {
-        wanted.chains.get(name).is_none_or(|(wanted, _)| wanted == spec)
-    };
-    actual.sets.iter().all(same_set) && actual.chains.iter().all(same_chain)
+    let mut sets =
+        actual.sets.iter().filter_map(|(name, (set, _))| Some((set, wanted.sets.get(name)?)));
+    let chains = actual.chains.iter();
+    let mut chains =
+        chains.filter_map(|(name, (chain, _))| Some((chain, wanted.chains.get(name)?)));
+    sets.all(|(set, (wanted, _))| set == wanted)
+        && chains.all(|(chain, (wanted, _))| chain == wanted)
 }
 
 fn same_rules(a: &[(u64, Rule)], b: &[(u64, Rule)]) -> bool {
     a.iter().map(|(_, rule)| rule).eq(b.iter().map(|(_, rule)| rule))
 }
 
-fn add(id: &TableId, set: &SetSpec, elements: Vec<Element>) -> Option<Op> {
+fn add(id: &TableId, set: &SetSpec, elements: Vec<&Element>) -> Option<Op> {
+    let elements = elements.into_iter().cloned().collect::<Vec<_>>();
     let (table, set) = (id.clone(), set.clone());
     (!elements.is_empty()).then_some(Op::AddElements { table, set, elements, exclusive: true })
 }
 
-fn delete(id: &TableId, set: &SetSpec, elements: Vec<Element>) -> Option<Op> {
+fn delete(id: &TableId, set: &SetSpec, elements: Vec<&Element>) -> Option<Op> {
+    let elements = elements.into_iter().cloned().collect::<Vec<_>>();
     let (table, set) = (id.clone(), set.clone());
     (!elements.is_empty()).then_some(Op::DeleteElements { table, set, elements })
 }

@@ -147,9 +147,9 @@ pub(super) fn elements(own: &Own<'_>) -> Option<(Set, Vec<Element>)> {
         let target = own.targets.get(usize::from(owner))?;
         let data = [target.address.into(), RegValue::Port(target.port)];
         let bucket = RegValue::Mark(bucket);
-        let (key, value) = match set {
-            Set::HashMembers(_) => ([bucket].into_iter().chain(data).collect(), None),
-            _ => (vec![bucket], Some(ElementValue::Data(data.to_vec()))),
+        let (key, value) = match own.port.affinity {
+            Some(_) => ([bucket].into_iter().chain(data).collect(), None),
+            None => (vec![bucket], Some(ElementValue::Data(data.to_vec()))),
         };
         Some(Element { key: Key::Exact(key), value, comment: None })
     };

@@ -119,10 +119,7 @@ fn a_difference_touches_only_what_differs() {
     assert_eq!(diff(Some(&actual), &wanted).ops, []);
     actual.v4.chains.get_mut("pool").expect("a chain").1.pop();
     let touched = diff(Some(&actual), &wanted).ops;
-    let of_pool = |op: &Op| match op {
-        Op::FlushChain(_, chain) | Op::AddRule { chain, .. } => chain == "pool",
-        _ => false,
-    };
+    let of_pool = |op: &Op| matches!(op, Op::FlushChain(_, chain) | Op::AddRule { chain, .. } if chain == "pool");
     assert!(touched.iter().all(of_pool), "{touched:?}");
     assert_eq!(touched[0], Op::FlushChain(table(IpFamily::V4), "pool".into()));
 }

@@ -104,7 +104,15 @@ impl<'a> References<'a> {
                     self.sets.insert(map);
                 }
                 Statement::Verdict(verdict) => self.verdict(verdict),
-                _ => {}
+                Statement::Match(_)
+                | Statement::Counter
+                | Statement::SetMark { .. }
+                | Statement::SetCtMark { .. }
+                | Statement::Masquerade { .. }
+                | Statement::Dnat(NatTarget::Fixed(..))
+                | Statement::Snat(_)
+                | Statement::Reject
+                | Statement::Other(..) => {}
             }
         }
     }

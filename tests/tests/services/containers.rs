@@ -67,6 +67,9 @@ fn nerdctl_containers_are_endpoints_by_their_labels() {
     assert_eq!(endpoints(&machine), wanted);
     assert_eq!(answering(node, VIP), wanted);
     assert_eq!(answering(&lab.client, NODE_PORT), wanted);
+    // They go by the names that users gave them.
+    let trace = machine.causeway(&["trace", "web1", "http-server-svc"]).ok();
+    assert!(trace.contains(&machine.address("web3")), "{trace}");
     let gone = machine.address("web2");
     machine.nerdctl(&["rm", "-f", "web2"]).ok();
     // It is out before the command returns.

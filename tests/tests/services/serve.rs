@@ -164,6 +164,24 @@ fn a_restart_forgets_no_flow_that_is_right() {
     assert_eq!(flows(node), before);
 }
 
+/// Rows: P75
+#[test]
+fn flows_of_a_service_that_went_while_no_daemon_ran_are_forgotten() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let pods = pods(node);
+    let _server = Server::udp(&pods[1], "one", &format!("{}:5301", PODS[1]));
+    let mut daemon = Daemon::start(node);
+    daemon.apply(&[udp_service("10.96.0.53", 30053), endpoints(5301, &[PODS[1]])]);
+    let client = Steady::new(&pods[0], "10.96.0.53:53");
+    assert_eq!(client.ask().expect("an answer"), "one");
+    daemon.kill();
+    std::fs::remove_dir_all(node.dir().join("state")).expect("lose the store");
+    daemon.again();
+    daemon.until("no flow is left", || flows(node).is_empty());
+    client.ask().expect_err("nobody serves the address");
+}
+
 /// What a test of the service `web` answers, line by line.
 fn svc_test(daemon: &Daemon<'_>, request: &Value) -> Vec<SvcTestAnswer> {
     let answer = daemon.request("POST", "/v1/svc-test", request.to_string().as_bytes());

@@ -50,7 +50,9 @@ pub struct NodePortAddresses {
 }
 
 /// Deletes the UDP entries whose original destination is one of `frontends` and whose reply source
-/// is not a serving endpoint of it, and returns how many. A host without conntrack has none.
+/// is not a serving endpoint of it, and returns how many. `services` are networks whose addresses
+/// are services' alone: entries to what is no frontend there go, too, so give them with all frontends
+/// that there are, or none. A host without conntrack has no entries.
 ///
 /// One dump a family that has frontends, filtered by the kernel (since 5.8) to UDP and to what all
 /// frontends have in common; memory is bounded by what is deleted. Acts in the calling thread's
@@ -58,17 +60,27 @@ pub struct NodePortAddresses {
 ///
 /// # Errors
 /// See [`crate::Error`].
-pub fn reconcile_udp(frontends: &[UdpFrontend], node_ports: &NodePortAddresses) -> Result<usize> {
+pub fn reconcile_udp(
+    frontends: &[UdpFrontend],
+    node_ports: &NodePortAddresses,
+    services: &[IpNetwork],
+) -> Result<usize> {
     let mut deleted = 0;
     for family in Family::BOTH {
         let ours: Vec<&UdpFrontend> =
             frontends.iter().filter(|frontend| frontend.family() == family).collect();
-        if ours.is_empty() {
+        let ipv6 = family == Family::V6;
+        let services: Vec<IpNetwork> =
+            services.iter().copied().filter(|network| network.is_ipv6() == ipv6).collect();
+        if ours.is_empty() && services.is_empty() {
             continue;
         }
         let Some(connection) = Connection::open()? else { return Ok(deleted) };
-        let wanted = Wanted::new(&ours, node_ports, family)?;
-        let common = wire::Filter::common(ours.iter().map(|one| (one.address(), one.port)));
+        let common = match services.as_slice() {
+            [] => wire::Filter::common(ours.iter().map(|one| (one.address(), one.port))),
+            _ => wire::Filter::default(),
+        };
+        let wanted = Wanted { services, ..Wanted::new(&ours, node_ports, family)? };
         let doomed = find(&connection, family, common, |entry| wanted.dooms(entry))?;
         deleted += delete(&connection, &doomed)?;
     }
@@ -98,6 +110,8 @@ struct Wanted<'a> {
     node_ports: BTreeMap<u16, &'a BTreeSet<(IpAddr, u16)>>,
     node: BTreeSet<IpAddr>,
     localhost: bool,
+    /// Addresses in these are services', known or gone.
+    services: Vec<IpNetwork>,
 }
 
 impl<'a> Wanted<'a> {
@@ -111,6 +125,7 @@ impl<'a> Wanted<'a> {
             node_ports: BTreeMap::new(),
             node: BTreeSet::new(),
             localhost: allowed.localhost,
+            services: Vec::new(),
         };
         for frontend in frontends {
             match frontend.at {
@@ -142,7 +157,10 @@ impl<'a> Wanted<'a> {
             let localhost = self.localhost && address.is_ipv4() && address.is_loopback();
             (localhost || self.node.contains(&address)).then(|| self.node_ports.get(&port))?
         });
-        serving.is_some_and(|serving| !serving.contains(&entry.answered_by))
+        match serving {
+            Some(serving) => !serving.contains(&entry.answered_by),
+            None => self.services.iter().any(|network| network.contains(entry.destination.0)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use causeway_kernel::{self as kernel, UdpFrontend, UdpFrontendAt};
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 use causeway_ruleset::plan::{At, NodePortAddresses, PortPlan, ServicePlan};
+use ipnetwork::IpNetwork;
 
 use super::metrics::Metrics;
 use crate::clock;
@@ -19,10 +20,22 @@ type Front = (Option<IpAddr>, bool, u16);
 /// Who may answer, by frontend.
 type Batch = BTreeMap<Front, BTreeSet<(IpAddr, u16)>>;
 
+/// What is to be reconciled.
+#[derive(Debug)]
+struct Work {
+    batch: Batch,
+    node_ports: kernel::NodePortAddresses,
+    /// Where the batch is all there is: networks of services, some of which may have gone while no
+    /// daemon ran.
+    services: Vec<IpNetwork>,
+}
+
 /// Hands frontends to the thread that reconciles.
 #[derive(Debug)]
 pub(crate) struct Conntrack {
-    work: Option<mpsc::Sender<(Batch, kernel::NodePortAddresses)>>,
+    work: Option<mpsc::Sender<Work>>,
+    /// Nothing was reconciled by this process yet.
+    first: bool,
     reports: mpsc::Receiver<Option<String>>,
     trouble: Option<String>,
 }
@@ -35,19 +48,24 @@ impl Conntrack {
         let thread = std::thread::Builder::new().name("conntrack".to_owned());
         let started = thread.spawn(move || reconcile(&todo, &report, &metrics));
         match started {
-            Ok(_) => Self { work: Some(work), reports, trouble: None },
-            Err(error) => Self { work: None, reports, trouble: Some(error.to_string()) },
+            Ok(_) => Self { work: Some(work), first: true, reports, trouble: None },
+            Err(error) => {
+                Self { work: None, first: true, reports, trouble: Some(error.to_string()) }
+            }
         }
     }
 
     /// Follows a commit.
-    pub(crate) fn committed(&self, state: &State, commit: &Committed) {
-        let batch = touched(state, commit);
+    pub(crate) fn committed(&mut self, state: &State, commit: &Committed) {
+        let first = std::mem::take(&mut self.first);
+        let batch = touched(state, commit, first);
+        let services = if first { state.plan.facts.service_cidrs.clone() } else { Vec::new() };
         if let Some(work) = &self.work
-            && !batch.is_empty()
+            && (first || !batch.is_empty())
         {
+            let node_ports = node_ports(&state.plan.facts.node_port_addresses);
             // The thread ends with this value alone.
-            drop(work.send((batch, node_ports(&state.plan.facts.node_port_addresses))));
+            drop(work.send(Work { batch, node_ports, services }));
         }
     }
 
@@ -64,22 +82,21 @@ impl Conntrack {
 }
 
 fn reconcile(
-    todo: &mpsc::Receiver<(Batch, kernel::NodePortAddresses)>,
+    todo: &mpsc::Receiver<Work>,
     report: &mpsc::Sender<Option<String>>,
     metrics: &Metrics,
 ) {
-    let mut left = Batch::new();
-    while let Ok((mut batch, mut node_ports)) = todo.recv() {
-        for (more, latest) in todo.try_iter() {
-            batch.extend(more);
-            node_ports = latest;
-        }
+    let mut left: Option<Work> = None;
+    while let Ok(next) = todo.recv() {
         // What failed is tried again with what came after it.
-        let mut all = std::mem::take(&mut left);
-        all.extend(batch);
-        let frontends: Vec<UdpFrontend> = all.iter().map(frontend).collect();
+        let first = match left.take() {
+            Some(left) => left.and(next),
+            None => next,
+        };
+        let all = todo.try_iter().fold(first, Work::and);
+        let frontends: Vec<UdpFrontend> = all.batch.iter().map(frontend).collect();
         let began = clock::now();
-        let outcome = kernel::reconcile_udp(&frontends, &node_ports);
+        let outcome = kernel::reconcile_udp(&frontends, &all.node_ports, &all.services);
         let took = clock::now().saturating_duration_since(began);
         let trouble = match outcome {
             Ok(deleted) => {
@@ -93,7 +110,7 @@ fn reconcile(
                 None
             }
             Err(error) => {
-                left = all;
+                left = Some(all);
                 let trouble = format!("{error}: {}", error.source);
                 tracing::warn!("conntrack is not reconciled: {trouble}");
                 Some(trouble)
@@ -102,6 +119,16 @@ fn reconcile(
         if report.send(trouble).is_err() {
             return;
         }
+    }
+}
+
+impl Work {
+    /// This and what came after it. What was all there is still is, with that.
+    fn and(mut self, after: Self) -> Self {
+        self.batch.extend(after.batch);
+        self.node_ports = after.node_ports;
+        self.services.extend(after.services);
+        self
     }
 }
 
@@ -125,10 +152,14 @@ fn node_ports(addresses: &NodePortAddresses) -> kernel::NodePortAddresses {
 }
 
 /// The UDP frontends that a commit may concern, with who serves them now. Endpoints that are in
-/// no rotation count too: one that terminates and then is gone changes no rule.
-fn touched(state: &State, commit: &Committed) -> Batch {
+/// no rotation count too: one that terminates and then is gone changes no rule. With `all` every
+/// frontend there is.
+fn touched(state: &State, commit: &Committed, all: bool) -> Batch {
     let mut batch = Batch::new();
     let mut services: BTreeSet<&ObjectKey> = commit.touched.services.iter().collect();
+    if all {
+        services.extend(state.plan.services.keys());
+    }
     for (key, before, after) in &commit.delta.services {
         services.insert(key);
         for plan in [before, after].into_iter().flatten() {

@@ -58,21 +58,25 @@ impl Containerd {
         }
     }
 
-    /// Looks a container up without anybody waiting; its labels come by an event.
+    /// Looks a container up without anybody waiting, and once more where that fails; its labels come
+    /// by an event.
     pub(crate) fn later(&self, container_id: String, events: Events, after: Duration) {
         let this = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            if !this.socket.exists() {
-                return;
-            }
-            match this.look_up(&container_id).await {
-                Ok(Some(labels)) => {
-                    // Without an engine nobody needs labels.
-                    drop(events.send(Event::Labels { container_id, labels }).await);
+            for pause in [after, LATER] {
+                tokio::time::sleep(pause).await;
+                if !this.socket.exists() {
+                    return;
                 }
-                Ok(None) => {}
-                Err(failure) => complain(&container_id, &failure),
+                match this.look_up(&container_id).await {
+                    Ok(Some(labels)) => {
+                        // Without an engine nobody needs labels.
+                        drop(events.send(Event::Labels { container_id, labels }).await);
+                        return;
+                    }
+                    Ok(None) => return,
+                    Err(failure) => complain(&container_id, &failure),
+                }
             }
         });
     }

@@ -62,9 +62,9 @@ fn only_flows_of_endpoints_that_serve_stay() {
     udp(5, ("10.96.0.11", 53), ("10.0.1.3", 5353));
     udp(6, ("10.96.0.10", 54), ("10.0.1.3", 5353));
     let serving = [frontend("10.96.0.10", 53, &[("10.0.1.2", 5353), ("10.0.1.9", 5353)])];
-    assert_eq!(reconcile_udp(&serving, &ALL).expect("reconciled"), 3);
+    assert_eq!(reconcile_udp(&serving, &ALL, &[]).expect("reconciled"), 3);
     assert_eq!(left(), [1, 5, 6]);
-    assert_eq!(reconcile_udp(&serving, &ALL).expect("nothing is left to do"), 0);
+    assert_eq!(reconcile_udp(&serving, &ALL, &[]).expect("nothing is left to do"), 0);
 }
 
 /// Rows: P74, P75, P76
@@ -75,7 +75,10 @@ fn without_endpoints_no_udp_flow_stays_and_every_other_does() {
     udp(2, ("10.96.0.10", 53), ("10.0.1.3", 5353));
     flow(("192.0.2.9", 3), ("10.96.0.10", 53), ("10.0.1.2", 5353), Protocol::Tcp);
     flow(("192.0.2.9", 4), ("10.96.0.10", 53), ("10.0.1.2", 5353), Protocol::Sctp);
-    assert_eq!(reconcile_udp(&[frontend("10.96.0.10", 53, &[])], &ALL).expect("reconciled"), 2);
+    assert_eq!(
+        reconcile_udp(&[frontend("10.96.0.10", 53, &[])], &ALL, &[]).expect("reconciled"),
+        2
+    );
     assert!(left().is_empty());
     for (protocol, port) in [(6, 3), (132, 4)] {
         let kept = answered_by(protocol, (ip("192.0.2.9"), port).into(), vip()).expect("a look-up");
@@ -104,7 +107,7 @@ fn a_first_look_at_all_frontends_keeps_what_is_right() {
         frontend("node6", 30053, &[("fd01::2", 5353)]),
         frontend("10.96.0.11", 53, &[]),
     ];
-    assert_eq!(reconcile_udp(&all, &ALL).expect("reconciled"), 0);
+    assert_eq!(reconcile_udp(&all, &ALL, &[]).expect("reconciled"), 0);
     assert_eq!(left(), [1, 2, 3, 4, 5]);
 }
 
@@ -125,11 +128,11 @@ fn node_ports_concern_addresses_of_this_node_alone() {
         localhost: false,
     };
     let frontends = [frontend("node", 30053, &[("10.0.1.2", 5353)])];
-    assert_eq!(reconcile_udp(&frontends, &primary).expect("reconciled"), 1);
+    assert_eq!(reconcile_udp(&frontends, &primary, &[]).expect("reconciled"), 1);
     assert_eq!(left(), [2, 3, 4, 5, 6]);
-    assert_eq!(reconcile_udp(&frontends, &ALL).expect("reconciled"), 2);
+    assert_eq!(reconcile_udp(&frontends, &ALL, &[]).expect("reconciled"), 2);
     assert_eq!(left(), [4, 5, 6]);
-    assert_eq!(reconcile_udp(&[frontend("node6", 30053, &[])], &ALL).expect("reconciled"), 1);
+    assert_eq!(reconcile_udp(&[frontend("node6", 30053, &[])], &ALL, &[]).expect("reconciled"), 1);
     assert_eq!(left(), [4, 6]);
 }
 
@@ -141,7 +144,7 @@ fn ipv6_flows_are_told_apart_by_address_and_port() {
     udp(3, ("fd96::b", 53), ("fd01::3", 5353));
     udp(4, ("fd96::a", 53), ("fd96::a", 53));
     let serving = [frontend("fd96::a", 53, &[("fd01::2", 5353)])];
-    assert_eq!(reconcile_udp(&serving, &ALL).expect("reconciled"), 2);
+    assert_eq!(reconcile_udp(&serving, &ALL, &[]).expect("reconciled"), 2);
     assert_eq!(left(), [1, 3]);
 }
 
@@ -155,7 +158,7 @@ fn many_frontends_and_flows_cost_one_dump() {
     }
     let frontends: Vec<_> =
         (0..3_000).map(|n| frontend(&address(n), 53, &[("10.0.1.2", 5353)])).collect();
-    assert_eq!(reconcile_udp(&frontends, &ALL).expect("reconciled"), 1_000);
+    assert_eq!(reconcile_udp(&frontends, &ALL, &[]).expect("reconciled"), 1_000);
     assert_eq!(left().len(), 2_000);
 }
 
@@ -170,4 +173,18 @@ fn a_connection_is_looked_up_by_its_own_addresses() {
     assert_eq!(find("192.0.2.9", 1, "10.96.0.10"), Some((ip("10.0.1.2"), 5353).into()));
     assert_eq!(find("fd00::9", 2, "fd96::a"), Some((ip("fd01::2"), 5353).into()));
     assert_eq!(find("192.0.2.9", 2, "10.96.0.10"), None);
+}
+
+/// Rows: P75
+#[test]
+fn flows_to_addresses_of_services_that_are_gone_go_too() {
+    enter();
+    udp(1, ("10.96.0.10", 53), ("10.0.1.2", 5353));
+    udp(2, ("10.96.0.11", 53), ("10.0.1.2", 5353));
+    udp(3, ("10.97.0.11", 53), ("10.0.1.2", 5353));
+    udp(4, ("fd96::a", 53), ("fd01::2", 5353));
+    let services = ["10.96.0.0/16", "fd96::/112"].map(|net| net.parse().expect("a network"));
+    let known = [frontend("10.96.0.10", 53, &[("10.0.1.2", 5353)])];
+    assert_eq!(reconcile_udp(&known, &ALL, &services).expect("reconciled"), 2);
+    assert_eq!(left(), [1, 3]);
 }

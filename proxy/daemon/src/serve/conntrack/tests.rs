@@ -21,7 +21,7 @@ fn frontends_come_with_who_serves_them_now() {
     let mut state = state(folder.path());
     let mut step = |facts| {
         let commit = commit(&mut state, facts);
-        shown(&touched(&state, &commit))
+        shown(&touched(&state, &commit, false))
     };
     let both = |serving: &str| {
         vec![format!("node(v6: false):30053 <- {serving}"), format!("10.96.0.53:53 <- {serving}")]
@@ -69,7 +69,7 @@ fn an_endpoint_that_ends_keeps_its_flows_until_it_is_gone() {
     commit(&mut state, objects(DNS));
     let mut step = |text: String| {
         let commit = commit(&mut state, objects(&text));
-        shown(&touched(&state, &commit)).pop().expect("the cluster address")
+        shown(&touched(&state, &commit, false)).pop().expect("the cluster address")
     };
     assert_eq!(step(ending(true)), "10.96.0.53:53 <- 10.0.1.2:53 10.0.1.3:53");
     // No rule changes, and its flows must go.

@@ -1,7 +1,7 @@
 # What people and CI run. Each target stands alone.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help deps fmt test demo bench install
+.PHONY: help deps fmt fuzz test demo bench install
 
 PLUGINS := causeway-bridge causeway-ipam causeway-service
 CARGO ?= cargo
@@ -13,6 +13,7 @@ help:
 	@echo 'make deps     install what tests, demo and benchmarks need beside Rust'
 	@echo 'make fmt      format the sources'
 	@echo 'make test     every check; the last line says what passed and failed'
+	@echo 'make fuzz     ten minutes of random input for each parser'
 	@echo 'make demo     attach containers in a lab and show what happens'
 	@echo 'make bench    measure against the upstream plugins in the same run'
 	@echo 'make install  build and put the plugins into $$(DESTDIR)$(BINDIR)'
@@ -25,6 +26,10 @@ fmt:
 
 test: deps
 	tests/test.sh
+
+# Needs a nightly compiler and cargo-fuzz.
+fuzz:
+	set -e; for target in manifest nft-decode api-json cni-config; do tests/fuzz.sh $$target 600; done
 
 demo: deps
 	$(CARGO) build --workspace --bins --release --locked

@@ -35,7 +35,8 @@ pub enum Event {
     /// A container is gone.
     Detach(EndpointKey),
     /// Result of health probing: an endpoint that does not answer is not ready until it does. Counts
-    /// for services with [`Service::health_check`]. Forgotten when the container is attached anew.
+    /// for services with [`Service::health_check`]. Forgotten when the container is attached anew,
+    /// not when its labels change.
     Health {
         /// The container.
         key: EndpointKey,

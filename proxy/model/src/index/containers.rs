@@ -48,16 +48,19 @@ impl Containers {
         &self.all
     }
 
-    /// In place of what there was under its key.
+    /// In place of what there was under its key. One that differs in labels only is as healthy as
+    /// before.
     pub(super) fn put(&mut self, node: Arc<str>, record: Arc<EndpointRecord>) {
-        self.remove(&record.key);
+        let same = |old: &EndpointRecord| (&old.ips, old.created) == (&record.ips, record.created);
+        let old = self.remove(&record.key);
+        let healthy = old.is_none_or(|(_, old, healthy)| healthy || !same(&old));
         let attached =
             Arc::new(Attached { record: Arc::clone(&record), pod: Arc::new(record.pod()) });
         for (key, value) in &record.labels {
             let hash = pair(&attached.pod.namespace, key, value);
             self.by_label.entry(hash).or_default().insert(Arc::clone(&attached));
         }
-        self.all.insert(record.key.clone(), (node, record, true));
+        self.all.insert(record.key.clone(), (node, record, healthy));
     }
 
     pub(super) fn remove(&mut self, key: &EndpointKey) -> Option<Container> {

@@ -234,7 +234,13 @@ fn health_counts_where_it_is_asked_for_and_not_where_all_are_published() {
     let resolved = index.resolve(&key("published")).unwrap();
     assert!(!resolved.ports[0].endpoints[0].serving);
     assert!(index.apply(Event::Health { key: container("x"), healthy: true }).services.is_empty());
-    index.apply(Event::Health { key: container("a"), healthy: true });
+    index.apply(attach("a@n1 10.0.1.1 app=web port.causeway.io/http=8080 tier=x"));
+    check(&index, "checked", &["10.0.1.1:8080!", "10.0.1.1:9000!"]);
+    index.apply(attach("a@n1 10.0.1.2 app=web port.causeway.io/http=8080"));
+    check(&index, "checked", &["10.0.1.2:8080", "10.0.1.2:9000"]);
+    index.apply(Event::Health { key: container("a"), healthy: false });
+    check(&index, "checked", &["10.0.1.2:8080!", "10.0.1.2:9000!"]);
+    index.apply(attach("a@n1 10.0.1.1 app=web port.causeway.io/http=8080"));
     check(&index, "checked", &["10.0.1.1:8080", "10.0.1.1:9000"]);
 }
 

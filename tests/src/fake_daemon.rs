@@ -53,20 +53,25 @@ impl FakeDaemon {
         self.heard.lock().expect("no panic while it was held").clone()
     }
 
-    /// Container ids that are attached as the daemon counts: of each the event of the highest
-    /// `seq`, of these and of `spooled` ones.
+    /// Container ids that are attached by what was heard and what is `spooled`.
     pub fn attached(&self, spooled: &[Value]) -> Vec<String> {
+        let mut events = self.heard();
+        events.extend_from_slice(spooled);
+        Self::attached_by(&events)
+    }
+
+    /// Container ids that are attached as the daemon counts: of each attachment the event of the
+    /// highest `seq`, in whatever order they came.
+    pub fn attached_by(events: &[Value]) -> Vec<String> {
         let mut last: BTreeMap<String, &Value> = BTreeMap::new();
-        let heard = self.heard();
-        for event in heard.iter().chain(spooled) {
-            let seq = |event: &Value| event["seq"].as_u64().expect("a number");
+        let seq = |event: &Value| event["seq"].as_u64().expect("a number");
+        for event in events {
             let known = last.entry(event["key"].to_string()).or_insert(event);
             if seq(event) > seq(known) {
                 *known = event;
             }
         }
-        let attached =
-            last.values().filter(|event| event.get("record").is_some_and(|r| !r.is_null()));
+        let attached = last.values().filter(|event| event["record"].is_object());
         attached.map(|e| e["key"]["containerID"].as_str().expect("an id").to_owned()).collect()
     }
 }

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use causeway_tests::{Attachment, Lab, Node, Pod, Runtime, Snapshot};
+use causeway_api::Spool;
+use causeway_tests::{Attachment, FakeDaemon, Lab, Manner, Node, Pod, Runtime, Snapshot};
 use serde_json::{Value, json};
 
 /// How many kills each sweep spreads over the whole run time of its operation.
@@ -301,6 +303,66 @@ fn kill_9_during_add_of_host_ports_leaves_nothing_behind() {
 #[test]
 fn kill_9_during_del_of_the_bridge_leaves_nothing_behind() {
     report("DEL of causeway-bridge", sweep(Victim { plugin: 0, command: "DEL" }));
+}
+
+/// The daemon is there in two of three runs, and away from the kill on in one of these. What it was
+/// told and what waits for it say together that the container is gone, and the bystander is not.
+fn sweep_of_events(command: &'static str) -> u32 {
+    let site = Site::new();
+    let (node, runtime) = (site.node(), site.runtime());
+    let victim = Victim { plugin: 1, command };
+    let place = |key: &str| site.list["plugins"][1][key].as_str().expect("a path").to_owned();
+    let (socket, spool) = (PathBuf::from(place("socket")), PathBuf::from(place("spoolDir")));
+    let first = FakeDaemon::start(&socket, Manner::Takes);
+    let bystander_pod = node.pod();
+    let bystander = bystander_pod.attachment("eth0").runtime_config(ports(7000));
+    runtime.add_ok(&bystander);
+    let mut told = first.heard();
+    drop(first);
+    let whole = usual(&site, victim);
+    // Somebody reads the spool from now on.
+    let spool = Spool::new(&spool);
+    assert_eq!(spool.events().expect("readable"), (vec![], vec![]));
+    let before = Snapshot::take(node);
+    let mut killed = 0;
+    for round in 0..RUNS {
+        if killed == KILLS {
+            break;
+        }
+        let pod = node.pod();
+        let attachment = pod.attachment("eth0").runtime_config(ports(8080));
+        let mut daemon = (round % 3 != 0).then(|| FakeDaemon::start(&socket, Manner::Takes));
+        killed += u32::from(kill_at(&site, victim, &attachment, whole * moment(round) / 1000));
+        if round % 3 == 1 {
+            told.extend(daemon.take().expect("it runs").heard());
+        }
+        runtime.forget(&attachment);
+        runtime.del(&attachment.clone().netns("")).expect("DEL after a kill");
+        told.extend(daemon.map(|daemon| daemon.heard()).unwrap_or_default());
+        let (events, bad) = spool.events().expect("readable");
+        assert!(bad.is_empty(), "{bad:?}");
+        for event in events {
+            told.push(serde_json::to_value(&event).expect("JSON"));
+            spool.remove(&event).expect("removed");
+        }
+        let moment = format!("{command} killed at {} of 1000", moment(round));
+        assert_eq!(FakeDaemon::attached_by(&told), [bystander.id.as_str()], "{moment}: {told:#?}");
+        let after = Snapshot::take(node);
+        assert!(before == after, "{moment}:\n{}", before.diff(&after));
+    }
+    killed
+}
+
+/// Rows: C19, F8, F52, S-45
+#[test]
+fn kill_9_during_add_loses_and_doubles_no_endpoint() {
+    report("ADD with a daemon that comes and goes", sweep_of_events("ADD"));
+}
+
+/// Rows: C19, C65, F52, S-45
+#[test]
+fn kill_9_during_del_loses_and_doubles_no_endpoint() {
+    report("DEL with a daemon that comes and goes", sweep_of_events("DEL"));
 }
 
 /// Rows: C19, C65, C66

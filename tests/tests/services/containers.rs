@@ -48,7 +48,6 @@ fn answering(from: &Ns, to: &str) -> BTreeSet<String> {
     (0..48).map(ask).map(|ip| ip.to_string()).collect()
 }
 
-/// Rows: S-30
 #[test]
 fn nerdctl_containers_are_endpoints_by_their_labels() {
     let lab = Lab::one_node();
@@ -108,7 +107,6 @@ fn containers_started_without_the_daemon_are_endpoints_once_it_runs() {
     machine.start_containerd();
 }
 
-/// Rows: S-30
 #[test]
 fn ctr_containers_are_endpoints_by_their_labels() {
     let lab = Lab::one_node();

@@ -54,8 +54,8 @@ pub struct NodePortAddresses {
 /// are services' alone: entries to what is no frontend there go, too, so give them with all frontends
 /// that there are, or none. A host without conntrack has no entries.
 ///
-/// One dump a family that has frontends, filtered by the kernel (since 5.8) to UDP and to what all
-/// frontends have in common; memory is bounded by what is deleted. Acts in the calling thread's
+/// One dump a family that has frontends (two for two frontends), filtered by the kernel (since 5.8)
+/// to UDP and to what all frontends have in common; memory is bounded by what is deleted. Acts in the calling thread's
 /// namespace and must not be called from inside a tokio task.
 ///
 /// # Errors
@@ -76,15 +76,28 @@ pub fn reconcile_udp(
             continue;
         }
         let Some(connection) = Connection::open()? else { return Ok(deleted) };
-        let common = match services.as_slice() {
-            [] => wire::Filter::common(ours.iter().map(|one| (one.address(), one.port))),
-            _ => wire::Filter::default(),
-        };
+        let filters = filters(&ours, &services);
         let wanted = Wanted { services, ..Wanted::new(&ours, node_ports, family)? };
-        let doomed = find(&connection, family, common, |entry| wanted.dooms(entry))?;
-        deleted += delete(&connection, &doomed)?;
+        for filter in filters {
+            let doomed = find(&connection, family, filter, |entry| wanted.dooms(entry))?;
+            deleted += delete(&connection, &doomed)?;
+        }
     }
     Ok(deleted)
+}
+
+/// What dumps are filtered by. A service's address and its node port, which have nothing in common,
+/// cost less by themselves than a dump of everything.
+fn filters(frontends: &[&UdpFrontend], services: &[IpNetwork]) -> Vec<wire::Filter> {
+    const FEW: usize = 2;
+    let one = |frontend: &&UdpFrontend| (frontend.address(), frontend.port);
+    match (frontends, services) {
+        (_, [_, ..]) => vec![wire::Filter::default()],
+        (few, []) if few.len() <= FEW => {
+            few.iter().map(|frontend| wire::Filter::common([one(frontend)].into_iter())).collect()
+        }
+        (many, []) => vec![wire::Filter::common(many.iter().map(one))],
+    }
 }
 
 impl UdpFrontend {

@@ -257,3 +257,24 @@ fn i4_a_damaged_table_is_repaired_by_the_difference() {
         assert_equal(&read(&mut client), &wanted);
     }
 }
+
+#[test]
+fn i2_tables_of_others_stay_byte_identical() {
+    let mut client = client();
+    let theirs = "table inet filter {\n\tset s {\n\t\ttype ipv4_addr\n\t\telements = { 10.96.96.1 }\n\t}\n\n\t\
+                  chain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\t\
+                  ip saddr @s counter packets 7 bytes 8 drop\n\t}\n}\n";
+    nft(&["-f", "-"], theirs);
+    let listed = || nft(&["-a", "list", "table", "inet", "filter"], "");
+    let before = listed();
+    for step in random_history(5) {
+        client.commit(&Mirror::full(&step.plan).1).expect("a commit");
+        let actual = read(&mut client);
+        let next = services::compile(&everything());
+        client.commit(&services::diff(Some(&actual), &next)).expect("a commit");
+    }
+    let nothing = services::diff(Some(&read(&mut client)), &Tables::default());
+    client.commit(&nothing).expect("a commit");
+    assert_eq!(read(&mut client), Tables::default());
+    assert_eq!(listed(), before);
+}

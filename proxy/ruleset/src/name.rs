@@ -152,6 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn names_of_services_never_leave_their_place() {
+        assert_eq!(service("shop", "web", "http"), "shop/web:http");
+        assert_eq!(service("shop", "web", ""), "shop/web");
+        let evil = "a\"; flush ruleset; #\n{}";
+        assert_eq!(service("x", evil, ""), "x/a_; flush ruleset; #_{}");
+        let chain = pool("balance", &["x", evil, "", "TCP"]);
+        let (_, readable) = chain.split_once("-x/").expect("the readable part");
+        assert_eq!(readable, "a___flush_ruleset______/TCP");
+        let long = "n".repeat(300);
+        assert_eq!(service(&long, "a", "").len(), 128);
+        let [a, b] = ["a", "b"].map(|name| pool("balance", &[&long, name]));
+        assert_eq!((a.len(), b.len()), (200, 200));
+        assert_ne!(a, b);
+    }
+
+    #[test]
     fn parts_are_told_apart() {
         assert_ne!(hash_hex(&["a", "b"], 16), hash_hex(&["ab"], 16));
         assert_ne!(hash_hex(&["a", ""], 16), hash_hex(&["a"], 16));

@@ -156,9 +156,7 @@ impl Expr {
             }
             Self::Lookup { set, reg, dreg, invert } => {
                 out.u32(2, *reg);
-                if let Some(dreg) = dreg {
-                    out.u32(3, *dreg);
-                }
+                dreg.iter().for_each(|dreg| out.u32(3, *dreg));
                 out.string(1, set);
                 if *invert {
                     out.u32(5, 1);
@@ -182,15 +180,12 @@ impl Expr {
                 }
             }
             Self::Masq { flags } if *flags != 0 => out.u32(1, *flags),
-            Self::Masq { .. } => {}
             Self::Numgen { reg, modulus, random, offset } => {
-                let kind = u32::from(*random);
-                u32s(out, &[(1, *reg), (2, *modulus), (3, kind), (4, *offset)]);
+                u32s(out, &[(1, *reg), (2, *modulus), (3, u32::from(*random)), (4, *offset)]);
             }
             Self::Hash { sreg, reg, len, modulus, seed } => {
-                let numbers = [(1, *sreg), (2, *reg), (3, *len), (4, *modulus), (5, *seed)];
-                u32s(out, &numbers);
-                out.u32(7, HASH_JENKINS);
+                u32s(out, &[(1, *sreg), (2, *reg), (3, *len), (4, *modulus)]);
+                u32s(out, &[(5, *seed), (7, HASH_JENKINS)]);
             }
             Self::Reject { kind, code } => {
                 out.u32(1, *kind);
@@ -201,8 +196,8 @@ impl Expr {
                 out.string(1, set);
                 out.u64(6, *timeout);
             }
-            // It begins at zero.
-            Self::Counter => {}
+            // A counter begins at zero.
+            Self::Masq { .. } | Self::Counter => {}
             Self::Other(_, bytes) => out.raw(bytes),
         }
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_ruleset::{
-    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    BaseChain, Batch, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,
     MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 use ipnetwork::IpNetwork;
@@ -318,13 +318,35 @@ fn field() -> impl Strategy<Value = Field> {
         Field::CtOriginalIpDaddr,
         Field::CtOriginalIp6Daddr,
         Field::CtOriginalProtoDst,
+        Field::Random { modulus: 7, offset: 0x7_0000 },
+        Field::Turn { modulus: 2, offset: 0 },
+        Field::SourceHash { ipv6: false, modulus: 1024, seed: 1 },
+        Field::SourceHash { ipv6: true, modulus: 1024, seed: 0 },
     ])
+}
+
+/// Constants at the end of a concatenation.
+fn constants() -> impl Strategy<Value = Vec<Field>> {
+    let all = (any::<u32>(), any::<IpAddr>(), any::<u16>(), 0..4u8);
+    all.prop_map(|(mark, address, port, shape)| {
+        let address = match address {
+            IpAddr::V4(address) => Const::V4(address),
+            IpAddr::V6(address) => Const::V6(address),
+        };
+        let constants = match shape {
+            0 => vec![Const::Mark(mark), address, Const::Port(port)],
+            1 => vec![address, Const::Port(port)],
+            2 => vec![Const::Mark(mark)],
+            _ => Vec::new(),
+        };
+        constants.into_iter().map(Field::Const).collect()
+    })
 }
 
 /// Fields that one packet can have.
 fn fields() -> impl Strategy<Value = Vec<Field>> {
-    let kinds = (prop::collection::vec(field(), 1..5), any::<bool>());
-    kinds.prop_map(|(mut fields, ipv6)| {
+    let kinds = (prop::collection::vec(field(), 1..5), any::<bool>(), constants());
+    kinds.prop_map(|(mut fields, ipv6, constants)| {
         for field in &mut fields {
             *field = match (*field, ipv6) {
                 (Field::Ip6Saddr, false) => Field::IpSaddr,
@@ -334,6 +356,7 @@ fn fields() -> impl Strategy<Value = Vec<Field>> {
                 (field, _) => field,
             };
         }
+        fields.extend(constants);
         fields
     })
 }
@@ -369,12 +392,13 @@ fn condition() -> impl Strategy<Value = Match> {
         set: "s".to_owned(),
         negate,
     });
-    let flag = (0..6u8, any::<bool>()).prop_map(|(kind, on)| match kind {
+    let flag = (0..7u8, any::<bool>()).prop_map(|(kind, on)| match kind {
         0 => Match::NfProto { ipv6: on },
         1 => Match::FibDaddrLocal { negate: on },
         2 => Match::CtStatusDnat { negate: on },
         3 => Match::CtEstablished { negate: on },
         4 => Match::CtInvalid,
+        5 => Match::FibSaddrLocal { negate: on },
         _ => Match::CtDirection { reply: on },
     });
     prop_oneof![compared, net4, net6, bits, in_set, flag]
@@ -408,7 +432,13 @@ fn statement() -> impl Strategy<Value = Statement> {
     let mark = (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(ct, mask, value)| {
         if ct { Statement::SetCtMark { mask, value } } else { Statement::SetMark { mask, value } }
     });
+    let update = (fields(), any::<u32>()).prop_map(|(fields, timeout)| Statement::Update {
+        fields,
+        set: "s".to_owned(),
+        timeout_ms: timeout.into(),
+    });
     prop_oneof![
+        1 => update,
         6 => condition().prop_map(Statement::Match),
         1 => Just(Statement::Counter),
         1 => mark,

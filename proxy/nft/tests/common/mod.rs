@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use causeway_nft::Client;
 use causeway_ruleset::{
-    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    BaseChain, Batch, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,
     MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 
@@ -198,6 +198,9 @@ fn matches() -> Vec<Match> {
         cmp(Field::IifName, name("veth0")),
         not(Field::OifName, name("cw0")),
         cmp(Field::Mark, RegValue::Mark(0x4000)),
+        cmp(Field::Random { modulus: 3, offset: 0 }, RegValue::Mark(0)),
+        not(Field::Random { modulus: 3, offset: 7 }, RegValue::Mark(8)),
+        cmp(Field::Turn { modulus: 2, offset: 0 }, RegValue::Mark(1)),
         cmp(Field::CtMark, RegValue::Mark(0x4000)),
         cmp(Field::CtOriginalIpDaddr, v4("10.0.0.1")),
         cmp(Field::CtOriginalIp6Daddr, v6("fd00::1")),
@@ -219,6 +222,8 @@ fn matches() -> Vec<Match> {
         Match::NfProto { ipv6: true },
         Match::FibDaddrLocal { negate: false },
         Match::FibDaddrLocal { negate: true },
+        Match::FibSaddrLocal { negate: false },
+        Match::FibSaddrLocal { negate: true },
         Match::CtStatusDnat { negate: false },
         Match::CtStatusDnat { negate: true },
         Match::CtEstablished { negate: false },
@@ -242,6 +247,11 @@ fn statements() -> Vec<Statement> {
         Statement::SetCtMark { mask: u32::MAX, value: 7 },
         Statement::VerdictMap { fields: fields4, map: "dispatch".to_owned() },
         Statement::Dnat(NatTarget::Map { fields: fields6, map: "to6".to_owned(), ipv6: true }),
+        Statement::Update {
+            fields: vec![Field::IpSaddr, Field::Const(Const::Port(80))],
+            set: "affinity".to_owned(),
+            timeout_ms: 10_000,
+        },
         Statement::Verdict(Verdict::Accept),
         Statement::Verdict(Verdict::Drop),
         Statement::Verdict(Verdict::Return),

@@ -7,6 +7,7 @@ mod containers;
 mod load;
 mod manifests;
 mod objects;
+mod ports;
 mod sync;
 
 pub(crate) use load::Parts;

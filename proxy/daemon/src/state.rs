@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use causeway_model::{EndpointKey, Index, Labels, ObjectKey, ObjectKind};
 use causeway_ruleset::plan::{Delta, Plan};
-use causeway_source::Origin;
 
 use crate::config::Settings;
 
@@ -22,8 +21,8 @@ pub(crate) struct State {
     pub index: Index,
     /// All decisions, as they are in the kernel when [`Progress::behind`] is `None`.
     pub plan: Plan,
-    /// Who each stored object came from.
-    pub origins: BTreeMap<(ObjectKind, ObjectKey), Origin>,
+    /// Stored objects that a file of the manifest directory holds, with its name.
+    pub files: BTreeMap<(ObjectKind, ObjectKey), String>,
     /// When what happened, and how often.
     pub progress: Progress,
     /// What does not work, by what it concerns, with the remedy.

@@ -94,9 +94,45 @@ fn objects_and_what_was_allocated_outlive_the_daemon() {
     let refused = daemon.try_apply(&[other, service("third")]);
     assert_eq!(refused.results[0].outcome, AppliedOutcome::Refused, "{refused:?}");
     assert_eq!(refused.results[1].outcome, AppliedOutcome::Created, "{refused:?}");
+    // Somebody listens there: it is said.
+    let server = causeway_tests::traffic::Server::tcp(node, "host", "0.0.0.0:31999");
+    let mut shadowing = service("shadowing");
+    shadowing["spec"]["ports"][0]["nodePort"] = json!(31999);
+    let warned = daemon.apply(&[shadowing]);
+    assert!(warned.results[0].warnings[0].contains("listens on 31999/TCP"), "{warned:?}");
+    drop(server);
     let request = daemon.request("DELETE", "/v1/services/default/web", b"");
     request.expect("delete a service");
     assert!(!node.nft().contains(&format!("{} .", before.0)));
+}
+
+/// All there is on disk is read before anything is programmed, and programmed at once.
+///
+/// Rows: P8, P91
+#[test]
+fn a_start_programs_everything_in_one_transaction() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let mut daemon = Daemon::start(node);
+    for number in 0..20 {
+        let name = format!("s{number}");
+        daemon.apply(&[service(&name), slice(&name, &["10.0.1.2", "10.0.1.3"])]);
+    }
+    daemon.stop();
+    let complete = ours(node);
+    node.sh("nft delete table ip causeway_services; nft delete table ip6 causeway_services");
+    daemon.again();
+    assert_eq!(ours(node), complete);
+    assert_eq!((daemon.count("syncs"), daemon.count("fullSyncs")), (1, 1));
+    daemon.stop();
+    daemon.manifest("more.yaml", &service("more").to_string());
+    daemon.again();
+    assert_eq!((daemon.count("syncs"), daemon.count("fullSyncs")), (1, 1));
+    assert!(node.nft().contains(&address(&daemon, "more").0));
+    // Another zone may choose other endpoints everywhere.
+    daemon.apply(&[json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "node1",
+        "labels": { "topology.kubernetes.io/zone": "b" } } })]);
+    assert_eq!(daemon.count("fullSyncs"), 2);
 }
 
 #[test]

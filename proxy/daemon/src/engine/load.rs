@@ -7,7 +7,7 @@ use causeway_api::Spool;
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Event, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
-use causeway_source::{ManifestDir, Store, Stored};
+use causeway_source::{ManifestDir, Origin, Store, Stored};
 
 use super::{Behind, Due, Engine, FULL_PERIOD, Pending};
 use ipnetwork::IpNetwork;
@@ -70,7 +70,7 @@ impl Engine {
                 settings,
                 node,
                 index: Index::default(),
-                origins: BTreeMap::new(),
+                files: BTreeMap::new(),
                 progress: Progress::new(now),
                 degraded: BTreeMap::new(),
                 warnings: BTreeMap::new(),
@@ -120,7 +120,9 @@ impl Engine {
             if let Object::Service(service) = &object {
                 self.allocator.claim(service);
             }
-            self.state.origins.insert((object.kind(), object.key().clone()), origin);
+            if let Origin::Manifest(file) = origin {
+                self.state.files.insert((object.kind(), object.key().clone()), file);
+            }
             objects.push(object);
         }
         tracing::info!(objects = objects.len(), "read the store");

@@ -34,11 +34,11 @@ impl Engine {
                 self.read_document(&file, document, &mut pass);
             }
         }
-        let gone = self.state.origins.iter().filter_map(|(id, origin)| match origin {
-            Origin::Manifest(file) if !pass.incomplete.contains(file) => Some(id),
-            Origin::Manifest(_) | Origin::Api => None,
-        });
-        for id in gone.filter(|id| !pass.seen.contains_key(*id)) {
+        let gone =
+            self.state.files.iter().filter(|(id, file)| {
+                !pass.incomplete.contains(*file) && !pass.seen.contains_key(*id)
+            });
+        for (id, _) in gone {
             pass.staged.delete(id.clone());
         }
         if let Err(refused) = self.write(pass.staged) {

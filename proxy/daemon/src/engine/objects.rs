@@ -6,10 +6,11 @@ use std::sync::Arc;
 use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
 use causeway_model::allocate::Allocator;
 use causeway_model::manifest::{self, Refusal};
-use causeway_model::{EndpointSlice, Event, Object, ObjectKey, ObjectKind};
+use causeway_model::{EndpointSlice, Event, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored};
 
 use super::Engine;
+use super::ports::{self, Listening};
 use crate::clock;
 use crate::request::{Refused, Target};
 
@@ -18,12 +19,16 @@ pub(super) type Id = (ObjectKind, ObjectKey);
 
 /// What is to be stored (`Some`) or deleted, not written yet.
 #[derive(Debug, Default)]
-pub(super) struct Staged(BTreeMap<Id, Option<Stored>>);
+pub(super) struct Staged {
+    objects: BTreeMap<Id, Option<Stored>>,
+    /// Read when it is first asked for.
+    listening: Option<Listening>,
+}
 
 impl Staged {
     /// Marks an object as gone.
     pub(super) fn delete(&mut self, id: Id) {
-        self.0.insert(id, None);
+        self.objects.insert(id, None);
     }
 }
 
@@ -126,8 +131,10 @@ impl Engine {
         let id = (object.kind(), object.key().clone());
         let previous = self.previous(&id, staged);
         let (object, mut warnings) = self.complete(object, previous.as_ref())?;
-        let origin = match (origin, self.state.origins.get(&id)) {
-            (Origin::Api, Some(Origin::Manifest(file))) => {
+        let known = self.state.files.get(&id);
+        let moved = matches!(origin, Origin::Manifest(file) if known != Some(file));
+        let origin = match (origin, known) {
+            (Origin::Api, Some(file)) => {
                 warnings.push(format!(
                     "it also stands in {file} of the manifest directory, which counts again when \
                      that directory changes; change it there"
@@ -141,12 +148,15 @@ impl Engine {
             Some(previous) if *previous == object => AppliedOutcome::Unchanged,
             Some(_) => AppliedOutcome::Configured,
         };
-        if outcome != AppliedOutcome::Unchanged || self.state.origins.get(&id) != Some(&origin) {
+        if outcome != AppliedOutcome::Unchanged || moved {
             if let Object::Service(service) = &object {
+                let previous = previous.as_ref().and_then(as_service);
+                let listening = staged.listening.get_or_insert_with(ports::listening);
+                warnings.extend(ports::shadowed(service, previous, listening));
                 self.allocator.release(&service.key);
                 self.allocator.claim(service);
             }
-            staged.0.insert(id, Some(Stored { object, origin }));
+            staged.objects.insert(id, Some(Stored { object, origin }));
         }
         Ok((outcome, warnings))
     }
@@ -159,10 +169,7 @@ impl Engine {
         let now = clock::unix().as_secs();
         Ok(match (object, previous) {
             (Object::Service(mut service), previous) => {
-                let previous = match previous {
-                    Some(Object::Service(previous)) => Some(previous),
-                    Some(_) | None => None,
-                };
+                let previous = previous.and_then(as_service);
                 service.created = previous.map_or(now, |previous| previous.created);
                 let (service, warnings) =
                     self.allocator.complete(&self.pools, service, previous)?;
@@ -181,7 +188,7 @@ impl Engine {
 
     /// What is staged, else stored.
     fn previous(&self, id: &Id, staged: &Staged) -> Option<Object> {
-        if let Some(staged) = staged.0.get(id) {
+        if let Some(staged) = staged.objects.get(id) {
             return staged.as_ref().map(|stored| stored.object.clone());
         }
         let index = &self.state.index;
@@ -213,14 +220,14 @@ impl Engine {
             }
         };
         let ids: Vec<Id> =
-            ids.into_iter().filter(|id| self.state.origins.contains_key(id)).collect();
+            ids.into_iter().filter(|id| self.previous(id, &Staged::default()).is_some()).collect();
         if ids.is_empty() {
             return Err(Refused::new(404, format!("there is no {kind} {key}")));
         }
         let mut staged = Staged::default();
         let mut warnings = Vec::new();
         for id in ids {
-            if let Some(Origin::Manifest(file)) = self.state.origins.get(&id) {
+            if let Some(file) = self.state.files.get(&id) {
                 warnings.push(format!(
                     "it stands in {file} of the manifest directory and comes back when that \
                      directory changes; remove it there"
@@ -249,7 +256,7 @@ impl Engine {
     /// 503: nothing is written.
     pub(super) fn write(&mut self, staged: Staged) -> Result<(), Refused> {
         let (mut put, mut gone) = (Vec::new(), Vec::new());
-        for (id, stored) in staged.0 {
+        for (id, stored) in staged.objects {
             match stored {
                 Some(stored) => put.push(stored),
                 None => gone.push(id),
@@ -270,12 +277,15 @@ impl Engine {
             if kind == ObjectKind::Service {
                 self.allocator.release(&key);
             }
-            self.state.origins.remove(&(kind, key.clone()));
+            self.state.files.remove(&(kind, key.clone()));
             self.tell(kind, key.clone(), Event::Delete(kind, key));
         }
         for stored in put {
             let (kind, key) = (stored.object.kind(), stored.object.key().clone());
-            self.state.origins.insert((kind, key.clone()), stored.origin);
+            match stored.origin {
+                Origin::Manifest(file) => self.state.files.insert((kind, key.clone()), file),
+                Origin::Api => self.state.files.remove(&(kind, key.clone())),
+            };
             self.tell(kind, key, Event::Apply(stored.object));
         }
         Ok(())
@@ -290,6 +300,13 @@ impl Engine {
         self.pending.touched.objects.insert((kind, key));
         let changes = self.state.index.apply(fact);
         self.note(changes);
+    }
+}
+
+fn as_service(object: &Object) -> Option<&Service> {
+    match object {
+        Object::Service(service) => Some(service),
+        Object::EndpointSlice(_) | Object::Node(_) => None,
     }
 }
 
@@ -314,7 +331,9 @@ fn described(document: usize, object: &Object, outcome: AppliedOutcome) -> Appli
         Object::EndpointSlice(slice) if slice.from_endpoints() => {
             ("endpoints", slice.service().unwrap_or(&slice.key.name).to_owned())
         }
-        object => (kind_name(object.kind()), object.key().name.to_string()),
+        Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {
+            (kind_name(object.kind()), object.key().name.to_string())
+        }
     };
     AppliedObject {
         document,

@@ -71,7 +71,7 @@ pub(crate) fn state(folder: &Path) -> State {
         settings,
         index: Index::default(),
         plan: Plan::new(facts),
-        origins: std::collections::BTreeMap::new(),
+        files: std::collections::BTreeMap::new(),
         progress: Progress::new(clock::now()),
         degraded: std::collections::BTreeMap::new(),
         warnings: std::collections::BTreeMap::new(),

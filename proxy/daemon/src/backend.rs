@@ -69,6 +69,17 @@ impl Backend {
         }
     }
 
+    /// As [`Backend::whole`], cheaper, where `plan` is the one of the last call.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was there before still is.
+    pub(crate) fn look(&mut self, plan: &Plan) -> Result<bool> {
+        match self {
+            Self::Nftables(backend) => backend.whole(plan),
+            Self::Iptables(backend) => backend.look(plan),
+        }
+    }
+
     /// Makes a change of the plan. After an error only [`Backend::whole`] helps.
     ///
     /// # Errors

@@ -47,3 +47,6 @@ impl Notifier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

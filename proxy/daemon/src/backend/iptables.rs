@@ -50,18 +50,24 @@ impl Iptables {
         Ok(Self { tools, mirror: None })
     }
 
+    /// As [`Self::whole`], where the plan is the one of the last change.
+    pub(super) fn look(&mut self, plan: &Plan) -> Result<bool> {
+        let saved = self.saved()?;
+        match &self.mirror {
+            Some(mirror) if mirror.is_whole(&borrowed(&saved)) => Ok(false),
+            Some(_) | None => self.whole(plan),
+        }
+    }
+
     pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         let saved = borrowed(&saved);
-        if let Some(mirror) = &self.mirror
-            && mirror.is_whole(&saved)
-        {
-            return Ok(false);
-        }
         self.mirror = None;
         let (mirror, scripts) = Mirror::full(plan, &saved);
         let differs = !mirror.is_whole(&saved);
-        self.restore(&scripts)?;
+        if differs {
+            self.restore(&scripts)?;
+        }
         self.mirror = Some(mirror);
         Ok(differs)
     }

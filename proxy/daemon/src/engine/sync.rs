@@ -26,9 +26,12 @@ const RULES: &str = "rules";
 impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
-        let retry = self.due.retry.map(|(at, _)| at);
-        let times = [retry, self.due.look, self.due.alive];
-        times.into_iter().flatten().fold(self.due.full, Instant::min)
+        let alive = self.due.alive.into_iter();
+        match self.due.retry {
+            // It compares everything, too.
+            Some((at, _)) => alive.fold(at, Instant::min),
+            None => alive.chain(self.due.look).fold(self.due.full, Instant::min),
+        }
     }
 
     /// Reads what has changed on disk, brings the kernel to the plan, and answers.
@@ -95,15 +98,15 @@ impl Engine {
         if replanned && self.due.retry.is_none() {
             self.due.retry = Some((started, 0));
         }
-        let full = match self.due.retry {
+        let looking = self.look_now(started);
+        let (full, result) = match self.due.retry {
             Some((at, _)) if at > started && self.pending.waiting.is_empty() => return Ok(()),
-            Some(_) => true,
-            None => self.due.full <= started || self.look_now(started),
-        };
-        let result = match (full, unchanged) {
-            (true, _) => self.whole(),
-            (false, false) => self.change(),
-            (false, true) => Ok(false),
+            Some(_) => (true, self.whole()),
+            // What others did is looked at next.
+            None if !unchanged => (false, self.change()),
+            None if self.due.full <= started => (true, self.look(true)),
+            None if looking => (false, self.look(false)),
+            None => (false, Ok(false)),
         };
         let now = clock::now();
         match result {
@@ -129,26 +132,50 @@ impl Engine {
         self.due.look_again <= now
     }
 
+    /// Looks whether the kernel still holds what it did, and puts it right. Whether it did not.
+    fn look(&mut self, closely: bool) -> backend::Result<bool> {
+        let differed = match closely {
+            true => self.whole()?,
+            false => {
+                let started = clock::now();
+                let differed = self.backend.look(&self.state.plan)?;
+                self.looked(started);
+                differed
+            }
+        };
+        if differed {
+            self.repaired();
+        }
+        Ok(differed)
+    }
+
     /// Compares everything and puts it right. Whether something differed.
     fn whole(&mut self) -> backend::Result<bool> {
         let started = clock::now();
-        let check = mem::take(&mut self.pending.check);
         let differed = self.backend.whole(&self.state.plan)?;
+        self.looked(started);
+        self.due.full = clock::now() + FULL_PERIOD;
+        Ok(differed)
+    }
+
+    /// Everything was compared, since `started`.
+    fn looked(&mut self, started: Instant) {
+        self.pending.check = false;
         let now = clock::now();
-        if differed && check && self.due.retry.is_none() {
-            self.repaired();
-        }
-        self.due.full = now + FULL_PERIOD;
         self.due.look_again = now + (10 * (now - started)).min(LONGEST_LOOK_PAUSE);
         self.due.look = (!self.told).then_some(now + POLL);
-        Ok(differed)
     }
 
     /// Brings a change to the kernel. Where that fails, somebody else may have changed our rules:
     /// everything is compared then.
     fn change(&mut self) -> backend::Result<bool> {
         match self.backend.change(&self.state.plan, &self.behind.delta) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if self.pending.check {
+                    self.due.look = Some(self.due.look_again);
+                }
+                Ok(true)
+            }
             Err(error) => {
                 self.state.progress.failures += 1;
                 tracing::warn!(error = %chain(&error), "a change was refused; compare everything");

@@ -41,7 +41,7 @@ fn the_watchdog_is_ours_where_it_names_no_other_process() {
     };
     check(None, Some(3));
     check(Some(&std::process::id().to_string()), Some(3));
-    check(Some("1"), None);
+    check(Some("999999999"), None);
     assert_eq!(Notifier::new(&environment(&[])).unwrap().watchdog(), None);
     Notifier::new(&environment(&[])).unwrap().say("nobody listens");
 }

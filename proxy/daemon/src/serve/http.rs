@@ -14,11 +14,12 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::collect::{Item, Kind};
 use super::containerd::Containerd;
 use super::metrics::Metrics;
+use super::watch::Lines;
 use super::{Query, health, render, svc_test, trace};
 use crate::event::{Event, Events};
 use crate::request::{Refused, Reply, Request, Target};
@@ -316,13 +317,13 @@ async fn off_loop(
 }
 
 /// Sends lines as they come.
-fn lines(lines: mpsc::Receiver<String>) -> Response {
-    let body = Body::new(LinesBody(lines));
+fn lines(lines: impl Into<Lines>) -> Response {
+    let body = Body::new(LinesBody(lines.into()));
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
 }
 
 /// A body of lines.
-struct LinesBody(mpsc::Receiver<String>);
+struct LinesBody(Lines);
 
 impl http_body::Body for LinesBody {
     type Data = Bytes;
@@ -332,9 +333,7 @@ impl http_body::Body for LinesBody {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        self.0
-            .poll_recv(context)
-            .map(|line| line.map(|line| Ok(http_body::Frame::data(line.into()))))
+        self.0.poll(context).map(|line| line.map(|line| Ok(http_body::Frame::data(line.into()))))
     }
 }
 

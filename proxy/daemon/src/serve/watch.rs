@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use causeway_model::{ObjectKey, ObjectKind};
 use serde_json::{Value, json};
@@ -15,11 +17,37 @@ use crate::state::{State, Touched};
 /// Lines that wait for a follower at most.
 const WAITING: usize = 512;
 
+/// Bytes that wait for a follower at most, beside one line.
+const WAITING_BYTES: usize = 32 << 20;
+
 /// Changes of one commit above which the list is sent anew.
 const AT_ONCE: usize = 128;
 
 /// The lines of a follower.
-pub(crate) type Lines = mpsc::Receiver<String>;
+#[derive(Debug)]
+pub(crate) struct Lines {
+    lines: mpsc::Receiver<String>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Lines {
+    /// The next line, as [`mpsc::Receiver::poll_recv`].
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
+        let line = self.lines.poll_recv(context);
+        if let Poll::Ready(Some(line)) = &line {
+            self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        }
+        line
+    }
+}
+
+impl From<mpsc::Receiver<String>> for Lines {
+    /// Of somebody who waits until there is room.
+    fn from(lines: mpsc::Receiver<String>) -> Self {
+        // Wraps around below zero; nobody asks.
+        Self { lines, waiting: Arc::default() }
+    }
+}
 
 /// All followers.
 #[derive(Debug, Default)]
@@ -32,6 +60,8 @@ struct Watcher {
     kind: Kind,
     namespace: Option<String>,
     lines: mpsc::Sender<String>,
+    /// Bytes that it has not read.
+    waiting: Arc<AtomicUsize>,
     /// What it was told last.
     known: BTreeMap<Name, Arc<str>>,
 }
@@ -44,7 +74,9 @@ impl Watchers {
     pub(crate) fn add(&mut self, state: &State, kind: Kind, namespace: Option<String>) -> Lines {
         self.drop_gone();
         let (lines, receiver) = mpsc::channel(WAITING);
-        let mut watcher = Watcher { kind, namespace, lines, known: BTreeMap::new() };
+        let waiting = Arc::<AtomicUsize>::default();
+        let receiver = Lines { lines: receiver, waiting: Arc::clone(&waiting) };
+        let mut watcher = Watcher { kind, namespace, lines, waiting, known: BTreeMap::new() };
         if watcher.reset(state) {
             self.all.push(watcher);
         }
@@ -155,6 +187,10 @@ impl Watcher {
 
     fn send(&self, kind: &str, object: &Value) -> bool {
         let line = json!({ "type": kind, "object": object }).to_string() + "\n";
+        if self.waiting.load(Ordering::Relaxed) > WAITING_BYTES {
+            return false;
+        }
+        self.waiting.fetch_add(line.len(), Ordering::Relaxed);
         self.lines.try_send(line).is_ok()
     }
 }

@@ -6,7 +6,8 @@ use super::super::testing::*;
 use super::*;
 
 fn line(lines: &mut Lines) -> Option<(String, Value)> {
-    let line = lines.try_recv().ok()?;
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let Poll::Ready(Some(line)) = lines.poll(&mut context) else { return None };
     assert!(line.ends_with('\n'), "a line: {line:?}");
     let mut event: Value = serde_json::from_str(&line).expect("JSON");
     Some((event["type"].as_str().expect("a type").to_owned(), event["object"].take()))
@@ -93,6 +94,22 @@ fn a_follower_that_does_not_read_is_let_go() {
         watchers.touched(&state, &commit.touched);
         rounds += 1;
         assert!(rounds < 2 * WAITING, "an unread line waits for ever");
+    }
+    drop(lines);
+    // Nor do few large lines wait.
+    let mut lines = watchers.add(&state, Kind::Pods, None);
+    assert_eq!(brief(&mut lines), ["RESET list"]);
+    let large = "x".repeat(WAITING_BYTES / 4);
+    let mut rounds = 0;
+    while watchers.count() == 1 {
+        let mut fact = attach("a", "10.0.1.2", "web");
+        if let causeway_model::Event::Attach { record, .. } = &mut fact {
+            record.labels.insert("large".to_owned(), format!("{rounds}{large}"));
+        }
+        let commit = commit(&mut state, vec![fact]);
+        watchers.touched(&state, &commit.touched);
+        rounds += 1;
+        assert!(rounds <= 6, "all of it waits");
     }
     drop(lines);
     // One that has gone away is forgotten with the next change.

@@ -77,7 +77,7 @@ struct Path {
 impl Path {
     fn new(node: Ns, target: SocketAddr) -> Self {
         let (client, server) = (Ns::new("from"), Ns::new("to"));
-        for (name, ns, net) in [("a", &client, "10.0.0"), ("b", &server, "10.99.0")] {
+        for (name, ns, net) in [("east0", &client, "10.0.0"), ("west0", &server, "10.99.0")] {
             node.ip(&format!(
                 "link add {name} type veth peer name eth0 netns {}\naddr add {net}.1/24 dev {name}\nlink set {name} up\n",
                 ns.name()

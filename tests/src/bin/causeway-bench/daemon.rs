@@ -33,7 +33,7 @@ pub(crate) fn run() {
     println!("  loaded: {}   (kube-proxy: 250 MiB and more, published)", daemon.memory());
     let mut times: Vec<Duration> = (0..CHANGES)
         .map(|round| {
-            let [_, slice] = documents(round * 149 % SERVICES, 2 - round % 2);
+            let [_, slice] = documents(round / 2 * 149 % SERVICES, 2 - round % 2);
             let started = Instant::now();
             daemon.apply(vec![slice]);
             started.elapsed()

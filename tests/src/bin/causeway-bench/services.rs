@@ -139,7 +139,7 @@ fn change() {
     let (_ns, mut mirror, mut client) = loaded(&plan);
     let mut times = Vec::new();
     for round in 0..CHANGES {
-        let slice = objects(round * 149 % SERVICES, 2 - round % 2).pop().expect("a slice");
+        let slice = objects(round / 2 * 149 % SERVICES, 2 - round % 2).pop().expect("a slice");
         let started = Instant::now();
         let changes = index.apply(Event::Apply(slice));
         let delta = plan.update(&changes.services, &|key| index.resolve(key));

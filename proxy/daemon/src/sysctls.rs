@@ -19,6 +19,16 @@ const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 /// Connections from 127.0.0.1 may leave the node. Only behind the guard, which the rules hold.
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
+/// Kept connections a processor, and at least (kube-proxy's numbers, row 81).
+const CONNECTIONS: (usize, usize) = (32_768, 131_072);
+const CONNECTIONS_MAX: &str = "net/netfilter/nf_conntrack_max";
+/// How long idle TCP connections are kept, in seconds: five days by the kernel's own choice, which
+/// fills the table of a node; and one minute half closed, which cuts off slow ends.
+const TIMEOUTS: [(&str, &str); 2] = [
+    ("net/netfilter/nf_conntrack_tcp_timeout_established", "86400"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "3600"),
+];
+
 /// A setting that was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Changed {
@@ -81,6 +91,23 @@ impl Sysctls {
             if wanted {
                 problems.extend(self.set(key, "1").err());
             }
+        }
+        problems.extend(self.conntrack());
+        problems
+    }
+
+    /// Room and time for connections. A limit that is higher already stays.
+    fn conntrack(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, value) in TIMEOUTS {
+            problems.extend(self.set(key, value).err());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let wanted = (cores * CONNECTIONS.0).max(CONNECTIONS.1);
+        let now = current(CONNECTIONS_MAX).ok().flatten().and_then(|now| now.parse::<usize>().ok());
+        if now.is_some_and(|now| now < wanted) {
+            // Of all namespaces together, so that only the host's own may be able to say it.
+            drop(self.set(CONNECTIONS_MAX, &wanted.to_string()));
         }
         problems
     }

@@ -13,4 +13,5 @@ mod iptables_load;
 mod packets;
 mod sctp;
 mod serve;
+mod settings;
 mod stage;

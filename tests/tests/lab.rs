@@ -58,6 +58,7 @@ fn lab_is_wired() {
     assert!(one.tcp("172.18.0.3:9").is_err(), "nobody listens there");
 }
 
+/// Rows: S-43
 #[test]
 fn test_server_answers_http_lines_and_datagrams() {
     let lab = Lab::one_node();

@@ -47,6 +47,24 @@ fn i9_iptables_and_trace_agree_on_real_packets() {
     agree(Backend::Iptables);
 }
 
+/// Whatever a change concerns, the kernel takes it at once or not at all.
+#[test]
+fn i3_a_change_is_one_transaction() {
+    let mut stage = Stage::new(Backend::Nftables);
+    let mut random = Random(7);
+    let mut changes = 0;
+    for number in (0..5).cycle().take(15) {
+        let node = &stage.lab.nodes[0];
+        let mut client = node.run(|| causeway_nft::Client::open().expect("nf_tables"));
+        let before = client.generation().expect("a generation");
+        stage.apply(&service(&mut random, number));
+        let steps = client.generation().expect("a generation") - before;
+        assert!(steps <= 1, "{steps} transactions");
+        changes += steps;
+    }
+    assert!(changes > 10, "only {changes} changes");
+}
+
 fn agree(backend: Backend) {
     let mut stage = Stage::new(backend);
     let (mut checked, mut wrong) = (0, String::new());

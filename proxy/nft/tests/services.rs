@@ -9,7 +9,7 @@ use causeway_nft::Client;
 use causeway_ruleset::model::{Balance, IpFamily, ObjectKey, Protocol};
 use causeway_ruleset::plan::{
     At, Decision, Delta, Facts, Frontend, Masquerade, NodePortAddresses, Plan, Pool, PortPlan,
-    ServicePlan, Target,
+    ServicePlan, SourceHash, Target,
 };
 use causeway_ruleset::services::{self, Mirror, Tables};
 use causeway_ruleset::testing::random_history;
@@ -27,6 +27,7 @@ fn facts(node_ports: NodePortAddresses) -> Facts {
         node_port_addresses: node_ports,
         masquerade_all: false,
         node_ips: nets_ip(&["192.168.1.10", "fd00:9::10"]),
+        source_hash: SourceHash::Nftables,
     }
 }
 

@@ -40,6 +40,19 @@ pub struct Facts {
     pub masquerade_all: bool,
     /// Addresses of this node (row 58).
     pub node_ips: Vec<IpAddr>,
+    /// By the backend that carries the plan out.
+    pub source_hash: SourceHash,
+}
+
+/// Which hash of a source picks its endpoint of a source-hash service: the kernel's two are not the
+/// same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceHash {
+    /// nft's `jhash`.
+    #[default]
+    Nftables,
+    /// `xt_cluster`.
+    Iptables,
 }
 
 /// `--nodeport-addresses`

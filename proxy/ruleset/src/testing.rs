@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use causeway_model::{ObjectKey, Resolved};
 
-use crate::plan::{Facts, NodePortAddresses, Plan};
+use crate::plan::{Facts, NodePortAddresses, Plan, SourceHash};
 use crate::trace::{Choice, Outcome, trace};
 
 pub use random::{Random, Step, random_facts, random_history, random_packet, random_service};
@@ -35,6 +35,7 @@ pub fn facts() -> Facts {
         node_port_addresses: NodePortAddresses::All,
         masquerade_all: false,
         node_ips: [LOCAL[0], LOCAL[3]].map(address).to_vec(),
+        source_hash: SourceHash::Nftables,
     }
 }
 

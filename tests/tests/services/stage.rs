@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use causeway_model::{Event, Index, IpFamily, ObjectKey, Protocol, manifest};
-use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan};
+use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan, SourceHash};
 use causeway_ruleset::{iptables, services};
 use causeway_tests::traffic::{Answer, Server};
 use causeway_tests::{Lab, Ns, Pod, Runtime};
@@ -102,6 +102,7 @@ pub(crate) fn facts() -> Facts {
         node_port_addresses: NodePortAddresses::All,
         masquerade_all: false,
         node_ips: vec![address(NODE), address(NODE6)],
+        source_hash: SourceHash::Nftables,
     }
 }
 
@@ -112,7 +113,10 @@ impl Stage {
     }
 
     /// The same under other facts.
-    pub(crate) fn with(backend: Backend, facts: Facts) -> Self {
+    pub(crate) fn with(backend: Backend, mut facts: Facts) -> Self {
+        if backend == Backend::Iptables {
+            facts.source_hash = SourceHash::Iptables;
+        }
         let lab = Lab::two_nodes();
         let node = &lab.nodes[0];
         let runtime = Runtime::new(node, network(&lab));

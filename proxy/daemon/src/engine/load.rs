@@ -163,5 +163,9 @@ fn planning(settings: &Settings, facts: &Facts, zone: Option<String>) -> plan::F
         node_port_addresses: facts.node_ports.clone(),
         masquerade_all: settings.masquerade_all,
         node_ips: facts.ips.clone(),
+        source_hash: match settings.backend {
+            crate::config::BackendKind::Nftables => plan::SourceHash::Nftables,
+            crate::config::BackendKind::Iptables => plan::SourceHash::Iptables,
+        },
     }
 }

@@ -64,6 +64,7 @@ pub(crate) fn state(folder: &Path) -> State {
         node_port_addresses: NodePortAddresses::All,
         masquerade_all: false,
         node_ips: settings.node_ips.clone(),
+        source_hash: causeway_ruleset::plan::SourceHash::Nftables,
     };
     let labels = [("zone".to_owned(), "z1".to_owned())].into();
     State {

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use causeway_model::Balance;
 
 use super::{Choice, Found, Outcome, Packet, port_name};
-use crate::plan::{Decision, Facts, Masquerade, Pool, PortPlan, Target};
+use crate::iptables::{HASH_BUCKETS, hash_bucket};
+use crate::plan::{Decision, Facts, Masquerade, Pool, PortPlan, SourceHash, Target};
 use crate::spread;
 
 /// Where the packet comes from.
@@ -52,7 +53,8 @@ pub(super) fn outcome(
                 steps.push(local.to_owned());
             }
             let hides = hides(facts, masquerade, packet, steps);
-            balance(found.port, pool, packet, hides, steps)
+            let choice = (found.port, pool);
+            balance(facts, choice, packet, hides, steps)
         }
         Decision::ByOrigin => by_origin(facts, found.port, packet, steps),
     }
@@ -86,7 +88,7 @@ fn by_origin(facts: &Facts, port: &PortPlan, packet: &Packet, steps: &mut Vec<St
         (Pool::Local, false, why)
     };
     steps.push(by_policy(why));
-    balance(port, pool, packet, hides, steps)
+    balance(facts, (port, pool), packet, hides, steps)
 }
 
 fn by_policy(what: &str) -> String {
@@ -94,8 +96,8 @@ fn by_policy(what: &str) -> String {
 }
 
 fn balance(
-    port: &PortPlan,
-    pool: Pool,
+    facts: &Facts,
+    (port, pool): (&PortPlan, Pool),
     packet: &Packet,
     hides: bool,
     steps: &mut Vec<String>,
@@ -106,7 +108,7 @@ fn balance(
     };
     let targets = match port.balance {
         Balance::Random | Balance::RoundRobin => pool,
-        Balance::SourceHash => hashed(pool, packet),
+        Balance::SourceHash => hashed(facts, pool, packet),
     };
     steps.push(how(port, pool, targets));
     let choice = |target: &Target| {
@@ -124,10 +126,15 @@ fn balance(
 }
 
 /// The one target of the source.
-fn hashed<'a>(pool: &'a [Target], packet: &Packet) -> &'a [Target] {
-    let buckets = spread::buckets(pool.len());
+fn hashed<'a>(facts: &Facts, pool: &'a [Target], packet: &Packet) -> &'a [Target] {
+    let (buckets, bucket) = match facts.source_hash {
+        SourceHash::Nftables => {
+            let buckets = spread::buckets(pool.len());
+            (buckets, spread::bucket(packet.source, buckets))
+        }
+        SourceHash::Iptables => (HASH_BUCKETS, hash_bucket(packet.source)),
+    };
     let table = spread::table(pool, buckets);
-    let bucket = spread::bucket(packet.source, buckets);
     let owner = usize::try_from(bucket).ok().and_then(|bucket| table.get(bucket));
     let at = owner.map_or(0, |owner| usize::from(*owner));
     &pool[at..pool.len().min(at + 1)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use causeway_model::{Event, Index, Object, ObjectKey, manifest};
 use causeway_nft::Client;
-use causeway_ruleset::plan::{Facts, NodePortAddresses, Plan};
+use causeway_ruleset::plan::{Facts, NodePortAddresses, Plan, SourceHash};
 use causeway_ruleset::services::Mirror;
 use causeway_tests::{Ns, finish};
 use serde_json::{Value, json};
@@ -39,6 +39,7 @@ pub(crate) fn facts() -> Facts {
         node_port_addresses: NodePortAddresses::All,
         masquerade_all: false,
         node_ips: vec!["172.18.0.2".parse().expect("an address")],
+        source_hash: SourceHash::Nftables,
     }
 }
 

@@ -53,10 +53,23 @@ fn show(screen: &mut Screen, status: &Status) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `3 services, 6 endpoints`
+/// `2 endpoint slices, 3 services`
 fn counts(counts: &BTreeMap<String, u64>) -> String {
     if counts.is_empty() {
         return "<none>".to_owned();
     }
-    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+    let shown = counts.iter().map(|(name, count)| format!("{count} {}", words(name)));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// `endpointSlices` as `endpoint slices`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }

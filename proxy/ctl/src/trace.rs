@@ -40,7 +40,11 @@ pub(crate) fn source(from: &str, namespace: &str) -> String {
     if from == NODE || from.parse::<IpAddr>().is_ok() {
         return from.to_owned();
     }
-    let (namespace, name) = qualified(from, namespace);
+    full_name(from, namespace)
+}
+
+fn full_name(text: &str, namespace: &str) -> String {
+    let (namespace, name) = qualified(text, namespace);
     format!("{namespace}/{name}")
 }
 
@@ -55,7 +59,7 @@ fn request(from: &str, to: &str, namespace: &str) -> Result<TraceRequest, Failur
     let bare = to.trim_start_matches('[').trim_end_matches(']');
     let to = match bare.parse::<IpAddr>() {
         Ok(address) => address.to_string(),
-        Err(_) => source(to, namespace),
+        Err(_) => full_name(to, namespace),
     };
     if from.is_empty() || to.ends_with('/') {
         return Err(Failure::Usage("say from where to where: FROM TO[:PORT][/PROTO]".into()));
@@ -143,7 +147,7 @@ mod tests {
         check("fd00::1", Some(("fd00::1", None, None)));
         check("[fd00::1]", Some(("fd00::1", None, None)));
         check("[fd00::1]:53/sctp", Some(("fd00::1", Some(53), Some("sctp"))));
-        check("node:30080", Some(("node", Some(30080), None)));
+        check("node:30080", Some(("default/node", Some(30080), None)));
         check("web:http", None);
         check("web:0", None);
         check("web:65536", None);

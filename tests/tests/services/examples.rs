@@ -1,6 +1,7 @@
 //! Services by example, as the README shows them: manifests applied by `causeway`, containers
 //! attached by CNI, real packets, the real daemon, both backends.
 
+mod commands;
 mod world;
 
 use std::io;
@@ -44,9 +45,14 @@ spec:
 /// Names that answer to so many new connections, in order.
 #[track_caller]
 fn answers(from: &Ns, to: &str, count: usize) -> Vec<String> {
-    let ask =
-        |_| from.tcp(to).unwrap_or_else(|e| panic!("{to} from {}: {e}", from.name())).hostname;
-    (0..count).map(ask).collect()
+    let mut names = Vec::new();
+    for number in 1..=count {
+        match from.tcp(to) {
+            Ok(answer) => names.push(answer.hostname),
+            Err(error) => panic!("{to} from {}, connection {number}: {error}", from.name()),
+        }
+    }
+    names
 }
 
 /// All of `names` answer within 64 connections, and nobody else. One of three misses so many
@@ -214,5 +220,65 @@ fn slices_without_a_selector_point_anywhere() {
         reaches(&inside.ns, "10.96.1.5:5432", &["outside"]);
         assert_eq!(world.ctl("delete ep db", "").ok(), "endpoints \"db\" deleted\n");
         refused(&inside.ns, "10.96.1.5:5432");
+    });
+}
+
+/// Rows: S-22
+#[test]
+fn round_robin_goes_in_the_order_of_addresses() {
+    on_both_backends(|world| {
+        let pods = ["a", "b", "c", "d"].map(|name| world.pod(name, "app:cs-pod"));
+        let inside = world.pod("inside", "app:else");
+        let annotated = CLUSTERIP.replace(
+            "  name: http-server-svc\n",
+            "  name: http-server-svc\n  annotations: {causeway.io/balance: round-robin}\n",
+        );
+        world.apply(&annotated, &["service/http-server-svc created"]);
+        let turn = ["a", "b", "c", "d"];
+        assert_eq!(answers(&inside.ns, "10.96.1.100:8080", 8), [turn, turn].concat());
+        let shown = world.ctl("svc test http-server-svc -n 4 --from inside", "").ok();
+        let lines: Vec<String> =
+            (1..).zip(&pods).map(|(number, pod)| format!("{number}: {}\n", pod.address)).collect();
+        assert!(shown.starts_with(&lines.concat()), "{shown}");
+    });
+}
+
+/// Rows: P3, P4, P9, P10, P42
+#[test]
+fn one_service_has_several_ports_and_both_families() {
+    on_both_backends(|world| {
+        let _pods = ["a", "b"].map(|name| world.pod(name, "app:web"));
+        let inside = world.pod("inside", "app:else");
+        let yaml = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  ipFamilyPolicy: RequireDualStack
+  clusterIPs: [10.96.1.9, 'fd00:96::9']
+  selector: {app: web}
+  ports:
+  - {name: http, port: 8080, targetPort: 80, nodePort: 30080}
+  - {name: admin, port: 8081, targetPort: 81, nodePort: 30081}
+  - {name: dns, port: 8080, targetPort: 53, protocol: UDP, nodePort: 30080}
+";
+        world.apply(yaml, &["service/web created"]);
+        assert_eq!(world.column("web", "PORT(S)"), "8080:30080/TCP,8081:30081/TCP,8080:30080/UDP");
+        let client = &world.lab.client;
+        for (vip, node) in [("10.96.1.9", NODE), ("[fd00:96::9]", "[fd00:172:18::2]")] {
+            for port in [8080, 8081] {
+                reaches(&inside.ns, &format!("{vip}:{port}"), &["a", "b"]);
+                reaches(world.node(), &format!("{vip}:{port}"), &["a", "b"]);
+            }
+            for port in [30080, 30081] {
+                reaches(client, &format!("{node}:{port}"), &["a", "b"]);
+            }
+            for (from, to) in
+                [(&*inside.ns, format!("{vip}:8080")), (client, format!("{node}:30080"))]
+            {
+                let answer = from.udp(&to).unwrap_or_else(|e| panic!("udp {to}: {e}"));
+                assert!(["a", "b"].contains(&answer.hostname.as_str()), "{answer:?}");
+            }
+        }
     });
 }

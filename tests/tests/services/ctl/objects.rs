@@ -1,15 +1,20 @@
 //! Objects that the daemon may have.
 
 use std::process::Command;
+use std::sync::LazyLock;
 
 use causeway_tests::finish;
 use serde_json::{Value, json};
 
-/// The time two days ago as Kubernetes writes it; an age of `2d` for an hour.
-fn two_days_ago() -> String {
-    let mut date = Command::new("date");
-    date.args(["-u", "-d", "2 days ago", "+%Y-%m-%dT%H:%M:%SZ"]);
-    finish(date, b"").ok().trim().to_owned()
+/// The time two days ago as Kubernetes writes it; an age of `2d` for an hour. The same for all
+/// objects of a run.
+fn two_days_ago() -> &'static str {
+    static TIME: LazyLock<String> = LazyLock::new(|| {
+        let mut date = Command::new("date");
+        date.args(["-u", "-d", "2 days ago", "+%Y-%m-%dT%H:%M:%SZ"]);
+        finish(date, b"").ok().trim().to_owned()
+    });
+    &TIME
 }
 
 fn metadata(name: &str) -> Value {
@@ -66,7 +71,7 @@ pub(crate) fn lease() -> Value {
 /// Status of a daemon without a problem.
 pub(crate) fn status() -> Value {
     json!({"version": "0.1.0", "node": "n1", "uptime": 200, "backend": "nftables",
-        "store": "embedded", "counts": {"services": 1, "containers": 3}, "synced": 5,
+        "store": "embedded", "counts": {"servicePorts": 1, "containers": 3}, "synced": 5,
         "events": {"syncs": 4}, "degraded": [], "warnings": ["UDP port 30080 is bound by pid 7"]})
 }
 

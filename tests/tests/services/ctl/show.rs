@@ -248,7 +248,7 @@ fn status_tells_whether_all_is_well() {
         "Backend:   nftables",
         "Store:     embedded",
     ];
-    let counts = ["Objects:   3 containers, 1 services", "Events:    4 syncs"];
+    let counts = ["Objects:   3 containers, 1 service ports", "Events:    4 syncs"];
     let warnings = ["Warnings:", "  - UDP port 30080 is bound by pid 7"];
     let lines = [&begin[..], &["Synced:    5s ago"], &counts, &["State:     OK"], &warnings];
     check(&api, "status", 0, &lines.concat(), &[]);

@@ -1,7 +1,13 @@
 //! A node with containers and the daemon.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+
 use causeway_tests::traffic::Server;
-use causeway_tests::{Attachment, Daemon, Finished, Lab, Node, Pod, Runtime, bins, finish};
+use causeway_tests::{
+    Attachment, DEADLINE, Daemon, Finished, Lab, Node, Pod, Runtime, bins, finish,
+};
 use serde_json::json;
 
 /// The node's address.
@@ -10,32 +16,51 @@ pub(crate) const NODE: &str = "172.18.0.2";
 /// The machines, the network and the daemon on the first one.
 pub(crate) struct World<'a> {
     pub(crate) lab: &'a Lab,
-    daemon: Daemon<'a>,
+    pub(crate) daemon: Daemon<'a>,
     runtime: Runtime<'a>,
     backend: &'static str,
 }
 
-/// A container with a server at port 80 that answers with the container's name.
+/// A container with servers at TCP ports 80 and 81 and UDP port 53 that answer with the
+/// container's name.
 pub(crate) struct Container {
     pub(crate) ns: Pod,
+    /// Its IPv4 address.
     pub(crate) address: String,
     attachment: Attachment,
-    _server: Server,
+    _servers: Vec<Server>,
 }
 
 /// Runs a test on either backend, each on a machine of its own.
 pub(crate) fn on_both_backends(test: impl Fn(&World<'_>)) {
     for backend in ["nftables", "iptables"] {
-        eprintln!("backend {backend}");
-        let lab = Lab::one_node();
-        let node = &lab.nodes[0];
-        let daemon = Daemon::start_with(node, &["--backend", backend]);
-        let mut list = node.conflist("causeway", "10.0.1.0/24");
-        list["plugins"][1]["socket"] = json!(daemon.socket());
-        list["plugins"][1]["spoolDir"] = json!(node.dir().join("state/spool"));
-        let runtime = Runtime::new(node, list);
-        test(&World { lab: &lab, daemon, runtime, backend });
+        with_backend(backend, &test);
     }
+}
+
+/// Runs a test on a machine of its own.
+pub(crate) fn with_backend(backend: &'static str, test: impl Fn(&World<'_>)) {
+    eprintln!("backend {backend}");
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let daemon = Daemon::start_with(
+        node,
+        &[
+            "--backend",
+            backend,
+            "--service-cidr",
+            "10.96.0.0/16,fd00:96::/112",
+            "--cluster-cidr",
+            "10.0.0.0/16,fd00:10::/64",
+        ],
+    );
+    let mut list = node.conflist("causeway", "10.0.1.0/24");
+    list["plugins"][0]["ipam"]["ranges"] =
+        json!([[{ "subnet": "10.0.1.0/24" }], [{ "subnet": "fd00:10::/64" }]]);
+    list["plugins"][1]["socket"] = json!(daemon.socket());
+    list["plugins"][1]["spoolDir"] = json!(node.dir().join("state/spool"));
+    let runtime = Runtime::new(node, list);
+    test(&World { lab: &lab, daemon, runtime, backend });
 }
 
 impl World<'_> {
@@ -67,10 +92,18 @@ impl World<'_> {
         );
         let attachment = ns.attachment("eth0").args(&args);
         let result = self.runtime.add_ok(&attachment);
-        let address = result["ips"][0]["address"].as_str().expect("an address");
-        let address = address.split_once('/').expect("a length").0.to_owned();
-        let server = Server::tcp(&ns, name, &format!("{address}:80"));
-        Container { ns, address, attachment, _server: server }
+        let address = |family: usize| {
+            let address = result["ips"][family]["address"].as_str().expect("an address");
+            address.split_once('/').expect("a length").0.to_owned()
+        };
+        let (address, address6) = (address(0), address(1));
+        let mut servers = Vec::new();
+        for address in [&address, &format!("[{address6}]")] {
+            servers.push(Server::tcp(&ns, name, &format!("{address}:80")));
+            servers.push(Server::tcp(&ns, name, &format!("{address}:81")));
+            servers.push(Server::udp(&ns, name, &format!("{address}:53")));
+        }
+        Container { ns, address, attachment, _servers: servers }
     }
 
     /// Detaches a container.
@@ -117,11 +150,48 @@ impl World<'_> {
         }
     }
 
+    /// Starts `causeway`; what it prints comes line by line until it is dropped.
+    pub(crate) fn follow(&self, words: &str) -> Following {
+        let mut command = self.node().command(bins::ours("causeway"));
+        command.arg("--socket").arg(self.daemon.socket()).args(words.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("start causeway {words}: {e}"));
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Following { child, lines }
+    }
+
     /// All rules of the node, without counters.
     pub(crate) fn rules(&self) -> String {
         match self.backend {
             "iptables" => self.node().iptables(),
             _ => self.node().nft(),
         }
+    }
+}
+
+/// A `causeway` that runs. Killed on drop.
+pub(crate) struct Following {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Following {
+    /// The words of its next line.
+    #[track_caller]
+    pub(crate) fn next(&self) -> Vec<String> {
+        let line = self.lines.recv_timeout(DEADLINE).expect("a line within the deadline");
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // It has not been waited for, so the number is its.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

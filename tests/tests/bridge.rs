@@ -91,6 +91,8 @@ fn ipv6_is_usable_at_once() {
     assert_eq!(result["ips"][0]["gateway"], "fd00:10::1");
     assert_eq!(pod.addresses("eth0").len(), 2);
     assert_eq!(pod.sh("ip -6 addr show tentative"), "");
+    // The bridge solicits neighbours for what is forwarded, by its link-local address.
+    assert_eq!(node.sh("ip -6 addr show dev cw0 tentative"), "");
     node.assert_ping("fd00:10::2");
     pod.assert_ping("fd00:10::1");
     assert_eq!(node.sysctl("ipv6/conf/all/forwarding"), "1");

@@ -112,6 +112,12 @@ impl<'a> Site<'a> {
             Ok(link) => {
                 // For `causewayd cleanup --all`, which removes no bridge of others.
                 drop(self.host.set_alias(name, "causeway bridge"));
+                if !self.config.dad {
+                    // While a link-local address is tentative, no neighbour is solicited for
+                    // packets that are forwarded (`ndisc_send_ns` in net/ipv6/ndisc.c): the first
+                    // container would be out of their reach for two seconds.
+                    best_effort(&[(format!("net/ipv6/conf/{name}/accept_dad"), "0")]);
+                }
                 self.pin_mtu(link, mtu)
             }
             Err(error) if error.is_exists() => {

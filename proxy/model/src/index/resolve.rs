@@ -1,13 +1,14 @@
 //! A service with its endpoints: from the containers that it selects and from its slices, merged.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Index;
 use super::containers::{Attached, Container};
 use crate::manifest::syntax;
 use crate::{
-    Endpoint, EndpointRecord, EndpointSlice, Resolved, ResolvedPort, Service, ServicePort,
-    TargetPort,
+    Endpoint, EndpointRecord, EndpointSlice, IpFamily, Resolved, ResolvedPort, Service,
+    ServicePort, TargetPort,
 };
 
 /// Label of a node's zone.
@@ -57,10 +58,17 @@ fn container_endpoints(
     };
     for (port, resolved) in service.ports.iter().zip(ports) {
         if let Some(number) = target(port, record) {
-            let endpoints = record.ips.iter().map(|address| endpoint(*address));
+            let endpoints =
+                record.ips.iter().filter(|ip| has_family(service, **ip)).map(|ip| endpoint(*ip));
             resolved.endpoints.extend(endpoints.map(|one| Endpoint { port: number, ..one }));
         }
     }
+}
+
+/// Kubernetes makes slices of a service's families only. A service that nobody has completed yet
+/// says none.
+fn has_family(service: &Service, address: IpAddr) -> bool {
+    service.ip_families.is_empty() || service.ip_families.contains(&IpFamily::of(address))
 }
 
 /// The container's port for a service port; `None` where it names none.

@@ -106,6 +106,21 @@ fn a_named_port_is_each_containers_own() {
     check(&index, "web", &["10.0.1.1:8080 10.0.1.2:8081", all]);
 }
 
+/// Rows: P4
+#[test]
+fn addresses_of_families_that_a_service_has_not_are_left_out() {
+    let containers = ["a@n1 10.0.1.1,fd00::1 app=web"];
+    for (families, wanted) in [
+        ("", "10.0.1.1:9000 [fd00::1]:9000"),
+        ("  ipFamilies: [IPv4]\n", "10.0.1.1:9000"),
+        ("  ipFamilies: [IPv6]\n", "[fd00::1]:9000"),
+        ("  ipFamilies: [IPv6, IPv4]\n", "10.0.1.1:9000 [fd00::1]:9000"),
+    ] {
+        let wanted = wanted.replace(['[', ']'], "");
+        check(&index(&format!("{WEB}{families}"), &containers), "web", &["", &wanted]);
+    }
+}
+
 /// Rows: P5, P6, P7
 #[test]
 fn containers_and_slices_of_a_service_are_merged() {

@@ -36,6 +36,8 @@ use crate::sysctls::Sysctls;
 
 /// How many events are taken for one commit at most.
 const BURST: usize = 4096;
+/// After so many written objects the store gives memory back.
+const MANY_WRITTEN: usize = 20_000;
 /// How often everything is compared though nobody is known to have changed anything (row 91).
 const FULL_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -62,6 +64,8 @@ pub(crate) struct Engine {
     /// Changes of the plan that the kernel has not yet.
     behind: Behind,
     due: Due,
+    /// Objects written since the store gave memory back.
+    written: usize,
     /// The kernel has held the plan once.
     settled: bool,
 }

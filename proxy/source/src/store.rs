@@ -159,6 +159,17 @@ impl Store {
         self.with("write", |db| db.flush()).map(drop)
     }
 
+    /// Gives back the memory that reading or writing much has taken: sled keeps every page that it
+    /// has seen, whatever its cache may hold. Takes as long as [`Store::open`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn shrink(&self) -> Result<(), Error> {
+        self.flush()?;
+        drop(self.db.borrow_mut().take());
+        self.with("open", |_| Ok(()))
+    }
+
     /// Works on the database; opens it again where the last work failed.
     fn with<T>(
         &self,

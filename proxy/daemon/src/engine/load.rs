@@ -95,6 +95,7 @@ impl Engine {
                 alive: notifier.watchdog().map(|_| now),
             },
             notifier,
+            written: 0,
             settled: false,
         };
         engine.read_objects()?;
@@ -128,7 +129,8 @@ impl Engine {
         tracing::info!(objects = objects.len(), "read the store");
         let changes = self.state.index.apply(Event::Reset(objects));
         self.note(changes);
-        Ok(())
+        // What it read is in the index now.
+        self.store.shrink()
     }
 
     fn read_containers(&mut self) -> Result<(), causeway_source::Error> {

@@ -273,6 +273,7 @@ impl Engine {
             }
             return Err(Refused::caused(503, "the objects can not be stored", &error));
         }
+        self.written += put.len() + gone.len();
         for (kind, key) in gone {
             if kind == ObjectKind::Service {
                 self.allocator.release(&key);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use causeway_ruleset::plan::{NodePortAddresses, Plan};
 
-use super::{Engine, FULL_PERIOD, Waiting};
+use super::{Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
 use crate::request::Refused;
@@ -70,6 +70,18 @@ impl Engine {
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query);
         }
+        if self.written > MANY_WRITTEN {
+            self.give_memory_back();
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        self.written = 0;
+        if let Err(error) = self.store.shrink() {
+            // It is opened again with the next use.
+            tracing::error!(error = %chain(&error), "open the store again");
+        }
+        trim();
     }
 
     /// Makes sure that a kill loses no container.
@@ -301,7 +313,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Gives memory of the start back: its copies are several times what stays.
+/// Gives back what is free: the copies of a start or of much work are several times what stays.
 fn trim() {
     // SAFETY: glibc's allocator may be asked that at any time.
     unsafe { libc::malloc_trim(0) };

@@ -216,3 +216,16 @@ fn after_a_failure_it_is_opened_again() {
     store.write(&[service("b", 80)], &[]).expect("written");
     assert_eq!(objects(&store), [service("a", 80), service("b", 80)]);
 }
+
+#[test]
+fn what_gives_memory_back_holds_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).expect("opened");
+    store.write(&[service("a", 80)], &[]).expect("written");
+    store.put_container(&event("c1", 1, "boot")).expect("stored");
+    store.shrink().expect("open again");
+    assert_eq!(objects(&store), [service("a", 80)]);
+    assert_eq!(store.containers("boot").expect("readable").len(), 1);
+    store.write(&[service("b", 81)], &[]).expect("written");
+    assert_eq!(objects(&store).len(), 2);
+}

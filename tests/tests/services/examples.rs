@@ -8,7 +8,7 @@ use std::io;
 
 use causeway_tests::traffic::Server;
 use causeway_tests::{Lab, Ns};
-use world::{Container, NODE, on_both_backends};
+use world::{Container, NODE, World, on_both_backends};
 
 /// The tutorial's manifest, as it stands.
 const NODEPORT: &str = "apiVersion: v1
@@ -281,4 +281,56 @@ spec:
             }
         }
     });
+}
+
+/// Two nodes with the same selector: each finds its own containers and gets those of the other by
+/// a slice.
+///
+/// Rows: S-30, S-34, S-35
+#[test]
+fn two_nodes_share_a_service() {
+    for backend in ["nftables", "iptables"] {
+        eprintln!("backend {backend}");
+        let lab = Lab::two_nodes();
+        lab.nodes[0].ip("route add 10.0.2.0/24 via 172.18.0.3\n");
+        lab.nodes[1].ip("route add 10.0.1.0/24 via 172.18.0.2\n");
+        let worlds = [0, 1].map(|index| World::start(&lab, index, backend));
+        let pods = [0, 1].map(|index| {
+            ["a", "b"]
+                .map(|name| worlds[index].pod(&format!("pod{}{name}", index + 1), "app:cs-pod"))
+        });
+        for (world, [a, b]) in worlds.iter().zip([&pods[1], &pods[0]]) {
+            let slice = format!(
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: others\n  \
+                 labels: {{kubernetes.io/service-name: http-server-svc}}\naddressType: IPv4\n\
+                 ports: [{{port: 80}}]\nendpoints: [{{addresses: [{}]}}, {{addresses: [{}]}}]\n",
+                a.address, b.address
+            );
+            let yaml = format!("{NODEPORT}  clusterIP: 10.96.1.100\n{slice}");
+            let others = "endpointslice.discovery.k8s.io/others created";
+            world.apply(&yaml, &["service/http-server-svc created", others]);
+        }
+        let all = ["pod1a", "pod1b", "pod2a", "pod2b"];
+        let _outside = Server::tcp(&lab.internet, "outside", &format!("{}:30080", Lab::INTERNET));
+        for (world, own) in worlds.iter().zip(&pods) {
+            for from in [&*own[0].ns, world.node()] {
+                reaches(from, "10.96.1.100:8080", &all);
+            }
+            for node in [0, 1] {
+                reaches(world.node(), &format!("{}:30080", Lab::node_address(node)), &all);
+            }
+            // A port of other machines is not ours.
+            reaches(&own[0].ns, &format!("{}:30080", Lab::INTERNET), &["outside"]);
+        }
+        for node in [0, 1] {
+            reaches(&lab.client, &format!("{}:30080", Lab::node_address(node)), &all);
+        }
+        // Between containers the source is kept, on the same node and on the other.
+        for _ in 0..16 {
+            let answer = pods[0][0].ns.tcp("10.96.1.100:8080").expect("an answer");
+            if answer.hostname != "pod1a" {
+                assert_eq!(answer.peer.ip().to_string(), pods[0][0].address, "{answer:?}");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Every command of `causeway` against the real daemon.
 
+use causeway_tests::{Daemon, Lab, Runtime};
 use serde_json::Value;
 
 use super::world::{World, with_backend};
@@ -178,4 +179,32 @@ fn status_describe_and_trace_say_what_is_and_why() {
         assert_eq!(tested.code(), 1, "{tested:?}");
         assert!(tested.stdout.starts_with(b"1: "), "{tested:?}");
     });
+}
+
+#[test]
+fn leases_are_those_of_the_ipam_plugin() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let daemon = Daemon::start(node);
+    let nothing = daemon.causeway(&["get", "leases"]);
+    assert_eq!(nothing.stderr, b"No resources found\n", "{nothing:?}");
+    // The daemon looks where the plugin keeps leases unless told otherwise.
+    let mut list = node.conflist("leased", "10.0.9.0/24");
+    list["plugins"][0]["ipam"].as_object_mut().expect("an object").remove("dataDir");
+    let runtime = Runtime::new(node, list);
+    let pod = node.pod();
+    runtime.add_ok(&pod.attachment("eth0"));
+    let shown = daemon.causeway(&["get", "leases"]).ok();
+    let rows: Vec<Vec<&str>> = shown.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ADDRESS", "NETWORK", "CONTAINER-ID", "IFNAME", "SINCE"]);
+    assert_eq!(rows[1][..4], ["10.0.9.2", "leased", &pod.id, "eth0"], "{shown}");
+    assert!(rows[1][4].ends_with('s'), "{shown}");
+    let json = daemon.causeway(&["get", "lease", "10.0.9.2", "-o", "json"]).ok();
+    let lease: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&lease["containerID"], &lease["ifname"]),
+        (&pod.id.as_str().into(), &"eth0".into())
+    );
+    runtime.del_ok(&pod.attachment("eth0"));
+    assert!(daemon.causeway(&["get", "leases"]).stdout.is_empty());
 }

@@ -13,9 +13,10 @@ use serde_json::json;
 /// The node's address.
 pub(crate) const NODE: &str = "172.18.0.2";
 
-/// The machines, the network and the daemon on the first one.
+/// The machines, and the network and the daemon on one of them.
 pub(crate) struct World<'a> {
     pub(crate) lab: &'a Lab,
+    index: usize,
     pub(crate) daemon: Daemon<'a>,
     runtime: Runtime<'a>,
     backend: &'static str,
@@ -42,30 +43,39 @@ pub(crate) fn on_both_backends(test: impl Fn(&World<'_>)) {
 pub(crate) fn with_backend(backend: &'static str, test: impl Fn(&World<'_>)) {
     eprintln!("backend {backend}");
     let lab = Lab::one_node();
-    let node = &lab.nodes[0];
-    let daemon = Daemon::start_with(
-        node,
-        &[
-            "--backend",
-            backend,
-            "--service-cidr",
-            "10.96.0.0/16,fd00:96::/112",
-            "--cluster-cidr",
-            "10.0.0.0/16,fd00:10::/64",
-        ],
-    );
-    let mut list = node.conflist("causeway", "10.0.1.0/24");
-    list["plugins"][0]["ipam"]["ranges"] =
-        json!([[{ "subnet": "10.0.1.0/24" }], [{ "subnet": "fd00:10::/64" }]]);
-    list["plugins"][1]["socket"] = json!(daemon.socket());
-    list["plugins"][1]["spoolDir"] = json!(node.dir().join("state/spool"));
-    let runtime = Runtime::new(node, list);
-    test(&World { lab: &lab, daemon, runtime, backend });
+    test(&World::start(&lab, 0, backend));
+}
+
+impl<'a> World<'a> {
+    /// Starts the daemon on a node of the lab, counted from 0, whose containers get addresses of
+    /// 10.0.1.0/24 and fd00:10::/64, 10.0.2.0/24 and fd00:10:0:1::/64, ...
+    pub(crate) fn start(lab: &'a Lab, index: usize, backend: &'static str) -> Self {
+        let node = &lab.nodes[index];
+        let flags = [
+            ("--backend", backend),
+            ("--service-cidr", "10.96.0.0/16,fd00:96::/112"),
+            ("--cluster-cidr", "10.0.0.0/16,fd00:10::/48"),
+        ];
+        let flags: Vec<&str> = flags.iter().flat_map(|(name, value)| [*name, *value]).collect();
+        let daemon = Daemon::start_with(node, &flags);
+        let mut list = node.conflist("causeway", "10.0.0.0/16");
+        let ipv6 =
+            if index == 0 { "fd00:10::/64".into() } else { format!("fd00:10:0:{index}::/64") };
+        list["plugins"][0]["ipMasqExclude"] = json!(["10.0.0.0/16", "fd00:10::/48"]);
+        list["plugins"][0]["ipam"]["ranges"] = json!([
+            [{ "subnet": format!("10.0.{}.0/24", index + 1) }],
+            [{ "subnet": ipv6 }]
+        ]);
+        list["plugins"][1]["socket"] = json!(daemon.socket());
+        list["plugins"][1]["spoolDir"] = json!(node.dir().join("state/spool"));
+        let runtime = Runtime::new(node, list);
+        Self { lab, index, daemon, runtime, backend }
+    }
 }
 
 impl World<'_> {
     pub(crate) fn node(&self) -> &Node {
-        &self.lab.nodes[0]
+        &self.lab.nodes[self.index]
     }
 
     /// Runs `causeway` with words split at spaces.

@@ -179,7 +179,10 @@ impl Store {
         let mut db = self.db.borrow_mut();
         let open = match db.take() {
             Some(open) => open,
-            None => disk::open(&self.path, self.lock.seal())?,
+            None => {
+                disk::await_closed(&self.path)?;
+                disk::open(&self.path, self.lock.seal())?
+            }
         };
         let done = work(&open).map_err(|error| disk::convert(&self.path, what, error))?;
         *db = Some(open);

@@ -93,3 +93,22 @@ fn cleanup_of_all_removes_attachments_and_nothing_of_others() {
         }
     }
 }
+
+#[test]
+fn cleanup_of_all_removes_host_ports_that_iptables_carries() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let mut list = node.conflist("blue", "10.0.1.0/24");
+    list["plugins"][1]["backend"] = json!("iptables");
+    let runtime = Runtime::new(node, list);
+    let pod = node.pod();
+    let ports = json!({ "portMappings": [
+        { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" } ] });
+    runtime.add_ok(&pod.attachment("eth0").runtime_config(ports));
+    let chains = || node.sh("iptables-save | grep -c CNI-DN- || true").trim().to_owned();
+    assert_ne!(chains(), "0");
+    let data = node.data_dir().display().to_string();
+    let removed = lines(Daemon::cleanup(node, &["--all", "--data-dir", &data]));
+    assert!(removed.iter().any(|line| line.contains("iptables chain CNI-DN-")), "{removed:?}");
+    assert_eq!(chains(), "0", "{}", node.iptables());
+}

@@ -215,14 +215,15 @@ fn a_refused_transaction_is_tried_again_as_a_whole() {
     let node = &lab.nodes[0];
     let daemon = Daemon::start(node);
     daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
-    // The kernel refuses everybody else a table that a process owns.
+    // The kernel refuses everybody else a table that a process owns. One transaction: the daemon
+    // repairs at once.
     let mut command = node.command("nft");
     command.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut owner = command.spawn().expect("start nft");
     let mut input = owner.stdin.take().expect("a pipe");
     input
         .write_all(
-            b"delete table ip causeway_services\nadd table ip causeway_services { flags owner; }\n",
+            b"delete table ip causeway_services; add table ip causeway_services { flags owner; }\n",
         )
         .expect("tell nft");
     daemon.until("it fails", || {

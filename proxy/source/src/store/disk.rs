@@ -250,6 +250,17 @@ fn holder(file: &File) -> Option<u32> {
     std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
 }
 
+/// Waits until the database that was dropped just now is closed: sled's threads hold its lock a
+/// moment longer, and sled does not wait. The lock of the state directory keeps all others out.
+pub(super) fn await_closed(path: &Path) -> Result<(), Error> {
+    let failed = |source| failed_at(path, "open", source);
+    match File::open(path.join("db")) {
+        Ok(file) => flock(&file, libc::LOCK_EX).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
     loop {
         // SAFETY: flock takes no pointer, and the descriptor is open.

@@ -30,9 +30,9 @@
 //!
 //! Session affinity is `xt_recent`: one list an endpoint, shared by all frontends of the service
 //! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
-//! who came first. Source-hash is `xt_cluster`: four hashes of 5 values make 625 buckets, given to
-//! endpoints as in [`crate::spread`]; [`hash_bucket`] computes them. The buckets are others than
-//! those of the nftables backend.
+//! who came first. Source-hash is a tree of chains over 1024 buckets, given to endpoints as in
+//! [`crate::spread`]; [`hash_bucket`] computes the bucket: of IPv4 sources by `xt_cluster`, of IPv6
+//! sources from bits of the address. The buckets are others than those of the nftables backend.
 //!
 //! Where REJECT answers, the kernel must have a route to the address (the default route): a packet
 //! without one is refused by routing, before table filter.

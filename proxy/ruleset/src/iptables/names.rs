@@ -54,13 +54,13 @@ pub(super) fn firewall(key: &ObjectKey, port: &PortPlan, what: &str) -> String {
     of_port("FW", key, port, what)
 }
 
-/// A chain for a node of the tree of hashes; its number has two digits.
+/// A chain for a node of the tree of hashes; its number has three digits.
 pub(super) fn hashed(key: &ObjectKey, port: &PortPlan, pool: Pool, number: usize) -> String {
     let what = match pool {
         Pool::Cluster => "cluster",
         Pool::Local => "local",
     };
-    format!("{}-{number:02x}", of_port("HSH", key, port, what))
+    format!("{}-{number:03x}", of_port("HSH", key, port, what))
 }
 
 /// A chain for the addresses of a network.
@@ -88,7 +88,7 @@ pub(super) fn is_ours(chain: &str) -> bool {
     HASHED.contains(&kind)
         && match rest.split_once('-') {
             None => kind != "HSH" && hex(rest, HASH_DIGITS),
-            Some((hash, first)) => kind == "HSH" && hex(hash, HASH_DIGITS) && hex(first, 2),
+            Some((hash, first)) => kind == "HSH" && hex(hash, HASH_DIGITS) && hex(first, 3),
         }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn only_chains_that_we_name_are_ours() {
         for ours in
-            FIXED.into_iter().chain(["CW-SVC-0123456789abcdef", "CW-HSH-0123456789abcdef-1f"])
+            FIXED.into_iter().chain(["CW-SVC-0123456789abcdef", "CW-HSH-0123456789abcdef-01f"])
         {
             assert!(is_ours(ours), "{ours}");
             assert!(ours.len() <= 28, "{ours}");
@@ -115,7 +115,7 @@ mod tests {
             "CW-LOGS",
             "CW-SVC-WEB",
             "CW-SVC-0123456789ABCDEF",
-            "CW-SVC-0123456789abcdef-1f",
+            "CW-SVC-0123456789abcdef-01f",
             "KUBE-SERVICES",
             "CW-HSH-0123456789abcdef",
             "CW-",

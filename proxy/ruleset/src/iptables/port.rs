@@ -2,7 +2,8 @@
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
-use super::{Chains, Table, hash, names, rule};
+use super::hash::{self, Digit};
+use super::{Chains, Table, names, rule};
 use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target};
 use crate::{spread, trace};
 
@@ -202,18 +203,18 @@ impl Port<'_> {
     /// below belongs to one endpoint.
     fn hashed(&self, pool: Pool, chains: &mut Chains) -> Vec<String> {
         let table = spread::table(self.targets(pool), hash::BUCKETS);
-        self.node(pool, (0, &hash::SEEDS), &table, chains)
+        self.node(pool, (0, &hash::digits(self.plan.family)), &table, chains)
     }
 
     /// The rules of a node of the tree. Nodes are numbered as in a heap.
     fn node(
         &self,
         pool: Pool,
-        (number, seeds): (usize, &[u32]),
+        (number, digits): (usize, &[Digit]),
         owners: &[u16],
         chains: &mut Chains,
     ) -> Vec<String> {
-        let (seed, seeds) = seeds.split_first().expect("leaves have one owner");
+        let (digit, digits) = digits.split_first().expect("leaves have one owner");
         let mut sends: Vec<(Send, u32)> = Vec::new();
         let children = owners.chunks(owners.len() / hash::VALUES as usize);
         for (value, (child, owners)) in
@@ -223,7 +224,7 @@ impl Port<'_> {
                 self.send(&self.targets(pool)[usize::from(owners[0])])
             } else {
                 let name = names::hashed(self.key, self.plan, pool, child);
-                let lines = self.node(pool, (child, seeds), owners, chains);
+                let lines = self.node(pool, (child, digits), owners, chains);
                 chains.insert((Table::Nat, name.clone().into()), lines);
                 Send::to(&name)
             };
@@ -233,7 +234,10 @@ impl Port<'_> {
             }
         }
         let last = sends.pop().map(|(send, _)| send.when(""));
-        let some = sends.into_iter().map(|(send, mask)| send.when(&hash::matches(mask, *seed)));
+        let some = sends.into_iter().flat_map(|(send, mask)| {
+            let conditions = digit.conditions(mask).into_iter();
+            conditions.map(move |condition| send.when(&condition))
+        });
         some.chain(last).collect()
     }
 }
@@ -251,8 +255,13 @@ impl Send {
         Self { protocol: String::new(), target: format!("-j {chain}") }
     }
 
+    /// Words in the order in which `iptables-save` prints them.
     fn when(&self, condition: &str) -> String {
-        let words = [&self.protocol, condition, &self.target].into_iter().filter(|w| !w.is_empty());
+        let words = match condition.starts_with("-s ") {
+            true => [condition, &self.protocol, &self.target],
+            false => [&self.protocol, condition, &self.target],
+        };
+        let words = words.into_iter().filter(|word| !word.is_empty());
         words.collect::<Vec<_>>().join(" ")
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
@@ -324,7 +324,9 @@ fn holds(rule: &str, look: Look<'_>) -> Holds {
             }
             "--reap" | "--set" | "--rsource" => continue,
             "--cluster-local-nodemask" | "--cluster-total-nodes" | "--cluster-hash-seed" => {
-                cluster.insert(option.to_owned(), number(value()));
+                let value = number(value());
+                assert!(!option.ends_with("mask") || value <= 32, "{rule}: not restored");
+                cluster.insert(option.to_owned(), value);
                 continue;
             }
             option => one(option, value(), look),
@@ -337,6 +339,7 @@ fn holds(rule: &str, look: Look<'_>) -> Holds {
         let [seed, mask, total] = cluster.into_values().collect::<Vec<_>>()[..] else {
             panic!("{rule}")
         };
+        assert!(look.packet.source.is_ipv4(), "{rule}: hashes 32 bits");
         if mask >> spread::seeded_bucket(look.packet.source, total, seed) & 1 == 0 {
             result = Holds::No;
         }
@@ -347,7 +350,13 @@ fn holds(rule: &str, look: Look<'_>) -> Holds {
 fn one(option: &str, value: &str, look: Look<'_>) -> bool {
     let within = |address: IpAddr| value.parse::<IpNetwork>().unwrap().contains(address);
     match option {
-        "-s" => within(look.packet.source),
+        "-s" => match (value.split_once('/'), look.packet.source) {
+            (Some((bits, mask)), IpAddr::V6(source)) if mask.contains(':') => {
+                let number = |text: &str| text.parse::<Ipv6Addr>().unwrap().to_bits();
+                source.to_bits() & number(mask) == number(bits)
+            }
+            _ => within(look.packet.source),
+        },
         "-d" => within(look.to.ip()),
         "-p" => value == protocol(look.packet.protocol),
         "-i" => {

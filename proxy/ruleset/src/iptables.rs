@@ -30,7 +30,7 @@
 //!
 //! Session affinity is `xt_recent`: one list an endpoint, shared by all frontends of the service
 //! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
-//! who came first. Source-hash is a tree of chains over 1024 buckets, given to endpoints as in
+//! who was seen longest ago. Source-hash is a tree of chains over 1024 buckets, given to endpoints as in
 //! [`crate::spread`]; [`hash_bucket`] computes the bucket: of IPv4 sources by `xt_cluster`, of IPv6
 //! sources from bits of the address. The buckets are others than those of the nftables backend.
 //!

@@ -90,7 +90,7 @@ fn same(left: &Rules<'_>, right: &Rules<'_>, place: &str) {
 
 /// What the kernel prints is what was written, and what changes leave is what a fresh start makes.
 ///
-/// Rows: P21, P22, P23, P90, P91
+/// Rows: P21, P22, P23, P90
 #[test]
 fn i4_changes_leave_in_the_kernel_what_a_fresh_start_makes() {
     for kind in KINDS {
@@ -149,7 +149,7 @@ const FOREIGN: &str = "*nat\n:DOCKER - [0:0]\n:CW-LOGS - [0:0]\n-A PREROUTING -j
 
 /// Repair after a foreign hand, and removal without a trace.
 ///
-/// Rows: P93, P94, P95, P96, S-39
+/// Rows: P93, P95, S-39
 #[test]
 fn a_full_start_repairs_and_cleanup_leaves_what_others_have() {
     for kind in KINDS {

@@ -186,7 +186,7 @@ fn a_change_among_many_services_writes_its_chains_alone() {
     assert_eq!(node, Node::of(&plan));
 }
 
-/// Rows: P93, P95, P96, S-39
+/// Rows: P93, P95, S-39
 #[test]
 fn a_full_start_repairs_and_cleanup_removes_all_and_only_ours() {
     for seed in 0..HISTORIES {

@@ -4,8 +4,11 @@ SHELL := /bin/bash
 .PHONY: help deps fmt fuzz test demo bench install
 
 PLUGINS := causeway-bridge causeway-ipam causeway-service
+PROGRAMS := causewayd causeway
 CARGO ?= cargo
 BINDIR ?= /opt/cni/bin
+SBINDIR ?= /usr/local/bin
+UNITDIR ?= /etc/systemd/system
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 RELEASE = $(TARGET_DIR)/$(shell rustc --print host-tuple)/release
 
@@ -16,7 +19,7 @@ help:
 	@echo 'make fuzz     ten minutes of random input for each parser'
 	@echo 'make demo     attach containers in a lab and show what happens'
 	@echo 'make bench    measure against the upstream plugins in the same run'
-	@echo 'make install  build and put the plugins into $$(DESTDIR)$(BINDIR)'
+	@echo 'make install  build; plugins into $$(DESTDIR)$(BINDIR), causewayd and causeway into $$(DESTDIR)$(SBINDIR)'
 
 deps:
 	tests/deps.sh
@@ -39,12 +42,18 @@ bench: deps
 	$(CARGO) build --workspace --bins --release --locked
 	tests/enter --enter '$(RELEASE)/causeway-bench'
 
-# A plugin may be running while it is replaced: a rename leaves the running program alone, where
+# A program may be running while it is replaced: a rename leaves the running one alone, where
 # writing into its file fails with "text file busy".
-install:
-	$(CARGO) build --release --locked $(PLUGINS:%=-p %)
-	install -d '$(DESTDIR)$(BINDIR)'
-	for plugin in $(PLUGINS); do \
-	  install -m 755 "$(RELEASE)/$$plugin" "$(DESTDIR)$(BINDIR)/.$$plugin.new" && \
-	  mv -f "$(DESTDIR)$(BINDIR)/.$$plugin.new" "$(DESTDIR)$(BINDIR)/$$plugin" || exit 1; \
+define put
+	install -d '$(DESTDIR)$(2)'
+	for program in $(1); do \
+	  install -m 755 "$(RELEASE)/$$program" "$(DESTDIR)$(2)/.$$program.new" && \
+	  mv -f "$(DESTDIR)$(2)/.$$program.new" "$(DESTDIR)$(2)/$$program" || exit 1; \
 	done
+endef
+
+install:
+	$(CARGO) build --release --locked $(PLUGINS:%=-p %) $(PROGRAMS:%=-p %)
+	$(call put,$(PLUGINS),$(BINDIR))
+	$(call put,$(PROGRAMS),$(SBINDIR))
+	install -D -m 644 conf/causewayd.service '$(DESTDIR)$(UNITDIR)/causewayd.service'

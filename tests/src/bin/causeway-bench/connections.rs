@@ -16,8 +16,11 @@ const SERVICES: usize = 10_000;
 const PORTS: u16 = 12_000;
 const ROUNDS: usize = 15;
 /// The only rule of the path that only tracks connections.
-const TRACK: &str = "table ip peer { chain c { type filter hook prerouting priority 0; ct state new accept; }\n\
-    chain p { type nat hook postrouting priority 100; } chain d { type nat hook prerouting priority -100; } }";
+const TRACK: &str = "table ip peer {
+    chain track { type filter hook prerouting priority 0; ct state new accept; }
+    chain to { type nat hook prerouting priority -100; }
+    chain from { type nat hook postrouting priority 100; }
+}";
 
 /// Runs the section.
 pub(crate) fn run() {

@@ -27,13 +27,17 @@ pub(crate) fn run() {
     println!(
         "New connections a second through the last of {SERVICES} services (median of {ROUNDS}):"
     );
-    let (index, keys) = cluster(SERVICES, 2);
+    let (index, keys) = cluster(SERVICES, 2, "UDP");
     let mut plan = Plan::new(facts());
     plan.update(&keys, &|key| index.resolve(key));
     let target = SocketAddr::new(vip(SERVICES - 1).parse().expect("an address"), 80);
     let plain = SocketAddr::new(endpoint(SERVICES - 1, 0).parse().expect("an address"), 8080);
     let track = Path::new(Ns::new("track"), plain);
     feed(&track.node, "nft", TRACK);
+    // What translating an address costs by itself, whoever chooses it.
+    let dnat = Path::new(Ns::new("dnat"), target);
+    let rule = format!("udp dport 80 dnat to {}:8080", plain.ip());
+    feed(&dnat.node, "nft", &TRACK.replace("priority -100;", &format!("priority -100; {rule};")));
     let (ours, _mirror, _client) = loaded(&plan);
     let ours = Path::new(ours, target);
     let nft = Path::new(Ns::new("kube-nft"), target);
@@ -42,6 +46,7 @@ pub(crate) fn run() {
     feed(&iptables.node, "iptables-restore", &udp(&layouts::kube_proxy_iptables(SERVICES, 2)));
     let paths = [
         ("conntrack alone", track),
+        ("conntrack and one DNAT rule", dnat),
         ("ours", ours),
         ("kube-proxy's nftables", nft),
         ("kube-proxy's iptables", iptables),

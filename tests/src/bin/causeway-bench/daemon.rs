@@ -26,14 +26,14 @@ pub(crate) fn run() {
     let started = Instant::now();
     for first in (0..SERVICES).step_by(AT_ONCE) {
         let numbers = first..(first + AT_ONCE).min(SERVICES);
-        daemon.apply(numbers.flat_map(|number| documents(number, 1)).collect());
+        daemon.apply(numbers.flat_map(|number| documents(number, 1, "TCP")).collect());
     }
     let took = started.elapsed().as_secs_f64();
     println!("  stored and programmed, {AT_ONCE} services a request: {took:.1} s");
     println!("  loaded: {}   (kube-proxy: 250 MiB and more, published)", daemon.memory());
     let mut times: Vec<Duration> = (0..CHANGES)
         .map(|round| {
-            let [_, slice] = documents(round / 2 * 149 % SERVICES, 2 - round % 2);
+            let [_, slice] = documents(round / 2 * 149 % SERVICES, 2 - round % 2, "TCP");
             let started = Instant::now();
             daemon.apply(vec![slice]);
             started.elapsed()

@@ -1,6 +1,6 @@
 //! `make bench`: each figure as a ratio against a peer in the same run.
 //!
-//! `causeway-bench [attach|services]`, both without an argument. Runs of ours and of the peer take
+//! `causeway-bench [attach|services|connections|daemon]`, all without an argument. Runs of ours and of the peer take
 //! turns, so that noise of a shared machine meets both.
 #![expect(clippy::print_stdout, reason = "the report goes to stdout")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
@@ -25,7 +25,11 @@ fn main() {
     }
     if wanted("services") {
         services::run();
+    }
+    if wanted("connections") {
         connections::run();
+    }
+    if wanted("daemon") {
         daemon::run();
     }
 }

@@ -54,31 +54,37 @@ pub(crate) fn endpoint(number: usize, index: usize) -> String {
 }
 
 /// A service and its slice with `count` endpoints, as Kubernetes writes them.
-pub(crate) fn documents(number: usize, count: usize) -> [Value; 2] {
+pub(crate) fn documents(number: usize, count: usize, protocol: &str) -> [Value; 2] {
     let name = format!("service-{number}");
     let metadata = json!({ "name": name, "namespace": "default" });
     let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-        "spec": { "clusterIP": vip(number), "ports": [{ "port": 80, "targetPort": 8080 }] } });
+        "spec": { "clusterIP": vip(number), "ports": [
+            { "port": 80, "targetPort": 8080, "protocol": protocol }] } });
     let endpoints: Vec<Value> = (0..count)
         .map(|index| json!({ "addresses": [endpoint(number, index)], "nodeName": "node2" }))
         .collect();
     let slice = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "addressType": "IPv4", "endpoints": endpoints, "ports": [{ "port": 8080 }],
+        "addressType": "IPv4", "endpoints": endpoints, "ports": [{ "port": 8080, "protocol": protocol }],
         "metadata": { "name": format!("{name}-1"), "namespace": "default",
                       "labels": { "kubernetes.io/service-name": name } } });
     [service, slice]
 }
 
 /// The same, checked.
-pub(crate) fn objects(number: usize, count: usize) -> Vec<Object> {
-    let parsed = documents(number, count).map(|one| manifest::from_json(&one).expect("an object"));
+fn objects(number: usize, count: usize, protocol: &str) -> Vec<Object> {
+    let parsed =
+        documents(number, count, protocol).map(|one| manifest::from_json(&one).expect("an object"));
     parsed.into_iter().flatten().collect()
 }
 
 /// All services of a cluster.
-pub(crate) fn cluster(services: usize, endpoints: usize) -> (Index, BTreeSet<ObjectKey>) {
+pub(crate) fn cluster(
+    services: usize,
+    endpoints: usize,
+    protocol: &str,
+) -> (Index, BTreeSet<ObjectKey>) {
     let mut index = Index::default();
-    let all = (0..services).flat_map(|number| objects(number, endpoints)).collect();
+    let all = (0..services).flat_map(|number| objects(number, endpoints, protocol)).collect();
     let changes = index.apply(Event::Reset(all));
     (index, changes.services)
 }
@@ -93,7 +99,7 @@ pub(crate) fn loaded(plan: &Plan) -> (Ns, Mirror, Client) {
 }
 
 fn load(services: usize, endpoints: usize) {
-    let (index, keys) = cluster(services, endpoints);
+    let (index, keys) = cluster(services, endpoints, "TCP");
     let mut times = Vec::new();
     for _ in 0..LOADS {
         let ns = Ns::new("bench");
@@ -134,13 +140,14 @@ pub(crate) fn feed(ns: &Ns, program: &str, text: &str) -> Duration {
 
 fn change() {
     const SERVICES: usize = 45_000;
-    let (mut index, keys) = cluster(SERVICES, 1);
+    let (mut index, keys) = cluster(SERVICES, 1, "TCP");
     let mut plan = Plan::new(facts());
     plan.update(&keys, &|key| index.resolve(key));
     let (_ns, mut mirror, mut client) = loaded(&plan);
     let mut times = Vec::new();
     for round in 0..CHANGES {
-        let slice = objects(round / 2 * 149 % SERVICES, 2 - round % 2).pop().expect("a slice");
+        let slice =
+            objects(round / 2 * 149 % SERVICES, 2 - round % 2, "TCP").pop().expect("a slice");
         let started = Instant::now();
         let changes = index.apply(Event::Apply(slice));
         let delta = plan.update(&changes.services, &|key| index.resolve(key));

@@ -129,7 +129,7 @@ pub(crate) enum SvcCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SvcTestArgs {
-    /// [NAMESPACE/]NAME[:PORT], PORT by name or number; the first port where it is not given
+    /// NAME or NAMESPACE/NAME, then :PORT by name or number; the first port where it is not given
     #[arg(value_name = "NAME")]
     pub(crate) service: String,
     /// How many connections

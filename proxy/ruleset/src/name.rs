@@ -45,7 +45,7 @@ pub fn service(namespace: &str, name: &str, port: &str) -> String {
 
 /// Name of what one pool of a service port has alone: `PREFIX-<hash>-namespace/name/port/protocol`.
 /// The hash comes first, so that truncating never makes two equal. Letters, digits, `.`, `/`, `-`
-/// and `_` are what nft's scanner takes as a name, at most [`NAME_MAX`] of them.
+/// and `_` are what nft's scanner takes as a name, at most `NAME_MAX` of them.
 pub fn pool(prefix: &str, of: &[&str]) -> String {
     let shown = of.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>();
     let name = plain(&shown.join("/"))

@@ -1,4 +1,4 @@
-//! Exchanges of [`wire`](super::wire) messages with the kernel.
+//! Exchanges of [`wire`] messages with the kernel.
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};

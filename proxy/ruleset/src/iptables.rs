@@ -100,6 +100,11 @@ impl Mirror {
         scripts
     }
 
+    /// Whether both stand for the same chains with the same rules.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.halves.iter().zip(&other.halves).all(|(half, other)| half.is_like(other))
+    }
+
     /// Whether output of `iptables-save` holds every chain, with as many rules as it was given, and
     /// every jump that this mirror stands for. A family without output is not whole.
     pub fn is_whole(&self, saved: &[(IpFamily, &str)]) -> bool {

@@ -80,3 +80,31 @@ fn a_bad_file_is_told_by_line_and_the_rest_applied() {
     daemon.signal(libc::SIGHUP);
     assert_eq!(services(&daemon), ["good", "one"]);
 }
+
+/// As many rules as before, but others: they are written all the same.
+///
+/// Rows: P94
+#[test]
+fn what_changed_while_no_daemon_ran_is_in_the_rules_of_the_next() {
+    for backend in ["nftables", "iptables"] {
+        let lab = Lab::one_node();
+        let node = &lab.nodes[0];
+        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+        let text = |node_port: u16| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec:\n  type: NodePort\n  \
+                 ports: [ {{ port: 80, nodePort: {node_port} }} ]\n---\n\
+                 apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-1\n  \
+                 labels: {{ kubernetes.io/service-name: web }}\naddressType: IPv4\n\
+                 ports: [ {{ port: 8080 }} ]\nendpoints: [ {{ addresses: [ 10.0.1.2 ] }} ]\n"
+            )
+        };
+        let has = |port: u16| node.nft().contains(&port.to_string());
+        daemon.manifest("web.yaml", &text(30080));
+        daemon.until("the first node port", || has(30080));
+        daemon.stop();
+        daemon.manifest("web.yaml", &text(30081));
+        daemon.again();
+        assert!(has(30081) && !has(30080), "{backend}: {}", node.nft());
+    }
+}

@@ -62,9 +62,12 @@ impl Iptables {
     pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         let saved = borrowed(&saved);
-        self.mirror = None;
+        let before = self.mirror.take();
         let (mirror, scripts) = Mirror::full(plan, &saved);
-        let differs = !mirror.is_whole(&saved);
+        // What was read is compared by its number of rules: that says enough only where these are
+        // the chains that were written last.
+        let written = before.is_some_and(|before| before.is_like(&mirror));
+        let differs = !written || !mirror.is_whole(&saved);
         if differs {
             self.restore(&scripts)?;
         }

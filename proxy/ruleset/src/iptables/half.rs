@@ -66,6 +66,11 @@ impl Edit<'_> {
 }
 
 impl Half {
+    /// See [`super::Mirror::is_like`].
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.family == other.family && self.chains == other.chains
+    }
+
     pub(super) fn family(&self) -> IpFamily {
         self.family
     }

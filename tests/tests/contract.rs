@@ -490,14 +490,15 @@ fn the_mac_comes_from_the_strongest_source() {
 /// Rows: C27
 #[test]
 fn plugins_are_installed_by_rename_beside_running_ones() {
+    const COMMANDS: [&str; 2] = ["causeway", "causewayd"];
     let bench = Bench::new();
     let (source, root) = (bench.node().dir().join("release"), bench.node().dir().join("root"));
     let installed = root.join("opt/cni/bin/causeway-bridge");
     for folder in [&source, &root.join("opt/cni/bin")] {
         std::fs::create_dir_all(folder).expect("a folder");
     }
-    for plugin in PLUGINS {
-        std::fs::copy("/bin/true", source.join(plugin)).expect("a program");
+    for program in PLUGINS.iter().chain(&COMMANDS) {
+        std::fs::copy("/bin/true", source.join(program)).expect("a program");
     }
     std::fs::copy("/bin/sleep", &installed).expect("an old program");
     #[expect(clippy::disallowed_methods, reason = "the program that is replaced while it runs")]
@@ -511,7 +512,8 @@ fn plugins_are_installed_by_rename_beside_running_ones() {
     assert!(running.try_wait().expect("ask for the old program").is_none(), "it still runs");
     running.kill().expect("end the old program");
     running.wait().expect("wait for the old program");
-    let listing = bench.node().sh(&format!("ls -A {}/opt/cni/bin", root.display()));
-    assert_eq!(listing.split_whitespace().collect::<Vec<_>>(), PLUGINS);
+    let listed = |folder| bench.node().sh(&format!("ls -A {}/{folder}", root.display()));
+    assert_eq!(listed("opt/cni/bin").split_whitespace().collect::<Vec<_>>(), PLUGINS);
+    assert_eq!(listed("usr/local/bin").split_whitespace().collect::<Vec<_>>(), COMMANDS);
     bench.node().sh(&format!("{}", installed.display()));
 }

@@ -37,6 +37,7 @@ pub use observe::Snapshot;
 pub use run::{DEADLINE, Finished, finish};
 pub use runtime::Runtime;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +45,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Writes a line past the capture of the test harness: counts belong to the log of a run that
+/// passed.
+pub fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("write to stderr");
 }
 
 /// A folder that is removed with its content on drop.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use causeway_api::Spool;
-use causeway_tests::{Attachment, FakeDaemon, Lab, Manner, Node, Pod, Runtime, Snapshot};
+use causeway_tests::{Attachment, FakeDaemon, Lab, Manner, Node, Pod, Runtime, Snapshot, say};
 use serde_json::{Value, json};
 
 /// How many kills each sweep spreads over the whole run time of its operation.
@@ -234,11 +234,6 @@ impl PartialEq for Victim {
     fn eq(&self, other: &Self) -> bool {
         self.plugin == other.plugin && self.command == other.command
     }
-}
-
-/// Past the capture of the test harness: the counts belong to the log of a run that passed.
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").expect("write to stderr");
 }
 
 fn report(what: &str, killed: u32) {

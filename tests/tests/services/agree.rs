@@ -93,7 +93,7 @@ fn agree(backend: Backend) {
             stage.delete(&names(number));
         }
     }
-    eprintln!("{checked} packets compared with {backend:?}");
+    causeway_tests::say(&format!("{checked} packets compared with {backend:?}"));
     assert!(wrong.is_empty(), "{wrong}");
     assert!(checked > 400, "only {checked} packets");
 }

@@ -39,7 +39,7 @@ fn cleanup_leaves_the_node_as_it_was_any_number_of_times() {
         let dry = lines(Daemon::cleanup(node, &["--dry-run"]));
         assert_eq!(node.nft(), kept, "a dry run changes nothing");
         let first = lines(Daemon::cleanup(node, &[]));
-        println!("{backend}:\n  {}", first.join("\n  "));
+        causeway_tests::say(&format!("{backend}:\n  {}", first.join("\n  ")));
         let wet: Vec<String> =
             dry.iter().map(|line| line.replace("would remove", "removed")).collect();
         assert_eq!(wet, first);
@@ -80,7 +80,7 @@ fn cleanup_of_all_removes_attachments_and_nothing_of_others() {
         }
         daemon.stop();
         let removed = lines(Daemon::cleanup(node, &all));
-        println!("{}", removed.join("\n"));
+        causeway_tests::say(&removed.join("\n"));
         assert!(!node.data_dir().exists(), "leases");
         std::fs::create_dir(node.data_dir()).expect("a folder as at first");
         assert!(removed.iter().any(|line| line == "removed bridge cw0"), "{removed:?}");

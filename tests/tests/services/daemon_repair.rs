@@ -93,10 +93,10 @@ fn no_connection_fails_over_restart_and_kill() {
                     daemon.again();
                 }
             });
-            println!(
+            causeway_tests::say(&format!(
                 "{backend}: {count} connections to {to} over 3 restarts and 3 kills: {} failed",
                 failures.len()
-            );
+            ));
             assert_eq!(failures, Vec::<String>::new());
             assert!(count > 20, "{count} connections");
         };
@@ -145,7 +145,7 @@ fn a_burst_is_one_transaction_and_a_change_touches_little() {
         }
     });
     let more = daemon.count("syncs") - syncs - 1;
-    println!("40 requests at once: {more} transactions");
+    causeway_tests::say(&format!("40 requests at once: {more} transactions"));
     assert!((1..=20).contains(&more), "{more} transactions for 40 requests");
     assert_eq!(daemon.count("fullSyncs"), full);
 }
@@ -190,7 +190,10 @@ fn what_others_remove_is_back_within_a_second() {
             let repairs = daemon.count("repairs");
             node.sh(script);
             let took = daemon.until(script, || ours(node) == rules);
-            println!("{backend}: {script}: repaired after {} ms", took.as_millis());
+            causeway_tests::say(&format!(
+                "{backend}: {script}: repaired after {} ms",
+                took.as_millis()
+            ));
             assert!(took < Duration::from_secs(1), "{script}: {took:?}");
             daemon.until("it is counted", || daemon.count("repairs") > repairs || number == 99);
         }

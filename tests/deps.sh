@@ -7,8 +7,9 @@ tools=$PWD/target/tools
 mkdir -p "$tools/bin"
 
 packages=(
-  ca-certificates curl gcc git libc6-dev make python3 python3-pip # building, fetching Go
+  ca-certificates curl gcc git libc6-dev make protobuf-compiler python3 python3-pip # building, fetching Go
   conntrack iproute2 iptables iputils-ping jq kmod nftables procps strace tcpdump util-linux # the lab
+  etcd-server openssl # the cluster store, with certificates
   containerd containernetworking-plugins runc # real runtimes, and upstream's plugins as the peer
   busybox-static qemu-system-x86 # a machine with another kernel
 )

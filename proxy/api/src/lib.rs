@@ -225,3 +225,14 @@ pub struct SvcTestAnswer {
     /// Why there was no answer.
     pub error: Option<String>,
 }
+
+/// An error with its causes, outermost first, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,6 +1,6 @@
 //! `causeway apply`
 
-use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
+use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem, chain};
 use causeway_model::{Object, manifest};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::cli::{ApplyArgs, Format};
 use crate::daemon::Daemon;
 use crate::files::{self, Manifest};
 use crate::kind::Kind;
-use crate::screen::{Screen, Style, chain};
+use crate::screen::{Screen, Style};
 use crate::{Failure, Verdict};
 
 /// Bytes of objects in a request; servers refuse bodies without bound.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use causeway_api::chain;
 use causeway_model::Object;
 
 use crate::cli::{DeleteArgs, Format};
@@ -9,7 +10,7 @@ use crate::daemon::Daemon;
 use crate::files;
 use crate::get::not_found;
 use crate::kind::{Kind, Selection};
-use crate::screen::{Screen, Style, chain};
+use crate::screen::{Screen, Style};
 use crate::{Failure, Verdict};
 
 /// An object to delete.

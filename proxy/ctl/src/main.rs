@@ -22,11 +22,12 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use causeway_api::chain;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, SvcCommand};
 use crate::daemon::Daemon;
-use crate::screen::{Screen, chain};
+use crate::screen::Screen;
 
 /// How a command that ran ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

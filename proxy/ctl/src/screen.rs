@@ -2,7 +2,6 @@
 //! through here, and no control character of it does.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::io::{self, BufWriter, Write};
 
 use serde_json::Value;
@@ -94,17 +93,6 @@ impl Screen {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// An error with its causes, outermost first, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Text with its control characters spelled out, as `\n` or `\u{1b}`.

@@ -6,9 +6,11 @@ mod keys;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
+use causeway_source::cluster::Tls;
 use ipnetwork::IpNetwork;
 
 pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
@@ -46,6 +48,32 @@ pub(crate) struct Settings {
     pub node_port_addresses: NodePorts,
     /// `--masquerade-all`
     pub masquerade_all: bool,
+    /// `--store`
+    pub store: StoreKind,
+    /// `--etcd-endpoints`
+    pub etcd_endpoints: Vec<String>,
+    /// `--etcd-prefix`
+    pub etcd_prefix: String,
+    /// `--etcd-cafile`, `--etcd-certfile`, `--etcd-keyfile`
+    pub etcd_tls: Tls,
+    /// `--etcd-username`, `--etcd-password`
+    pub etcd_user: Option<(String, String)>,
+    /// `--endpoint-ttl`
+    pub endpoint_ttl: Duration,
+    /// `--subnet-ttl`
+    pub subnet_ttl: Duration,
+    /// `--peers-file`
+    pub peers_file: Option<PathBuf>,
+    /// `--overlay`
+    pub overlay: OverlayKind,
+    /// `--vxlan-id`
+    pub vxlan_id: u32,
+    /// `--vxlan-port`
+    pub vxlan_port: u16,
+    /// `--direct-routing`
+    pub direct_routing: bool,
+    /// `--disable-tx-checksum`: the vxlan device computes no checksums in hardware (row O-16).
+    pub disable_tx_checksum: bool,
     /// `--healthz-listen`; off when empty.
     pub healthz_listen: Vec<SocketAddr>,
     /// `--metrics-listen`; off when empty.
@@ -81,6 +109,47 @@ impl BackendKind {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// `--store`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// On this node's disk.
+    Embedded,
+    /// Shared, over etcd.
+    Etcd,
+}
+
+impl StoreKind {
+    /// As users write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+/// `--overlay`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverlayKind {
+    /// Somebody else sees to it.
+    None,
+    /// Encapsulated.
+    Vxlan,
+    /// Plain routes.
+    HostGw,
+}
+
+impl OverlayKind {
+    /// As users write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Vxlan => "vxlan",
+            Self::HostGw => "host-gw",
         }
     }
 }

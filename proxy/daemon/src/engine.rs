@@ -3,15 +3,16 @@
 //! A change on an idle node is committed at once. What comes while a commit runs is taken together
 //! with whatever else is ready, planned once and committed once; answers follow the commit.
 
+mod cluster;
 mod containers;
 mod load;
 mod manifests;
 mod objects;
+mod overlay;
 mod ports;
 mod sync;
 
 pub(crate) use load::Parts;
-pub(crate) use sync::chain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -170,6 +171,9 @@ impl Engine {
                     self.state.index.apply(causeway_model::Event::Health { key, healthy });
                 self.note(changes);
             }
+            Event::Cluster(report) => self.take_report(report),
+            Event::Overlay(state) => self.take_overlay(state),
+            Event::Peers => self.read_peers(),
             Event::Stop => return true,
         }
         false

@@ -4,6 +4,7 @@ use causeway_model::{EndpointKey, Labels};
 use tokio::sync::mpsc;
 
 use crate::request::Request;
+use crate::state::OverlayState;
 
 /// An event. All of them come through one channel, in order.
 #[derive(Debug)]
@@ -31,6 +32,12 @@ pub(crate) enum Event {
         /// Whether it answers.
         healthy: bool,
     },
+    /// The cluster store says something.
+    Cluster(causeway_source::cluster::Report),
+    /// The thread that keeps the overlay says how it is.
+    Overlay(OverlayState),
+    /// The peers file has changed.
+    Peers,
     /// SIGTERM or SIGINT: end at once, rules stay.
     Stop,
 }

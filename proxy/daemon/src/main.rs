@@ -25,7 +25,9 @@ mod event;
 mod files;
 mod log;
 mod node;
+
 mod notify;
+mod overlay;
 mod request;
 mod serve;
 mod start;
@@ -60,6 +62,6 @@ fn main() -> ExitCode {
 }
 
 fn failed(code: u8, error: &dyn Error) -> ExitCode {
-    causeway_kernel::warn("causewayd", &engine::chain(error));
+    causeway_kernel::warn("causewayd", &causeway_api::chain(error));
     ExitCode::from(code)
 }

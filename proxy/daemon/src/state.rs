@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use causeway_model::{EndpointKey, Index, Labels, ObjectKey, ObjectKind};
+use causeway_model::{EndpointKey, Index, Labels, MacAddress, ObjectKey, ObjectKind, Peer};
 use causeway_ruleset::plan::{Delta, Plan};
+use causeway_source::cluster::Subnets;
 
 use crate::config::Settings;
 
@@ -25,10 +26,52 @@ pub(crate) struct State {
     pub files: BTreeMap<(ObjectKind, ObjectKey), String>,
     /// When what happened, and how often.
     pub progress: Progress,
+    /// The other nodes, by name: of the cluster store or of the peers file.
+    pub peers: BTreeMap<String, Peer>,
+    /// The cluster store; `None` without one.
+    pub cluster: Option<ClusterState>,
+    /// The overlay; `None` without one.
+    pub overlay: Option<OverlayState>,
     /// What does not work, by what it concerns, with the remedy.
     pub degraded: BTreeMap<String, String>,
     /// Things to know of, by what they concern.
     pub warnings: BTreeMap<String, Vec<String>>,
+}
+
+/// The connection to the cluster store, and what it gave this node.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterState {
+    /// `Err`: the store does not answer, since when and why.
+    pub connection: Result<(), (Instant, String)>,
+    /// Newest revision seen.
+    pub revision: i64,
+    /// Subnets of this node; `None` before the first word of the store.
+    pub subnets: Option<Subnets>,
+    /// What keeps this node out of the cluster, with the remedy.
+    pub excluded: Option<String>,
+    /// Nodes that vanished together and are held for now (C-10).
+    pub held_nodes: BTreeSet<String>,
+    /// Objects that the store lost and that are held, by number (C-10).
+    pub held_objects: usize,
+}
+
+/// The overlay, as the thread that keeps it last said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OverlayState {
+    /// `vxlan id 1 port 8472` or `host-gw`
+    pub kind: String,
+    /// Name of the underlay device.
+    pub underlay: String,
+    /// Address of the vxlan device.
+    pub vtep: Option<MacAddress>,
+    /// MTU for containers; 0 while nothing is known.
+    pub mtu: u32,
+    /// Peers that can not be reached, by name, with why and the remedy.
+    pub problems: BTreeMap<String, String>,
+    /// What failed for the whole of it.
+    pub failure: Option<String>,
+    /// Things put right that others had changed.
+    pub repairs: u64,
 }
 
 /// This node.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocate;
+mod cluster;
 mod hash;
 mod index;
 mod labels;
@@ -16,6 +17,9 @@ mod object;
 mod record;
 mod resolved;
 
+pub use cluster::{
+    ClusterConfig, MacAddress, NoMacAddress, NodeIdentity, NodeRecord, Peer, SubnetRecord,
+};
 pub use index::{Changes, Event, Index};
 pub use labels::LabelSet;
 pub use object::{

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::Object;
 use tree::{Checked, Field, Problem, Tree};
 
+pub use time::format as rfc3339;
 pub use write::to_json;
 
 /// A document of a file, checked or refused.

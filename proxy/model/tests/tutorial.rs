@@ -9,21 +9,7 @@ use causeway_model::{
 };
 
 /// As the tutorial prints it.
-const NODEPORT: &str = "\
-apiVersion: v1
-kind: Service
-metadata:
-  name: http-server-svc
-spec:
-  type: NodePort
-  ports:
-  - protocol: TCP
-    port: 8080
-    targetPort: 80
-    nodePort: 30080
-  selector:
-    app: cs-pod
-";
+const NODEPORT: &str = include_str!("../../../conf/nodeport.yaml");
 
 fn pools() -> Pools {
     let network = |text: &str| text.parse().expect("a network");

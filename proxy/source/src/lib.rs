@@ -1,5 +1,6 @@
 //! Where facts are kept and where they come from: the embedded store (sled) and manifest files.
 
+pub mod cluster;
 mod manifests;
 mod store;
 mod watch;

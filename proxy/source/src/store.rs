@@ -25,6 +25,13 @@ pub enum Origin {
     Api,
     /// A file of the manifest directory, by name: the object goes when the file has it no longer.
     Manifest(String),
+    /// A file of another node's manifest directory, which alone changes it.
+    Elsewhere {
+        /// The node.
+        node: String,
+        /// The file.
+        file: String,
+    },
 }
 
 /// A stored object.

@@ -46,20 +46,7 @@ fn list(items: Value) -> Value {
 }
 
 /// The service of the tutorial's `nodeport.yaml`.
-const NODEPORT_YAML: &str = "apiVersion: v1
-kind: Service
-metadata:
-  name: http-server-svc
-spec:
-  type: NodePort
-  ports:
-  - protocol: TCP
-    port: 8080
-    targetPort: 80
-    nodePort: 30080
-  selector:
-    app: cs-pod
-";
+const NODEPORT_YAML: &str = include_str!("../../../conf/nodeport.yaml");
 
 fn applied(results: &[(&str, &str, &str)]) -> Value {
     let results = results.iter().enumerate().map(|(document, (kind, name, outcome))| {

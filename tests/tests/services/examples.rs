@@ -11,20 +11,7 @@ use causeway_tests::{Lab, Ns};
 use world::{Container, NODE, World, on_both_backends};
 
 /// The tutorial's manifest, as it stands.
-const NODEPORT: &str = "apiVersion: v1
-kind: Service
-metadata:
-  name: http-server-svc
-spec:
-  type: NodePort
-  ports:
-  - protocol: TCP
-    port: 8080
-    targetPort: 80
-    nodePort: 30080
-  selector:
-    app: cs-pod
-";
+const NODEPORT: &str = include_str!("../../../conf/nodeport.yaml");
 
 /// The tutorial's other one.
 const CLUSTERIP: &str = "apiVersion: v1

@@ -2,31 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
+use causeway_source::cluster::Tls;
 use ipnetwork::IpNetwork;
 
 use super::keys::{Given, Values};
-use super::{BackendKind, Error, LogFormat, NodePorts, Settings};
+use super::{BackendKind, Error, LogFormat, NodePorts, OverlayKind, Settings, StoreKind};
 
 /// Settings that later versions give a meaning.
-const LATER: &[&str] = &[
-    "etcd-endpoints",
-    "etcd-prefix",
-    "endpoint-ttl",
-    "subnet-ttl",
-    "peers-file",
-    "vxlan-id",
-    "vxlan-port",
-    "direct-routing",
-    "dns-listen",
-    "dns-domain",
-    "dns-upstream",
-    "dns-ttl",
-    "lb-pool",
-    "lb-interface",
-];
+const LATER: &[&str] =
+    &["dns-listen", "dns-domain", "dns-upstream", "dns-ttl", "lb-pool", "lb-interface"];
 
 /// Checks all values.
 ///
@@ -38,8 +26,6 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
             return Err(given.wrong("not yet in this version; leave it out"));
         }
     }
-    only(values, "store", "embedded")?;
-    only(values, "overlay", "none")?;
     let value = Reader(values);
     let settings = Settings {
         node_name: value.parse("node-name", node_name)?,
@@ -62,6 +48,23 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
             .parse("nodeport-addresses", node_ports)?
             .unwrap_or(NodePorts::Planned(NodePortAddresses::All)),
         masquerade_all: value.parse("masquerade-all", yes_or_no)?.unwrap_or(false),
+        store: value.parse("store", store)?.unwrap_or(StoreKind::Embedded),
+        etcd_endpoints: value.list("etcd-endpoints", url)?,
+        etcd_prefix: value.parse("etcd-prefix", prefix)?.unwrap_or_else(|| "/causeway".to_owned()),
+        etcd_tls: Tls {
+            ca: value.file("etcd-cafile")?,
+            cert: value.file("etcd-certfile")?,
+            key: value.file("etcd-keyfile")?,
+        },
+        etcd_user: value.text("etcd-username").zip(value.text("etcd-password")),
+        endpoint_ttl: value.parse("endpoint-ttl", duration)?.unwrap_or(Duration::from_secs(40)),
+        subnet_ttl: value.parse("subnet-ttl", duration)?.unwrap_or(Duration::from_hours(24)),
+        peers_file: value.file("peers-file")?,
+        overlay: value.parse("overlay", overlay_kind)?.unwrap_or(OverlayKind::None),
+        vxlan_id: value.parse("vxlan-id", vni)?.unwrap_or(1),
+        vxlan_port: value.parse("vxlan-port", udp_port)?.unwrap_or(8472),
+        direct_routing: value.parse("direct-routing", yes_or_no)?.unwrap_or(false),
+        disable_tx_checksum: value.parse("disable-tx-checksum", yes_or_no)?.unwrap_or(false),
         healthz_listen: value.listeners("healthz-listen", "0.0.0.0:10256")?,
         metrics_listen: value.listeners("metrics-listen", "127.0.0.1:10249")?,
         log_format: value.parse("log-format", log_format)?.unwrap_or(LogFormat::Text),
@@ -80,6 +83,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
 
 /// What must hold between settings.
 fn together(values: &Values, settings: &Settings) -> Result<(), Error> {
+    cluster(values, settings)?;
     let field = |name: &str, network: &IpNetwork| match values.get(name) {
         Some(given) => given.clone(),
         None => Given { value: network.to_string(), field: format!("--{name}") },
@@ -105,6 +109,40 @@ fn together(values: &Values, settings: &Settings) -> Result<(), Error> {
             let reason = "not inside a network of --cluster-cidr; take a part of it";
             return Err(field("node-subnet", subnet).wrong(reason));
         }
+    }
+    Ok(())
+}
+
+/// What must hold between the settings of many nodes.
+fn cluster(values: &Values, settings: &Settings) -> Result<(), Error> {
+    let wrong = |name: &str, reason: &str| {
+        let default = Given { value: String::new(), field: format!("--{name}") };
+        Err(values.get(name).cloned().unwrap_or(default).wrong(reason))
+    };
+    let etcd = settings.store == StoreKind::Etcd;
+    if etcd && settings.etcd_endpoints.is_empty() {
+        return wrong("store", "needs --etcd-endpoints; say where etcd answers");
+    }
+    for name in ["etcd-endpoints", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "etcd-username"]
+    {
+        if !etcd && values.contains_key(name) {
+            return wrong(name, "means nothing without --store etcd; add that or leave it out");
+        }
+    }
+    if settings.etcd_tls.cert.is_some() != settings.etcd_tls.key.is_some() {
+        return wrong("etcd-certfile", "needs --etcd-keyfile and that needs it; give both");
+    }
+    if values.contains_key("etcd-username") != values.contains_key("etcd-password") {
+        return wrong("etcd-username", "needs --etcd-password and that needs it; give both");
+    }
+    if etcd && settings.peers_file.is_some() {
+        return wrong(
+            "peers-file",
+            "stands against --store etcd, which knows the nodes; choose one",
+        );
+    }
+    if settings.overlay != OverlayKind::None && !etcd && settings.peers_file.is_none() {
+        return wrong("overlay", "needs --store etcd or --peers-file to know the other nodes");
     }
     Ok(())
 }
@@ -164,6 +202,14 @@ impl Reader<'_> {
         })
     }
 
+    fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|given| given.value.clone())
+    }
+
+    fn file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
+        self.0.get(name).map(|_| self.path(name, "")).transpose()
+    }
+
     fn path(&self, name: &str, default: &str) -> Result<PathBuf, Error> {
         let Some(given) = self.0.get(name) else { return Ok(PathBuf::from(default)) };
         let path = PathBuf::from(&given.value);
@@ -171,15 +217,6 @@ impl Reader<'_> {
             return Ok(path);
         }
         Err(given.wrong("not an absolute path; begin it with /"))
-    }
-}
-
-fn only(values: &Values, name: &str, value: &str) -> Result<(), Error> {
-    match values.get(name) {
-        Some(given) if given.value != value => {
-            Err(given.wrong(format!("not yet in this version; leave it out or say {value}")))
-        }
-        Some(_) | None => Ok(()),
     }
 }
 
@@ -275,6 +312,74 @@ fn node_ports(text: &str) -> Result<NodePorts, Reason> {
                 .collect();
             Ok(NodePorts::Planned(NodePortAddresses::In(networks?)))
         }
+    }
+}
+
+fn store(text: &str) -> Result<StoreKind, Reason> {
+    match text {
+        "embedded" => Ok(StoreKind::Embedded),
+        "etcd" => Ok(StoreKind::Etcd),
+        "kubernetes" => Err("not yet in this version; say embedded or etcd".into()),
+        _ => Err("neither embedded nor etcd".into()),
+    }
+}
+
+fn overlay_kind(text: &str) -> Result<OverlayKind, Reason> {
+    match text {
+        "none" => Ok(OverlayKind::None),
+        "vxlan" => Ok(OverlayKind::Vxlan),
+        "host-gw" => Ok(OverlayKind::HostGw),
+        _ => Err("neither none nor vxlan nor host-gw".into()),
+    }
+}
+
+fn url(text: &str) -> Result<String, Reason> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains('/') => Ok(text.to_owned()),
+        Some(_) | None => Err("not http://HOST:PORT or https://HOST:PORT".into()),
+    }
+}
+
+fn prefix(text: &str) -> Result<String, Reason> {
+    let text = text.trim_end_matches('/');
+    if text.starts_with('/') && !text.contains("//") {
+        return Ok(text.to_owned());
+    }
+    Err("not a path of names; begin it with /, as /causeway".into())
+}
+
+/// Seconds, or a number with `s`, `m` or `h`.
+fn duration(text: &str) -> Result<Duration, Reason> {
+    let (number, unit) = match text.trim_end_matches(char::is_alphabetic) {
+        number if number.len() == text.len() => (number, "s"),
+        number => (number, &text[number.len()..]),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("not a time; write 40s, 10m or 24h".into()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    match seconds {
+        Some(seconds @ 2..=31_536_000) => Ok(Duration::from_secs(seconds)),
+        Some(_) => Err("not between 2 s and a year".into()),
+        None => Err("not a time; write 40s, 10m or 24h".into()),
+    }
+}
+
+fn vni(text: &str) -> Result<u32, Reason> {
+    match text.parse() {
+        Ok(id @ 1..=16_777_215) => Ok(id),
+        Ok(_) | Err(_) => Err("not a number from 1 to 16777215".into()),
+    }
+}
+
+fn udp_port(text: &str) -> Result<u16, Reason> {
+    match text.parse() {
+        Ok(port @ 1..) => Ok(port),
+        Ok(_) | Err(_) => Err("not a port from 1 to 65535".into()),
     }
 }
 

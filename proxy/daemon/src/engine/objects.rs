@@ -285,7 +285,9 @@ impl Engine {
             let (kind, key) = (stored.object.kind(), stored.object.key().clone());
             match stored.origin {
                 Origin::Manifest(file) => self.state.files.insert((kind, key.clone()), file),
-                Origin::Api => self.state.files.remove(&(kind, key.clone())),
+                Origin::Api | Origin::Elsewhere { .. } => {
+                    self.state.files.remove(&(kind, key.clone()))
+                }
             };
             self.tell(kind, key, Event::Apply(stored.object));
         }

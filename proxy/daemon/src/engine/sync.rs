@@ -3,6 +3,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use causeway_api::chain;
 use causeway_ruleset::plan::{NodePortAddresses, Plan};
 
 use super::{Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
@@ -300,17 +301,6 @@ fn merge_touched(earlier: &mut Touched, later: Touched) {
     earlier.objects.extend(later.objects);
     earlier.containers.extend(later.containers);
     earlier.services.extend(later.services);
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Gives back what is free: the copies of a start or of much work are several times what stays.

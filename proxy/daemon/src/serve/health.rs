@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
+use super::Query;
 use super::http::{Api, unknown_method, unknown_path};
-use super::{Query, render};
 use crate::clock;
 use crate::request::Refused;
 use crate::state::State;
@@ -67,7 +67,7 @@ impl Health {
     }
 
     fn body(&self) -> Value {
-        let time = |seconds: u64| render::rfc3339(seconds);
+        let time = |seconds: u64| causeway_model::manifest::rfc3339(seconds);
         let updated = self.updated.map(time);
         let status = json!({ "lastUpdated": updated, "healthy": self.healthy });
         let families = self.families.iter().map(|family| ((*family).to_owned(), status.clone()));

@@ -121,22 +121,6 @@ pub(crate) fn other_node(node: &Node) -> Value {
     node_value(&node.key, &node.labels.to_map(), node.created, &node.addresses, None)
 }
 
-/// `seconds` since 1970 as a UTC time, like `2026-11-22T15:04:00Z`.
-pub(crate) fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is the last of a year.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 fn node_value(
     key: &ObjectKey,
     labels: &Labels,
@@ -160,7 +144,8 @@ fn node_value(
 }
 
 fn metadata(key: &ObjectKey, labels: &Labels, created: u64) -> Value {
-    let mut metadata = json!({ "name": &*key.name, "creationTimestamp": rfc3339(created) });
+    let mut metadata =
+        json!({ "name": &*key.name, "creationTimestamp": manifest::rfc3339(created) });
     if !key.namespace.is_empty() {
         metadata["namespace"] = (&*key.namespace).into();
     }

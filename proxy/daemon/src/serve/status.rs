@@ -28,7 +28,7 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         node: state.node.name.clone(),
         uptime: now.saturating_duration_since(progress.started).as_secs(),
         backend: state.settings.backend.name().to_owned(),
-        store: "embedded".to_owned(),
+        store: state.settings.store.name().to_owned(),
         counts: counts(state),
         synced: progress.synced.map(|synced| now.saturating_duration_since(synced).as_secs()),
         events: events.map(|(name, count)| (name.to_owned(), count)).into(),

@@ -19,8 +19,8 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     })
 }
 
-/// The time as Kubernetes writes it.
-pub(super) fn format(seconds: u64) -> String {
+/// The time as Kubernetes writes it, like `2026-11-22T15:04:00Z`.
+pub fn format(seconds: u64) -> String {
     let (mut days, clock) = (seconds / 86_400, seconds % 86_400);
     let mut year = 1970;
     while year < 9999 && days >= if is_leap(year) { 366 } else { 365 } {

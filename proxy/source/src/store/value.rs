@@ -18,6 +18,9 @@ struct Envelope {
     /// Absent: `causeway apply`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
+    /// Whose manifest directory, where it is not this node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     created: u64,
     object: Value,
 }
@@ -64,10 +67,14 @@ pub(super) fn encode_object(stored: &Stored) -> Vec<u8> {
     };
     let manifest = match &stored.origin {
         Origin::Api => None,
-        Origin::Manifest(file) => Some(file.clone()),
+        Origin::Manifest(file) | Origin::Elsewhere { file, .. } => Some(file.clone()),
+    };
+    let node = match &stored.origin {
+        Origin::Elsewhere { node, .. } => Some(node.clone()),
+        Origin::Api | Origin::Manifest(_) => None,
     };
     let object = manifest::to_json(&stored.object);
-    let envelope = Envelope { manifest, created, object };
+    let envelope = Envelope { manifest, node, created, object };
     serde_json::to_vec(&envelope).expect("JSON of values and strings")
 }
 
@@ -84,7 +91,11 @@ pub(super) fn decode_object(bytes: &[u8]) -> Result<Stored, String> {
         Object::EndpointSlice(slice) => slice.created = envelope.created,
         Object::Node(node) => node.created = envelope.created,
     }
-    let origin = envelope.manifest.map_or(Origin::Api, Origin::Manifest);
+    let origin = match (envelope.manifest, envelope.node) {
+        (None, _) => Origin::Api,
+        (Some(file), None) => Origin::Manifest(file),
+        (Some(file), Some(node)) => Origin::Elsewhere { node, file },
+    };
     Ok(Stored { object, origin })
 }
 

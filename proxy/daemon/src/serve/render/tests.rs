@@ -1,5 +1,6 @@
 //! Objects as kubectl's users know them.
 
+use causeway_model::manifest;
 use serde_json::json;
 
 use super::super::collect::{self, Kind};
@@ -108,6 +109,6 @@ fn services_and_slices_are_written_as_they_were_read() {
 
 #[test]
 fn times_are_those_of_the_calendar() {
-    assert_eq!(super::rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-    assert_eq!(super::rfc3339(4_107_542_400), "2100-03-01T00:00:00Z");
+    assert_eq!(manifest::rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+    assert_eq!(manifest::rfc3339(4_107_542_400), "2100-03-01T00:00:00Z");
 }

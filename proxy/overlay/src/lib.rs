@@ -1,0 +1,192 @@
+//! How this node reaches the containers of the other nodes: peers to links, routes, neighbours and
+//! FDB entries, and what to change where the kernel holds something else.
+//!
+//! Pure (invariant I1). [`plan`] makes [`Wanted`] of the facts; [`diff`] compares it with what the
+//! kernel [`Holds`] and returns [`Step`]s in an order in which each one finds what it needs (I5) and
+//! nothing that works is taken away before its replacement is there (row O-66). Ours are the vxlan
+//! device with all that is on it, and routes of protocol [`ROUTE_PROTOCOL`] (I2).
+//!
+//! With vxlan, each peer is three static things (rows O-03 to O-07): a route to its subnet by the
+//! subnet's network address, a neighbour for that address with the peer's VTEP address, an FDB entry
+//! for that address with the peer's node address. The kernel learns nothing and asks nobody, so the
+//! daemon's death changes nothing.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use causeway_model::{MacAddress, Peer};
+use ipnetwork::IpNetwork;
+
+/// `proto` of our routes.
+pub const ROUTE_PROTOCOL: u8 = 197;
+
+/// How packets get to the other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Encapsulated, unless `direct` and the peer is on the same link.
+    Vxlan {
+        /// VNI.
+        id: u32,
+        /// UDP port.
+        port: u16,
+        /// Plain routes to peers on the same link (row O-08).
+        direct: bool,
+    },
+    /// Plain routes; every peer is on the same link (row O-20).
+    HostGw,
+}
+
+/// The device that connects the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its index.
+    pub index: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// This node's addresses, one a family at most; the first is the tunnel's own end, and its
+    /// family that of all tunnels.
+    pub ips: Vec<IpAddr>,
+}
+
+/// What planning needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// How.
+    pub mode: Mode,
+    /// Name of this node.
+    pub node: String,
+    /// Its parts of the cluster network.
+    pub subnets: Vec<IpNetwork>,
+    /// Where it is.
+    pub underlay: Underlay,
+    /// The other nodes (this one may be among them and counts for nothing).
+    pub peers: Vec<Peer>,
+    /// Addresses of peers that are reached by the underlay without a gateway.
+    pub on_link: BTreeSet<IpAddr>,
+}
+
+/// The vxlan device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VxlanLink {
+    /// Name, `cwov<id>`.
+    pub name: String,
+    /// VNI.
+    pub id: u32,
+    /// UDP port.
+    pub port: u16,
+    /// Index of the underlay device.
+    pub dev: u32,
+    /// Tunnel's own end.
+    pub local: IpAddr,
+    /// Its address, [`MacAddress::of_vtep`].
+    pub mac: MacAddress,
+    /// MTU: the underlay's minus 50 (IPv4 outside) or 70 (IPv6) (row O-09).
+    pub mtu: u32,
+    /// The network address of each subnet of ours, as a host (row O-04).
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Through the vxlan device, by the peer subnet's network address, `onlink`.
+    Tunnel,
+    /// By the peer's node address on the underlay.
+    Direct(IpAddr),
+}
+
+/// All that the kernel is to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The device; `None` without vxlan.
+    pub link: Option<VxlanLink>,
+    /// Permanent neighbours on the device: network address of a peer's subnet to its VTEP address.
+    pub neighbours: BTreeMap<IpAddr, MacAddress>,
+    /// FDB of the device: VTEP address to the peer's node address.
+    pub fdb: BTreeMap<MacAddress, IpAddr>,
+    /// Routes by peer subnet.
+    pub routes: BTreeMap<IpNetwork, Hop>,
+    /// MTU for containers, in bytes.
+    pub mtu: u32,
+    /// Peers that can not be reached as they are, with why and the remedy: two nodes of one address
+    /// (O-48), no address of the family, not on the link, nothing published yet (O-47).
+    pub problems: BTreeMap<String, String>,
+}
+
+/// What the kernel holds of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// The device of our name with whatever attributes it has, and whether it is up.
+    pub link: Option<HeldLink>,
+    /// Permanent neighbours on the device.
+    pub neighbours: BTreeMap<IpAddr, MacAddress>,
+    /// FDB of the device, in whatever number; the all-zero address among them.
+    pub fdb: BTreeSet<(MacAddress, IpAddr)>,
+    /// Routes of our protocol: network, device index, gateway, onlink.
+    pub routes: BTreeSet<HeldRoute>,
+}
+
+/// The device as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLink {
+    /// Index.
+    pub index: u32,
+    /// Attributes that can not be changed while it exists are those wanted (kind, VNI, port, local,
+    /// device, learning off, no group) (row O-12).
+    pub fits: bool,
+    /// Its address.
+    pub mac: Option<MacAddress>,
+    /// MTU.
+    pub mtu: u32,
+    /// `IFF_UP`
+    pub up: bool,
+    /// Global addresses, with their lengths.
+    pub addresses: BTreeSet<IpNetwork>,
+}
+
+/// A route of our protocol as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldRoute {
+    /// Destination.
+    pub subnet: IpNetwork,
+    /// Output device.
+    pub dev: u32,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A change. One netlink request each, in order; nothing is left to decide (I3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the object that it changes")]
+pub enum Step {
+    RemoveLink { index: u32 },
+    AddLink(VxlanLink),
+    SetLink { mac: Option<MacAddress>, mtu: Option<u32>, up: bool },
+    AddAddress(IpAddr),
+    RemoveAddress(IpNetwork),
+    PutNeighbour(IpAddr, MacAddress),
+    RemoveNeighbour(IpAddr),
+    PutFdb(MacAddress, IpAddr),
+    RemoveFdb(MacAddress, IpAddr),
+    PutRoute(IpNetwork, Hop),
+    RemoveRoute(HeldRoute),
+}
+
+/// Name of the device of a VNI.
+pub fn device_name(id: u32) -> String {
+    format!("cwov{id}")
+}
+
+/// What the kernel is to hold.
+pub fn plan(facts: &Facts) -> Wanted {
+    let _ = facts;
+    todo!("helper A")
+}
+
+/// What to change. `underlay` is the index of the device for direct routes. Empty where nothing
+/// differs (I4).
+pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
+    let _ = (held, wanted, underlay);
+    todo!("helper A")
+}

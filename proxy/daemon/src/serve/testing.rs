@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::Front;
 use crate::clock;
-use crate::config::{BackendKind, LogFormat, NodePorts, Settings};
+use crate::config::{BackendKind, LogFormat, NodePorts, OverlayKind, Settings, StoreKind};
 use crate::event::Event;
 use crate::request::Request;
 use crate::state::{Committed, Node, Progress, State, Touched};
@@ -47,6 +47,19 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         backend: BackendKind::Nftables,
         node_port_addresses: NodePorts::Planned(NodePortAddresses::All),
         masquerade_all: false,
+        store: StoreKind::Embedded,
+        etcd_endpoints: Vec::new(),
+        etcd_prefix: "/causeway".to_owned(),
+        etcd_tls: causeway_source::cluster::Tls::default(),
+        etcd_user: None,
+        endpoint_ttl: std::time::Duration::from_secs(40),
+        subnet_ttl: std::time::Duration::from_hours(24),
+        peers_file: None,
+        overlay: OverlayKind::None,
+        vxlan_id: 1,
+        vxlan_port: 8472,
+        direct_routing: false,
+        disable_tx_checksum: false,
         healthz_listen: Vec::new(),
         metrics_listen: Vec::new(),
         log_format: LogFormat::Text,
@@ -74,6 +87,9 @@ pub(crate) fn state(folder: &Path) -> State {
         plan: Plan::new(facts),
         files: std::collections::BTreeMap::new(),
         progress: Progress::new(clock::now()),
+        peers: std::collections::BTreeMap::new(),
+        cluster: None,
+        overlay: None,
         degraded: std::collections::BTreeMap::new(),
         warnings: std::collections::BTreeMap::new(),
     }
@@ -196,8 +212,14 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                         let commit = commit(&mut state, vec![Fact::Health { key, healthy }]);
                         front.synced(&mut state, &commit);
                     }
-                    Event::Labels { .. } | Event::Spool | Event::Manifests
-                    | Event::KernelChanged | Event::Stop => {}
+                    Event::Labels { .. }
+                    | Event::Spool
+                    | Event::Manifests
+                    | Event::KernelChanged
+                    | Event::Cluster(_)
+                    | Event::Overlay(_)
+                    | Event::Peers
+                    | Event::Stop => {}
                 },
                 Some(Step::Commit(facts)) = todo.recv() => {
                     let commit = commit(&mut state, facts);

@@ -21,6 +21,7 @@ use causeway_api::{Applied, Spool};
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Changes, EndpointEvent, EndpointKey, ObjectKey};
 use causeway_ruleset::plan::Delta;
+use causeway_source::cluster::Cluster;
 use causeway_source::{ManifestDir, Store};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -53,6 +54,9 @@ pub(crate) struct Engine {
     allocator: Allocator,
     manifests: ManifestDir,
     spool: Spool,
+    /// The task that keeps the connection to the cluster store; `None` without one, and before it
+    /// is started.
+    cluster: Option<Cluster>,
     backend: Backend,
     /// The kernel tells of changes that others make.
     told: bool,

@@ -79,6 +79,7 @@ impl Engine {
                 warnings: BTreeMap::new(),
             },
             store,
+            cluster: None,
             facts,
             pools,
             allocator: Allocator::default(),

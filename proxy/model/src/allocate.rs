@@ -10,6 +10,7 @@ mod port;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
@@ -74,11 +75,29 @@ impl Pools {
     }
 }
 
+/// What a service has that no other may have, as texts that are equal where two services want the
+/// same: `address/10.96.0.1`, `port/tcp/30001`. Ascending, each once.
+pub fn claims(service: &Service) -> Vec<String> {
+    let all: BTreeSet<Claim> = claimed(service).into_iter().collect();
+    all.into_iter().map(|claim| claim.to_string()).collect()
+}
+
 /// Something that one service only may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
     Address(IpAddr),
     Port(Protocol, u16),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(out, "address/{address}"),
+            Self::Port(protocol, port) => {
+                write!(out, "port/{}/{port}", protocol.name().to_ascii_lowercase())
+            }
+        }
+    }
 }
 
 /// What is taken, and by whom. Kept beside the objects by who stores them.
@@ -97,7 +116,7 @@ impl Allocator {
         self.release(&service.key);
         let mut key = service.key.clone();
         self.names.share(&mut key.namespace);
-        for claim in claims(service) {
+        for claim in claimed(service) {
             if let Entry::Vacant(entry) = self.taken.entry(claim) {
                 entry.insert(key.clone());
                 self.owned.insert((start(&key, ""), claim));
@@ -179,7 +198,7 @@ fn refused<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, 
     Err((field.into(), reason.into()))
 }
 
-fn claims(service: &Service) -> Vec<Claim> {
+fn claimed(service: &Service) -> Vec<Claim> {
     let addresses = service.cluster_ips.iter().map(|address| Claim::Address(*address));
     let node_ports = service
         .ports

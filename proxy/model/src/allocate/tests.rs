@@ -361,7 +361,7 @@ proptest! {
                 // Six addresses or five ports, or a given port.
                 Err(refusal) => prop_assert!(is[2] || taken >= 4, "{refusal}"),
             }
-            let all: Vec<_> = stored.values().flat_map(claims).collect();
+            let all: Vec<_> = stored.values().flat_map(claimed).collect();
             let once: BTreeSet<_> = all.iter().copied().collect();
             prop_assert_eq!(all.len(), once.len());
             let known: BTreeSet<_> = allocator.taken.keys().copied().collect();
@@ -369,4 +369,19 @@ proptest! {
             prop_assert_eq!(allocator.owned.len(), known.len());
         }
     }
+}
+
+#[test]
+fn claims_are_named_once_each() {
+    let mut service = with_ip("web", "10.96.0.1");
+    service.cluster_ips = ["10.96.0.1".parse().unwrap(), "fd00:96::1".parse().unwrap()].into();
+    service.ports = [
+        port(Protocol::Tcp, 80, Some(30001)),
+        port(Protocol::Udp, 53, Some(30001)),
+        port(Protocol::Tcp, 81, None),
+    ]
+    .into();
+    service.health_check_node_port = Some(30001);
+    let expected = ["address/10.96.0.1", "address/fd00:96::1", "port/tcp/30001", "port/udp/30001"];
+    assert_eq!(claims(&service), expected);
 }

@@ -126,10 +126,120 @@ pub struct Status {
     pub synced: Option<u64>,
     /// How often each happened: syncs, full syncs, failures, repairs.
     pub events: BTreeMap<String, u64>,
+    /// The cluster store; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
+    /// This node's parts of the cluster network, where other nodes have theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<SubnetStatus>,
+    /// How other nodes are reached; absent where somebody else sees to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayStatus>,
+    /// The other nodes, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerStatus>,
     /// What does not work, why, and the remedy; empty: all is well.
     pub degraded: Vec<String>,
     /// Things to know of that keep nothing from working.
     pub warnings: Vec<String>,
+}
+
+/// The connection to the cluster store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Where it answers. User and password are never among that.
+    pub endpoints: Vec<String>,
+    /// Whether it answers.
+    pub connected: bool,
+    /// Seconds since it does not answer any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<u64>,
+    /// Why it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Newest revision that this node has seen.
+    pub revision: i64,
+    /// Why this node has no subnet, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_refused: Option<String>,
+    /// What keeps this node out of the cluster, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<String>,
+    /// Nodes that vanished together and count as there for now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_nodes: Vec<String>,
+    /// Objects that the store lost and that this node holds, by number.
+    #[serde(default)]
+    pub held_objects: u64,
+}
+
+/// A part of the cluster network that this node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetStatus {
+    /// The part, as `10.0.1.0/24`.
+    pub subnet: String,
+    /// `static` (by settings or the peers file), `leased`, `unconfirmed` (the store has not said
+    /// yet that it is still ours), or `lost` (another node took it).
+    pub lease: String,
+    /// Seconds until others may take it, where nothing renews the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// Who has a lost one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+/// How other nodes are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayStatus {
+    /// `vxlan id 1 port 8472` or `host-gw`
+    pub kind: String,
+    /// Name of the device that connects the nodes.
+    pub underlay: String,
+    /// Address of the vxlan device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtep: Option<String>,
+    /// MTU for containers in bytes; absent while nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Things put right that others had changed.
+    pub repairs: u64,
+    /// What failed for the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Another node as this one sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus {
+    /// Name.
+    pub name: String,
+    /// `Ready`, `NotReady` (it is not heard of), or `Unknown` (nobody says: the store is away, or
+    /// the node is of a peers file).
+    pub state: String,
+    /// Its parts of the cluster network.
+    pub subnets: Vec<String>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Address of its vxlan device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtep: Option<String>,
+    /// MTU of its overlay in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Version of its daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Seconds since its daemon started, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<u64>,
+    /// Why it can not be reached, or why its state is what it is, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// `causeway describe service`.

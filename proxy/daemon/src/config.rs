@@ -80,6 +80,9 @@ pub(crate) struct Settings {
     pub metrics_listen: Vec<SocketAddr>,
     /// `--log-format`
     pub log_format: LogFormat,
+    /// Things about where settings stand that keep nothing from working: a password that everybody
+    /// on this machine can read.
+    pub warnings: Vec<String>,
 }
 
 impl Settings {

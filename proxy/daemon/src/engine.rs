@@ -217,6 +217,7 @@ impl Engine {
     fn note(&mut self, changes: Changes) {
         self.pending.node |= changes.nodes.contains(&self.state.node.name);
         self.pending.touched.services.extend(changes.services);
+        self.pending.touched.nodes.extend(changes.nodes);
         if self.state.progress.behind.is_none() && !self.pending.touched.services.is_empty() {
             self.state.progress.behind = Some(clock::now());
         }

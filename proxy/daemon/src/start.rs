@@ -111,10 +111,12 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             });
         }
         let socket = settings.socket();
+        let warnings = settings.warnings.clone();
         let front = Front::new(sender, &settings);
         let parts = Parts { settings, facts, store, backend, told, sysctls, front, notifier };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.warn("sysctls", problems);
+        engine.warn("settings", warnings);
         // Whoever comes from now on waits for the rules: they are ready when that is said.
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);

@@ -134,6 +134,9 @@ pub(crate) struct Touched {
     pub containers: BTreeSet<EndpointKey>,
     /// Services whose endpoints or rules may be others.
     pub services: BTreeSet<ObjectKey>,
+    /// Nodes of which something may be other: record, subnets, whether they are reached; all nodes
+    /// where the store goes away or comes back.
+    pub nodes: BTreeSet<String>,
 }
 
 /// A commit.

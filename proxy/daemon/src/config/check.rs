@@ -68,6 +68,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         healthz_listen: value.listeners("healthz-listen", "0.0.0.0:10256")?,
         metrics_listen: value.listeners("metrics-listen", "127.0.0.1:10249")?,
         log_format: value.parse("log-format", log_format)?.unwrap_or(LogFormat::Text),
+        warnings: Vec::new(),
     };
     one_a_family(values, "node-ip", settings.node_ips.iter().copied())?;
     for (name, networks) in [

@@ -228,7 +228,8 @@ impl Engine {
         let nothing = delta.services.is_empty()
             && touched.objects.is_empty()
             && touched.containers.is_empty()
-            && touched.services.is_empty();
+            && touched.services.is_empty()
+            && touched.nodes.is_empty();
         if first || differed || !nothing {
             let (took, latency) = (now - started, now - since);
             let commit = Committed { touched, delta, full, took, latency };
@@ -301,6 +302,7 @@ fn merge_touched(earlier: &mut Touched, later: Touched) {
     earlier.objects.extend(later.objects);
     earlier.containers.extend(later.containers);
     earlier.services.extend(later.services);
+    earlier.nodes.extend(later.nodes);
 }
 
 /// Gives back what is free: the copies of a start or of much work are several times what stays.

@@ -32,6 +32,10 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         counts: counts(state),
         synced: progress.synced.map(|synced| now.saturating_duration_since(synced).as_secs()),
         events: events.map(|(name, count)| (name.to_owned(), count)).into(),
+        cluster: None,
+        subnets: Vec::new(),
+        overlay: None,
+        peers: Vec::new(),
         degraded: degraded.map(|(concerned, what)| format!("{concerned}: {what}")).collect(),
         warnings: warnings.collect(),
     }

@@ -63,6 +63,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         healthz_listen: Vec::new(),
         metrics_listen: Vec::new(),
         log_format: LogFormat::Text,
+        warnings: Vec::new(),
     }
 }
 

@@ -246,6 +246,11 @@ impl Cluster {
         todo!("helper C: proxy/source/src/cluster/*")
     }
 
+    /// Without a task: whoever has the other end takes the commands (tests do).
+    pub fn over(commands: mpsc::UnboundedSender<Command>) -> Self {
+        Self { commands }
+    }
+
     /// Says what this node wants.
     pub fn send(&self, command: Command) {
         // The task ends with the daemon only.

@@ -12,6 +12,14 @@
 //! daemon's death changes nothing.
 #![forbid(unsafe_code)]
 
+mod clash;
+mod diff;
+mod plan;
+
+pub use clash::{OtherVxlan, clash};
+pub use diff::diff;
+pub use plan::plan;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -44,8 +52,9 @@ pub struct Underlay {
     pub index: u32,
     /// MTU in bytes.
     pub mtu: u32,
-    /// This node's addresses, one a family at most; the first is the tunnel's own end, and its
-    /// family that of all tunnels.
+    /// This node's addresses, one at least and one a family at most; the first is the tunnel's own
+    /// end, and its family that of all tunnels. While the node has none, do not plan: what is there
+    /// stays as it is.
     pub ips: Vec<IpAddr>,
 }
 
@@ -56,7 +65,10 @@ pub struct Facts {
     pub mode: Mode,
     /// Name of this node.
     pub node: String,
-    /// Its parts of the cluster network.
+    /// Networks of all containers of the cluster. A peer's subnet that is not inside is refused: no
+    /// record of another node can move this node's default route or a foreign network.
+    pub cluster: Vec<IpNetwork>,
+    /// This node's parts of the cluster network.
     pub subnets: Vec<IpNetwork>,
     /// Where it is.
     pub underlay: Underlay,
@@ -109,8 +121,9 @@ pub struct Wanted {
     pub routes: BTreeMap<IpNetwork, Hop>,
     /// MTU for containers, in bytes.
     pub mtu: u32,
-    /// Peers that can not be reached as they are, with why and the remedy: two nodes of one address
-    /// (O-48), no address of the family, not on the link, nothing published yet (O-47).
+    /// Peers with something wrong, with what and the remedy: two nodes of one address (O-48), no
+    /// address of the family, not on the link, a subnet that is refused, nothing published yet
+    /// (O-47). What concerns this node itself is under its own name.
     pub problems: BTreeMap<String, String>,
 }
 
@@ -156,19 +169,33 @@ pub struct HeldRoute {
     pub gateway: Option<IpAddr>,
 }
 
-/// A change. One netlink request each, in order; nothing is left to decide (I3).
+/// A change. One netlink request each, in order; nothing is left to decide (I3). What is to be
+/// removed and is not there any more is no failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the object that it changes")]
 pub enum Step {
-    RemoveLink { index: u32 },
+    /// With all that is on it.
+    RemoveLink {
+        index: u32,
+    },
+    /// With address and MTU, without its IP addresses, not up yet.
     AddLink(VxlanLink),
-    SetLink { mac: Option<MacAddress>, mtu: Option<u32>, up: bool },
+    /// `None` and `false` leave alone. Another address makes the kernel forget all neighbours.
+    SetLink {
+        mac: Option<MacAddress>,
+        mtu: Option<u32>,
+        up: bool,
+    },
     AddAddress(IpAddr),
     RemoveAddress(IpNetwork),
+    /// Added, or replaced where there is one for the address.
     PutNeighbour(IpAddr, MacAddress),
     RemoveNeighbour(IpAddr),
+    /// Added, or replaced where there is one for the address; there is never more than one then.
     PutFdb(MacAddress, IpAddr),
     RemoveFdb(MacAddress, IpAddr),
+    /// Added, or replaced in one request where there is one of ours for the subnet (row O-66); there
+    /// is never more than one then.
     PutRoute(IpNetwork, Hop),
     RemoveRoute(HeldRoute),
 }
@@ -176,17 +203,4 @@ pub enum Step {
 /// Name of the device of a VNI.
 pub fn device_name(id: u32) -> String {
     format!("cwov{id}")
-}
-
-/// What the kernel is to hold.
-pub fn plan(facts: &Facts) -> Wanted {
-    let _ = facts;
-    todo!("helper A")
-}
-
-/// What to change. `underlay` is the index of the device for direct routes. Empty where nothing
-/// differs (I4).
-pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
-    let _ = (held, wanted, underlay);
-    todo!("helper A")
 }

@@ -9,7 +9,7 @@ mkdir -p "$tools/bin"
 packages=(
   ca-certificates curl gcc git libc6-dev make protobuf-compiler python3 python3-pip # building, fetching Go
   conntrack iproute2 iptables iputils-ping jq kmod nftables procps strace tcpdump util-linux # the lab
-  etcd-server openssl # the cluster store, with certificates
+  etcd-client etcd-server openssl # the cluster store, with certificates
   containerd containernetworking-plugins runc # real runtimes, and upstream's plugins as the peer
   busybox-static qemu-system-x86 # a machine with another kernel
 )
@@ -25,10 +25,20 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
   apt-get update -q
-  # The runtimes are started by the tests; a service that is started by its package would only
-  # write to the host.
-  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends "${missing[@]}"
+  # The tests start runtimes and etcd themselves; a service that its package starts, now or with the
+  # next boot, would only write to the host.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  if [ -d /run/systemd/system ]; then
+    for service in containerd:containerd etcd-server:etcd; do
+      [[ " ${missing[*]} " != *" ${service%:*} "* ]] || systemctl disable --quiet "${service#*:}"
+    done
+  fi
 fi
 
 # Debian's kernel, unpacked and not installed: the machine's own boot set-up is none of our business.

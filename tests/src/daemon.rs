@@ -25,12 +25,13 @@ pub struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel.
+    /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel. Where
+    /// the node's folder has a file `machine-id`, that is its `/etc/machine-id`.
     pub fn start(node: &'a Node) -> Self {
         Self::start_with(node, &[])
     }
 
-    /// The same with more flags.
+    /// The same with more flags; `--node-name` among them gives another name.
     pub fn start_with(node: &'a Node, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = TempDir::new("daemon");
@@ -41,9 +42,8 @@ impl<'a> Daemon<'a> {
 
     /// Runs it to its end, for a start that is to be refused.
     pub fn refused(node: &Node, arguments: &[&str]) -> Finished {
-        let mut command = command(node);
-        command.args(arguments);
-        crate::finish(command, b"")
+        let arguments: Vec<String> = arguments.iter().map(|&one| one.to_owned()).collect();
+        crate::finish(command(node, &arguments), b"")
     }
 
     /// `causewayd cleanup` on a node.
@@ -64,8 +64,8 @@ impl<'a> Daemon<'a> {
         ready.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout above zero");
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.unwrap_or_else(|e| panic!("open {}: {e}", self.log_path().display()));
-        let mut command = command(self.node);
-        command.args(&self.arguments).env("NOTIFY_SOCKET", &path);
+        let mut command = command(self.node, &self.arguments);
+        command.env("NOTIFY_SOCKET", &path);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("start causewayd: {e}"));
         let limit = Instant::now() + DEADLINE;
@@ -223,11 +223,27 @@ impl Drop for Daemon<'_> {
     }
 }
 
-fn command(node: &Node) -> std::process::Command {
-    let mut command = node.command(bins::ours("causewayd"));
-    command.args(["--node-name", "node1", "--containerd-socket", ""]);
+fn command(node: &Node, arguments: &[String]) -> std::process::Command {
+    let program = bins::ours("causewayd");
+    let machine_id = node.dir().join("machine-id");
+    let mut command = match machine_id.exists() {
+        false => node.command(program),
+        // Each step is the same process, so that its id is the daemon's.
+        true => {
+            let mut command = node.command("unshare");
+            command.args(["--mount", "--propagation", "slave", "sh", "-euc"]);
+            command.arg("mount --bind \"$0\" /etc/machine-id; exec \"$@\"");
+            command.arg(machine_id).arg(program);
+            command
+        }
+    };
+    if !arguments.iter().any(|one| one == "--node-name") {
+        command.args(["--node-name", "node1"]);
+    }
+    command.args(["--containerd-socket", ""]);
     command.arg("--run-dir").arg(node.run_dir());
     command.arg("--state-dir").arg(node.dir().join("state"));
     command.arg("--manifest-dir").arg(node.dir().join("manifests"));
+    command.args(arguments);
     command
 }

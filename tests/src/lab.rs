@@ -65,6 +65,48 @@ impl Lab {
         lab
     }
 
+    /// Connects one more host by a switch port of this name, at 172.18.0.`last` and
+    /// fd00:172:18::`last`.
+    pub fn plug(&self, host: &Ns, port: &str, last: &str) {
+        host.set_sysctl("ipv6/conf/default/accept_dad", "0");
+        self.switch.ip(&format!(
+            "link add {port} type veth peer name eth0 netns {}\nlink set {port} master sw0 up\n",
+            host.name()
+        ));
+        address(host, last);
+    }
+
+    /// Takes the cable of a switch port out (`port0` is the first host's), or puts it in.
+    pub fn cable(&self, port: &str, plugged: bool) {
+        let state = if plugged { "up" } else { "down" };
+        self.switch.ip(&format!("link set {port} {state}\n"));
+    }
+
+    /// The switch forwards nothing between the ports of one side and those of the other, both ways,
+    /// until [`Lab::heal`]. All keep their carrier.
+    pub fn split(&self, side: &[&str], other: &[&str]) {
+        let (side, other) = (side.join(", "), other.join(", "));
+        self.switch.sh(&format!(
+            "nft 'table bridge split {{
+               chain forward {{
+                 type filter hook forward priority 0;
+                 iifname {{ {side} }} oifname {{ {other} }} drop
+                 iifname {{ {other} }} oifname {{ {side} }} drop
+               }}
+             }}'"
+        ));
+    }
+
+    /// Ends every [`Lab::split`].
+    pub fn heal(&self) {
+        self.switch.sh("nft delete table bridge split");
+    }
+
+    /// The switch port of a host, counted from 0.
+    pub fn port(index: usize) -> String {
+        format!("port{index}")
+    }
+
     /// The IPv4 underlay address of a host, counted from 0.
     pub fn node_address(index: usize) -> String {
         format!("172.18.0.{}", index + 2)

@@ -11,9 +11,11 @@
 )]
 
 pub mod bins;
+pub mod cluster;
 mod cni;
 mod containerd;
 mod daemon;
+mod etcd;
 mod fake_daemon;
 mod fake_ipam;
 mod lab;
@@ -28,6 +30,7 @@ pub mod vm;
 pub use cni::{Cni, Outcome, Running};
 pub use containerd::{Causewayd, Foreground, Machine};
 pub use daemon::Daemon;
+pub use etcd::Etcd;
 pub use fake_daemon::{FakeDaemon, Manner};
 pub use fake_ipam::{BridgeNet, FakeIpam};
 pub use lab::Lab;

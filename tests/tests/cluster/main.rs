@@ -1,0 +1,3 @@
+//! Many nodes: what they are to each other, and what may happen to them.
+
+mod etcd;

@@ -15,6 +15,7 @@ mod sync;
 pub(crate) use load::Parts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_api::{Applied, Spool};
@@ -171,8 +172,9 @@ impl Engine {
             Event::KernelChanged => self.pending.check = true,
             Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
             Event::Health { key, healthy } => {
-                let changes =
-                    self.state.index.apply(causeway_model::Event::Health { key, healthy });
+                let node = Arc::clone(&self.facts.name);
+                let fact = causeway_model::Event::Health { node, key, healthy };
+                let changes = self.state.index.apply(fact);
                 self.note(changes);
             }
             Event::Cluster(report) => self.take_report(report),

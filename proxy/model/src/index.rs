@@ -7,13 +7,14 @@ mod resolve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use containers::Container;
 use containers::Containers;
 use lookup::{Selectors, SlicesOf};
 
 use crate::names::Names;
 use crate::{
-    EndpointKey, EndpointRecord, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Resolved,
-    Service,
+    EndpointKey, EndpointRecord, EndpointSlice, Labels, Node, Object, ObjectKey, ObjectKind,
+    Resolved, Service,
 };
 
 /// A fact from a source.
@@ -33,11 +34,28 @@ pub enum Event {
         record: EndpointRecord,
     },
     /// A container is gone.
-    Detach(EndpointKey),
+    Detach {
+        /// Name of the node.
+        node: Arc<str>,
+        /// The container.
+        key: EndpointKey,
+    },
+    /// All containers of the named node are gone. Its labels stay.
+    NodeGone(String),
+    /// What a node says of its labels by itself, or `None`: nothing any more. A [`Node`] document
+    /// of its name comes over them.
+    NodeLabels {
+        /// Name of the node.
+        node: String,
+        /// All of them.
+        labels: Option<Labels>,
+    },
     /// Result of health probing: an endpoint that does not answer is not ready until it does. Counts
     /// for services with [`Service::health_check`]. Forgotten when the container is attached anew,
     /// not when its labels change.
     Health {
+        /// Name of the node.
+        node: Arc<str>,
         /// The container.
         key: EndpointKey,
         /// Whether it answers.
@@ -61,6 +79,7 @@ pub struct Index {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     nodes: BTreeMap<String, Arc<Node>>,
+    published: BTreeMap<String, Labels>,
     containers: Containers,
     slices_of: SlicesOf,
     selectors: Selectors,
@@ -76,12 +95,20 @@ impl Index {
             Event::Delete(kind, key) => self.delete(kind, &key, &mut changes),
             Event::Reset(objects) => self.reset(objects, &mut changes),
             Event::Attach { node, record } => self.attach(node, record, &mut changes),
-            Event::Detach(key) => {
-                if let Some((_, record, _)) = self.containers.remove(&key) {
-                    self.selected(&record, &mut changes);
+            Event::Detach { node, key } => {
+                if let Some((gone, _)) = self.containers.remove(&node, &key) {
+                    self.selected(&gone.pod, &gone.record, &mut changes);
                 }
             }
-            Event::Health { key, healthy } => self.health(&key, healthy, &mut changes),
+            Event::NodeGone(node) => {
+                for gone in self.containers.remove_node(&node) {
+                    self.selected(&gone.pod, &gone.record, &mut changes);
+                }
+            }
+            Event::NodeLabels { node, labels } => self.publish(node, labels, &mut changes),
+            Event::Health { node, key, healthy } => {
+                self.health((&node, &key), healthy, &mut changes);
+            }
         }
         changes
     }
@@ -117,9 +144,33 @@ impl Index {
         &self.nodes
     }
 
-    /// All attached containers with the name of their node and whether they are healthy.
-    pub fn containers(&self) -> &BTreeMap<EndpointKey, (Arc<str>, Arc<EndpointRecord>, bool)> {
+    /// Labels of a node: what it published, and over it those of the document of its name.
+    pub fn node_labels(&self, name: &str) -> Labels {
+        let mut labels = self.published.get(name).cloned().unwrap_or_default();
+        if let Some(node) = self.nodes.get(name) {
+            labels.extend(node.labels.to_map());
+        }
+        labels
+    }
+
+    /// All attached containers and whether they are healthy, ascending by node and key.
+    pub fn containers(&self) -> impl Iterator<Item = (&Container, bool)> {
         self.containers.all()
+    }
+
+    /// Those of a node, ascending by key.
+    pub fn containers_of(&self, node: &str) -> impl Iterator<Item = (&Container, bool)> {
+        self.containers.of_node(node)
+    }
+
+    /// One of a node.
+    pub fn container(&self, node: &str, key: &EndpointKey) -> Option<(&Container, bool)> {
+        self.containers.get(node, key)
+    }
+
+    /// How many there are, of all nodes.
+    pub fn container_count(&self) -> usize {
+        self.containers.len()
     }
 
     fn put(&mut self, object: Object, changes: &mut Changes) {
@@ -176,16 +227,41 @@ impl Index {
 
     fn put_node(&mut self, node: Node, changes: &mut Changes) {
         let name = node.key.name.to_string();
-        let old = self.nodes.get(&name);
-        if old.is_some_and(|old| **old == node) {
+        if self.nodes.get(&name).is_some_and(|old| **old == node) {
             return;
         }
-        let zone = |node: &Node| node.labels.get(resolve::ZONE).map(str::to_owned);
-        if old.and_then(|old| zone(old)) != zone(&node) {
-            self.on_node(&name, changes);
+        self.relabel(name, changes, |index, name| {
+            index.nodes.insert(name.to_owned(), Arc::new(node));
+        });
+    }
+
+    fn publish(&mut self, name: String, labels: Option<Labels>, changes: &mut Changes) {
+        if self.published.get(&name) == labels.as_ref() {
+            return;
         }
-        self.nodes.insert(name.clone(), Arc::new(node));
+        self.relabel(name, changes, |index, name| match labels {
+            Some(labels) => drop(index.published.insert(name.to_owned(), labels)),
+            None => drop(index.published.remove(name)),
+        });
+    }
+
+    /// Does what gives a node other labels. Another zone concerns the services of its containers.
+    fn relabel(&mut self, name: String, changes: &mut Changes, work: impl FnOnce(&mut Self, &str)) {
+        let before = self.zone(&name).map(str::to_owned);
+        work(self, &name);
+        if before.as_deref() != self.zone(&name) {
+            for (one, _) in self.containers.of_node(&name) {
+                self.selected(&one.pod, &one.record, changes);
+            }
+        }
         changes.nodes.insert(name);
+    }
+
+    /// Zone of a node by its labels.
+    fn zone(&self, name: &str) -> Option<&str> {
+        let document = self.nodes.get(name).and_then(|node| node.labels.get(resolve::ZONE));
+        let published = || self.published.get(name)?.get(resolve::ZONE).map(String::as_str);
+        document.or_else(published)
     }
 
     fn delete(&mut self, kind: ObjectKind, key: &ObjectKey, changes: &mut Changes) {
@@ -203,9 +279,10 @@ impl Index {
                 }
             }
             ObjectKind::Node => {
-                if self.nodes.remove(&*key.name).is_some() {
-                    self.on_node(&key.name, changes);
-                    changes.nodes.insert(key.name.to_string());
+                if self.nodes.contains_key(&*key.name) {
+                    self.relabel(key.name.to_string(), changes, |index, name| {
+                        index.nodes.remove(name);
+                    });
                 }
             }
         }
@@ -235,29 +312,26 @@ impl Index {
     }
 
     fn attach(&mut self, node: Arc<str>, record: EndpointRecord, changes: &mut Changes) {
-        if let Some((other, old, _)) = self.containers.all().get(&record.key) {
-            if *other == node && **old == record {
+        if let Some((old, _)) = self.containers.get(&node, &record.key) {
+            if *old.record == record {
                 return;
             }
-            let old = Arc::clone(old);
-            self.selected(&old, changes);
+            self.selected(&old.pod, &old.record, changes);
         }
-        let record = Arc::new(record);
-        self.selected(&record, changes);
-        self.containers.put(node, record);
+        self.selected(&record.pod(), &record, changes);
+        self.containers.put(node, record, &mut self.names);
     }
 
-    fn health(&mut self, key: &EndpointKey, healthy: bool, changes: &mut Changes) {
-        let Some(record) = self.containers.set_health(key, healthy) else { return };
+    fn health(&mut self, (node, key): (&str, &EndpointKey), healthy: bool, changes: &mut Changes) {
+        let Some(one) = self.containers.set_health(node, key, healthy) else { return };
         let mut selecting = Changes::default();
-        self.selected(&record, &mut selecting);
+        self.selected(&one.pod, &one.record, &mut selecting);
         let checked = |key: &ObjectKey| self.services.get(key).is_some_and(|one| one.health_check);
         changes.services.extend(selecting.services.into_iter().filter(checked));
     }
 
     /// Services that select a container.
-    fn selected(&self, record: &EndpointRecord, changes: &mut Changes) {
-        let pod = record.pod();
+    fn selected(&self, pod: &ObjectKey, record: &EndpointRecord, changes: &mut Changes) {
         for key in self.selectors.candidates(&pod.namespace, &record.labels) {
             if let Some(service) = self.services.get(key)
                 && lookup::selects(service, &pod.namespace, record)
@@ -273,15 +347,6 @@ impl Index {
         let key = ObjectKey::new(Arc::clone(&slice.key.namespace), name);
         if let Some((key, _)) = self.services.get_key_value(&key) {
             changes.services.insert(key.clone());
-        }
-    }
-
-    /// Services that select containers of a node.
-    fn on_node(&self, name: &str, changes: &mut Changes) {
-        for (node, record, _) in self.containers.all().values() {
-            if **node == *name {
-                self.selected(record, changes);
-            }
         }
     }
 }

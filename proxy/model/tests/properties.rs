@@ -6,10 +6,10 @@ mod support;
 use std::collections::BTreeSet;
 
 use causeway_model::manifest::{from_json, parse, to_json};
-use causeway_model::{Event, Index, Object, ObjectKind};
+use causeway_model::{Container, Event, Index, Object, ObjectKind};
 use proptest::prelude::*;
 
-use support::{Fact, fact, keys, object, oracle, text};
+use support::{Fact, NODES, fact, keys, object, oracle, published, text};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
@@ -77,11 +77,15 @@ proptest! {
         // In another order than they came.
         let mut objects: Vec<_> = services.chain(slices).chain(nodes).collect();
         objects.reverse();
-        for (key, (node, record, healthy)) in index.containers() {
+        for (Container { node, record, .. }, healthy) in index.containers() {
             fresh.apply(Event::Attach { node: node.clone(), record: (**record).clone() });
-            fresh.apply(Event::Health { key: key.clone(), healthy: *healthy });
+            fresh.apply(Event::Health { node: node.clone(), key: record.key.clone(), healthy });
+        }
+        for (node, labels) in published(&history) {
+            fresh.apply(Event::NodeLabels { node: node.to_owned(), labels });
         }
         fresh.apply(Event::Reset(objects));
+        prop_assert_eq!(index.containers().count(), index.container_count());
         for key in keys() {
             prop_assert_eq!(index.resolve(&key), fresh.resolve(&key));
             prop_assert_eq!(index.resolve(&key), oracle(&index, &key));
@@ -91,6 +95,11 @@ proptest! {
         let changes = index.apply(Event::Reset(Vec::new()));
         prop_assert!(gone.iter().all(|key| changes.services.contains(key)));
         prop_assert!(index.slices().is_empty() && index.nodes().is_empty());
+        for node in NODES {
+            index.apply(Event::NodeGone(node.to_owned()));
+            prop_assert_eq!(index.containers_of(node).count(), 0);
+        }
+        prop_assert_eq!((index.containers().count(), index.container_count()), (0, 0));
         for key in keys() {
             prop_assert_eq!(index.resolve(&key), None);
             let changes = index.apply(Event::Delete(ObjectKind::Service, key));

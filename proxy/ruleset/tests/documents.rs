@@ -168,7 +168,7 @@ fn containers_serve_from_attach_to_detach() {
         container_id: "one".to_owned(),
         ifname: "eth0".to_owned(),
     };
-    world.event(Event::Detach(one));
+    world.event(Event::Detach { node: "n1".into(), key: one });
     flows(
         &world.plan,
         "10.0.9.9     -> 172.30.0.2:80/tcp   => 10.0.1.3:9090

@@ -45,7 +45,7 @@ impl Engine {
         self.pending.touched.containers.insert(event.key.clone());
         let fact = match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
-            None => Event::Detach(event.key),
+            None => Event::Detach { node: Arc::clone(&self.facts.name), key: event.key },
         };
         let changes = self.state.index.apply(fact);
         self.note(changes);
@@ -54,14 +54,14 @@ impl Engine {
 
     /// What containerd says of the attachments of a container.
     pub(super) fn take_labels(&mut self, container_id: &str, labels: &Labels) {
-        let containers = self.state.index.containers();
+        let containers = self.state.index.containers_of(&self.facts.name);
         let events: Vec<EndpointEvent> = containers
-            .values()
-            .filter(|(_, record, _)| record.key.container_id == container_id)
-            .filter(|(_, record, _)| {
+            .map(|(one, _)| &one.record)
+            .filter(|record| record.key.container_id == container_id)
+            .filter(|record| {
                 labels.iter().any(|(key, value)| record.labels.get(key) != Some(value))
             })
-            .map(|(_, record, _)| EndpointEvent {
+            .map(|record| EndpointEvent {
                 key: record.key.clone(),
                 seq: self.seqs.get(&record.key).copied().unwrap_or(0) + 1,
                 boot_id: self.facts.boot_id.clone(),
@@ -110,10 +110,10 @@ impl Engine {
 
     fn remember(&mut self, event: &EndpointEvent) {
         self.seqs.insert(event.key.clone(), event.seq);
-        if self.seqs.len() > MANY + 2 * self.state.index.containers().len() {
-            let containers = self.state.index.containers();
+        let (index, node) = (&self.state.index, &self.facts.name);
+        if self.seqs.len() > MANY + 2 * index.containers_of(node).count() {
             self.seqs.retain(|key, seq| {
-                containers.contains_key(key) || seq.saturating_add(REMEMBERED) > event.seq
+                index.container(node, key).is_some() || seq.saturating_add(REMEMBERED) > event.seq
             });
         }
     }

@@ -102,6 +102,11 @@ impl Engine {
             written: 0,
             settled: false,
         };
+        let published = engine.state.node.labels.clone();
+        let own =
+            Event::NodeLabels { node: engine.state.node.name.clone(), labels: Some(published) };
+        // Nothing refers to it yet.
+        engine.state.index.apply(own);
         engine.read_objects()?;
         engine.read_containers()?;
         engine.pending.spool = true;
@@ -153,10 +158,8 @@ impl Engine {
     /// What planning knows of this node now.
     pub(super) fn planning(&self) -> plan::Facts {
         const ZONE: &str = "topology.kubernetes.io/zone";
-        let node = self.state.index.nodes().get(&self.state.node.name);
-        let zone = node.and_then(|node| node.labels.get(ZONE));
-        let zone = zone.or_else(|| self.state.node.labels.get(ZONE).map(String::as_str));
-        planning(&self.state.settings, &self.facts, zone.map(str::to_owned))
+        let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
+        planning(&self.state.settings, &self.facts, zone)
     }
 }
 

@@ -260,7 +260,7 @@ impl Engine {
         }
         let progress = &self.state.progress;
         let services = self.state.index.services().len();
-        let containers = self.state.index.containers().len();
+        let containers = self.state.index.container_count();
         let took = clock::now() - progress.started;
         tracing::info!(services, containers, ms = took.as_millis(), "the rules are in the kernel");
         self.notifier.say("READY=1");

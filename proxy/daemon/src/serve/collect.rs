@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use causeway_model::{EndpointKey, EndpointSlice, Index, Node, ObjectKey, Resolved, Service};
+use causeway_model::{Container, EndpointSlice, Index, Node, ObjectKey, Resolved, Service};
 use serde_json::Value;
 
 use super::render::{self, Pod};
@@ -95,7 +95,7 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
             slices.map(|(_, slice)| Item::Slice(Arc::clone(slice))).collect()
         }
         Kind::Pods => {
-            let pods = pods(index).into_iter().filter(|((key, _), _)| within(key));
+            let pods = pods(index).into_iter().filter(|((key, ..), _)| within(key));
             pods.map(|(_, pod)| Item::Pod(pod)).collect()
         }
         Kind::Nodes => nodes(state).into_values().collect(),
@@ -110,7 +110,7 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
         Kind::Endpoints => index.resolve(key).map(Item::Endpoints),
         Kind::EndpointSlices => index.slices().get(key).map(|one| Item::Slice(Arc::clone(one))),
         Kind::Pods => {
-            let pods = pods(index).into_iter().filter(|((pod, _), _)| pod == key);
+            let pods = pods(index).into_iter().filter(|((pod, ..), _)| pod == key);
             let last = pods.max_by_key(|(_, pod)| pod.records[0].created);
             last.map(|(_, pod)| Item::Pod(pod))
         }
@@ -118,11 +118,15 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
     }
 }
 
-/// The attached containers, by pod and container id.
-pub(crate) fn pods(index: &Index) -> BTreeMap<(ObjectKey, String), Pod> {
-    let mut pods: BTreeMap<(ObjectKey, String), Pod> = BTreeMap::new();
-    for (EndpointKey { container_id, .. }, (node, record, healthy)) in index.containers() {
-        let pod = pods.entry((record.pod(), container_id.clone())).or_insert_with(|| Pod {
+/// Which pod: namespace and name, container id, name of the node.
+pub(crate) type PodName = (ObjectKey, String, Arc<str>);
+
+/// The attached containers, by pod.
+pub(crate) fn pods(index: &Index) -> BTreeMap<PodName, Pod> {
+    let mut pods: BTreeMap<PodName, Pod> = BTreeMap::new();
+    for (Container { node, record, pod }, healthy) in index.containers() {
+        let name = (ObjectKey::clone(pod), record.key.container_id.clone(), Arc::clone(node));
+        let pod = pods.entry(name).or_insert_with(|| Pod {
             node: Arc::clone(node),
             records: Vec::new(),
             healthy: true,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_model::{EndpointKey, ObjectKey, Protocol};
+use causeway_model::{Container, EndpointKey, ObjectKey, Protocol};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -71,14 +71,14 @@ impl Probes {
     fn targets_of(&self, state: &State) -> Targets {
         let wanted: BTreeSet<SocketAddr> = self.services.values().flatten().copied().collect();
         let mut targets = Targets::new();
-        for (key, (_, record, _)) in state.index.containers() {
+        for (Container { record, .. }, _) in state.index.containers_of(&state.node.name) {
             let ours = record.ips.iter().flat_map(|ip| {
                 let (from, to) = (SocketAddr::new(*ip, 0), SocketAddr::new(*ip, u16::MAX));
                 wanted.range(from..=to).copied()
             });
             let ours: BTreeSet<SocketAddr> = ours.collect();
             if !ours.is_empty() {
-                targets.insert(key.clone(), ours);
+                targets.insert(record.key.clone(), ours);
             }
         }
         targets

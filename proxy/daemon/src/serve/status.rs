@@ -54,7 +54,7 @@ pub(crate) fn counts(state: &State) -> BTreeMap<String, u64> {
         ("servicePorts", service_ports),
         ("endpoints", endpoints),
         ("endpointSlices", state.index.slices().len()),
-        ("containers", state.index.containers().len()),
+        ("containers", state.index.container_count()),
     ];
     counts.map(|(name, count)| (name.to_owned(), count as u64)).into()
 }

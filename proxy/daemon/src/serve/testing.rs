@@ -106,10 +106,10 @@ pub(crate) fn commit(state: &mut State, facts: Vec<Fact>) -> Committed {
             }
             Fact::Delete(kind, key) => drop(touched.objects.insert((*kind, key.clone()))),
             Fact::Attach { record, .. } => drop(touched.containers.insert(record.key.clone())),
-            Fact::Detach(key) | Fact::Health { key, .. } => {
+            Fact::Detach { key, .. } | Fact::Health { key, .. } => {
                 touched.containers.insert(key.clone());
             }
-            Fact::Reset(_) => {}
+            Fact::Reset(_) | Fact::NodeGone(_) | Fact::NodeLabels { .. } => {}
         }
         touched.services.extend(state.index.apply(fact).services);
     }
@@ -150,6 +150,16 @@ pub(crate) fn attach_in(namespace: &str, name: &str, address: &str, app: &str) -
         created: 1_795_359_840,
     };
     Fact::Attach { node: Arc::from("n1"), record }
+}
+
+/// The container that [`attach`] made is gone.
+pub(crate) fn detach(name: &str) -> Fact {
+    Fact::Detach { node: "n1".into(), key: key(name) }
+}
+
+/// The container that [`attach`] made answers probes, or does not.
+pub(crate) fn health(name: &str, healthy: bool) -> Fact {
+    Fact::Health { node: "n1".into(), key: key(name), healthy }
 }
 
 /// Key of a container that [`attach`] made.
@@ -210,7 +220,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     Event::Request(Request::Query(query)) => front.answer(&state, query),
                     Event::Request(change) => changed.send(change).await.expect("a receiver"),
                     Event::Health { key, healthy } => {
-                        let commit = commit(&mut state, vec![Fact::Health { key, healthy }]);
+                        let commit = commit(&mut state, vec![Fact::Health { node: "n1".into(), key, healthy }]);
                         front.synced(&mut state, &commit);
                     }
                     Event::Labels { .. }

@@ -66,8 +66,8 @@ struct Watcher {
     known: BTreeMap<Name, Arc<str>>,
 }
 
-/// Namespace and name, and for pods the container.
-type Name = (ObjectKey, String);
+/// Namespace and name, and for pods container and node.
+type Name = collect::PodName;
 
 impl Watchers {
     /// A new follower, who gets the list first.
@@ -158,7 +158,7 @@ impl Watcher {
         let keys = keys.into_iter().filter(|key| self.kind == Kind::Nodes || within(key));
         let named = keys.map(|key| {
             let item = collect::one(state, self.kind, &key);
-            ((key, String::new()), item)
+            (plain(&key), item)
         });
         Some(named.collect())
     }
@@ -173,7 +173,7 @@ impl Watcher {
             return Some(Vec::new());
         }
         let mut named: BTreeMap<Name, Option<Item>> = BTreeMap::new();
-        let known = self.known.keys().filter(|(_, id)| ids.contains(id.as_str()));
+        let known = self.known.keys().filter(|(_, id, _)| ids.contains(id.as_str()));
         named.extend(known.map(|name| (name.clone(), None)));
         for (name, pod) in collect::pods(&state.index) {
             let within =
@@ -195,14 +195,20 @@ impl Watcher {
     }
 }
 
+/// Of anything but a pod.
+fn plain(key: &ObjectKey) -> Name {
+    (key.clone(), String::new(), Arc::from(""))
+}
+
 fn name(item: &Item) -> Name {
-    let plain = |key: &ObjectKey| (key.clone(), String::new());
     match item {
         Item::Service(service) => plain(&service.key),
         Item::Endpoints(resolved) => plain(&resolved.service.key),
         Item::Slice(slice) => plain(&slice.key),
-        Item::Pod(pod) => (pod.key(), pod.records[0].key.container_id.clone()),
-        Item::ThisNode(node, ..) => (ObjectKey::new("", node.name.as_str()), String::new()),
+        Item::Pod(pod) => {
+            (pod.key(), pod.records[0].key.container_id.clone(), Arc::clone(&pod.node))
+        }
+        Item::ThisNode(node, ..) => plain(&ObjectKey::new("", node.name.as_str())),
         Item::OtherNode(node) => plain(&node.key),
     }
 }

@@ -1,93 +1,177 @@
-//! Attached containers, by key and by label.
+//! Attached containers, by node and key and by label.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::lookup::{pair, selects};
+use crate::names::Names;
 use crate::{EndpointKey, EndpointRecord, ObjectKey, Service};
 
-/// Node, record, and whether it is healthy.
-pub(super) type Container = (Arc<str>, Arc<EndpointRecord>, bool);
-
-/// A container as services find it.
+/// An attached container. Its node and the key of its record say which: nodes give names of their
+/// own, so two nodes may have containers of one key.
 #[derive(Clone, Debug)]
-pub(super) struct Attached {
-    pub(super) record: Arc<EndpointRecord>,
-    pub(super) pod: Arc<ObjectKey>,
+pub struct Container {
+    /// Name of its node.
+    pub node: Arc<str>,
+    /// What its node's plugin said.
+    pub record: Arc<EndpointRecord>,
+    /// Namespace and name of its pod.
+    pub pod: Arc<ObjectKey>,
 }
 
-impl PartialEq for Attached {
+impl PartialEq for Container {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Attached {}
+impl Eq for Container {}
 
-impl PartialOrd for Attached {
+impl PartialOrd for Container {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Attached {
+impl Ord for Container {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.record.key.cmp(&other.record.key)
+        (&self.node, &self.record.key).cmp(&(&other.node, &other.record.key))
     }
 }
 
+/// A container among those of its node.
+#[derive(Clone, Debug)]
+struct OfNode(Arc<Container>);
+
+impl PartialEq for OfNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.record.key == other.0.record.key
+    }
+}
+
+impl Eq for OfNode {}
+
+impl PartialOrd for OfNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for OfNode {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.record.key.cmp(&other.0.record.key)
+    }
+}
+
+impl Borrow<EndpointKey> for OfNode {
+    fn borrow(&self) -> &EndpointKey {
+        &self.0.record.key
+    }
+}
+
+/// All containers, each with whether it is healthy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Containers {
-    all: BTreeMap<EndpointKey, Container>,
-    by_label: BTreeMap<u64, BTreeSet<Arc<Attached>>>,
+    by_node: BTreeMap<Arc<str>, BTreeMap<OfNode, bool>>,
+    by_label: BTreeMap<u64, BTreeSet<Arc<Container>>>,
+    count: usize,
 }
 
 impl Containers {
-    pub(super) fn all(&self) -> &BTreeMap<EndpointKey, Container> {
-        &self.all
+    /// Ascending by node and key.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Container, bool)> {
+        self.by_node.values().flatten().map(|(one, healthy)| (&*one.0, *healthy))
     }
 
-    /// In place of what there was under its key. One that differs in labels only is as healthy as
-    /// before.
-    pub(super) fn put(&mut self, node: Arc<str>, record: Arc<EndpointRecord>) {
+    /// Those of a node, ascending by key.
+    pub(super) fn of_node(&self, node: &str) -> impl Iterator<Item = (&Container, bool)> {
+        let of_node = self.by_node.get(node).into_iter().flatten();
+        of_node.map(|(one, healthy)| (&*one.0, *healthy))
+    }
+
+    pub(super) fn get(&self, node: &str, key: &EndpointKey) -> Option<(&Container, bool)> {
+        let (one, healthy) = self.by_node.get(node)?.get_key_value(key)?;
+        Some((&*one.0, *healthy))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// In place of what there was under its node and key. One that differs in labels only is as
+    /// healthy as before.
+    pub(super) fn put(&mut self, node: Arc<str>, record: EndpointRecord, names: &mut Names) {
         let same = |old: &EndpointRecord| (&old.ips, old.created) == (&record.ips, record.created);
-        let old = self.remove(&record.key);
-        let healthy = old.is_none_or(|(_, old, healthy)| healthy || !same(&old));
-        let attached =
-            Arc::new(Attached { record: Arc::clone(&record), pod: Arc::new(record.pod()) });
-        for (key, value) in &record.labels {
-            let hash = pair(&attached.pod.namespace, key, value);
-            self.by_label.entry(hash).or_default().insert(Arc::clone(&attached));
+        let old = self.remove(&node, &record.key);
+        let healthy = old.is_none_or(|(old, healthy)| healthy || !same(&old.record));
+        let node = match self.by_node.get_key_value(&node) {
+            Some((shared, _)) => Arc::clone(shared),
+            None => node,
+        };
+        let mut pod = record.pod();
+        names.share(&mut pod.namespace);
+        let one = Arc::new(Container {
+            node: Arc::clone(&node),
+            record: Arc::new(record),
+            pod: Arc::new(pod),
+        });
+        for hash in hashes(&one) {
+            self.by_label.entry(hash).or_default().insert(Arc::clone(&one));
         }
-        self.all.insert(record.key.clone(), (node, record, healthy));
+        self.by_node.entry(node).or_default().insert(OfNode(one), healthy);
+        self.count += 1;
     }
 
-    pub(super) fn remove(&mut self, key: &EndpointKey) -> Option<Container> {
-        let container = self.all.remove(key)?;
-        let record = &container.1;
-        let pod = Arc::new(record.pod());
-        for (key, value) in &record.labels {
-            let hash = pair(&pod.namespace, key, value);
-            let attached = Attached { record: Arc::clone(record), pod: Arc::clone(&pod) };
+    pub(super) fn remove(
+        &mut self,
+        node: &str,
+        key: &EndpointKey,
+    ) -> Option<(Arc<Container>, bool)> {
+        let of_node = self.by_node.get_mut(node)?;
+        let (OfNode(one), healthy) = of_node.remove_entry(key)?;
+        if of_node.is_empty() {
+            self.by_node.remove(node);
+        }
+        self.unlabel(&one);
+        self.count -= 1;
+        Some((one, healthy))
+    }
+
+    /// All of a node.
+    pub(super) fn remove_node(&mut self, node: &str) -> Vec<Arc<Container>> {
+        let gone = self.by_node.remove(node).unwrap_or_default();
+        let gone: Vec<_> = gone.into_keys().map(|OfNode(one)| one).collect();
+        gone.iter().for_each(|one| self.unlabel(one));
+        self.count -= gone.len();
+        gone
+    }
+
+    fn unlabel(&mut self, one: &Container) {
+        for hash in hashes(one) {
             if let Some(set) = self.by_label.get_mut(&hash) {
-                set.remove(&attached);
+                set.remove(one);
                 if set.is_empty() {
                     self.by_label.remove(&hash);
                 }
             }
         }
-        Some(container)
     }
 
-    /// The record where its health is another one now.
+    /// The container where its health is another one now.
     pub(super) fn set_health(
         &mut self,
+        node: &str,
         key: &EndpointKey,
         healthy: bool,
-    ) -> Option<Arc<EndpointRecord>> {
-        let (_, record, now) = self.all.get_mut(key)?;
-        (std::mem::replace(now, healthy) != healthy).then(|| Arc::clone(record))
+    ) -> Option<Arc<Container>> {
+        let of_node = self.by_node.get_mut(node)?;
+        let now = of_node.get_mut(key)?;
+        if std::mem::replace(now, healthy) == healthy {
+            return None;
+        }
+        of_node.get_key_value(key).map(|(one, _)| Arc::clone(&one.0))
     }
 
     /// The containers that a service selects: looked for under that pair of its selector which the
@@ -95,9 +179,9 @@ impl Containers {
     pub(super) fn selected<'a>(
         &'a self,
         service: &'a Service,
-    ) -> impl Iterator<Item = (&'a Attached, &'a Container)> {
+    ) -> impl Iterator<Item = (&'a Container, bool)> {
         let namespace = &service.key.namespace;
-        let mut rarest: Option<&BTreeSet<Arc<Attached>>> = None;
+        let mut rarest: Option<&BTreeSet<Arc<Container>>> = None;
         for (key, value) in service.selector.iter() {
             match self.by_label.get(&pair(namespace, key, value)) {
                 None => {
@@ -113,7 +197,11 @@ impl Containers {
         rarest
             .into_iter()
             .flatten()
-            .filter(|attached| selects(service, &attached.pod.namespace, &attached.record))
-            .filter_map(|attached| Some((&**attached, self.all.get(&attached.record.key)?)))
+            .filter(|one| selects(service, &one.pod.namespace, &one.record))
+            .filter_map(|one| self.get(&one.node, &one.record.key))
     }
+}
+
+fn hashes(one: &Container) -> impl Iterator<Item = u64> {
+    one.record.labels.iter().map(|(key, value)| pair(&one.pod.namespace, key, value))
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Index;
-use super::containers::{Attached, Container};
+use super::containers::Container;
 use crate::manifest::syntax;
 use crate::{
     Endpoint, EndpointRecord, EndpointSlice, IpFamily, Resolved, ResolvedPort, Service,
@@ -19,9 +19,9 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
     let mut ports = vec![ResolvedPort::default(); service.ports.len()];
-    for (attached, container) in index.containers.selected(service) {
-        let zone = index.nodes.get(&*container.0).and_then(|node| node.labels.get(ZONE));
-        container_endpoints(service, (attached, container, zone), &mut ports);
+    for (container, healthy) in index.containers.selected(service) {
+        let zone = index.zone(&container.node);
+        container_endpoints(service, (container, healthy, zone), &mut ports);
     }
     for slice in index.slices_of(&service.key) {
         // Names of headless services come from these very slices.
@@ -38,12 +38,12 @@ pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
 
 fn container_endpoints(
     service: &Service,
-    (attached, container, zone): (&Attached, &Container, Option<&str>),
+    (container, healthy, zone): (&Container, bool, Option<&str>),
     ports: &mut [ResolvedPort],
 ) {
-    let (node, record, healthy) = container;
-    let serving = *healthy || !service.health_check;
-    let hostname = &attached.pod.name;
+    let Container { node, record, pod } = container;
+    let serving = healthy || !service.health_check;
+    let hostname = &pod.name;
     let endpoint = |address| Endpoint {
         address,
         port: 0,
@@ -54,7 +54,7 @@ fn container_endpoints(
         zone: zone.map(Arc::from),
         hints: None,
         hostname: syntax::is_dns_label(hostname).then(|| Arc::clone(hostname)),
-        pod: Some(Arc::clone(&attached.pod)),
+        pod: Some(Arc::clone(pod)),
     };
     for (port, resolved) in service.ports.iter().zip(ports) {
         if let Some(number) = target(port, record) {

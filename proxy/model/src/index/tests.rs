@@ -42,6 +42,14 @@ fn container(name: &str) -> EndpointKey {
     EndpointKey { network: "n".into(), container_id: name.into(), ifname: "eth0".into() }
 }
 
+fn detach(node: &str, name: &str) -> Event {
+    Event::Detach { node: node.into(), key: container(name) }
+}
+
+fn health(name: &str, healthy: bool) -> Event {
+    Event::Health { node: "n1".into(), key: container(name), healthy }
+}
+
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
@@ -240,7 +248,7 @@ fn health_counts_where_it_is_asked_for_and_not_where_all_are_published() {
         &format!("{WEB}---{checked}---{published}"),
         &["a@n1 10.0.1.1 app=web port.causeway.io/http=8080"],
     );
-    let changes = index.apply(Event::Health { key: container("a"), healthy: false });
+    let changes = index.apply(health("a", false));
     assert!(!changes.services.contains(&key("web")));
     assert!(changes.services.contains(&key("checked")));
     check(&index, "web", &["10.0.1.1:8080", "10.0.1.1:9000"]);
@@ -248,12 +256,12 @@ fn health_counts_where_it_is_asked_for_and_not_where_all_are_published() {
     check(&index, "published", &["10.0.1.1:8080", "10.0.1.1:9000"]);
     let resolved = index.resolve(&key("published")).unwrap();
     assert!(!resolved.ports[0].endpoints[0].serving);
-    assert!(index.apply(Event::Health { key: container("x"), healthy: true }).services.is_empty());
+    assert!(index.apply(health("x", true)).services.is_empty());
     index.apply(attach("a@n1 10.0.1.1 app=web port.causeway.io/http=8080 tier=x"));
     check(&index, "checked", &["10.0.1.1:8080!", "10.0.1.1:9000!"]);
     index.apply(attach("a@n1 10.0.1.2 app=web port.causeway.io/http=8080"));
     check(&index, "checked", &["10.0.1.2:8080", "10.0.1.2:9000"]);
-    index.apply(Event::Health { key: container("a"), healthy: false });
+    index.apply(health("a", false));
     check(&index, "checked", &["10.0.1.2:8080!", "10.0.1.2:9000!"]);
     index.apply(attach("a@n1 10.0.1.1 app=web port.causeway.io/http=8080"));
     check(&index, "checked", &["10.0.1.1:8080", "10.0.1.1:9000"]);
@@ -278,7 +286,92 @@ fn what_is_known_of_a_container_is_said_of_its_endpoint() {
     let moved = "a@n1 10.0.1.1 app=web causeway.io/pod-namespace=shop";
     assert!(index.apply(attach(moved)).services.contains(&key("web")));
     check(&index, "web", &["", ""]);
-    assert!(index.apply(Event::Detach(container("a"))).services.is_empty());
+    assert!(index.apply(detach("n1", "a")).services.is_empty());
+}
+
+/// Rows: C-05
+#[test]
+fn nodes_have_containers_of_their_own_whatever_their_names() {
+    let mut index = index(
+        WEB,
+        &[
+            "a@n1 10.0.1.1 app=web",
+            "a@n2 10.0.2.1 app=web",
+            "b@n2 10.0.2.2 app=web",
+            "c@n2 10.0.2.3",
+        ],
+    );
+    check(&index, "web", &["", "10.0.1.1:9000 10.0.2.1:9000 10.0.2.2:9000"]);
+    assert_eq!((index.container_count(), index.containers().count()), (4, 4));
+    let (one, healthy) = index.container("n2", &container("a")).expect("attached");
+    assert_eq!(
+        (&*one.node, one.record.ips[0].to_string().as_str(), healthy),
+        ("n2", "10.0.2.1", true)
+    );
+    // What is said of one concerns no other.
+    index.apply(Event::Health { node: "n2".into(), key: container("a"), healthy: false });
+    assert!(index.container("n1", &container("a")).expect("attached").1);
+    assert!(!index.container("n2", &container("a")).expect("attached").1);
+    assert!(index.apply(detach("n3", "a")).services.is_empty());
+    assert!(index.apply(detach("n1", "b")).services.is_empty());
+    assert!(index.apply(detach("n1", "a")).services.contains(&key("web")));
+    assert_eq!(index.containers_of("n1").count(), 0);
+    check(&index, "web", &["", "10.0.2.1:9000 10.0.2.2:9000"]);
+    // A node goes with everything on it.
+    assert!(index.apply(Event::NodeGone("n1".into())).services.is_empty());
+    assert!(index.apply(Event::NodeGone("n2".into())).services.contains(&key("web")));
+    check(&index, "web", &["", ""]);
+    assert_eq!((index.container_count(), index.containers().count()), (0, 0));
+    // And comes back.
+    index.apply(attach("a@n2 10.0.2.1 app=web"));
+    check(&index, "web", &["", "10.0.2.1:9000"]);
+    assert!(index.container("n2", &container("a")).expect("attached").1);
+}
+
+#[test]
+fn what_a_node_says_of_its_labels_lies_under_its_document() {
+    let mut index = index(WEB, &["a@n1 10.0.1.1 app=web", "b@n2 10.0.2.1"]);
+    let labels = |text: &str| {
+        let pairs = text.split(' ').map(|word| word.split_once('=').expect("a pair"));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<Labels>()
+    };
+    let said = |node: &str, text: Option<&str>| Event::NodeLabels {
+        node: node.to_owned(),
+        labels: text.map(labels),
+    };
+    let zone = |index: &Index| {
+        let resolved = index.resolve(&key("web")).expect("a service");
+        resolved.ports[1].endpoints[0].zone.as_deref().map(str::to_owned)
+    };
+    let concerned = |changes: &Changes| {
+        (changes.nodes.iter().cloned().collect::<Vec<_>>().join(" "), changes.services.len())
+    };
+    let mut tell = |event| {
+        let changes = index.apply(event);
+        (concerned(&changes), zone(&index))
+    };
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: \
+                {topology.kubernetes.io/zone: z9, a: document}}}";
+    let first = said("n1", Some("topology.kubernetes.io/zone=z1 a=node b=node"));
+    let z = |name: &str| Some(name.to_owned());
+    let (n1, none) = ("n1".to_owned(), String::new());
+    assert_eq!(tell(first.clone()), ((n1.clone(), 1), z("z1")));
+    assert_eq!(tell(first.clone()), ((none.clone(), 0), z("z1")));
+    assert_eq!(tell(said("n2", Some("topology.kubernetes.io/zone=z2"))).0.1, 0);
+    assert_eq!(tell(Event::Apply(objects(node).remove(0))), ((n1.clone(), 1), z("z9")));
+    // Under the document: no zone becomes another.
+    let moved = said("n1", Some("topology.kubernetes.io/zone=z3 b=node"));
+    assert_eq!(tell(moved), ((n1.clone(), 0), z("z9")));
+    // A node that is gone keeps its labels until they are said to be gone.
+    assert_eq!(tell(Event::Delete(ObjectKind::Node, ObjectKey::new("", "n1"))).1, z("z3"));
+    assert_eq!(tell(Event::Apply(objects(node).remove(0))), ((n1.clone(), 1), z("z9")));
+    let all = index.node_labels("n1");
+    assert_eq!(all, labels("topology.kubernetes.io/zone=z9 a=document b=node"));
+    index.apply(said("n1", None));
+    assert_eq!(index.node_labels("n1"), labels("topology.kubernetes.io/zone=z9 a=document"));
+    index.apply(Event::Delete(ObjectKind::Node, ObjectKey::new("", "n1")));
+    assert!(index.node_labels("n1").is_empty() && zone(&index).is_none());
+    assert!(index.apply(said("n1", None)).nodes.is_empty());
 }
 
 /// A slice that comes to another service, and services that come and go while the slice stays.

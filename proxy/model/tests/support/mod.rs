@@ -1,13 +1,14 @@
 //! Random objects and histories, and a slow and simple way to resolve a service.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use causeway_model::{
-    Balance, Endpoint, EndpointKey, EndpointRecord, EndpointSlice, Event, Hints, Index, Ingress,
-    IpFamily, IpFamilyPolicy, LabelSet, Node, Object, ObjectKey, ObjectKind, Protocol, Resolved,
-    ResolvedPort, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
-    TrafficDistribution, TrafficPolicy,
+    Balance, Container, Endpoint, EndpointKey, EndpointRecord, EndpointSlice, Event, Hints, Index,
+    Ingress, IpFamily, IpFamilyPolicy, LabelSet, Labels, Node, Object, ObjectKey, ObjectKind,
+    Protocol, Resolved, ResolvedPort, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -272,14 +273,34 @@ fn endpoint() -> impl Strategy<Value = SliceEndpoint> {
     )
 }
 
+/// Names of all nodes.
+pub(crate) const NODES: [&str; 2] = ["node1", "node2"];
+
+fn zone() -> impl Strategy<Value = Labels> {
+    let name = select(vec!["topology.kubernetes.io/zone", "other"]);
+    (name, select(vec!["z1", "z2"]))
+        .prop_map(|(name, zone)| Labels::from([(name.to_owned(), zone.to_owned())]))
+}
+
+/// What a history leaves of [`Fact::NodeLabels`].
+pub(crate) fn published(history: &[Fact]) -> BTreeMap<&'static str, Option<Labels>> {
+    let said = history.iter().filter_map(|fact| match fact {
+        Fact::NodeLabels(node, labels) => Some((*node, labels.clone())),
+        _ => None,
+    });
+    said.collect()
+}
+
 /// An event that can be given twice.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
     Apply(Object),
     Delete(ObjectKind, ObjectKey),
     Attach(&'static str, EndpointRecord),
-    Detach(EndpointKey),
-    Health(EndpointKey, bool),
+    Detach(&'static str, EndpointKey),
+    Health(&'static str, EndpointKey, bool),
+    NodeGone(&'static str),
+    NodeLabels(&'static str, Option<Labels>),
     Reset(Vec<Object>),
 }
 
@@ -289,8 +310,10 @@ impl Fact {
             Self::Apply(object) => Event::Apply(object),
             Self::Delete(kind, key) => Event::Delete(kind, key),
             Self::Attach(node, record) => Event::Attach { node: node.into(), record },
-            Self::Detach(key) => Event::Detach(key),
-            Self::Health(key, healthy) => Event::Health { key, healthy },
+            Self::Detach(node, key) => Event::Detach { node: node.into(), key },
+            Self::Health(node, key, healthy) => Event::Health { node: node.into(), key, healthy },
+            Self::NodeGone(node) => Event::NodeGone(node.to_owned()),
+            Self::NodeLabels(node, labels) => Event::NodeLabels { node: node.to_owned(), labels },
             Self::Reset(objects) => Event::Reset(objects),
         }
     }
@@ -308,9 +331,13 @@ pub(crate) fn fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         8 => small_object().prop_map(Fact::Apply),
         2 => small_object().prop_map(|one| Fact::Delete(one.kind(), one.key().clone())),
-        6 => (select(vec!["node1", "node2"]), record()).prop_map(|(n, one)| Fact::Attach(n, one)),
-        2 => record().prop_map(|one| Fact::Detach(one.key)),
-        2 => (record(), any::<bool>()).prop_map(|(one, healthy)| Fact::Health(one.key, healthy)),
+        6 => (select(&NODES), record()).prop_map(|(n, one)| Fact::Attach(n, one)),
+        2 => (select(&NODES), record()).prop_map(|(n, one)| Fact::Detach(n, one.key)),
+        2 => (select(&NODES), record(), any::<bool>())
+            .prop_map(|(n, one, healthy)| Fact::Health(n, one.key, healthy)),
+        1 => select(&NODES).prop_map(Fact::NodeGone),
+        2 => (select(&NODES), prop::option::of(zone()))
+            .prop_map(|(n, labels)| Fact::NodeLabels(n, labels)),
         1 => prop::collection::vec(small_object(), 0..6).prop_map(unique),
     ]
 }
@@ -433,7 +460,7 @@ pub(crate) fn oracle(index: &Index, key: &ObjectKey) -> Option<Resolved> {
 
 fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
-    for (node, record, healthy) in index.containers().values() {
+    for (Container { node, record, .. }, healthy) in index.containers() {
         let pod = record.pod();
         let all = service
             .selector
@@ -449,9 +476,9 @@ fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<
                 .get(&format!("port.causeway.io/{name}"))
                 .and_then(|text| text.parse().ok()),
         };
-        let zone = index.nodes().get(&**node);
-        let zone = zone.and_then(|node| node.labels.get("topology.kubernetes.io/zone"));
-        let serving = *healthy || !service.health_check;
+        let labels = index.node_labels(node);
+        let zone = labels.get("topology.kubernetes.io/zone").map(String::as_str);
+        let serving = healthy || !service.health_check;
         endpoints.extend(number.into_iter().flat_map(|number| {
             record
                 .ips

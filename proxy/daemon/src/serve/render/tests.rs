@@ -40,7 +40,11 @@ fn attachments_of_one_container_are_one_pod() {
     let mut other = attach("web-1", "10.9.0.2", "web");
     let causeway_model::Event::Attach { record, .. } = &mut other else { panic!("a record") };
     record.key.network = "storage".to_owned();
-    let health = causeway_model::Event::Health { key: record.key.clone(), healthy: false };
+    let health = causeway_model::Event::Health {
+        node: "n1".into(),
+        key: record.key.clone(),
+        healthy: false,
+    };
     let facts = vec![attach("web-1", "10.0.1.2", "web"), other, health];
     let pods = rendered(facts, Kind::Pods);
     assert_eq!(pods.len(), 1);
@@ -57,7 +61,7 @@ fn endpoints_stand_with_those_of_the_same_ports() {
     facts.push(attach("a", "10.0.1.2", "web"));
     facts.push(attach("b", "10.0.1.3", "web"));
     facts.push(attach("c", "10.0.1.4", "other"));
-    facts.push(causeway_model::Event::Health { key: key("b"), healthy: false });
+    facts.push(health("b", false));
     let all = rendered(facts, Kind::Endpoints);
     assert_eq!(all.len(), 1);
     assert_eq!(all[0]["kind"], "Endpoints");

@@ -39,7 +39,7 @@ fn a_follower_gets_the_list_and_then_each_change_once() {
         (objects(DNS), ["ADDED dns", "", "ADDED dns", ""]),
         (vec![attach("a", "10.0.1.2", "web")], ["", "", "MODIFIED web", "ADDED a"]),
         (objects(DNS), ["", "", "", ""]),
-        (vec![causeway_model::Event::Detach(key("a"))], ["", "", "MODIFIED web", "DELETED a"]),
+        (vec![detach("a")], ["", "", "MODIFIED web", "DELETED a"]),
         (
             vec![causeway_model::Event::Delete(ObjectKind::Service, named("default", "web"))],
             ["DELETED web", "DELETED web", "DELETED web", ""],
@@ -88,7 +88,7 @@ fn a_follower_that_does_not_read_is_let_go() {
     let mut rounds = 0;
     while watchers.count() == 1 {
         let healthy = rounds % 2 == 1;
-        let fact = causeway_model::Event::Health { key: key("a"), healthy };
+        let fact = health("a", healthy);
         let facts = if rounds == 0 { vec![attach("a", "10.0.1.2", "web")] } else { vec![fact] };
         let commit = commit(&mut state, facts);
         watchers.touched(&state, &commit.touched);

@@ -289,7 +289,6 @@ fn what_is_known_of_a_container_is_said_of_its_endpoint() {
     assert!(index.apply(detach("n1", "a")).services.is_empty());
 }
 
-/// Rows: C-05
 #[test]
 fn nodes_have_containers_of_their_own_whatever_their_names() {
     let mut index = index(

@@ -284,11 +284,13 @@ fn zone() -> impl Strategy<Value = Labels> {
 
 /// What a history leaves of [`Fact::NodeLabels`].
 pub(crate) fn published(history: &[Fact]) -> BTreeMap<&'static str, Option<Labels>> {
-    let said = history.iter().filter_map(|fact| match fact {
-        Fact::NodeLabels(node, labels) => Some((*node, labels.clone())),
-        _ => None,
-    });
-    said.collect()
+    let mut all = BTreeMap::new();
+    for fact in history {
+        if let Fact::NodeLabels(node, labels) = fact {
+            all.insert(*node, labels.clone());
+        }
+    }
+    all
 }
 
 /// An event that can be given twice.
@@ -358,7 +360,7 @@ fn record() -> impl Strategy<Value = EndpointRecord> {
     let namespace = select(vec!["default", "shop"]);
     (0u8..4, labels(), namespace, v4(), prop::option::of(v6())).prop_map(
         |(number, pairs, namespace, v4, v6)| {
-            let mut labels: std::collections::BTreeMap<_, _> =
+            let mut labels: BTreeMap<_, _> =
                 pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             labels.insert(EndpointRecord::POD_NAMESPACE.to_owned(), namespace.to_owned());
             let key = EndpointKey {

@@ -32,7 +32,7 @@ fn frontends_come_with_who_serves_them_now() {
     assert_eq!(step(vec![a]), both("10.0.1.2:53"));
     let b = attach_in("kube-system", "b", "10.0.1.3", "dns");
     assert_eq!(step(vec![b]), both("10.0.1.2:53 10.0.1.3:53"));
-    assert_eq!(step(vec![Fact::Detach(key("a"))]), both("10.0.1.3:53"));
+    assert_eq!(step(vec![detach("a")]), both("10.0.1.3:53"));
     let moved = DNS.replace("30053", "30054");
     assert_eq!(
         step(objects(&moved)),

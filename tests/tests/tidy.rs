@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use causeway_tests::{Cni, Lab, bins, finish};
+use causeway_tests::{Cni, Daemon, Lab, bins, finish};
 use serde_json::{Value, json};
 
 /// The design's table: which of our packages a package may use.
@@ -170,6 +170,10 @@ fn every_configuration_is_accepted() {
             let refused = document.objects.err();
             assert!(refused.is_none(), "{}: {refused:?}", path.display());
         }
+    }
+    for path in files(&bins::workspace().join("conf"), &["toml"]) {
+        let path = path.display().to_string();
+        Daemon::cleanup(node, &["--dry-run", "--config", &path]).ok();
     }
 
     let list = json!({ "name": "n", "cniVersion": "1.1.0" });

@@ -188,13 +188,14 @@ pub(crate) enum Error {
         source: std::io::Error,
     },
     /// Not TOML.
-    #[error("{}: not TOML", path.display())]
+    #[error("{}: not TOML: line {line}: {reason}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Which line, from 1.
+        line: usize,
+        /// Why.
+        reason: String,
     },
     /// A key that nobody reads.
     #[error("{}: unknown key {key}{}", path.display(), hint(suggestion.as_deref()))]

@@ -187,7 +187,8 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
         assert_eq!(ended.code(), code, "{ended:?}");
         assert!(said.contains(wanted), "{said}");
     };
-    check(&["--store", "etcd"], 2, "not yet in this version");
+    check(&["--store", "etcd"], 2, "--store: \"etcd\": needs --etcd-endpoints");
+    check(&["--overlay", "vxlan"], 2, "--overlay: \"vxlan\": needs --store etcd or --peers-file");
     check(&["--service-cidr", "172.18.0.0/16"], 1, "holds this node's address 172.18.0.2");
     check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");
     assert_eq!(node.nft(), "");

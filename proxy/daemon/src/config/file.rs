@@ -22,9 +22,7 @@ pub(super) fn read(path: &Path) -> Result<Values, Error> {
 /// # Errors
 /// See [`Error`].
 pub(super) fn parse(path: &Path, text: &str) -> Result<Values, Error> {
-    let table: Table = text
-        .parse()
-        .map_err(|source| Error::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    let table: Table = text.parse().map_err(|error| syntax(path, text, &error))?;
     let mut values = Values::new();
     for (written, value) in &table {
         let Some(key) = KEYS.iter().find(|key| key.name.replace('-', "_") == *written) else {
@@ -41,6 +39,13 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Values, Error> {
         values.insert(key.name, Given { value: text, field });
     }
     Ok(values)
+}
+
+/// Where and why, without the line itself: it may hold a password.
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    Error::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() }
 }
 
 /// The value as a flag has it.

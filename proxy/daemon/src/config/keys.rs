@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::check::check;
+use super::check::{self, check};
 use super::{Error, Settings, file};
 
 /// The file that is read when none is named, where it exists.
@@ -199,7 +199,19 @@ pub(crate) fn invocation(matches: &ArgMatches) -> Result<Invocation, Error> {
             data_dir: matches.get_one("data-dir").cloned().unwrap_or_default(),
         }));
     }
-    Ok(Invocation::Run(Box::new(check(&values(matches)?)?)))
+    let values = values(matches)?;
+    let mut settings = check(&values)?;
+    settings.warnings.extend(exposed(matches, &values));
+    Ok(Invocation::Run(Box::new(settings)))
+}
+
+/// That everybody can read a file of settings with a password in it.
+fn exposed(matches: &ArgMatches, values: &Values) -> Option<String> {
+    let default = || PathBuf::from(DEFAULT_FILE);
+    let path = matches.get_one::<PathBuf>("config").cloned().unwrap_or_else(default);
+    let given = values.get("etcd-password")?;
+    let in_file = given.field.starts_with(&*path.to_string_lossy());
+    if in_file { check::exposed(&path, "a password") } else { None }
 }
 
 /// Flags and environment over the file.
@@ -245,6 +257,8 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
 
 fn arg(key: &Key) -> Arg {
     let arg = Arg::new(key.name).long(key.name).env(variable(key.name)).help(key.help);
+    // `--help` shows values of the environment.
+    let arg = arg.hide_env_values(key.name == "etcd-password");
     match key.value {
         "" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         value => arg.value_name(value),

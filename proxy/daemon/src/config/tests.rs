@@ -1,5 +1,7 @@
 //! Where values come from, and which are refused.
 
+mod many;
+
 use std::fs;
 
 use super::*;
@@ -109,9 +111,7 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
 #[test]
 fn settings_of_later_versions_are_refused_as_such() {
     for arguments in [
-        ["--store", "etcd"],
-        ["--overlay", "vxlan"],
-        ["--etcd-endpoints", "http://127.0.0.1:2379"],
+        ["--store", "kubernetes"],
         ["--dns-listen", "10.96.0.10:53"],
         ["--lb-pool", "192.168.0.0/24"],
     ] {

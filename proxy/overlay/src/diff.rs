@@ -55,22 +55,20 @@ struct Around {
 }
 
 fn link<'a>(held: &'a Holds, wanted: Option<&VxlanLink>, steps: &mut Vec<Step>) -> Left<'a> {
-    let others = |index: u32| held.routes.iter().filter(move |route| route.dev != index);
     match (&held.link, wanted) {
         (Some(link), Some(wanted)) if link.fits => alter(held, (link, wanted), steps),
-        (Some(link), _) => {
-            if let Some(wanted) = wanted {
-                steps.push(Step::RemoveLink { index: link.index });
-                make(wanted, steps);
-            }
-            Left::bare(others(link.index).cloned().collect())
+        (Some(link), Some(wanted)) => {
+            steps.push(Step::RemoveLink { index: link.index });
+            make(wanted, steps);
+            let others = held.routes.iter().filter(|route| route.dev != link.index);
+            Left::bare(others.cloned().collect())
         }
-        (None, wanted) => {
-            if let Some(wanted) = wanted {
-                make(wanted, steps);
-            }
+        (None, Some(wanted)) => {
+            make(wanted, steps);
             Left::bare(held.routes.clone())
         }
+        // What is on the device goes with it; its routes may have to be replaced before.
+        (_, None) => Left::bare(held.routes.clone()),
     }
 }
 

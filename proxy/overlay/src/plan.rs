@@ -335,4 +335,4 @@ fn family(ip: IpAddr) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

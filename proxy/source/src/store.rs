@@ -1,12 +1,13 @@
 //! The embedded store: objects and containers of this node on disk, by sled.
 //!
 //! One tree. Keys: `o`, a letter for the kind, namespace, zero, name; `c`, network, zero, container
-//! id, zero, interface; `meta`. Values are JSON: objects as Kubernetes writes them in an envelope
+//! id, zero, interface; `meta`; and what other nodes are (see `cluster`). Values are JSON: objects as Kubernetes writes them in an envelope
 //! that says who they came from, events as the plugin sent them.
 //!
 //! After a failure (a full disk) sled takes no more writes. The files are opened again then, and
 //! hold what was flushed.
 
+mod cluster;
 mod disk;
 mod value;
 

@@ -10,7 +10,7 @@ fn key(id: &str) -> EndpointKey {
     EndpointKey { network: "net".into(), container_id: id.into(), ifname: "eth0".into() }
 }
 
-fn event(id: &str, seq: u64, boot: &str) -> EndpointEvent {
+pub(super) fn event(id: &str, seq: u64, boot: &str) -> EndpointEvent {
     let record = EndpointRecord {
         key: key(id),
         netns: Some("/run/netns/x".into()),
@@ -21,7 +21,7 @@ fn event(id: &str, seq: u64, boot: &str) -> EndpointEvent {
     EndpointEvent { key: key(id), seq, boot_id: boot.into(), record: Some(record) }
 }
 
-fn service(name: &str, port: u16) -> Stored {
+pub(super) fn service(name: &str, port: u16) -> Stored {
     let document = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": name, "namespace": "default", "labels": { "a": "b" } },

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod links;
+mod ptp;
+mod turnover;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use causeway_kernel::{Link, Mac, Netlink, Netns, RecordKey, Records};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 
-use crate::config::{self, Checked};
+use crate::config::{self, Checked, Mode};
 use crate::ipam::Ipam;
 use crate::plan::{self, Addressing, Ends};
 use crate::record::{self, Record};
@@ -43,7 +45,8 @@ struct Site<'a> {
 
 /// The links of an attachment while it is made.
 struct Links {
-    bridge: Link,
+    /// `None` in ptp mode.
+    bridge: Option<Link>,
     host: Link,
     container: Link,
 }
@@ -181,20 +184,26 @@ impl<'a> Site<'a> {
             }
             // The default route of the first network of several stays the only one.
             let routed = |like| self.inside.has_default_gateway(like).map_err(fault::kernel);
-            addressing = Some(Addressing::of(self.config.gateway, leased, routed)?);
+            addressing = Some(match self.config.mode {
+                Mode::Bridge => Addressing::of(self.config.gateway, leased, routed)?,
+                Mode::Ptp => plan::ptp::addressing(self.config.gateway, leased, routed)?,
+            });
         }
         record.mac = plan::mac_text(links.container.mac);
-        record.addresses = addressing.iter().flat_map(Addressing::addresses).collect();
+        record.addresses = addressing.iter().flat_map(|plan| plan.leased.clone()).collect();
         self.write(&record)?;
         let mut vlan_gateway = None;
         if let Some(addressing) = &addressing {
             self.configure_container(&links.container, addressing)?;
-            vlan_gateway = self.configure_gateway(&links.bridge, addressing)?;
+            match &links.bridge {
+                Some(bridge) => vlan_gateway = self.configure_gateway(bridge, addressing)?,
+                None => self.configure_host_end(&links.host, addressing)?,
+            }
             self.masquerade(&record, undo)?;
         }
         let links = self.settle(links, addressing.as_ref())?;
         let ends = Ends {
-            bridge: &links.bridge,
+            bridge: links.bridge.as_ref(),
             host: &links.host,
             container: &links.container,
             vlan_gateway: vlan_gateway.as_ref(),
@@ -250,10 +259,12 @@ impl<'a> Site<'a> {
             }
         }
         self.same_namespace()?;
-        let bridge = self.host.link_by_index(now.bridge.index).map_err(fault::kernel)?;
-        now.bridge = bridge.ok_or_else(|| {
-            Error::new(Code::Io, format!("bridge {} was removed meanwhile", now.bridge.name))
-        })?;
+        if let Some(bridge) = &mut now.bridge {
+            let found = self.host.link_by_index(bridge.index).map_err(fault::kernel)?;
+            *bridge = found.ok_or_else(|| {
+                Error::new(Code::Io, format!("bridge {} was removed meanwhile", bridge.name))
+            })?;
+        }
         Ok(now)
     }
 }

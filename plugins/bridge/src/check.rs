@@ -1,12 +1,12 @@
 //! CHECK: whether what ADD made is still there (row C70). Changes nothing.
 
-use causeway_kernel::{AddressState, Link, LinkKind, Netlink, Netns, RouteSpec};
-use cni_plugin::{CniResult, Code, Command, Error, Interface, Request};
+use causeway_kernel::{AddressState, Link, LinkKind, Netlink, Netns, Records, RouteSpec};
+use cni_plugin::{CniResult, Code, Command, Error, Interface, Ip, Request};
 use ipnetwork::IpNetwork;
 
-use crate::config::Checked;
+use crate::config::{Checked, Mode};
 use crate::ipam::Ipam;
-use crate::{fault, masq, node, plan, record, spoof};
+use crate::{del, fault, masq, node, plan, record, spoof};
 
 /// Compares the attachment of `request` with its `prev_result`.
 ///
@@ -28,16 +28,50 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     }
     let host = Netlink::open().map_err(fault::kernel)?;
     let inside = Netlink::open_in(&netns).map_err(fault::kernel)?;
-    let bridge = bridge(&host, &config, before)?;
     let container = container(&inside, attached)?;
-    let host_end = host_end(&host, &bridge, &container)?;
-    port(&host_end, &config)?;
-    let ips: Vec<_> =
-        before.ips.iter().filter(|ip| ip.interface.is_none_or(|index| index == place)).collect();
+    let host_end = host_end(&host, &container)?;
+    let ips: Vec<Ip> = before
+        .ips
+        .iter()
+        .filter(|ip| ip.interface.is_none_or(|index| index == place))
+        .cloned()
+        .collect();
     let addresses: Vec<IpNetwork> = ips.iter().map(|ip| ip.address).collect();
     addresses_present(&inside, &container, &addresses)?;
-    routes_present(&inside, &container, before)?;
-    rules(request, &config, &host_end, &container, &addresses)
+    routes_present(
+        &inside,
+        &container,
+        plan::route_specs(&before.ips, &before.routes, container.index),
+    )?;
+    let leased = match config.mode {
+        Mode::Bridge => {
+            port(&host_end, &bridge(&host, &config, before)?, &config)?;
+            addresses
+        }
+        Mode::Ptp => {
+            let leased = leased(request, &config).unwrap_or(addresses);
+            point_to_point(&host, &host_end, &ips)?;
+            let base = plan::ptp::base_routes(&ips, &leased, container.index);
+            routes_present(&inside, &container, base)?;
+            leased
+        }
+    };
+    rules(request, &config, &host_end, &container, &leased)
+}
+
+/// The container's addresses with the prefix lengths of their subnets, which no result tells.
+fn leased(request: &Request, config: &Checked) -> Option<Vec<IpNetwork>> {
+    let records = Records::new(&config.run_dir, record::KIND);
+    del::read(&records, &record::key(request)).map(|record| record.addresses)
+}
+
+/// The host's side of a link without a bridge: gateway addresses and routes to the container.
+fn point_to_point(host: &Netlink, link: &Link, ips: &[Ip]) -> Result<(), Error> {
+    let gateways: Vec<IpNetwork> =
+        ips.iter().filter_map(|ip| ip.gateway).map(IpNetwork::from).collect();
+    addresses_present(host, link, &gateways)?;
+    let addresses: Vec<IpNetwork> = ips.iter().map(|ip| ip.address).collect();
+    routes_present(host, link, plan::ptp::host_routes(&addresses, link.index))
 }
 
 fn differs(msg: String) -> Error {
@@ -114,23 +148,21 @@ fn same_mac(link: &Link, expected: &str) -> Result<(), Error> {
     Err(differs(format!("interface {}: address is {mac}, prevResult says {expected}", link.name)))
 }
 
-/// The other end of the container's veth, as a port of the bridge. Its address is not compared:
-/// the host may change it after ADD (plugins PR 808).
-fn host_end(host: &Netlink, bridge: &Link, container: &Link) -> Result<Link, Error> {
+/// The other end of the container's veth. Its address is not compared: the host may change it
+/// after ADD (plugins PR 808).
+fn host_end(host: &Netlink, container: &Link) -> Result<Link, Error> {
     let link = match container.peer_index {
         Some(index) => host.link_by_index(index).map_err(fault::kernel)?,
         None => None,
     };
-    let link = link
-        .filter(|link| link.kind == LinkKind::Veth && link.peer_index == Some(container.index))
-        .ok_or_else(|| differs(format!("no veth of the host is the peer of {}", container.name)))?;
+    link.filter(|link| link.kind == LinkKind::Veth && link.peer_index == Some(container.index))
+        .ok_or_else(|| differs(format!("no veth of the host is the peer of {}", container.name)))
+}
+
+fn port(link: &Link, bridge: &Link, config: &Checked) -> Result<(), Error> {
     if link.master != Some(bridge.index) {
         return Err(differs(format!("{} is not a port of bridge {}", link.name, bridge.name)));
     }
-    Ok(link)
-}
-
-fn port(link: &Link, config: &Checked) -> Result<(), Error> {
     let Some(port) = link.port else { return Ok(()) };
     let wanted = [
         ("hairpin mode", port.hairpin, config.port.hairpin),
@@ -159,11 +191,11 @@ fn addresses_present(inside: &Netlink, link: &Link, expected: &[IpNetwork]) -> R
     }
 }
 
-fn routes_present(inside: &Netlink, link: &Link, before: &CniResult) -> Result<(), Error> {
+fn routes_present(netlink: &Netlink, link: &Link, wanted: Vec<RouteSpec>) -> Result<(), Error> {
     let mut tables: Vec<(Option<u32>, Vec<RouteSpec>)> = Vec::new();
-    for expected in plan::route_specs(&before.ips, &before.routes, link.index) {
+    for expected in wanted {
         if !tables.iter().any(|(table, _)| *table == expected.table) {
-            let routes = inside.routes(link.index, expected.table);
+            let routes = netlink.routes(link.index, expected.table);
             tables.push((expected.table, routes.map_err(fault::kernel)?));
         }
         let mut present =

@@ -8,8 +8,11 @@ use causeway_kernel::{Mac, VlanRange};
 use cni_plugin::{Code, Dns, Error, Request, Version};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{masq, vxlan};
+
+mod ptp;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 const DEFAULT_RUN_DIR: &str = "/run/causeway";
@@ -18,9 +21,11 @@ const MAX_VLAN: u16 = 4094;
 /// A configuration that ADD can act on.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
-    /// Name of the bridge.
+    /// What the container's host end is to the host.
+    pub mode: Mode,
+    /// Name of the bridge; empty in [`Mode::Ptp`].
     pub bridge: String,
-    /// What the bridge is to the containers.
+    /// What the bridge, or the host end, is to the containers.
     pub gateway: Gateway,
     /// Masquerade what leaves the containers' own subnet.
     pub ip_masq: bool,
@@ -46,10 +51,21 @@ pub(crate) struct Checked {
     pub dns: Dns,
     /// IPAM plugin; `None` is a layer-2 attachment.
     pub ipam: Option<String>,
+    /// Addresses come from the node's subnet, which may be another one tomorrow.
+    pub auto_subnet: bool,
     /// The vxlan that is a port of the bridge.
     pub vxlan: Option<vxlan::Checked>,
     /// Folder of the attachment records.
     pub run_dir: PathBuf,
+}
+
+/// `mode`: what the container's host end is to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A port of a bridge.
+    Bridge,
+    /// The container's gateway, with a route to the container: no bridge.
+    Ptp,
 }
 
 /// What the bridge is to the containers.
@@ -95,7 +111,7 @@ struct Raw {
     mode: String,
     bridge: String,
     isgateway: bool,
-    isdefaultgateway: bool,
+    isdefaultgateway: Option<bool>,
     forceaddress: bool,
     ipmasq: bool,
     ipmasqbackend: String,
@@ -147,6 +163,8 @@ struct RawDns {
 #[serde(default)]
 struct RawIpam {
     r#type: String,
+    subnet: Value,
+    ranges: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,22 +187,22 @@ impl Checked {
     /// supported and for two options that exclude each other, 4 for a bad `MAC` in `CNI_ARGS`.
     pub(crate) fn of(request: &Request) -> Result<Self, Error> {
         let raw: Raw = request.config()?;
-        reject_conflicts(&raw, request.version)?;
-        let bridge = bridge_name(&raw.bridge)?;
+        let mode = mode(&raw.mode)?;
+        reject_conflicts(&raw, mode, request.version)?;
         check_ifname("CNI_IFNAME", &request.attachment.ifname)
             .map_err(|error| Error { code: Code::InvalidEnvironment, ..error })?;
         let port = port(&raw)?;
-        let is_gateway = raw.isgateway || raw.isdefaultgateway;
-        if let (Some(vlan), true) = (port.vlan, is_gateway) {
+        let (bridge, gateway) = match mode {
+            Mode::Bridge => (bridge_name(&raw.bridge)?, bridge_gateway(&raw)),
+            Mode::Ptp => (String::new(), ptp::gateway(&raw)),
+        };
+        if let (Some(vlan), true) = (port.vlan, gateway.enabled) {
             check_ifname("bridge", &gateway_link(&bridge, vlan))?;
         }
         Ok(Self {
             mac: mac(&raw, request)?,
-            gateway: Gateway {
-                enabled: is_gateway,
-                default_route: raw.isdefaultgateway,
-                force_address: raw.forceaddress,
-            },
+            mode,
+            gateway,
             ip_masq: raw.ipmasq,
             masq_exclude: raw.ipmasqexclude.as_deref().map(networks).transpose()?,
             masq_backend: masq::Backend::parse(&raw.ipmasqbackend)?,
@@ -195,6 +213,7 @@ impl Checked {
             dad: raw.enabledad,
             container_down: raw.disablecontainerinterface,
             dns: raw.dns.into(),
+            auto_subnet: raw.ipam.is_auto(),
             ipam: unless_empty(raw.ipam.r#type),
             vxlan: vxlan(raw.vxlan.as_ref(), &request.network)?,
             run_dir: absolute_run_dir(raw.rundir)?,
@@ -234,15 +253,45 @@ impl From<RawDns> for Dns {
     }
 }
 
-fn reject_conflicts(raw: &Raw, version: Version) -> Result<(), Error> {
+impl RawIpam {
+    /// Whether `causeway-ipam` takes a range from the node's subnet. Other plugins' keys may look
+    /// alike and mean something else.
+    fn is_auto(&self) -> bool {
+        let auto = |subnet: Option<&Value>| {
+            subnet.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("auto"))
+        };
+        let sets = self.ranges.as_array().into_iter().flatten();
+        let mut ranges = sets.filter_map(Value::as_array).flatten();
+        self.r#type == "causeway-ipam"
+            && (auto(Some(&self.subnet)) || ranges.any(|range| auto(range.get("subnet"))))
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, Error> {
+    match text {
+        "" | "bridge" => Ok(Mode::Bridge),
+        "ptp" => Ok(Mode::Ptp),
+        other => Err(Error::new(
+            Code::UnsupportedField,
+            format!("mode {other:?} is unknown; use \"bridge\" or \"ptp\""),
+        )),
+    }
+}
+
+fn bridge_gateway(raw: &Raw) -> Gateway {
+    let default_route = raw.isdefaultgateway.unwrap_or(false);
+    Gateway {
+        enabled: raw.isgateway || default_route,
+        default_route,
+        force_address: raw.forceaddress,
+    }
+}
+
+fn reject_conflicts(raw: &Raw, mode: Mode, version: Version) -> Result<(), Error> {
     let unsupported = |msg: String| Err(Error::new(Code::UnsupportedField, msg));
     let layer3 = !raw.ipam.r#type.is_empty();
-    match raw.mode.as_str() {
-        "" | "bridge" => {}
-        "ptp" => {
-            return unsupported("mode \"ptp\" is not supported yet; use \"bridge\"".to_owned());
-        }
-        other => return unsupported(format!("mode {other:?} is unknown; use \"bridge\"")),
+    if mode == Mode::Ptp {
+        ptp::reject(raw)?;
     }
     if raw.hairpinmode && raw.promiscmode {
         return unsupported(

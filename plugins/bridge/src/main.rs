@@ -1,8 +1,17 @@
-//! Main CNI plugin: a container on a bridge, and the bridge on a vxlan.
+//! Main CNI plugin: a container on a bridge, and the bridge on a vxlan; or on a link of its own.
 //!
 //! A request becomes a checked configuration ([`config`]), decisions are values ([`plan`]), and
 //! [`apply`] makes them so with an [`undo`] at hand. What an attachment owns stands in its
 //! [`record`], so that [`del`] and [`gc`] need nothing else.
+//!
+//! `"mode": "ptp"` attaches without a bridge: the container has its address alone (`/32`, `/128`), a
+//! route to the gateway on the link and, by way of it, its subnet's and the default route
+//! (`"isDefaultGateway": false`: the IPAM plugin's routes only). The host end carries the gateway's
+//! address and a route to the container, so that traffic of the container, to itself through a
+//! service too, is routed by the host. Keys: `ipam` (required), `isDefaultGateway`, `ipMasq` and its
+//! kin, `mtu`, `dns`, `enabledad`, `mac`, `runDir`; `isGateway` and `hairpinMode` are taken and say
+//! nothing new; a key that needs a bridge is refused by name (code 2). The subnet has to be one that
+//! no bridge of the node is on: who is on a bridge looks there for his neighbours.
 //!
 //! Invariants: a failed ADD leaves nothing behind and DEL succeeds any number of times, with or
 //! without netns, prevResult and runtimeConfig (I7); stdout carries the protocol only (I8).

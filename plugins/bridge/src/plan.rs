@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_kernel::{Link, LinkChange, LinkKind, Mac, RouteSpec};
+use causeway_kernel::{AddressState, Link, LinkChange, LinkKind, Mac, RouteSpec};
 use cni_plugin::{CniResult, Code, Dns, Error, Interface, Ip, Route};
 use ipnetwork::IpNetwork;
 
 use crate::config::{Checked, Gateway};
 
-/// Place of the container's end among the interfaces of a result (row C47).
-const CONTAINER_INTERFACE: usize = 2;
+pub(crate) mod ptp;
+
 /// `RT_TABLE_MAIN`
 const MAIN_TABLE: u32 = 254;
 /// `RT_SCOPE_LINK` of linux/rtnetlink.h; from here on a scope has no next hop.
@@ -22,8 +22,10 @@ pub(crate) struct Addressing {
     pub ips: Vec<Ip>,
     /// The container's routes, the default route among them where asked for.
     pub routes: Vec<Route>,
-    /// Addresses of the bridge; empty unless it is the gateway.
+    /// Addresses of the bridge or the host end; empty unless it is the gateway.
     pub gateways: Vec<IpNetwork>,
+    /// The container's addresses with the prefix lengths of their subnets.
+    pub leased: Vec<IpNetwork>,
 }
 
 /// Changes to the addresses of a link, in this order.
@@ -38,8 +40,8 @@ pub(crate) struct AddressChanges {
 /// The links of one attachment as they are in the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends<'a> {
-    /// The bridge.
-    pub bridge: &'a Link,
+    /// The bridge, where there is one.
+    pub bridge: Option<&'a Link>,
     /// Host end of the veth.
     pub host: &'a Link,
     /// Container's end.
@@ -78,7 +80,12 @@ impl Addressing {
                 "IPAM plugin returned missing IP config: its result holds no ips",
             ));
         }
-        let mut plan = Self { ips: Vec::new(), routes: ipam.routes, gateways: Vec::new() };
+        let mut plan = Self {
+            leased: ipam.ips.iter().map(|ip| ip.address).collect(),
+            ips: Vec::new(),
+            routes: ipam.routes,
+            gateways: Vec::new(),
+        };
         for mut ip in ipam.ips {
             if ip.gateway.is_none() && gateway.enabled {
                 ip.gateway = Some(first_host(ip.address));
@@ -214,6 +221,16 @@ pub(crate) fn address_changes(
     Ok(changes)
 }
 
+/// Addresses of `present` that were gateways of other subnets: the first one of their network, as
+/// the IPAM plugin gives it, and none of the `wanted`.
+pub(crate) fn old_gateways(wanted: &[IpNetwork], present: &[AddressState]) -> Vec<IpNetwork> {
+    let global = present.iter().filter(|state| state.scope != SCOPE_LINK);
+    let old = global
+        .map(|state| state.address)
+        .filter(|address| !wanted.contains(address) && address.ip() == first_host(*address));
+    old.collect()
+}
+
 /// The change that a link of the bridge's name needs, or `None`.
 ///
 /// # Errors
@@ -257,15 +274,13 @@ pub(crate) fn result(
     before: Option<&CniResult>,
 ) -> CniResult {
     let mut result = before.cloned().unwrap_or_default();
-    let first = result.interfaces.len();
-    result.interfaces.extend([
-        interface(ends.bridge, ""),
-        interface(ends.host, ""),
-        interface(ends.container, ends.netns),
-    ]);
+    result.interfaces.extend(ends.bridge.map(|link| interface(link, "")));
+    result.interfaces.push(interface(ends.host, ""));
+    let container = result.interfaces.len();
+    result.interfaces.push(interface(ends.container, ends.netns));
     result.interfaces.extend(ends.vlan_gateway.map(|link| interface(link, "")));
     if let Some(addressing) = addressing {
-        let of_container = |ip: Ip| Ip { interface: Some(first + CONTAINER_INTERFACE), ..ip };
+        let of_container = |ip: Ip| Ip { interface: Some(container), ..ip };
         result.ips.extend(addressing.ips.into_iter().map(of_container));
         result.routes.extend(addressing.routes);
     }

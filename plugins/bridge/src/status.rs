@@ -3,7 +3,7 @@
 use causeway_kernel::Netlink;
 use cni_plugin::{Code, Command, Error, Request};
 
-use crate::config::Checked;
+use crate::config::{Checked, Mode};
 use crate::ipam::Ipam;
 use crate::{fault, plan};
 
@@ -14,9 +14,11 @@ use crate::{fault, plan};
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Checked::of(request)?;
     let host = Netlink::open().map_err(|error| unavailable(fault::kernel(error)))?;
-    let bridge = host.link(&config.bridge).map_err(|error| unavailable(fault::kernel(error)))?;
-    if let Some(bridge) = bridge {
-        plan::bridge_change(&bridge, &config).map_err(unavailable)?;
+    if config.mode == Mode::Bridge {
+        let bridge = host.link(&config.bridge);
+        if let Some(bridge) = bridge.map_err(|error| unavailable(fault::kernel(error)))? {
+            plan::bridge_change(&bridge, &config).map_err(unavailable)?;
+        }
     }
     match config.ipam.as_deref() {
         Some(plugin) => Ipam { plugin, request }.ask(Command::Status).map_err(of_ipam),

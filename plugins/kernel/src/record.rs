@@ -135,6 +135,24 @@ impl Records {
         Ok(keys)
     }
 
+    /// All records of every network.
+    ///
+    /// # Errors
+    /// A folder or a record that is unreadable or does not decode, naming it.
+    pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let mut records = Vec::new();
+        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
+            for path in entries(&folder)? {
+                if path.extension().is_some_and(|extension| extension == "json") {
+                    // One that was removed since the folder was read is none.
+                    let stored: Option<Stored<T>> = read_json(&path)?;
+                    records.extend(stored.map(|stored| stored.record));
+                }
+            }
+        }
+        Ok(records)
+    }
+
     /// Whether there is no record at all, of any network: the last attachment of this kind is gone.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 
 use super::links::best_effort;
+use super::turnover::is_ours;
 use super::{SETTLE, Site, random_mac};
+use crate::config::Mode;
 use crate::plan::{self, Addressing};
 use crate::record::Record;
 use crate::undo::{Done, Undo};
@@ -28,7 +30,11 @@ impl<'a> Site<'a> {
         if self.config.dad && addressing.has_ipv6() {
             self.inside.wait_addresses(link.index, SETTLE).map_err(fault::kernel)?;
         }
-        self.inside.add_routes(&addressing.route_specs(link.index)).map_err(fault::kernel)
+        let routes = match self.config.mode {
+            Mode::Bridge => addressing.route_specs(link.index),
+            Mode::Ptp => plan::ptp::container_routes(addressing, link.index),
+        };
+        self.inside.add_routes(&routes).map_err(fault::kernel)
     }
 
     /// IPv6 on the container's interfaces; its addresses outlive a link that goes down.
@@ -54,7 +60,15 @@ impl<'a> Site<'a> {
         }
         let vlan_gateway =
             self.gateway_link_name().map(|name| self.vlan_gateway(&name, bridge)).transpose()?;
-        self.gateway_addresses(vlan_gateway.as_ref().unwrap_or(bridge), &addressing.gateways)?;
+        let link = vlan_gateway.as_ref().unwrap_or(bridge);
+        let follows = self.config.auto_subnet && is_ours(bridge);
+        self.gateway_addresses(link, &addressing.gateways, follows)?;
+        self.forward(addressing)?;
+        Ok(vlan_gateway)
+    }
+
+    /// Forwarding on the host for the families that have a gateway.
+    pub(super) fn forward(&self, addressing: &Addressing) -> Result<(), Error> {
         let mut forwarding = Vec::new();
         if addressing.gateways.iter().any(IpNetwork::is_ipv4) {
             forwarding.push(("net/ipv4/ip_forward".to_owned(), "1"));
@@ -62,13 +76,23 @@ impl<'a> Site<'a> {
         if addressing.gateways.iter().any(IpNetwork::is_ipv6) {
             forwarding.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
         }
-        Sysctl { netns: None }.ensure(&forwarding).map_err(fault::kernel)?;
-        Ok(vlan_gateway)
+        Sysctl { netns: None }.ensure(&forwarding).map_err(fault::kernel)
     }
 
-    fn gateway_addresses(&self, link: &Link, wanted: &[IpNetwork]) -> Result<(), Error> {
+    /// `follows`: gateways of the node's older subnets make room.
+    fn gateway_addresses(
+        &self,
+        link: &Link,
+        wanted: &[IpNetwork],
+        follows: bool,
+    ) -> Result<(), Error> {
+        let _lock = follows.then(|| self.lock_gateways()).transpose()?;
         let present = self.host.addresses(link.index).map_err(fault::kernel)?;
-        let present: Vec<_> = present.into_iter().map(|state| state.address).collect();
+        let present = if follows {
+            self.retire_gateways(link, wanted, &present)?
+        } else {
+            present.into_iter().map(|state| state.address).collect()
+        };
         let force = self.config.gateway.force_address;
         let changes = plan::address_changes(&link.name, wanted, &present, force)?;
         for address in changes.remove {
@@ -155,7 +179,7 @@ impl<'a> Site<'a> {
 
 /// Sets IPv6 sysctls of the calling thread's namespace; a kernel without IPv6 is a clear error
 /// (row F37).
-fn require_ipv6(wanted: &[(String, &str)]) -> Result<(), Error> {
+pub(super) fn require_ipv6(wanted: &[(String, &str)]) -> Result<(), Error> {
     let sysctl = Sysctl { netns: None };
     let known = sysctl.read("net/ipv6/conf/all/disable_ipv6").map_err(fault::kernel)?;
     if known.is_none() {

@@ -6,10 +6,14 @@ use causeway_kernel::{
 use cni_plugin::{CniResult, Code, Error};
 
 use super::{Links, Site, random_mac};
+use crate::config::Mode;
 use crate::record::Record;
 use crate::undo::{Done, Undo};
 use crate::vxlan::{self, Underlay};
 use crate::{fault, node, plan, spoof};
+
+/// Alias of the bridges that we made.
+pub(super) const BRIDGE_ALIAS: &str = "causeway bridge";
 
 impl<'a> Site<'a> {
     /// The links and the IPAM plugin's answer, side by side where the plugin allows it. Both are
@@ -37,47 +41,63 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Bridge, vxlan and veth pair, up.
+    /// The links of either mode, up.
     fn links(&self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Links, Error> {
+        match self.config.mode {
+            Mode::Bridge => self.bridged_links(record, undo),
+            Mode::Ptp => self.ptp_links(record, undo),
+        }
+    }
+
+    /// Bridge, vxlan and veth pair, up.
+    fn bridged_links(&self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Links, Error> {
         let tunnel = match &self.config.vxlan {
             Some(vxlan) => Some((vxlan, Underlay::find(self.host, vxlan)?)),
             None => None,
         };
         let fits = tunnel.as_ref().map(|(vxlan, underlay)| underlay.inner_mtu(vxlan));
-        let mtu = self.mtu(fits)?;
-        let bridge = self.bridge(mtu)?;
+        let mut mtu = self.mtu(fits)?;
+        let mut bridge = self.bridge(mtu)?;
+        if let (Some(overlay), None, None) = (mtu, self.config.mtu, fits) {
+            mtu = Some(self.follow_overlay(&mut bridge, overlay)?);
+        }
         if let Some((vxlan, underlay)) = &tunnel {
             vxlan::ensure(self.host, vxlan, underlay, &bridge, mtu.unwrap_or(bridge.mtu))?;
         }
-        self.veth(record, &bridge, mtu.unwrap_or(bridge.mtu))?;
+        self.veth(record, Some(&bridge), Some(mtu.unwrap_or(bridge.mtu)))?;
         undo.push(Done::Veth(record.host_ifname.clone()));
-        let gone = |name: &str| {
-            Error::new(Code::Io, format!("interface {name} vanished while it was set up"))
-        };
-        let host = self
-            .host
-            .link(&record.host_ifname)
-            .map_err(fault::kernel)?
-            .ok_or_else(|| gone(&record.host_ifname))?;
-        self.prepare_container()?;
-        let container = self
-            .inside
-            .link(&self.key.ifname)
-            .map_err(fault::kernel)?
-            .ok_or_else(|| gone(&self.key.ifname))?;
+        let (host, container) = self.ends(record)?;
         self.port(&host)?;
-        let links = Links { bridge, host, container };
+        let links = Links { bridge: Some(bridge), host, container };
         self.spoof_check(&links, undo)?;
         // The host end is up since it was made; with this the port forwards.
-        if !self.config.container_down {
-            let up = LinkChange { up: Some(true), ..LinkChange::default() };
-            self.inside.change_link(links.container.index, &up).map_err(fault::kernel)?;
-        }
+        self.container_up(&links.container)?;
         Ok(links)
     }
 
+    /// Both ends of the new veth pair, the container's ready to come up.
+    pub(super) fn ends(&self, record: &Record) -> Result<(Link, Link), Error> {
+        let gone = |name: &str| {
+            Error::new(Code::Io, format!("interface {name} vanished while it was set up"))
+        };
+        let host = self.host.link(&record.host_ifname).map_err(fault::kernel)?;
+        let host = host.ok_or_else(|| gone(&record.host_ifname))?;
+        self.prepare_container()?;
+        let container = self.inside.link(&self.key.ifname).map_err(fault::kernel)?;
+        let container = container.ok_or_else(|| gone(&self.key.ifname))?;
+        Ok((host, container))
+    }
+
+    pub(super) fn container_up(&self, container: &Link) -> Result<(), Error> {
+        if self.config.container_down {
+            return Ok(());
+        }
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        self.inside.change_link(container.index, &up).map_err(fault::kernel)
+    }
+
     /// `mtu` of the configuration, else what `fits` the tunnel, else the daemon's word.
-    fn mtu(&self, fits: Option<u32>) -> Result<Option<u32>, Error> {
+    pub(super) fn mtu(&self, fits: Option<u32>) -> Result<Option<u32>, Error> {
         match self.config.mtu.or(fits) {
             Some(mtu) => Ok(Some(mtu)),
             None => Ok(node::read(&self.config.run_dir)?.overlay_mtu),
@@ -111,7 +131,7 @@ impl<'a> Site<'a> {
         match self.host.add_bridge(&spec) {
             Ok(link) => {
                 // For `causewayd cleanup --all`, which removes no bridge of others.
-                drop(self.host.set_alias(name, "causeway bridge"));
+                drop(self.host.set_alias(name, BRIDGE_ALIAS));
                 if !self.config.dad {
                     // While a link-local address is tentative, no neighbour is solicited for
                     // packets that are forwarded (`ndisc_send_ns` in net/ipv6/ndisc.c): the first
@@ -158,18 +178,24 @@ impl<'a> Site<'a> {
     }
 
     /// The veth pair, under another name where something took ours since it was looked for.
-    fn veth(&self, record: &mut Record, bridge: &Link, mtu: u32) -> Result<(), Error> {
+    /// A port of `bridge` is up from the start; without a bridge the host end stays down.
+    pub(super) fn veth(
+        &self,
+        record: &mut Record,
+        bridge: Option<&Link>,
+        mtu: Option<u32>,
+    ) -> Result<(), Error> {
         let mut salt = 0;
         loop {
             let made = self.host.add_veth(&VethSpec {
                 name: &record.host_ifname,
-                master: Some(bridge.index),
-                mtu: Some(mtu),
+                master: bridge.map(|bridge| bridge.index),
+                mtu,
                 alias: &self.owner,
                 peer_name: &self.key.ifname,
                 peer_mac: self.config.mac,
                 peer_netns: self.netns,
-                up: true,
+                up: bridge.is_some(),
             });
             match made {
                 Ok(()) => return Ok(()),

@@ -98,8 +98,50 @@ fn options_that_exclude_each_other_are_refused() {
         Code::UnsupportedField,
         "disableContainerInterface",
     );
-    refuse(&json!({"mode": "ptp"}), Code::UnsupportedField, "ptp");
     refuse(&json!({"mode": "ring"}), Code::UnsupportedField, "ring");
+}
+
+#[test]
+fn a_link_without_bridge_refuses_what_needs_one_by_name() {
+    let config = |more: Value| {
+        let mut config = json!({"mode": "ptp", "ipam": {"type": "static"}});
+        config.as_object_mut().expect("an object").extend(
+            more.as_object().expect("an object").iter().map(|(k, v)| (k.clone(), v.clone())),
+        );
+        config
+    };
+    for (key, value) in [
+        ("bridge", json!("br0")),
+        ("forceAddress", json!(true)),
+        ("macspoofchk", json!(true)),
+        ("portIsolation", json!(true)),
+        ("preserveDefaultVlan", json!(true)),
+        ("promiscMode", json!(true)),
+        ("vlan", json!(7)),
+        ("vlanTrunk", json!([{"id": 7}])),
+        ("vxlan", json!({"id": 7})),
+        ("disableContainerInterface", json!(true)),
+    ] {
+        refuse(&config(json!({ key: value })), Code::UnsupportedField, key);
+    }
+    refuse(&json!({"mode": "ptp"}), Code::InvalidConfig, "ipam");
+    let plain = check(&config(json!({"hairpinMode": true, "isGateway": true, "vxlan": {}})));
+    assert_eq!((plain.mode, plain.bridge.as_str()), (Mode::Ptp, ""));
+    assert!(plain.gateway.enabled && plain.gateway.default_route);
+    assert!(!check(&config(json!({"isDefaultGateway": false}))).gateway.default_route);
+}
+
+#[test]
+fn the_nodes_subnet_is_known_by_its_word() {
+    let auto = |ipam: Value| check(&json!({ "ipam": ipam })).auto_subnet;
+    assert!(auto(json!({"type": "causeway-ipam", "subnet": "auto"})));
+    assert!(auto(
+        json!({"type": "causeway-ipam", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"Subnet": "Auto"}]]})
+    ));
+    assert!(!auto(json!({"type": "causeway-ipam", "ranges": [[{"subnet": "10.0.0.0/24"}]]})));
+    assert!(!auto(json!({"type": "host-local", "subnet": "auto"})));
+    assert!(!auto(json!({"type": "whereabouts", "ranges": "auto"})));
+    assert!(!auto(json!({"type": "causeway-ipam"})));
 }
 
 /// Rows: C40

@@ -211,7 +211,7 @@ fn interfaces_stand_in_order() {
     let (host, container) = (link("veth1", LinkKind::Veth), link("eth0", LinkKind::Veth));
     let gateway = link("br0.7", LinkKind::Veth);
     let ends = Ends {
-        bridge: &bridge,
+        bridge: Some(&bridge),
         host: &host,
         container: &container,
         vlan_gateway: Some(&gateway),
@@ -233,7 +233,7 @@ fn a_result_from_before_is_kept() {
     let bridge = link("br0", LinkKind::Bridge { vlan_filtering: false, default_pvid: 1 });
     let (host, container) = (link("veth1", LinkKind::Veth), link("eth1", LinkKind::Veth));
     let ends = Ends {
-        bridge: &bridge,
+        bridge: Some(&bridge),
         host: &host,
         container: &container,
         vlan_gateway: None,
@@ -263,4 +263,24 @@ fn made_up_addresses_are_local_and_unicast() {
         let Mac(mac) = local_mac(bits);
         assert_eq!(mac[0] & 3, 2, "{mac:02x?}");
     }
+}
+
+/// Rows: O-38b
+#[test]
+fn gateways_of_other_subnets_are_known_by_their_place() {
+    let state = |address: &str, scope: u8| AddressState {
+        address: net(address),
+        tentative: false,
+        dad_failed: false,
+        scope,
+    };
+    let present = [
+        state("10.0.1.1/24", 0),
+        state("10.0.5.1/24", 0),
+        state("192.168.7.9/24", 0),
+        state("fd00:1::1/64", 0),
+        state("fe80::1/64", SCOPE_LINK),
+    ];
+    let old = old_gateways(&[net("10.0.5.1/24")], &present);
+    assert_eq!(old, [net("10.0.1.1/24"), net("fd00:1::1/64")]);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::traffic::{Answer, Server};
-use crate::{Attachment, DEADLINE, Daemon, Etcd, Lab, Node, Ns, Pod, Runtime};
+use crate::{Attachment, DEADLINE, Daemon, Etcd, Lab, Ns, Pod, Runtime};
 
 /// How the nodes of a cluster are started.
 #[derive(Clone, Debug)]
@@ -29,6 +29,10 @@ pub struct Setup {
     pub v6: bool,
     /// More flags for every node.
     pub flags: Vec<String>,
+    /// More flags for single nodes, by number.
+    pub own: BTreeMap<usize, Vec<String>>,
+    /// So many of the lab's nodes are started; the others by [`Cluster::join`].
+    pub nodes: usize,
 }
 
 impl Default for Setup {
@@ -41,6 +45,8 @@ impl Default for Setup {
             v4: true,
             v6: false,
             flags: Vec::new(),
+            own: BTreeMap::new(),
+            nodes: usize::MAX,
         }
     }
 }
@@ -49,6 +55,25 @@ impl Setup {
     /// The same with one more flag.
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// The same with one more flag for one node.
+    pub fn own(mut self, node: usize, name: &str, value: &str) -> Self {
+        self.own.entry(node).or_default().extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// The same with these lifetimes in seconds.
+    pub fn ttls(mut self, endpoint: u64, subnet: u64) -> Self {
+        self.endpoint_ttl = Duration::from_secs(endpoint);
+        self.subnet_ttl = Duration::from_secs(subnet);
+        self
+    }
+
+    /// The same where nodes take the subnets they get.
+    pub fn unasked(mut self) -> Self {
+        self.asked = false;
         self
     }
 
@@ -82,7 +107,8 @@ impl Setup {
             flags.push(("--node-subnet", asked));
         }
         let flags = flags.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-        flags.chain(self.flags.iter().cloned()).collect()
+        let own = self.own.get(&index).into_iter().flatten();
+        flags.chain(self.flags.iter().chain(own).cloned()).collect()
     }
 }
 
@@ -125,13 +151,9 @@ impl<'a> Cluster<'a> {
     /// The same with an etcd that is there already.
     pub fn with(lab: &'a Lab, etcd: Etcd, setup: Setup) -> Self {
         let url = etcd.url();
-        let start = |(index, node): (usize, &'a Node)| {
-            let arguments = setup.arguments(index, &url);
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            Daemon::start_with(node, &arguments)
-        };
+        let start = |index: usize| daemon(lab, index, &setup.arguments(index, &url));
         let daemons = std::thread::scope(|scope| {
-            let nodes = lab.nodes.iter().enumerate();
+            let nodes = 0..lab.nodes.len().min(setup.nodes);
             let started: Vec<_> = nodes.map(|one| scope.spawn(move || start(one))).collect();
             let joined = started.into_iter().map(|thread| thread.join());
             joined.map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
@@ -146,15 +168,25 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    /// Waits until every node has its subnets and knows the subnets of all others.
+    /// Starts the daemon of the next node.
+    pub fn join(&mut self) {
+        let index = self.daemons.len();
+        let arguments = self.setup.arguments(index, &self.etcd.url());
+        self.daemons.push(daemon(self.lab, index, &arguments));
+    }
+
+    /// Waits until every node has its subnets and an overlay, and knows the subnets of all others.
     pub fn settled(&self) {
         for daemon in &self.daemons {
-            daemon.until("it has a subnet and knows its peers", || {
-                let nodes = daemon.get("/v1/nodes");
-                let known = nodes["items"].as_array().map_or(0, |items| {
-                    items.iter().filter(|node| !node["spec"]["podCIDR"].is_null()).count()
-                });
-                known == self.daemons.len()
+            daemon.until("it has a subnet and an overlay, and knows its peers", || {
+                let status = daemon.status();
+                let leased = status.subnets.iter().all(|subnet| subnet.lease == "leased");
+                let known = status.peers.iter().filter(|peer| !peer.subnets.is_empty()).count();
+                let overlay = status.overlay.is_some_and(|overlay| overlay.mtu.is_some());
+                !status.subnets.is_empty()
+                    && leased
+                    && known + 1 == self.daemons.len()
+                    && (overlay || self.setup.overlay == "none")
             });
         }
     }
@@ -192,11 +224,11 @@ impl<'a> Cluster<'a> {
 
     /// Two containers on every node, in the tutorials' order of addresses.
     pub fn two_each(&self, labels: &str) -> Vec<Placed> {
-        let nodes = 0..self.lab.nodes.len();
+        let nodes = 0..self.daemons.len();
         nodes.flat_map(|node| [self.pod(node, labels), self.pod(node, labels)]).collect()
     }
 
-    /// Waits until every daemon has so many endpoints of a service in rotation or not.
+    /// Waits until every daemon has so many endpoints of a service in rotation.
     pub fn endpoints(&self, service: &str, count: usize) -> Duration {
         let each = self.daemons.iter();
         let took = each.map(|daemon| endpoints(daemon, service, count));
@@ -242,16 +274,24 @@ impl Deref for Placed {
     }
 }
 
-/// Waits until a daemon shows so many endpoints of `default/SERVICE`.
+/// Waits until a daemon has so many endpoints of `default/SERVICE` in rotation.
 pub fn endpoints(daemon: &Daemon<'_>, service: &str, count: usize) -> Duration {
-    daemon.until(&format!("{count} endpoints of {service}"), || shown(daemon, service) == count)
+    daemon
+        .until(&format!("{count} endpoints of {service}"), || in_rotation(daemon, service) == count)
 }
 
-fn shown(daemon: &Daemon<'_>, service: &str) -> usize {
+/// How many endpoints of `default/SERVICE` a daemon has in rotation; `usize::MAX`: no such service.
+pub fn in_rotation(daemon: &Daemon<'_>, service: &str) -> usize {
     let path = format!("/v1/describe/default/{service}");
     let Ok(answer) = daemon.request("GET", &path, b"") else { return usize::MAX };
     let answer: Value = serde_json::from_slice(&answer).expect("JSON");
-    answer["ports"][0]["endpoints"].as_array().map_or(0, Vec::len)
+    let all = answer["ports"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+    all.iter().filter(|endpoint| endpoint["inRotation"] == true).count()
+}
+
+fn daemon<'a>(lab: &'a Lab, index: usize, arguments: &[String]) -> Daemon<'a> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Daemon::start_with(&lab.nodes[index], &arguments)
 }
 
 /// The tutorial's service: `http-server-svc` at `vip`:8080 to port 80 of `app: cs-pod`, node port

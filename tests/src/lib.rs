@@ -24,6 +24,7 @@ mod ns;
 mod observe;
 mod run;
 mod runtime;
+pub mod steady;
 pub mod traffic;
 pub mod vm;
 

@@ -356,6 +356,26 @@ pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> D
     started.elapsed()
 }
 
+/// Panics unless something holds at every moment for so long, for what must not happen.
+pub fn stays(length: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while started.elapsed() < length {
+        assert!(holds(), "{what}: not so any more after {:?}", started.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Does something once and again for so long at least; how often, and how long it took.
+pub fn over_and_over(length: Duration, mut round: impl FnMut()) -> (usize, Duration) {
+    let started = Instant::now();
+    let mut rounds = 0;
+    while started.elapsed() < length {
+        round();
+        rounds += 1;
+    }
+    (rounds, started.elapsed())
+}
+
 /// All pairs of these containers, by each family that both have: each must answer the other's ping.
 pub fn all_ping(pods: &[Placed]) -> usize {
     let failed = Mutex::new(Vec::new());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_tests::cluster::{
-    Cluster, Setup, all_ping, asked, endpoints, in_rotation, service, shares, until, within,
+    Cluster, Setup, all_ping, asked, endpoints, in_rotation, service, shares, stays, until, within,
 };
 use causeway_tests::{Lab, Node};
 use serde_json::json;
@@ -64,10 +64,9 @@ fn a_split_underlay_shorter_and_longer_than_the_leases() {
     // Node 1 is alone; the store is with the others.
     for (seconds, longer_than_endpoints) in [(2, false), (7, true), (14, true)] {
         lab.split(&["port0"], &["port1", "port2", "etcd0"]);
-        std::thread::sleep(Duration::from_secs(seconds));
-        // Both halves go on inside.
-        pods[0].assert_ping(pods[1].ip());
-        pods[2].assert_ping(pods[4].ip());
+        stays(Duration::from_secs(seconds), "both halves go on inside", || {
+            pods[0].ping(pods[1].ip()) && pods[2].ping(pods[4].ip())
+        });
         if longer_than_endpoints {
             endpoints(&cluster.daemons[1], SERVICE, 4);
             assert_eq!(shares(&asked(&pods[2], VIP, 4)).len(), 4);

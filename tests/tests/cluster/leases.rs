@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_tests::cluster::{Cluster, Setup, all_ping, until};
+use causeway_tests::cluster::{Cluster, Setup, all_ping, stays, until};
 use causeway_tests::{Daemon, Lab};
 
 fn subnet(daemon: &Daemon<'_>) -> Option<String> {
@@ -92,8 +92,7 @@ fn a_cloned_node_gets_nothing_of_the_first_ones() {
             && status.subnets.iter().all(|one| one.lease != "leased")
     });
     assert_eq!(clone.causeway(&["status"]).code(), 1);
-    std::thread::sleep(cluster.setup.endpoint_ttl);
-    own.assert_ping(pod.ip());
+    stays(cluster.setup.endpoint_ttl, "the first keeps its containers", || own.ping(pod.ip()));
     assert_eq!(subnet(&cluster.daemons[0]).as_deref(), Some(theirs.as_str()));
     assert!(cluster.daemons[0].status().degraded.is_empty());
 }

@@ -1,8 +1,8 @@
 //! What goes on while daemons and the store die, and how much fits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use causeway_tests::cluster::{Cluster, Setup, service, socket};
+use causeway_tests::cluster::{Cluster, Setup, over_and_over, service, socket};
 use causeway_tests::steady::{Pings, Stream, fragments, transfer};
 use causeway_tests::{Lab, say};
 use serde_json::json;
@@ -30,13 +30,11 @@ fn traffic_survives_daemons_and_store() {
     cluster.daemons[0].apply(&[service("10.96.1.100", &flows), slice]);
     cluster.endpoints("http-server-svc", 1);
 
-    let started = Instant::now();
     let pings = [Pings::start(&pods[0], pods[2].ip()), Pings::start(&pods[3], pods[1].ip())];
     let direct = Stream::start(&pods[0], &pods[2], &socket(pods[2].ip(), 9000), 9000);
     let by_service = Stream::start(&pods[1], &pods[2], "10.96.1.100:9000", 9001);
     let length = Duration::from_secs(seconds());
-    let mut rounds = 0;
-    while started.elapsed() < length {
+    let (rounds, took) = over_and_over(length, || {
         for node in 0..2 {
             cluster.daemons[node].kill();
             cluster.daemons[node].again();
@@ -50,11 +48,10 @@ fn traffic_survives_daemons_and_store() {
             daemon.again();
         }
         cluster.settled();
-        rounds += 1;
-    }
+    });
     let pinged = pings.map(Pings::end);
     let streamed = [direct.end(), by_service.end()];
-    say(&format!("{rounds} rounds in {:?}: {pinged:?} {streamed:?}", started.elapsed()));
+    say(&format!("{rounds} rounds in {took:?}: {pinged:?} {streamed:?}"));
     for one in pinged {
         assert_eq!(one.lost, 0, "{one:?}");
         assert!(one.sent as u64 > seconds() * 20, "{one:?}");

@@ -1,9 +1,9 @@
 //! The store goes away, loses its history or its data, stands still: the nodes go on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_tests::cluster::{
-    Cluster, Placed, Setup, answers, asked, in_rotation, named, service, until, within,
+    Cluster, Placed, Setup, answers, asked, in_rotation, named, service, stays, until, within,
 };
 use causeway_tests::steady::Pings;
 use causeway_tests::{Daemon, Etcd, Lab};
@@ -29,6 +29,10 @@ fn away(daemon: &Daemon<'_>) -> bool {
     let status = daemon.status();
     let cluster = status.cluster.expect("a cluster store");
     !cluster.connected && cluster.away.is_some() && !status.degraded.is_empty()
+}
+
+fn all_three(cluster: &Cluster<'_>) -> bool {
+    cluster.daemons.iter().all(|daemon| in_rotation(daemon, SERVICE) == 3)
 }
 
 /// Nothing is degraded, all is published, every node sees all others.
@@ -59,10 +63,8 @@ fn a_stopped_store_stops_nothing() {
     assert_eq!(refused.code(), 1, "{refused:?}");
 
     // Far longer than containers live without a word of their node.
-    std::thread::sleep(2 * cluster.setup.endpoint_ttl + Duration::from_secs(1));
-    for daemon in &cluster.daemons {
-        assert_eq!(in_rotation(daemon, SERVICE), 3);
-    }
+    let long = 2 * cluster.setup.endpoint_ttl + Duration::from_secs(1);
+    stays(long, "all endpoints in rotation", || all_three(&cluster));
     assert_eq!(asked(&lab.nodes[2], VIP, 3), ips(&pods));
 
     // Containers come and go, and their own node knows of it at once.
@@ -123,9 +125,7 @@ fn a_compacted_store_is_read_again() {
     assert_eq!(asked(&lab.nodes[1], "10.96.1.101:8080", 2), ips(&pods));
     // Reading again once is enough: nobody turns in circles.
     let before = cluster.etcd.revision();
-    std::thread::sleep(Duration::from_secs(2));
-    let writes = cluster.etcd.revision() - before;
-    assert!(writes <= 2, "{writes} writes while nothing happens");
+    stays(Duration::from_secs(2), "quiet", || cluster.etcd.revision() <= before + 2);
 }
 
 /// Rows: C-10
@@ -186,17 +186,10 @@ fn a_store_that_stood_still_takes_nobody_out() {
     // The connections stay open: only silence tells.
     let took = within(Duration::from_secs(20), "noticed", || cluster.daemons.iter().all(away));
     assert!(took < Duration::from_secs(15), "{took:?}");
-    std::thread::sleep(cluster.setup.endpoint_ttl);
+    stays(cluster.setup.endpoint_ttl, "all endpoints in rotation", || all_three(&cluster));
     cluster.etcd.resume();
     // All short leases may have run out while it stood still.
-    let end = Duration::from_secs(8);
-    let started = Instant::now();
-    while started.elapsed() < end {
-        for daemon in &cluster.daemons {
-            assert_eq!(in_rotation(daemon, SERVICE), 3, "{:?}", started.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    stays(Duration::from_secs(8), "all endpoints in rotation", || all_three(&cluster));
     well(&cluster, 3);
     assert_eq!(asked(&lab.nodes[0], VIP, 3), ips(&pods));
 }

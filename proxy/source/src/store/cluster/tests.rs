@@ -191,6 +191,7 @@ fn flushed(folder: &Path) -> u64 {
 
 /// Rows: C-05
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this very test, killed, and a bound on waiting")]
 fn a_kill_loses_what_was_not_flushed_and_leaves_whole_changes() {
     const NAME: &str =
         "store::cluster::tests::a_kill_loses_what_was_not_flushed_and_leaves_whole_changes";

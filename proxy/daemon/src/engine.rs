@@ -5,6 +5,7 @@
 
 mod cluster;
 mod containers;
+mod hold;
 mod load;
 mod manifests;
 mod objects;

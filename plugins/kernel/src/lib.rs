@@ -12,6 +12,7 @@ mod conntrack;
 mod error;
 mod link;
 mod lock;
+mod monitor;
 mod neigh;
 mod netlink;
 mod netns;
@@ -37,12 +38,13 @@ pub use link::{
     VlanRange, VxlanAttributes,
 };
 pub use lock::FileLock;
+pub use monitor::{Interest, Monitor};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, own_netns};
 pub use process::{Output, Program, close_in_child, ignore_sigterm, run};
 pub use record::{RecordKey, Records};
-pub use route::{AddressSpec, AddressState, RouteSpec};
+pub use route::{AddressSpec, AddressState, RouteSpec, Way};
 pub use sysctl::Sysctl;
 pub use undo::Undo;
 pub use warn::{warn, warn_raw};

@@ -1,9 +1,10 @@
 //! Links: bridge, veth, vxlan, bridge ports, vlans.
 
 mod decode;
+mod offload;
 mod ops;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vlan;
 mod wait;
 

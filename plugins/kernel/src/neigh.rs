@@ -1,5 +1,9 @@
 //! Neighbours and the forwarding database.
 
+mod permanent;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};

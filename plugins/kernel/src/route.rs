@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+pub(crate) use address::family;
+
 /// An address to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpec {
@@ -55,6 +57,17 @@ pub struct RouteSpec {
     pub onlink: bool,
     /// Routing protocol number; `None`: boot (3).
     pub protocol: Option<u8>,
+}
+
+/// How packets to an address leave this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Output device, by index.
+    pub dev: u32,
+    /// Next hop; `None`: the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Source address that the kernel prefers.
+    pub source: Option<IpAddr>,
 }
 
 impl RouteSpec {

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 
 use super::{
-    BridgeSpec, Link, LinkChange, LinkKind, PortChange, VethSpec, VxlanAttributes, decode,
+    BridgeSpec, Link, LinkChange, LinkKind, Mac, PortChange, VethSpec, VxlanAttributes, decode,
 };
 use crate::{Error, Netlink, Result};
 
@@ -105,6 +105,24 @@ impl Netlink {
         let data = LinkInfo::Data(InfoData::Vxlan(vxlan_data(attributes)));
         let mut message = named(name, mtu, vec![LinkInfo::Kind(InfoKind::Vxlan), data]);
         message.attributes.extend(master.map(LinkAttribute::Controller));
+        self.create(format!("create vxlan {name} (id {})", attributes.id), name, message)
+    }
+
+    /// Creates a vxlan device, down, with its address: set from the start, so that nobody who gives
+    /// addresses to new devices (systemd's `MACAddressPolicy`) sees a random one.
+    ///
+    /// # Errors
+    /// See [`Netlink::add_vxlan`].
+    pub fn add_vxlan_at(
+        &self,
+        name: &str,
+        mtu: u32,
+        mac: Mac,
+        attributes: &VxlanAttributes,
+    ) -> Result<Link> {
+        let data = LinkInfo::Data(InfoData::Vxlan(vxlan_data(attributes)));
+        let mut message = named(name, Some(mtu), vec![LinkInfo::Kind(InfoKind::Vxlan), data]);
+        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
         self.create(format!("create vxlan {name} (id {})", attributes.id), name, message)
     }
 

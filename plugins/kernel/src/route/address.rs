@@ -57,6 +57,22 @@ impl Netlink {
         Ok(addresses)
     }
 
+    /// The link that carries `address`, by index; the first one where several do.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn link_of_address(&self, address: IpAddr) -> Result<Option<u32>> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        let action = format!("look for the link that carries {address}");
+        let answers = self.dump(&action, &RouteNetlinkMessage::GetAddress(message))?;
+        Ok(answers.iter().find_map(|answer| {
+            let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+            let carries = decode(message).is_some_and(|state| state.address.ip() == address);
+            carries.then_some(message.header.index)
+        }))
+    }
+
     /// Adds an address. `EEXIST` where it is there. IPv4 addresses get the broadcast address of
     /// their network.
     ///
@@ -132,7 +148,7 @@ fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
     message
 }
 
-pub(super) fn family(address: IpAddr) -> AddressFamily {
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

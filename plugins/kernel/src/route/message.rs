@@ -54,6 +54,13 @@ pub(super) fn encode_delete(spec: &RouteSpec) -> RouteMessage {
 
 /// The routes of a message that leave through `index`, one for each next hop.
 pub(super) fn decode(message: &RouteMessage, index: u32) -> Vec<RouteSpec> {
+    let mut routes = decode_all(message);
+    routes.retain(|route| route.dev == index);
+    routes
+}
+
+/// The routes of a message, one for each next hop.
+pub(super) fn decode_all(message: &RouteMessage) -> Vec<RouteSpec> {
     let header = &message.header;
     let ours = header.kind == RouteType::Unicast && !header.flags.contains(RouteFlags::Cloned);
     let Some(base) = base(message).filter(|_| ours) else { return Vec::new() };
@@ -61,13 +68,10 @@ pub(super) fn decode(message: &RouteMessage, index: u32) -> Vec<RouteSpec> {
         RouteAttribute::MultiPath(hops) => Some(hops.as_slice()),
         _ => None,
     });
-    let Some(hops) = hops else {
-        return if base.dev == index { vec![base] } else { Vec::new() };
-    };
-    let through = hops.iter().filter(|hop| hop.interface_index == index);
-    through
+    let Some(hops) = hops else { return vec![base] };
+    hops.iter()
         .map(|hop| RouteSpec {
-            dev: index,
+            dev: hop.interface_index,
             gw: hop.attributes.iter().find_map(as_gateway),
             onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
             ..base.clone()
@@ -163,7 +167,7 @@ fn read_metrics(metrics: &[RouteMetric], spec: &mut RouteSpec) {
     }
 }
 
-fn as_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+pub(super) fn as_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
     match attribute {
         RouteAttribute::Gateway(address) => as_ip(address),
         RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),

@@ -8,13 +8,15 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::address::family;
-use super::message::{any_of, as_ip, decode, encode, encode_delete, set_table};
-use super::{MAIN, RouteSpec, same_network};
+use super::message::{
+    any_of, as_gateway, as_ip, decode, decode_all, encode, encode_delete, set_table,
+};
+use super::{MAIN, RouteSpec, Way, same_network};
 use crate::{Error, Netlink, Result};
 
 impl Netlink {
@@ -48,6 +50,35 @@ impl Netlink {
             self.add_one(first, &hops[1..], 0)?;
         }
         Ok(())
+    }
+
+    /// Adds a route, or puts it in the place of the one of its destination, table and metric in one
+    /// step: no packet finds none (`ip route replace`).
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn replace_route(&self, spec: &RouteSpec) -> Result<()> {
+        self.add_one(spec, &[], NLM_F_REPLACE)
+    }
+
+    /// Routes of a routing protocol in all tables and over all links, one for each next hop.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn routes_of(&self, protocol: u8) -> Result<Vec<RouteSpec>> {
+        let action = format!("list routes of protocol {protocol}");
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            message.header.protocol = RouteProtocol::from(protocol);
+            for answer in self.route_dump(&action, message)? {
+                // Old kernels do not filter.
+                let found = decode_all(&answer).into_iter();
+                routes.extend(found.filter(|route| route.protocol == Some(protocol)));
+            }
+        }
+        Ok(routes)
     }
 
     /// Routes of table `table` (main where `None`) that leave through link `index`, one for each
@@ -100,6 +131,14 @@ impl Netlink {
     /// # Errors
     /// `ENETUNREACH` and the like.
     pub fn route_to(&self, destination: IpAddr) -> Result<(u32, Option<IpAddr>)> {
+        self.way_to(destination).map(|way| (way.dev, way.source))
+    }
+
+    /// How packets to `destination` leave (`ip route get`).
+    ///
+    /// # Errors
+    /// `ENETUNREACH` and the like.
+    pub fn way_to(&self, destination: IpAddr) -> Result<Way> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
@@ -117,8 +156,10 @@ impl Netlink {
             RouteAttribute::PrefSource(address) => as_ip(address),
             _ => None,
         });
+        let gateway = route.attributes.iter().find_map(as_gateway);
         // Blackhole and its like have no device.
-        dev.map(|dev| (dev, source)).ok_or_else(|| Error::errno(action, libc::ENETUNREACH))
+        dev.map(|dev| Way { dev, gateway, source })
+            .ok_or_else(|| Error::errno(action, libc::ENETUNREACH))
     }
 
     fn add_one(&self, first: &RouteSpec, more: &[&RouteSpec], flags: u16) -> Result<()> {

@@ -38,7 +38,7 @@ pub use link::{
     VlanRange, VxlanAttributes,
 };
 pub use lock::FileLock;
-pub use monitor::{Interest, Monitor};
+pub use monitor::{Interest, Monitor, wait_readable};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, own_netns};

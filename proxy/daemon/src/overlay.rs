@@ -1,16 +1,37 @@
 //! The thread that keeps the overlay: looks at the kernel whenever it is told of other peers, when
-//! links, routes or neighbours change, and every ten seconds; puts right what differs (rows O-11 to
-//! O-15).
+//! links, addresses, routes or neighbours change, and every ten seconds; puts right what differs
+//! (rows O-11 to O-15).
 //!
 //! It is a thread because rtnetlink blocks. It decides nothing: [`causeway_overlay::plan`] does.
+//! What it makes stays when it ends, and is adopted by the next one (row O-66).
 
+mod apply;
+mod look;
+
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
+use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::Peer;
+use causeway_overlay::{Mode, Wanted};
 use ipnetwork::IpNetwork;
 
-use crate::config::Settings;
-use crate::event::Events;
+use crate::clock;
+use crate::config::{OverlayKind, Settings};
+use crate::event::{Event, Events};
+use crate::state::OverlayState;
+
+/// How often everything is compared though nobody is known to have changed anything.
+const PERIOD: Duration = Duration::from_secs(10);
+/// After what others changed was put right, the next look at their changes waits this long; twice
+/// as long each time that they change it again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// After a failure, likewise.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), PERIOD);
 
 /// What the engine tells the thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,19 +48,206 @@ pub(crate) struct Orders {
 
 /// The engine's end.
 #[derive(Debug)]
-pub(crate) struct Overlay;
+pub(crate) struct Overlay {
+    orders: Sender<Orders>,
+    /// Written to when there are orders; at its end when there will be none.
+    waker: UnixStream,
+}
+
+/// The thread's end.
+struct Keeper {
+    mode: Mode,
+    /// Checksums of what the device sends are computed in software (row O-16).
+    no_tx_checksum: bool,
+    events: Events,
+    incoming: Receiver<Orders>,
+    woken: UnixStream,
+    /// Made by the thread, and anew after a failure.
+    kernel: Option<(Netlink, Monitor)>,
+    orders: Option<Orders>,
+    /// What the kernel was made to hold last.
+    settled: Option<Wanted>,
+    /// What was said last.
+    state: OverlayState,
+    interest: causeway_kernel::Interest,
+    /// Looks in a row that found changes of others; looks in a row that failed.
+    streaks: (u32, u32),
+    /// Next look; earliest look at changes of others.
+    due: Instant,
+    not_before: Instant,
+}
+
+/// How packets get to the other nodes by these settings; `None`: somebody else sees to it.
+pub(crate) fn mode(settings: &Settings) -> Option<Mode> {
+    match settings.overlay {
+        OverlayKind::None => None,
+        OverlayKind::Vxlan => Some(Mode::Vxlan {
+            id: settings.vxlan_id,
+            port: settings.vxlan_port,
+            direct: settings.direct_routing,
+        }),
+        OverlayKind::HostGw => Some(Mode::HostGw),
+    }
+}
+
+/// MTU for containers over an overlay of `mode` whose own end is `ip`, by the device that carries
+/// it (rows O-09, O-10). `None` while no device does.
+///
+/// # Errors
+/// rtnetlink.
+pub(crate) fn mtu(mode: &Mode, ips: &[IpAddr]) -> causeway_kernel::Result<Option<u32>> {
+    let netlink = Netlink::open()?;
+    let underlay = look::underlay(&netlink, ips)?;
+    Ok(underlay.map(|(underlay, _)| {
+        let facts = causeway_overlay::Facts {
+            mode: mode.clone(),
+            node: String::new(),
+            subnets: Vec::new(),
+            underlay,
+            peers: Vec::new(),
+            on_link: std::collections::BTreeSet::new(),
+        };
+        causeway_overlay::plan(&facts).mtu
+    }))
+}
 
 impl Overlay {
-    /// Starts the thread. It answers with [`crate::event::Event::Overlay`] whenever something is
-    /// other than it said before. When this value is dropped it ends and leaves everything in place.
-    pub(crate) fn start(settings: &Settings, events: Events) -> Self {
-        let _ = (settings, events);
-        todo!("helper B")
+    /// Starts the thread, where there is an overlay by the settings. It answers with
+    /// [`Event::Overlay`] whenever something is other than it said before. When this value is
+    /// dropped it ends and leaves everything in place.
+    ///
+    /// # Errors
+    /// No descriptor or thread is left.
+    pub(crate) fn start(settings: &Settings, events: Events) -> io::Result<Option<Self>> {
+        let Some(mode) = mode(settings) else { return Ok(None) };
+        let (orders, incoming) = channel();
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let no_tx_checksum = settings.disable_tx_checksum;
+        std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
+            let now = clock::now();
+            let keeper = Keeper {
+                state: OverlayState { kind: kind(&mode), ..OverlayState::default() },
+                mode,
+                no_tx_checksum,
+                events,
+                incoming,
+                woken,
+                kernel: None,
+                orders: None,
+                settled: None,
+                interest: causeway_kernel::Interest::default(),
+                streaks: (0, 0),
+                due: now + PERIOD,
+                not_before: now,
+            };
+            keeper.run();
+        })?;
+        Ok(Some(Self { orders, waker }))
     }
 
     /// Tells it what there is now.
     pub(crate) fn order(&self, orders: Orders) {
-        let _ = orders;
-        todo!("helper B")
+        if self.orders.send(orders).is_ok() {
+            // A full buffer wakes it as well.
+            drop((&self.waker).write(&[0]));
+        }
+    }
+}
+
+fn kind(mode: &Mode) -> String {
+    match mode {
+        Mode::Vxlan { id, port, .. } => format!("vxlan id {id} port {port}"),
+        Mode::HostGw => "host-gw".to_owned(),
+    }
+}
+
+impl Keeper {
+    fn run(mut self) {
+        loop {
+            let wait = self.due.saturating_duration_since(clock::now());
+            let woken = self.woken.as_fd();
+            let monitor = self.kernel.as_ref().map(|(_, monitor)| monitor.as_fd());
+            let files: Vec<_> = std::iter::once(woken).chain(monitor).collect();
+            if let Err(error) = wait_readable(&files, wait) {
+                tracing::error!(error = %causeway_api::chain(&error), "the overlay is not kept");
+                return;
+            }
+            if !self.take_orders() {
+                return;
+            }
+            self.take_changes();
+            if clock::now() >= self.due && self.orders.is_some() && !self.look() {
+                return;
+            }
+        }
+    }
+
+    /// `false`: nobody gives orders any more.
+    fn take_orders(&mut self) -> bool {
+        let mut buffer = [0; 64];
+        let ended = loop {
+            match (&self.woken).read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
+            }
+        };
+        if let Some(orders) = self.incoming.try_iter().last() {
+            self.orders = Some(orders);
+            self.due = clock::now();
+        }
+        !ended
+    }
+
+    /// Whatever others changed is looked at soon.
+    fn take_changes(&mut self) {
+        let Some((_, monitor)) = &mut self.kernel else { return };
+        match monitor.changed(&self.interest) {
+            Ok(true) => self.due = self.due.min(self.not_before.max(clock::now())),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = %causeway_api::chain(&error), "hear of changes");
+                self.kernel = None;
+            }
+        }
+    }
+
+    /// Looks at the kernel, puts right what differs, says how it is. `false`: nobody listens.
+    fn look(&mut self) -> bool {
+        let before = self.state.clone();
+        let settled = self.settle();
+        let now = clock::now();
+        self.streaks = match (&settled, self.state.repairs > before.repairs) {
+            (Err(_), _) => (0, self.streaks.1.saturating_add(1)),
+            (Ok(()), true) => (self.streaks.0.saturating_add(1), 0),
+            (Ok(()), false) => (0, 0),
+        };
+        self.not_before = now + grown(PAUSE, self.streaks.0);
+        self.due = now + PERIOD;
+        if self.streaks.1 > 0 {
+            self.due = now + grown(RETRY, self.streaks.1);
+        }
+        self.state.failure = settled.err();
+        if let Some(failure) = &self.state.failure {
+            // What is there may be anything now.
+            self.settled = None;
+            if before.failure.as_ref() != Some(failure) {
+                tracing::error!("overlay: {failure}");
+            }
+        }
+        if self.state == before && self.state.mtu != 0 {
+            return true;
+        }
+        self.events.blocking_send(Event::Overlay(self.state.clone())).is_ok()
+    }
+}
+
+/// The first time doubled for each in a row after the first, up to the longest; none for none.
+fn grown((first, longest): (Duration, Duration), count: u32) -> Duration {
+    match count.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => first.saturating_mul(1_u32 << doublings.min(16)).min(longest),
     }
 }

@@ -81,6 +81,20 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// Routes of the main table to exactly `network`, whoever's, one for each next hop.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn routes_to(&self, network: IpNetwork) -> Result<Vec<RouteSpec>> {
+        let message = table_message(family(network.ip()), MAIN);
+        let answers = self.route_dump(&format!("list routes to {network}"), message)?;
+        let mut routes: Vec<RouteSpec> = answers.iter().flat_map(decode_all).collect();
+        routes.retain(|route| {
+            same_network(route.dst, network) && route.table.unwrap_or(MAIN) == MAIN
+        });
+        Ok(routes)
+    }
+
     /// Routes of table `table` (main where `None`) that leave through link `index`, one for each
     /// next hop.
     ///

@@ -1,0 +1,195 @@
+//! Steps into the kernel: one request each.
+
+use std::net::IpAddr;
+
+use causeway_kernel::{
+    AddressSpec, Error, FdbEntry, LinkChange, LinkKind, Mac, Netlink, Result, RouteSpec, Sysctl,
+};
+use causeway_model::MacAddress;
+use causeway_overlay::{HeldRoute, Hop, ROUTE_PROTOCOL, Step, VxlanLink, Wanted};
+use ipnetwork::IpNetwork;
+
+use super::look::{Seen, attributes};
+
+/// Takes steps.
+pub(super) struct Hands<'a> {
+    netlink: &'a Netlink,
+    link: Option<&'a VxlanLink>,
+    seen: Seen,
+    /// Index of the device for direct routes.
+    underlay: u32,
+    /// Index of the vxlan device; it changes when that is made anew.
+    device: Option<u32>,
+}
+
+impl<'a> Hands<'a> {
+    pub(super) fn new(netlink: &'a Netlink, wanted: &'a Wanted, seen: Seen, underlay: u32) -> Self {
+        let device = seen.held.link.as_ref().map(|link| link.index);
+        Self { netlink, link: wanted.link.as_ref(), seen, underlay, device }
+    }
+
+    /// The vxlan device, by index.
+    pub(super) fn device(&self) -> Option<u32> {
+        self.device
+    }
+
+    /// Takes all steps that can be taken; says in words what failed. `repair`: others made them
+    /// necessary.
+    pub(super) fn take(&mut self, steps: &[Step], repair: bool) -> Vec<String> {
+        let mut failures = Vec::new();
+        for step in steps {
+            match repair {
+                true => tracing::warn!(?step, "the overlay was changed by others; put right"),
+                false => tracing::debug!(?step, "overlay"),
+            }
+            let Err(error) = self.step(step) else { continue };
+            failures.push(self.explain(step, &error));
+            if matches!(step, Step::AddLink(_) | Step::RemoveLink { .. }) {
+                // All that follows is about it, or waits for it.
+                break;
+            }
+        }
+        failures
+    }
+
+    /// What is set at the device beside what planning knows. Nobody counts it.
+    pub(super) fn tune(&self, no_tx_checksum: bool) -> std::result::Result<(), String> {
+        let (Some(link), Some(_)) = (self.link, self.device) else { return Ok(()) };
+        let tuned = accept_no_advertisements(&link.name).and_then(|()| {
+            if no_tx_checksum && self.netlink.tx_checksum(&link.name)? {
+                self.netlink.set_tx_checksum(&link.name, false)?;
+            }
+            Ok(())
+        });
+        match tuned {
+            // Somebody removes it right now: the next look finds that.
+            Err(error) if error.is_not_found() => Ok(()),
+            tuned => tuned.map_err(|error| causeway_api::chain(&error)),
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let netlink = self.netlink;
+        match step {
+            Step::RemoveLink { index } => {
+                netlink.delete_link(*index)?;
+                self.device = None;
+                Ok(())
+            }
+            Step::AddLink(link) => self.add_link(link),
+            Step::SetLink { mac, mtu, up } => {
+                let mac = mac.map(|mac| Mac(mac.0));
+                let up = Some(true).filter(|_| *up);
+                let change = LinkChange { mac, mtu: *mtu, up, ..LinkChange::default() };
+                netlink.change_link(self.index()?, &change)
+            }
+            Step::AddAddress(address) => {
+                let spec = AddressSpec { address: IpNetwork::from(*address), nodad: true };
+                present(netlink.add_address(self.index()?, &spec))
+            }
+            Step::RemoveAddress(address) => netlink.delete_address(self.index()?, *address),
+            Step::PutNeighbour(address, mac) => {
+                netlink.put_neighbour(self.index()?, *address, Mac(mac.0))
+            }
+            Step::RemoveNeighbour(address) => netlink.delete_neighbour(self.index()?, *address),
+            Step::PutFdb(mac, dst) => netlink.append_fdb(self.index()?, &entry(*mac, *dst)),
+            Step::RemoveFdb(mac, dst) => netlink.delete_fdb(self.index()?, &entry(*mac, *dst)),
+            Step::PutRoute(subnet, hop) => self.put_route(*subnet, hop),
+            Step::RemoveRoute(route) => {
+                let exact = self.seen.routes.get(route).map(Vec::as_slice).unwrap_or_default();
+                exact.iter().try_for_each(|route| netlink.delete_route(route))
+            }
+        }
+    }
+
+    /// The index that everything on the vxlan device needs.
+    fn index(&self) -> Result<u32> {
+        self.device.ok_or_else(|| Error::errno("find the vxlan device", libc::ENODEV))
+    }
+
+    fn add_link(&mut self, link: &VxlanLink) -> Result<()> {
+        let attributes = attributes(link);
+        let made = self.netlink.add_vxlan_at(&link.name, link.mtu, Mac(link.mac.0), &attributes)?;
+        self.device = Some(made.index);
+        accept_no_advertisements(&link.name)?;
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        self.netlink.change_link(made.index, &up)
+    }
+
+    /// Replaces a route of ours; one of somebody else's is never touched.
+    fn put_route(&self, subnet: IpNetwork, hop: &Hop) -> Result<()> {
+        let (dev, gateway, onlink) = match hop {
+            Hop::Tunnel => (self.index()?, subnet.network(), true),
+            Hop::Direct(gateway) => (self.underlay, *gateway, false),
+        };
+        let route = RouteSpec {
+            gw: Some(gateway),
+            onlink,
+            protocol: Some(ROUTE_PROTOCOL),
+            ..RouteSpec::new(subnet, dev)
+        };
+        let ours = |held: &&HeldRoute| held.subnet == subnet && held.dev != 0;
+        match self.seen.routes.keys().find(ours) {
+            // Of a device that was removed, the route went with it; this makes it then.
+            Some(_) => self.netlink.replace_route(&route),
+            None => self.netlink.add_route(&route),
+        }
+    }
+
+    /// In words, with the remedy where one is known.
+    fn explain(&self, step: &Step, error: &Error) -> String {
+        let known = match step {
+            Step::AddLink(link) if error.is_exists() => self.same_tunnel(link),
+            Step::PutRoute(subnet, _) if error.is_exists() => self.same_route(*subnet),
+            _ => None,
+        };
+        known.unwrap_or_else(|| causeway_api::chain(error))
+    }
+
+    /// Who has our VNI and port (row O-18).
+    fn same_tunnel(&self, wanted: &VxlanLink) -> Option<String> {
+        let links = self.netlink.links().ok()?;
+        let other = links.iter().find(|link| match &link.kind {
+            LinkKind::Vxlan(vxlan) => (vxlan.id, vxlan.port) == (wanted.id, wanted.port),
+            LinkKind::Bridge { .. } | LinkKind::Veth | LinkKind::Other(_) => false,
+        })?;
+        Some(format!(
+            "vxlan id {} port {} is taken by the device {}; remove that (ip link del {}) or give \
+             all nodes another --vxlan-id or --vxlan-port",
+            wanted.id, wanted.port, other.name, other.name
+        ))
+    }
+
+    /// Who has a route to a peer's subnet.
+    fn same_route(&self, subnet: IpNetwork) -> Option<String> {
+        let routes = self.netlink.routes_to(subnet).ok()?;
+        let other = routes.iter().find(|route| route.protocol != Some(ROUTE_PROTOCOL))?;
+        let dev = self.netlink.link_by_index(other.dev).ok().flatten();
+        let dev = dev.map_or_else(|| format!("link {}", other.dev), |link| link.name);
+        Some(format!(
+            "there is a route to {subnet} by {dev} already that causewayd did not make; remove it \
+             (ip route del {subnet} dev {dev})"
+        ))
+    }
+}
+
+/// Its addresses and routes come from us alone (row O-04).
+fn accept_no_advertisements(device: &str) -> Result<()> {
+    let key = format!("net/ipv6/conf/{device}/accept_ra");
+    match (Sysctl { netns: None }).ensure(&[(key, "0")]) {
+        // No IPv6.
+        Err(error) if error.is_not_found() => Ok(()),
+        done => done,
+    }
+}
+
+fn entry(mac: MacAddress, dst: IpAddr) -> FdbEntry {
+    FdbEntry { mac: Mac(mac.0), dst }
+}
+
+fn present(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.is_exists() => Ok(()),
+        done => done,
+    }
+}

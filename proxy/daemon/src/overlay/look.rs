@@ -1,0 +1,177 @@
+//! What the kernel holds of ours, and what planning needs to know of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use causeway_kernel::{Interest, Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
+use causeway_model::{MacAddress, Peer};
+use causeway_overlay::{
+    Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink, device_name,
+};
+
+use super::Keeper;
+use super::apply::Hands;
+
+/// Main table.
+const MAIN: u32 = 254;
+/// Metrics that the kernel gives to routes without one: IPv4 (none), IPv6.
+const METRICS: [Option<u32>; 3] = [None, Some(0), Some(1024)];
+
+/// The device of our name, and what is on it.
+pub(super) struct Seen {
+    /// For planning.
+    pub held: Holds,
+    /// Routes of our protocol, each with all that removing exactly it needs.
+    pub routes: BTreeMap<HeldRoute, Vec<RouteSpec>>,
+}
+
+/// The device that carries the first of these addresses, and its name.
+///
+/// # Errors
+/// rtnetlink.
+pub(super) fn underlay(
+    netlink: &Netlink,
+    ips: &[IpAddr],
+) -> causeway_kernel::Result<Option<(Underlay, String)>> {
+    let Some(&first) = ips.first() else { return Ok(None) };
+    let Some(index) = netlink.link_of_address(first)? else { return Ok(None) };
+    let link = netlink.link_by_index(index)?;
+    Ok(link
+        .map(|link| (Underlay { index: link.index, mtu: link.mtu, ips: ips.to_vec() }, link.name)))
+}
+
+impl Keeper {
+    /// Makes the kernel hold what it should. In words, what failed.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        if self.kernel.is_none() {
+            self.kernel = Some(open().map_err(|error| causeway_api::chain(&error))?);
+        }
+        let (Some((netlink, _)), Some(orders)) = (&self.kernel, &self.orders) else {
+            return Ok(());
+        };
+        let chain = |error: causeway_kernel::Error| causeway_api::chain(&error);
+        // Until it is known which links matter, all do.
+        self.interest = Interest { links: BTreeSet::new(), protocol: ROUTE_PROTOCOL };
+        let found = underlay(netlink, &orders.ips).map_err(chain)?;
+        let Some((underlay, name)) = found else {
+            return Err(match orders.ips.first() {
+                Some(ip) => format!(
+                    "no device of this node carries its address {ip}; give the right one \
+                     (--node-ip, or ip in the peers file)"
+                ),
+                None => "this node has no address; give --node-ip".to_owned(),
+            });
+        };
+        self.interest.links.insert(underlay.index);
+        let direct = !matches!(self.mode, Mode::Vxlan { direct: false, .. });
+        let facts = Facts {
+            mode: self.mode.clone(),
+            node: orders.node.clone(),
+            subnets: orders.subnets.clone(),
+            on_link: if direct { on_link(netlink, &underlay, &orders.peers) } else { [].into() },
+            underlay,
+            peers: orders.peers.clone(),
+        };
+        let wanted = causeway_overlay::plan(&facts);
+        let device = match &self.mode {
+            Mode::Vxlan { id, .. } => Some(device_name(*id)),
+            Mode::HostGw => None,
+        };
+        let seen = see(netlink, device.as_deref(), wanted.link.as_ref()).map_err(chain)?;
+        self.interest.links.extend(seen.held.link.as_ref().map(|link| link.index));
+        let steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
+        // What differs though nothing else is wanted than before was changed by others.
+        let repair = self.settled.as_ref() == Some(&wanted);
+        let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
+        let failures = hands.take(&steps, repair);
+        self.interest.links.extend(hands.device());
+        let failures = failures.into_iter().chain(hands.tune(self.no_tx_checksum).err());
+        let failures: Vec<String> = failures.collect();
+        if repair {
+            self.state.repairs += steps.len() as u64;
+        }
+        self.state.underlay = name;
+        self.state.vtep = wanted.link.as_ref().map(|link| link.mac);
+        self.state.mtu = wanted.mtu;
+        self.state.problems.clone_from(&wanted.problems);
+        self.settled = Some(wanted);
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+}
+
+fn open() -> causeway_kernel::Result<(Netlink, causeway_kernel::Monitor)> {
+    let netlink = Netlink::open()?;
+    let monitor = causeway_kernel::Monitor::new(&netlink)?;
+    Ok((netlink, monitor))
+}
+
+/// Addresses of peers without a gateway on the way (row O-08). One without a way at all has none.
+fn on_link(netlink: &Netlink, underlay: &Underlay, peers: &[Peer]) -> BTreeSet<IpAddr> {
+    let near = |ip: &IpAddr| {
+        netlink.way_to(*ip).is_ok_and(|way| way.gateway.is_none() && way.dev == underlay.index)
+    };
+    peers.iter().flat_map(|peer| peer.ips.iter().copied()).filter(near).collect()
+}
+
+/// What the kernel holds of ours. The device is that called `name`, or any of our kind that is left
+/// where none is wanted.
+fn see(
+    netlink: &Netlink,
+    name: Option<&str>,
+    wanted: Option<&VxlanLink>,
+) -> causeway_kernel::Result<Seen> {
+    let link = match name {
+        Some(name) => netlink.link(name)?,
+        None => netlink.links()?.into_iter().find(is_ours),
+    };
+    let mut seen = Seen { held: Holds::default(), routes: BTreeMap::new() };
+    if let Some(link) = &link {
+        let addresses = netlink.addresses(link.index)?.into_iter();
+        seen.held.link = Some(HeldLink {
+            index: link.index,
+            fits: wanted.is_some_and(|wanted| link.kind == LinkKind::Vxlan(attributes(wanted))),
+            mac: link.mac.map(|mac| MacAddress(mac.0)),
+            mtu: link.mtu,
+            up: link.up,
+            // Scope 0 is global; the kernel gives a link-local one to what is up.
+            addresses: addresses.filter(|at| at.scope == 0).map(|at| at.address).collect(),
+        });
+        let neighbours = netlink.neighbours(link.index)?.into_iter();
+        seen.held.neighbours = neighbours.map(|(ip, mac)| (ip, MacAddress(mac.0))).collect();
+        let fdb = netlink.fdb(link.index)?.into_iter();
+        seen.held.fdb = fdb.map(|entry| (MacAddress(entry.mac.0), entry.dst)).collect();
+    }
+    for route in netlink.routes_of(ROUTE_PROTOCOL)? {
+        seen.routes.entry(held(&route)).or_default().push(route);
+    }
+    seen.held.routes = seen.routes.keys().cloned().collect();
+    Ok(seen)
+}
+
+/// A route that could not be one of those we make (another table or metric) is one of no device:
+/// nobody wants it.
+fn held(route: &RouteSpec) -> HeldRoute {
+    let ours = route.table.is_none_or(|table| table == MAIN)
+        && METRICS.contains(&route.priority)
+        && route.mtu.is_none();
+    HeldRoute { subnet: route.dst, dev: if ours { route.dev } else { 0 }, gateway: route.gw }
+}
+
+/// Whether it is a vxlan device with a name that we give.
+pub(crate) fn is_ours(link: &Link) -> bool {
+    let LinkKind::Vxlan(vxlan) = &link.kind else { return false };
+    link.name == device_name(vxlan.id)
+}
+
+/// What the device is made with.
+pub(super) fn attributes(wanted: &VxlanLink) -> VxlanAttributes {
+    VxlanAttributes {
+        id: wanted.id,
+        group: None,
+        dev: Some(wanted.dev),
+        local: Some(wanted.local),
+        port: wanted.port,
+        ttl: 0,
+        learning: false,
+    }
+}

@@ -66,7 +66,8 @@ impl Ns {
         format!("{}{}", self.nft(), self.iptables())
     }
 
-    fn ip_json(&self, arguments: &str) -> Vec<Value> {
+    /// What `ip -j` says.
+    pub fn ip_json(&self, arguments: &str) -> Vec<Value> {
         let text = self.sh(&format!("ip -j {arguments}"));
         if text.trim().is_empty() {
             return Vec::new();

@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     /// The task that keeps the connection to the cluster store; `None` without one, and before it
     /// is started.
     cluster: Option<Cluster>,
+    /// The overlay and what others were told of this node.
+    neighbourhood: overlay::Neighbourhood,
     backend: Backend,
     /// The kernel tells of changes that others make.
     told: bool,

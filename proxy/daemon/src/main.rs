@@ -9,6 +9,8 @@
 //! | [`state`] | what answers are rendered from |
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
 //! | [`node`] | facts of this node, `node.json` |
+//! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
+//! | [`peers`] | the peers file |
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
 //! | [`notify`] | words to systemd |
@@ -28,6 +30,7 @@ mod node;
 
 mod notify;
 mod overlay;
+mod peers;
 mod request;
 mod serve;
 mod start;

@@ -10,7 +10,7 @@ use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{NodePorts, Settings};
+use crate::config::{NodePorts, OverlayKind, Settings, StoreKind};
 use crate::files;
 
 /// What does not change while the daemon runs.
@@ -151,22 +151,62 @@ fn primary_addresses() -> causeway_kernel::Result<Vec<IpAddr>> {
 struct NodeFile {
     node: String,
     subnets: Vec<IpNetwork>,
+    /// Why there is none.
+    #[serde(rename = "subnetRefused", default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    #[serde(rename = "overlayMTU", default, skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
     #[serde(rename = "clusterCIDRs")]
     cluster: Vec<IpNetwork>,
     #[serde(rename = "serviceCIDRs")]
     services: Vec<IpNetwork>,
 }
 
-/// Writes `node.json` to the state directory and, from there, to the run directory.
+/// This node's parts of the cluster network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// As the settings say; where they are silent, as before, or the second one.
+    Own,
+    /// As before: who gives them has not spoken yet.
+    Before,
+    /// These.
+    Given(Vec<IpNetwork>),
+    /// None, and why: containers get no address.
+    Refused(String),
+}
+
+impl Parts {
+    /// What to say before anybody was asked.
+    pub(crate) fn first(settings: &Settings) -> Self {
+        let given = settings.store == StoreKind::Etcd || settings.peers_file.is_some();
+        if given { Self::Before } else { Self::Own }
+    }
+}
+
+/// Writes `node.json` to the state directory and, from there, to the run directory. An overlay whose
+/// `mtu` is not known yet has the one from before.
 ///
 /// # Errors
 /// One of them can not be written.
-pub(crate) fn publish(settings: &Settings, facts: &Facts) -> Result<(), Error> {
+pub(crate) fn publish(
+    settings: &Settings,
+    facts: &Facts,
+    parts: &Parts,
+    mtu: Option<u32>,
+) -> Result<(), Error> {
     let durable = settings.state_dir.join("node.json");
-    let known = std::fs::read(&durable).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let known = known(settings);
+    let (subnets, refused) = match parts {
+        Parts::Own => (subnets(settings, &known), None),
+        Parts::Before => (known.subnets, known.refused),
+        Parts::Given(subnets) => (subnets.clone(), None),
+        Parts::Refused(why) => (Vec::new(), Some(why.clone())),
+    };
     let file = NodeFile {
         node: facts.name.to_string(),
-        subnets: subnets(settings, &known.unwrap_or_default()),
+        subnets,
+        refused,
+        mtu: mtu.or(known.mtu.filter(|_| settings.overlay != OverlayKind::None)),
         cluster: settings.cluster_cidrs.clone(),
         services: settings.service_cidrs.clone(),
     };
@@ -175,6 +215,35 @@ pub(crate) fn publish(settings: &Settings, facts: &Facts) -> Result<(), Error> {
             .map_err(|source| Error::Write { path: path.display().to_string(), source })?;
     }
     Ok(())
+}
+
+/// Parts of the cluster network that an earlier run had.
+pub(crate) fn previous(settings: &Settings) -> Vec<IpNetwork> {
+    known(settings).subnets
+}
+
+fn known(settings: &Settings) -> NodeFile {
+    let text = std::fs::read(settings.state_dir.join("node.json")).ok();
+    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Which machine this is: `/etc/machine-id`; where that is absent, a random one kept in the state
+/// directory.
+///
+/// # Errors
+/// The one in the state directory can not be written.
+pub(crate) fn machine_id(settings: &Settings) -> Result<String, Error> {
+    let kept = settings.state_dir.join("machine-id");
+    for path in [Path::new("/etc/machine-id"), &kept] {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.trim().len() == 32 {
+            return Ok(text.trim().to_owned());
+        }
+    }
+    let random = read("/proc/sys/kernel/random/uuid")?.replace('-', "");
+    files::replace(&kept, random.as_bytes(), 0o644)
+        .map_err(|source| Error::Write { path: kept.display().to_string(), source })?;
+    Ok(random)
 }
 
 fn write(path: &Path, file: &NodeFile) -> io::Result<()> {

@@ -57,6 +57,8 @@ pub(crate) struct Overlay {
 /// The thread's end.
 struct Keeper {
     mode: Mode,
+    /// Networks of all containers.
+    cluster: Vec<IpNetwork>,
     /// Checksums of what the device sends are computed in software (row O-16).
     no_tx_checksum: bool,
     events: Events,
@@ -102,6 +104,7 @@ pub(crate) fn mtu(mode: &Mode, ips: &[IpAddr]) -> causeway_kernel::Result<Option
         let facts = causeway_overlay::Facts {
             mode: mode.clone(),
             node: String::new(),
+            cluster: Vec::new(),
             subnets: Vec::new(),
             underlay,
             peers: Vec::new(),
@@ -125,11 +128,13 @@ impl Overlay {
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let no_tx_checksum = settings.disable_tx_checksum;
+        let cluster = settings.cluster_cidrs.clone();
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
             let now = clock::now();
             let keeper = Keeper {
                 state: OverlayState { kind: kind(&mode), ..OverlayState::default() },
                 mode,
+                cluster,
                 no_tx_checksum,
                 events,
                 incoming,

@@ -20,6 +20,7 @@ use crate::event::{Event, Events};
 use crate::files;
 use crate::node;
 use crate::notify::Notifier;
+use crate::overlay::{self, Overlay};
 use crate::serve::Front;
 use crate::sysctls::Sysctls;
 use crate::watch;
@@ -84,7 +85,10 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
     let facts = node::facts(&settings).map_err(Error::Node)?;
-    node::publish(&settings, &facts).map_err(Error::Node)?;
+    // Before any store answers (row O-67): what is known of the overlay now, or was before.
+    let mtu = overlay::mode(&settings).and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
+    let parts = node::Parts::first(&settings);
+    node::publish(&settings, &facts, &parts, mtu).map_err(Error::Node)?;
     tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),
         version = env!("CARGO_PKG_VERSION"), "causewayd starts");
     let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
@@ -112,8 +116,11 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         }
         let socket = settings.socket();
         let warnings = settings.warnings.clone();
+        let overlay = Overlay::start(&settings, sender.clone())
+            .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
         let front = Front::new(sender, &settings);
-        let parts = Parts { settings, facts, store, backend, told, sysctls, front, notifier };
+        let parts =
+            Parts { settings, facts, store, backend, told, sysctls, overlay, front, notifier };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.warn("sysctls", problems);
         engine.warn("settings", warnings);
@@ -145,8 +152,13 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
     let json = |name: &OsStr| Path::new(name).extension() == Some(OsStr::new("json"));
     let spooled = DirWatch::new(&spool, json).map_err(file("watch", &spool))?;
     let written = ManifestDir::new(manifests).watch().map_err(file("watch", manifests))?;
-    let watches: [(_, fn() -> Event); 2] =
-        [(spooled, || Event::Spool), (written, || Event::Manifests)];
+    let mut watches: Vec<(_, fn() -> Event)> =
+        vec![(spooled, || Event::Spool), (written, || Event::Manifests)];
+    if let Some(folder) = settings.peers_file.as_deref().and_then(Path::parent) {
+        // Any name: the file may be a link to one that is replaced beside it.
+        let peers = DirWatch::new(folder, |_| true).map_err(file("watch", folder))?;
+        watches.push((peers, || Event::Peers));
+    }
     for (directory, event) in watches {
         let sender = sender.clone();
         tokio::spawn(async move {

@@ -8,3 +8,4 @@ mod leases;
 mod policy;
 mod steady;
 mod store;
+mod overlay;

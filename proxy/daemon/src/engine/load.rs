@@ -9,6 +9,7 @@ use causeway_model::{Event, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Origin, Store, Stored};
 
+use super::overlay::Neighbourhood;
 use super::{Behind, Due, Engine, FULL_PERIOD, Pending};
 use ipnetwork::IpNetwork;
 
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::node::Facts;
 use crate::notify::Notifier;
+use crate::overlay::Overlay;
 use crate::serve::Front;
 use crate::state::{Node, Progress, State};
 use crate::sysctls::Sysctls;
@@ -36,6 +38,8 @@ pub(crate) struct Parts {
     pub told: bool,
     /// Of the state directory.
     pub sysctls: Sysctls,
+    /// Started, without orders; `None` without one.
+    pub overlay: Option<Overlay>,
     /// Not started.
     pub front: Front,
     /// To systemd.
@@ -48,7 +52,8 @@ impl Engine {
     /// # Errors
     /// The store can not be read.
     pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
-        let Parts { settings, facts, store, backend, told, sysctls, front, notifier } = parts;
+        let Parts { settings, facts, store, backend, told, sysctls, overlay, front, notifier } =
+            parts;
         let now = clock::now();
         let mut foreign = settings.cluster_cidrs.clone();
         foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
@@ -80,6 +85,7 @@ impl Engine {
             },
             store,
             cluster: None,
+            neighbourhood: Neighbourhood::new(overlay),
             facts,
             pools,
             allocator: Allocator::default(),
@@ -109,6 +115,11 @@ impl Engine {
         engine.state.index.apply(own);
         engine.read_objects()?;
         engine.read_containers()?;
+        // Before any store answers, with what is known (row O-67).
+        match engine.state.settings.peers_file {
+            Some(_) => engine.read_peers(),
+            None => engine.peers_changed(),
+        }
         engine.pending.spool = true;
         engine.pending.manifests = true;
         engine.pending.node = true;

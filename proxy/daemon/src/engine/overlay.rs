@@ -1,23 +1,229 @@
 //! The overlay follows the peers; `node.json` and the cluster follow the overlay.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use causeway_model::{MacAddress, Peer};
+use causeway_source::cluster::{Command, Reach, Subnets};
+use ipnetwork::IpNetwork;
+
 use super::Engine;
+use crate::config::OverlayKind;
+use crate::node::{self, Parts};
+use crate::overlay::{Orders, Overlay};
+use crate::peers::{self, Entry};
 use crate::state::OverlayState;
+
+/// In `State::degraded`.
+const OVERLAY: &str = "overlay";
+const PEERS: &str = "peers file";
+const NODE_FILE: &str = "node.json";
+
+/// This node among the others.
+#[derive(Debug, Default)]
+pub(super) struct Neighbourhood {
+    /// The thread; `None` without an overlay.
+    overlay: Option<Overlay>,
+    /// What it was told last.
+    ordered: Option<Orders>,
+    /// What the peers file says of this node.
+    own: Option<Entry>,
+    /// What `node.json` says.
+    published: Option<(Parts, Option<u32>)>,
+    /// What the cluster was told.
+    reach: Option<Reach>,
+}
+
+impl Neighbourhood {
+    /// Nobody has been told anything.
+    pub(super) fn new(overlay: Option<Overlay>) -> Self {
+        Self { overlay, ..Self::default() }
+    }
+}
 
 impl Engine {
     /// Takes in how the overlay is: its address and MTU go to the cluster and to `node.json`.
     pub(super) fn take_overlay(&mut self, state: OverlayState) {
-        self.state.overlay = Some(state);
-        todo!("helper B")
+        let before = self.state.overlay.replace(state);
+        let Some(state) = &self.state.overlay else { return };
+        let before = before.map(|before| before.problems).unwrap_or_default();
+        let changed = before.iter().chain(&state.problems).filter(|(name, why)| {
+            before.get(*name) != Some(why) || state.problems.get(*name) != Some(why)
+        });
+        self.pending.touched.nodes.extend(changed.map(|(name, _)| name.clone()));
+        for (name, why) in
+            state.problems.iter().filter(|(name, why)| before.get(*name) != Some(why))
+        {
+            tracing::warn!(node = name, "overlay: {why}");
+        }
+        let mut wrong: Vec<String> = state.failure.iter().cloned().collect();
+        wrong.extend(state.problems.iter().map(|(name, why)| format!("node {name}: {why}")));
+        self.degrade(OVERLAY, wrong);
+        self.say_reach();
+        self.publish_node();
     }
 
-    /// Reads the peers file.
+    /// Reads the peers file. What it said last goes on where it is wrong now.
     pub(super) fn read_peers(&mut self) {
-        todo!("helper B")
+        let Some(path) = self.state.settings.peers_file.clone() else { return };
+        let entries = match peers::read(&path, &self.state.settings.cluster_cidrs) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let last =
+                    if self.neighbourhood.own.is_some() { "; its last content counts" } else { "" };
+                self.degrade(PEERS, vec![format!("{error}{last}")]);
+                return self.peers_changed();
+            }
+        };
+        let name = self.state.node.name.clone();
+        let (own, others): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| entry.name == name);
+        match own.into_iter().next() {
+            Some(own) => {
+                self.neighbourhood.own = Some(own);
+                self.degrade(PEERS, Vec::new());
+            }
+            None => self.degrade(PEERS, vec![missing(&path.display().to_string(), &name)]),
+        }
+        let vxlan = self.vtep_id();
+        let peers = others.into_iter().map(|entry| (entry.name.clone(), peer(entry, vxlan)));
+        let peers: BTreeMap<String, Peer> = peers.collect();
+        let before = std::mem::replace(&mut self.state.peers, peers);
+        let now = &self.state.peers;
+        let changed =
+            before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name));
+        self.pending.touched.nodes.extend(changed.cloned());
+        self.peers_changed();
     }
 
-    /// Tells the overlay of the peers and subnets that there are now. Costs nothing where these are
-    /// what it was told before.
+    /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
+    /// subnets. Costs nothing where these are what was told before.
     pub(super) fn peers_changed(&mut self) {
-        todo!("helper B")
+        self.say_reach();
+        self.publish_node();
+        let Some(overlay) = &self.neighbourhood.overlay else { return };
+        let own = &self.state.node.name;
+        let orders = Orders {
+            node: own.clone(),
+            ips: self.own_ips(),
+            subnets: self.own_subnets(),
+            peers: self.state.peers.values().filter(|peer| peer.name != *own).cloned().collect(),
+        };
+        if self.neighbourhood.ordered.as_ref() != Some(&orders) {
+            overlay.order(orders.clone());
+            self.neighbourhood.ordered = Some(orders);
+        }
+    }
+
+    /// This node's addresses: the peers file knows better than a look at the default route.
+    fn own_ips(&self) -> Vec<IpAddr> {
+        match &self.neighbourhood.own {
+            Some(own) => own.ips.clone(),
+            None => self.state.node.ips.clone(),
+        }
+    }
+
+    /// This node's parts of the cluster network.
+    fn own_subnets(&self) -> Vec<IpNetwork> {
+        match self.parts() {
+            Parts::Given(subnets) => subnets,
+            Parts::Refused(_) => Vec::new(),
+            Parts::Own | Parts::Before => node::previous(&self.state.settings),
+        }
+    }
+
+    fn parts(&self) -> Parts {
+        let settings = &self.state.settings;
+        if let Some(cluster) = &self.state.cluster {
+            return match &cluster.subnets {
+                None => Parts::Before,
+                Some(Subnets::Held(subnets)) => Parts::Given(subnets.clone()),
+                Some(Subnets::None(why)) => Parts::Refused(why.clone()),
+                Some(Subnets::Lost { subnet, owner }) => Parts::Refused(format!(
+                    "{subnet} was taken over by node {} while this node was away; containers that \
+                     have an address of it go on, new ones wait until the last of them is gone, then \
+                     this node takes another subnet",
+                    owner.node
+                )),
+            };
+        }
+        let Some(path) = &settings.peers_file else { return Parts::Own };
+        match &self.neighbourhood.own {
+            Some(own) => Parts::Given(own.subnets.clone()),
+            None if !node::previous(settings).is_empty() => Parts::Before,
+            None => Parts::Refused(missing(&path.display().to_string(), &self.state.node.name)),
+        }
+    }
+
+    /// Writes `node.json` where it would say something else.
+    fn publish_node(&mut self) {
+        let mtu = self.state.overlay.as_ref().map(|overlay| overlay.mtu).filter(|mtu| *mtu > 0);
+        let wanted = (self.parts(), mtu);
+        if self.neighbourhood.published.as_ref() == Some(&wanted) {
+            return;
+        }
+        match node::publish(&self.state.settings, &self.facts, &wanted.0, wanted.1) {
+            Ok(()) => {
+                self.neighbourhood.published = Some(wanted);
+                self.degrade(NODE_FILE, Vec::new());
+            }
+            Err(error) => self.degrade(NODE_FILE, vec![causeway_api::chain(&error)]),
+        }
+    }
+
+    /// Tells the cluster how this node is reached. With an overlay, not before that has looked: the
+    /// first word makes the store write our subnets.
+    fn say_reach(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let overlay = self.state.overlay.as_ref();
+        if self.neighbourhood.overlay.is_some() && overlay.is_none() {
+            return;
+        }
+        let reach = Reach {
+            ips: self.own_ips(),
+            vtep: self.vtep_id().map(|id| MacAddress::of_vtep(&self.state.node.name, id)),
+            mtu: overlay.map(|overlay| overlay.mtu).filter(|mtu| *mtu > 0),
+        };
+        if self.neighbourhood.reach.as_ref() != Some(&reach) {
+            cluster.send(Command::Reach(reach.clone()));
+            self.neighbourhood.reach = Some(reach);
+        }
+    }
+
+    /// VNI of the nodes' vxlan devices.
+    fn vtep_id(&self) -> Option<u32> {
+        let settings = &self.state.settings;
+        (settings.overlay == OverlayKind::Vxlan).then_some(settings.vxlan_id)
+    }
+
+    /// Keeps what is wrong for `status`, says what is new of it.
+    fn degrade(&mut self, concerns: &str, problems: Vec<String>) {
+        let said = self.state.degraded.get(concerns).cloned().unwrap_or_default();
+        for problem in problems.iter().filter(|problem| !said.contains(problem.as_str())) {
+            tracing::error!("{concerns}: {problem}");
+        }
+        match problems.is_empty() {
+            true => drop(self.state.degraded.remove(concerns)),
+            false => drop(self.state.degraded.insert(concerns.to_owned(), problems.join("\n"))),
+        }
+    }
+}
+
+fn missing(path: &str, name: &str) -> String {
+    format!(
+        "{path}: no [[node]] has the name of this node, {name:?}; add it, or give the name that is \
+         meant with --node-name"
+    )
+}
+
+/// A node of the peers file. The address of its vxlan device follows from its name.
+fn peer(entry: Entry, vxlan: Option<u32>) -> Peer {
+    Peer {
+        vtep: vxlan.map(|id| MacAddress::of_vtep(&entry.name, id)),
+        name: entry.name,
+        ips: entry.ips,
+        subnets: entry.subnets,
+        mtu: None,
+        record: None,
     }
 }

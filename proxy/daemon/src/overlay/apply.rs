@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use causeway_kernel::{
     AddressSpec, Error, FdbEntry, LinkChange, LinkKind, Mac, Netlink, Result, RouteSpec, Sysctl,
+    VxlanAttributes,
 };
 use causeway_model::MacAddress;
-use causeway_overlay::{HeldRoute, Hop, ROUTE_PROTOCOL, Step, VxlanLink, Wanted};
+use causeway_overlay::{
+    HeldRoute, Hop, OtherVxlan, ROUTE_PROTOCOL, Step, VxlanLink, Wanted, clash,
+};
 use ipnetwork::IpNetwork;
 
 use super::look::{Seen, attributes};
@@ -111,9 +114,7 @@ impl<'a> Hands<'a> {
         let attributes = attributes(link);
         let made = self.netlink.add_vxlan_at(&link.name, link.mtu, Mac(link.mac.0), &attributes)?;
         self.device = Some(made.index);
-        accept_no_advertisements(&link.name)?;
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
-        self.netlink.change_link(made.index, &up)
+        accept_no_advertisements(&link.name)
     }
 
     /// Replaces a route of ours; one of somebody else's is never touched.
@@ -140,6 +141,10 @@ impl<'a> Hands<'a> {
     fn explain(&self, step: &Step, error: &Error) -> String {
         let known = match step {
             Step::AddLink(link) if error.is_exists() => self.same_tunnel(link),
+            // The port is opened when the device comes up.
+            Step::SetLink { up: true, .. } if error.raw() == Some(libc::EADDRINUSE) => {
+                self.link.and_then(|link| self.same_tunnel(link))
+            }
             Step::PutRoute(subnet, _) if error.is_exists() => self.same_route(*subnet),
             _ => None,
         };
@@ -148,16 +153,16 @@ impl<'a> Hands<'a> {
 
     /// Who has our VNI and port (row O-18).
     fn same_tunnel(&self, wanted: &VxlanLink) -> Option<String> {
-        let links = self.netlink.links().ok()?;
-        let other = links.iter().find(|link| match &link.kind {
-            LinkKind::Vxlan(vxlan) => (vxlan.id, vxlan.port) == (wanted.id, wanted.port),
-            LinkKind::Bridge { .. } | LinkKind::Veth | LinkKind::Other(_) => false,
-        })?;
-        Some(format!(
-            "vxlan id {} port {} is taken by the device {}; remove that (ip link del {}) or give \
-             all nodes another --vxlan-id or --vxlan-port",
-            wanted.id, wanted.port, other.name, other.name
-        ))
+        let links = self.netlink.links().ok()?.into_iter();
+        let others: Vec<OtherVxlan> = links
+            .filter_map(|link| {
+                let LinkKind::Vxlan(VxlanAttributes { id, port, local, .. }) = link.kind else {
+                    return None;
+                };
+                Some(OtherVxlan { name: link.name, id, port, local })
+            })
+            .collect();
+        Some(clash(wanted, &others))
     }
 
     /// Who has a route to a peer's subnet.

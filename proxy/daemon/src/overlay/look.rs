@@ -67,6 +67,7 @@ impl Keeper {
         let facts = Facts {
             mode: self.mode.clone(),
             node: orders.node.clone(),
+            cluster: self.cluster.clone(),
             subnets: orders.subnets.clone(),
             on_link: if direct { on_link(netlink, &underlay, &orders.peers) } else { [].into() },
             underlay,

@@ -1,0 +1,5 @@
+//! The overlay of nodes that know each other by a peers file: what is in the kernel, what goes
+//! through it, and what puts it right.
+
+mod objects;
+mod stage;

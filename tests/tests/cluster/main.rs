@@ -5,7 +5,7 @@ mod demo;
 mod etcd;
 mod families;
 mod leases;
+mod overlay;
 mod policy;
 mod steady;
 mod store;
-mod overlay;

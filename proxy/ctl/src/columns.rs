@@ -28,7 +28,7 @@ pub(crate) fn header(kind: Kind, wide: bool) -> Vec<&'static str> {
         ),
         Kind::Node => (
             &["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
-            &["INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"],
+            &["INTERNAL-IP", "SUBNET", "VTEP", "MTU", "PROBLEM"],
         ),
         Kind::Lease => (&["ADDRESS", "NETWORK", "CONTAINER-ID", "IFNAME", "SINCE"], &[]),
     };
@@ -163,28 +163,41 @@ fn node(object: &Value, now: u64) -> Vec<String> {
         _ => "Unknown",
     };
     let info = &object["status"]["nodeInfo"];
-    let roles: Vec<&str> = object["metadata"]["labels"]
+    let meta = &object["metadata"];
+    let roles: Vec<&str> = meta["labels"]
         .as_object()
         .into_iter()
         .flatten()
         .filter_map(|(key, _)| key.strip_prefix(ROLE))
         .collect();
-    let address = |kind: &str| {
-        let found = list(&object["status"]["addresses"]).find(|one| one["type"] == kind);
-        text(found.map_or(&Value::Null, |one| &one["address"]), NONE)
-    };
+    let addresses: Vec<String> = list(&object["status"]["addresses"])
+        .filter(|one| one["type"] == "InternalIP")
+        .map(|one| plain(&one["address"]))
+        .collect();
+    let annotation = |name: &str| text(&meta["annotations"][name], NONE);
     vec![
-        text(&object["metadata"]["name"], NONE),
+        text(&meta["name"], NONE),
         state.to_owned(),
         or(NONE, &roles.join(",")),
         created(object, now),
-        text(&info["kubeletVersion"], UNKNOWN),
-        address("InternalIP"),
-        address("ExternalIP"),
-        text(&info["osImage"], UNKNOWN),
-        text(&info["kernelVersion"], UNKNOWN),
-        text(&info["containerRuntimeVersion"], UNKNOWN),
+        text(&info["causewaydVersion"], &text(&info["kubeletVersion"], UNKNOWN)),
+        or(NONE, &addresses.join(",")),
+        or(NONE, &join(&object["spec"]["podCIDRs"], plain)),
+        annotation("causeway.io/vtep-mac"),
+        annotation("causeway.io/overlay-mtu"),
+        node_problem(object),
     ]
+}
+
+/// What keeps a node's containers from being reached, or why it is not ready.
+fn node_problem(object: &Value) -> String {
+    let conditions = || list(&object["status"]["conditions"]);
+    let message = |name: &str, fine: &str| {
+        let found = conditions().find(|one| one["type"] == name && one["status"] != fine)?;
+        Some(plain(&found["message"])).filter(|message| !message.is_empty())
+    };
+    let unreachable = message("NetworkUnavailable", "False");
+    unreachable.or_else(|| message("Ready", "True")).unwrap_or_else(|| NONE.to_owned())
 }
 
 fn lease(object: &Value, now: u64) -> Vec<String> {

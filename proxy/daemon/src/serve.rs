@@ -11,6 +11,7 @@ mod http;
 mod leases;
 mod listen;
 mod metrics;
+mod nodes;
 mod probe;
 mod render;
 mod status;

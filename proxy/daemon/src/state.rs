@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use causeway_model::{EndpointKey, Index, Labels, MacAddress, ObjectKey, ObjectKind, Peer};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_source::cluster::Subnets;
+use ipnetwork::IpNetwork;
 
+use crate::clock;
 use crate::config::Settings;
 
 /// The state.
@@ -83,6 +85,8 @@ pub(crate) struct Node {
     pub ips: Vec<IpAddr>,
     /// Labels by settings; a `v1 Node` document of the name comes over them.
     pub labels: Labels,
+    /// Its parts of the cluster network, as `node.json` has them.
+    pub subnets: Vec<IpNetwork>,
 }
 
 /// When what happened, and how often.
@@ -90,6 +94,8 @@ pub(crate) struct Node {
 pub(crate) struct Progress {
     /// Start of the daemon.
     pub started: Instant,
+    /// The same by the clock on the wall, seconds since 1970.
+    pub born: u64,
     /// When the rules were last committed or found to be right.
     pub synced: Option<Instant>,
     /// When the oldest change came that is not in the kernel yet.
@@ -113,6 +119,7 @@ impl Progress {
     pub(crate) fn new(started: Instant) -> Self {
         Self {
             started,
+            born: clock::unix().saturating_sub(started.elapsed()).as_secs(),
             synced: None,
             behind: None,
             syncs: 0,

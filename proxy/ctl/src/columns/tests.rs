@@ -132,9 +132,9 @@ fn pods_nodes_and_leases_have_their_columns() {
             "v0.1.0",
             "172.18.0.2",
             "<none>",
-            "<unknown>",
-            "<unknown>",
-            "<unknown>",
+            "<none>",
+            "<none>",
+            "<none>",
         ],
     );
     let lease = |since: Value| {
@@ -144,6 +144,46 @@ fn pods_nodes_and_leases_have_their_columns() {
     for since in [json!(NOW - 7), json!("2026-11-22T18:43:35Z")] {
         check(Kind::Lease, &lease(since), &["10.0.1.2", "causeway", "c1", "eth0", "7s"]);
     }
+}
+
+/// Rows: U-07, O-60
+#[test]
+fn nodes_show_where_their_containers_are_and_what_is_wrong() {
+    let node = |ready: &str, unreachable: Value| {
+        json!({
+            "metadata": {"name": "n2", "creationTimestamp": CREATED, "annotations": {
+                "causeway.io/vtep-mac": "0e:1a:00:00:00:02", "causeway.io/overlay-mtu": "1450"}},
+            "spec": {"podCIDR": "10.0.2.0/24", "podCIDRs": ["10.0.2.0/24", "fd00:10:2::/64"]},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "172.18.0.3"},
+                    {"type": "InternalIP", "address": "fd00:172:18::3"},
+                    {"type": "Hostname", "address": "n2"}],
+                "conditions": [{"type": "Ready", "status": ready, "message": "not heard of"},
+                    {"type": "NetworkUnavailable", "status": unreachable, "message": "same IP"}],
+                "nodeInfo": {"causewaydVersion": "0.1.0"}}})
+    };
+    for (ready, unreachable, word, problem) in [
+        ("True", json!(null), "Ready", "same IP"),
+        ("True", json!("False"), "Ready", "<none>"),
+        ("False", json!("False"), "NotReady", "not heard of"),
+        ("Unknown", json!("True"), "Unknown", "same IP"),
+    ] {
+        let wanted = [
+            "n2",
+            word,
+            "<none>",
+            "100s",
+            "0.1.0",
+            "172.18.0.3,fd00:172:18::3",
+            "10.0.2.0/24,fd00:10:2::/64",
+            "0e:1a:00:00:00:02",
+            "1450",
+            problem,
+        ];
+        check(Kind::Node, &node(ready, unreachable), &wanted);
+    }
+    let titles = header(Kind::Node, false);
+    assert_eq!(titles, ["NAME", "STATUS", "ROLES", "AGE", "VERSION"]);
 }
 
 /// Objects that are not what they should be make odd rows, never a failure.

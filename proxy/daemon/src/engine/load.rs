@@ -66,6 +66,7 @@ impl Engine {
             name: facts.name.to_string(),
             ips: facts.ips.clone(),
             labels: settings.node_labels.clone(),
+            subnets: Vec::new(),
         };
         let mut engine = Self {
             manifests: ManifestDir::new(&settings.manifest_dir),

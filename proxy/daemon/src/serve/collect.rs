@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use causeway_model::{Container, EndpointSlice, Index, Node, ObjectKey, Resolved, Service};
+use causeway_model::{Container, EndpointSlice, Index, ObjectKey, Resolved, Service};
 use serde_json::Value;
 
+use super::nodes::{self, NodeView};
 use super::render::{self, Pod};
-use crate::state::{self, State};
+use crate::state::State;
 
 /// Kinds of objects that are listed from the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +58,7 @@ pub(crate) enum Item {
     Endpoints(Resolved),
     Slice(Arc<EndpointSlice>),
     Pod(Pod),
-    ThisNode(state::Node, Option<Arc<Node>>, u64),
-    OtherNode(Arc<Node>),
+    Node(NodeView),
 }
 
 impl Item {
@@ -69,10 +69,7 @@ impl Item {
             Self::Endpoints(resolved) => return render::endpoints(resolved),
             Self::Slice(slice) => render::slice(slice),
             Self::Pod(pod) => render::pod(pod),
-            Self::ThisNode(node, document, created) => {
-                render::this_node(node, document.as_deref(), *created)
-            }
-            Self::OtherNode(node) => render::other_node(node),
+            Self::Node(node) => render::node(node),
         })
     }
 }
@@ -98,7 +95,7 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
             let pods = pods(index).into_iter().filter(|((key, ..), _)| within(key));
             pods.map(|(_, pod)| Item::Pod(pod)).collect()
         }
-        Kind::Nodes => nodes(state).into_values().collect(),
+        Kind::Nodes => nodes::all(state).into_values().map(Item::Node).collect(),
     }
 }
 
@@ -114,7 +111,7 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
             let last = pods.max_by_key(|(_, pod)| pod.records[0].created);
             last.map(|(_, pod)| Item::Pod(pod))
         }
-        Kind::Nodes => nodes(state).remove(&*key.name),
+        Kind::Nodes => nodes::one(state, &key.name).map(Item::Node),
     }
 }
 
@@ -135,19 +132,4 @@ pub(crate) fn pods(index: &Index) -> BTreeMap<PodName, Pod> {
         pod.healthy &= healthy;
     }
     pods
-}
-
-fn nodes(state: &State) -> BTreeMap<String, Item> {
-    let this = &state.node;
-    let mut nodes: BTreeMap<String, Item> = state
-        .index
-        .nodes()
-        .iter()
-        .map(|(name, node)| (name.clone(), Item::OtherNode(Arc::clone(node))))
-        .collect();
-    let document = state.index.nodes().get(&this.name).cloned();
-    let since = state.progress.started.elapsed().as_secs();
-    let created = crate::clock::unix().as_secs().saturating_sub(since);
-    nodes.insert(this.name.clone(), Item::ThisNode(this.clone(), document, created));
-    nodes
 }

@@ -5,15 +5,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use causeway_model::{
-    EndpointRecord, EndpointSlice, Labels, Node, Object, ObjectKey, Resolved, Service, ServiceType,
+    EndpointRecord, EndpointSlice, Labels, Object, ObjectKey, Resolved, Service, ServiceType,
     manifest,
 };
 use serde_json::{Value, json};
 
-use crate::state;
+use super::nodes::NodeView;
 
 /// Annotation of a pod: id of its container.
 const CONTAINER_ID: &str = "causeway.io/container-id";
+/// Annotation of a node: address of its vxlan device.
+const VTEP: &str = "causeway.io/vtep-mac";
+/// Annotation of a node: MTU of its overlay in bytes.
+const OVERLAY_MTU: &str = "causeway.io/overlay-mtu";
 
 /// A `v1 List`.
 pub(crate) fn list(items: Vec<Value>) -> Value {
@@ -103,49 +107,65 @@ pub(crate) fn pod(pod: &Pod) -> Value {
     })
 }
 
-/// `v1 Node`: this one, from its own knowledge and the document of its name.
-pub(crate) fn this_node(node: &state::Node, document: Option<&Node>, created: u64) -> Value {
-    let mut labels = node.labels.clone();
-    labels.insert("kubernetes.io/hostname".to_owned(), node.name.clone());
-    if let Some(document) = document {
-        labels.extend(document.labels.to_map());
-    }
-    let created = document.map_or(created, |document| document.created);
-    let key = ObjectKey::new("", node.name.as_str());
-    let ready = json!([{ "type": "Ready", "status": "True" }]);
-    node_value(&key, &labels, created, &node.ips, Some(ready))
-}
-
-/// `v1 Node`: another one, as far as its document tells.
-pub(crate) fn other_node(node: &Node) -> Value {
-    node_value(&node.key, &node.labels.to_map(), node.created, &node.addresses, None)
-}
-
-fn node_value(
-    key: &ObjectKey,
-    labels: &Labels,
-    created: u64,
-    addresses: &[IpAddr],
-    conditions: Option<Value>,
-) -> Value {
-    let mut all: Vec<Value> = addresses
-        .iter()
-        .map(|address| json!({ "type": "InternalIP", "address": address }))
-        .collect();
-    all.push(json!({ "type": "Hostname", "address": &*key.name }));
-    let conditions =
-        conditions.unwrap_or_else(|| json!([{ "type": "Ready", "status": "Unknown" }]));
-    json!({
+/// `v1 Node`
+pub(crate) fn node(node: &NodeView) -> Value {
+    let addresses = node.ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip }));
+    let hostname = json!({ "type": "Hostname", "address": node.name });
+    let mut object = json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": metadata(key, labels, created),
-        "status": { "addresses": all, "conditions": conditions },
-    })
+        "metadata": metadata(&ObjectKey::new("", node.name.as_str()), &node.labels, node.created),
+        "status": {
+            "addresses": addresses.chain([hostname]).collect::<Vec<_>>(),
+            "conditions": node_conditions(node),
+        },
+    });
+    if let Some(first) = node.subnets.first() {
+        object["spec"] = json!({ "podCIDR": first, "podCIDRs": node.subnets });
+    }
+    let vtep = node.vtep.map(|vtep| (VTEP, vtep.to_string()));
+    let mtu = node.mtu.map(|mtu| (OVERLAY_MTU, mtu.to_string()));
+    let annotations: BTreeMap<_, _> = vtep.into_iter().chain(mtu).collect();
+    if !annotations.is_empty() {
+        object["metadata"]["annotations"] = json!(annotations);
+    }
+    let info = [
+        ("causewaydVersion", &node.version),
+        ("machineID", &node.machine_id),
+        ("bootID", &node.boot_id),
+    ];
+    let info = info.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let info: BTreeMap<_, _> = info.collect();
+    if !info.is_empty() {
+        object["status"]["nodeInfo"] = json!(info);
+    }
+    object
 }
 
-fn metadata(key: &ObjectKey, labels: &Labels, created: u64) -> Value {
-    let mut metadata =
-        json!({ "name": &*key.name, "creationTimestamp": manifest::rfc3339(created) });
+/// Whether it lives, and whether it is reached. Without times: they would change all the time.
+fn node_conditions(node: &NodeView) -> Vec<Value> {
+    let ready = json!({
+        "type": "Ready",
+        "status": node.ready.condition(),
+        "reason": node.reason,
+        "message": node.message,
+    });
+    let unreachable = node.problem.as_ref().map(|problem| {
+        json!({
+            "type": "NetworkUnavailable",
+            "status": "True",
+            "reason": "Overlay",
+            "message": problem,
+        })
+    });
+    [ready].into_iter().chain(unreachable).collect()
+}
+
+fn metadata(key: &ObjectKey, labels: &Labels, created: impl Into<Option<u64>>) -> Value {
+    let mut metadata = json!({ "name": &*key.name });
+    if let Some(created) = created.into() {
+        metadata["creationTimestamp"] = manifest::rfc3339(created).into();
+    }
     if !key.namespace.is_empty() {
         metadata["namespace"] = (&*key.namespace).into();
     }

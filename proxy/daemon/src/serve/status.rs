@@ -1,15 +1,19 @@
 //! `GET /v1/status`
 
+mod many;
+
 use std::collections::BTreeMap;
 
 use causeway_api::Status;
 
+use super::nodes;
 use crate::clock;
 use crate::state::State;
 
 /// How the daemon does. `more` are troubles that the state does not know of.
 pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
     let progress = &state.progress;
+    let nodes = nodes::all(state);
     let now = clock::now();
     let degraded = state.degraded.iter().chain(more);
     let warnings = state.warnings.iter().flat_map(|(concerned, all)| {
@@ -32,12 +36,15 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         counts: counts(state),
         synced: progress.synced.map(|synced| now.saturating_duration_since(synced).as_secs()),
         events: events.map(|(name, count)| (name.to_owned(), count)).into(),
-        cluster: None,
-        subnets: Vec::new(),
-        overlay: None,
-        peers: Vec::new(),
-        degraded: degraded.map(|(concerned, what)| format!("{concerned}: {what}")).collect(),
-        warnings: warnings.collect(),
+        cluster: state.cluster.as_ref().map(|cluster| many::cluster(state, cluster)),
+        subnets: many::subnets(state),
+        overlay: state.overlay.as_ref().map(many::overlay),
+        degraded: many::degraded(state, &nodes)
+            .into_iter()
+            .chain(degraded.map(|(concerned, what)| format!("{concerned}: {what}")))
+            .collect(),
+        warnings: warnings.chain(many::warnings(state, &nodes)).collect(),
+        peers: many::peers(state, &nodes),
     }
 }
 

@@ -82,7 +82,12 @@ pub(crate) fn state(folder: &Path) -> State {
     };
     let labels = [("zone".to_owned(), "z1".to_owned())].into();
     State {
-        node: Node { name: "n1".to_owned(), ips: settings.node_ips.clone(), labels },
+        node: Node {
+            name: "n1".to_owned(),
+            ips: settings.node_ips.clone(),
+            labels,
+            subnets: vec!["10.0.1.0/24".parse().expect("a network")],
+        },
         settings,
         index: Index::default(),
         plan: Plan::new(facts),

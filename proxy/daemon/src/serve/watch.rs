@@ -151,7 +151,10 @@ impl Watcher {
         let keys: BTreeSet<ObjectKey> = match self.kind {
             Kind::Services => of_kind(ObjectKind::Service),
             Kind::EndpointSlices => of_kind(ObjectKind::EndpointSlice),
-            Kind::Nodes => of_kind(ObjectKind::Node),
+            Kind::Nodes => {
+                let named = touched.nodes.iter().map(|name| ObjectKey::new("", name.as_str()));
+                of_kind(ObjectKind::Node).into_iter().chain(named).collect()
+            }
             Kind::Endpoints => touched.services.clone(),
             Kind::Pods => return self.pods(state, touched),
         };
@@ -208,8 +211,7 @@ fn name(item: &Item) -> Name {
         Item::Pod(pod) => {
             (pod.key(), pod.records[0].key.container_id.clone(), Arc::clone(&pod.node))
         }
-        Item::ThisNode(node, ..) => plain(&ObjectKey::new("", node.name.as_str())),
-        Item::OtherNode(node) => plain(&node.key),
+        Item::Node(node) => plain(&ObjectKey::new("", node.name.as_str())),
     }
 }
 

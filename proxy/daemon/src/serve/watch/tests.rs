@@ -118,3 +118,33 @@ fn a_follower_that_does_not_read_is_let_go() {
     watchers.touched(&state, &commit.touched);
     assert_eq!(watchers.count(), 0);
 }
+
+/// Rows: O-60
+#[test]
+fn a_follower_of_nodes_hears_who_comes_dies_and_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut state = state(folder.path());
+    let mut watchers = Watchers::default();
+    let mut nodes = watchers.add(&state, Kind::Nodes, None);
+    assert_eq!(brief(&mut nodes), ["RESET list"]);
+    let touched = || Touched { nodes: ["n2".to_owned()].into(), ..Touched::default() };
+    let peer = causeway_model::Peer {
+        name: "n2".to_owned(),
+        ips: vec![ip("192.0.2.2")],
+        subnets: vec!["10.0.2.0/24".parse().expect("a network")],
+        vtep: None,
+        mtu: None,
+        record: None,
+    };
+    state.peers.insert("n2".to_owned(), peer);
+    watchers.touched(&state, &touched());
+    assert_eq!(brief(&mut nodes), ["ADDED n2"]);
+    watchers.touched(&state, &touched());
+    assert_eq!(brief(&mut nodes), [""; 0], "nothing is new");
+    state.peers.get_mut("n2").expect("n2").subnets.clear();
+    watchers.touched(&state, &touched());
+    assert_eq!(brief(&mut nodes), ["MODIFIED n2"]);
+    state.peers.clear();
+    watchers.touched(&state, &touched());
+    assert_eq!(brief(&mut nodes), ["DELETED n2"]);
+}

@@ -1,0 +1,277 @@
+//! The nodes as this one sees them: by settings, the cluster store or the peers file, the overlay,
+//! and `v1 Node` documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use causeway_model::{Labels, MacAddress, Node, Peer};
+use causeway_source::cluster::Subnets;
+use ipnetwork::IpNetwork;
+
+use crate::state::{ClusterState, State};
+
+/// Label that every node has.
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// Whether a node lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Its daemon runs.
+    Yes,
+    /// It is not heard of.
+    No,
+    /// Nobody says.
+    Unknown,
+}
+
+impl Ready {
+    /// As a condition has it.
+    pub(crate) fn condition(self) -> &'static str {
+        match self {
+            Self::Yes => "True",
+            Self::No => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// As users read it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "Ready",
+            Self::No => "NotReady",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeView {
+    /// Name.
+    pub name: String,
+    /// Addresses that others reach it by.
+    pub ips: Vec<IpAddr>,
+    /// Its parts of the cluster network.
+    pub subnets: Vec<IpNetwork>,
+    /// Address of its vxlan device.
+    pub vtep: Option<MacAddress>,
+    /// MTU of its overlay.
+    pub mtu: Option<u32>,
+    /// Labels: its own, and those of its document over them.
+    pub labels: Labels,
+    /// When its document or, without one, its daemon began; seconds since 1970.
+    pub created: Option<u64>,
+    /// Whether it lives.
+    pub ready: Ready,
+    /// Why it is taken to do so or not, in one word.
+    pub reason: &'static str,
+    /// The same in a sentence.
+    pub message: String,
+    /// Version of its daemon.
+    pub version: Option<String>,
+    /// `/etc/machine-id`
+    pub machine_id: Option<String>,
+    /// Which boot it is.
+    pub boot_id: Option<String>,
+    /// Why its containers can not be reached, with the remedy.
+    pub problem: Option<String>,
+}
+
+/// All nodes, by name.
+pub(crate) fn all(state: &State) -> BTreeMap<String, NodeView> {
+    let this = &state.node.name;
+    let names: BTreeSet<&String> =
+        state.index.nodes().keys().chain(state.peers.keys()).chain([this]).collect();
+    let shared = shared_addresses(state);
+    names.into_iter().filter_map(|name| Some((name.clone(), view(state, name, &shared)?))).collect()
+}
+
+/// A node.
+pub(crate) fn one(state: &State, name: &str) -> Option<NodeView> {
+    view(state, name, &shared_addresses(state))
+}
+
+/// This node's parts of the cluster network.
+pub(crate) fn own_subnets(state: &State) -> &[IpNetwork] {
+    match state.cluster.as_ref().and_then(|cluster| cluster.subnets.as_ref()) {
+        Some(Subnets::Held(subnets)) => subnets,
+        Some(Subnets::None(_) | Subnets::Lost { .. }) => &[],
+        None => &state.node.subnets,
+    }
+}
+
+fn view(state: &State, name: &str, shared: &Shared) -> Option<NodeView> {
+    let document = state.index.nodes().get(name);
+    let mut view = if name == state.node.name {
+        this(state)
+    } else if let Some(peer) = state.peers.get(name) {
+        other(state, peer)
+    } else {
+        documented(document?)
+    };
+    view.labels.insert(HOSTNAME.to_owned(), name.to_owned());
+    if let Some(document) = document {
+        view.labels.extend(document.labels.to_map());
+        view.created = Some(document.created);
+    }
+    if view.problem.is_none() {
+        view.problem = shared.of(&view);
+    }
+    Some(view)
+}
+
+/// This one, by its own knowledge.
+fn this(state: &State) -> NodeView {
+    let node = &state.node;
+    let record = state.peers.get(&node.name).and_then(|peer| peer.record.as_ref());
+    let overlay = state.overlay.as_ref();
+    let excluded = state.cluster.as_ref().and_then(|cluster| cluster.excluded.clone());
+    let (ready, reason, message) = match excluded {
+        Some(why) => (Ready::No, "Excluded", why),
+        None => (Ready::Yes, "Runs", "causewayd runs".to_owned()),
+    };
+    NodeView {
+        name: node.name.clone(),
+        ips: node.ips.clone(),
+        subnets: own_subnets(state).to_vec(),
+        vtep: overlay.and_then(|overlay| overlay.vtep),
+        mtu: overlay.map(|overlay| overlay.mtu).filter(|mtu| *mtu != 0),
+        labels: node.labels.clone(),
+        created: Some(state.progress.born),
+        ready,
+        reason,
+        message,
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        machine_id: record.map(|record| record.identity.machine_id.clone()),
+        boot_id: record.map(|record| record.boot_id.clone()),
+        problem: no_subnet(state).or_else(|| overlay?.problems.get(&node.name).cloned()),
+    }
+}
+
+/// Why this node has no subnet, where it has none.
+pub(crate) fn no_subnet(state: &State) -> Option<String> {
+    match state.cluster.as_ref()?.subnets.as_ref()? {
+        Subnets::Held(_) => None,
+        Subnets::None(why) => Some(why.clone()),
+        Subnets::Lost { subnet, owner } => Some(format!(
+            "node {} took {subnet} while this node was away: no container gets an address here; \
+             this node takes another subnet once no container of {subnet} is left",
+            owner.node
+        )),
+    }
+}
+
+/// Another one, by what it published.
+fn other(state: &State, peer: &Peer) -> NodeView {
+    let (ready, reason, message) = liveness(state.cluster.as_ref(), peer);
+    let record = peer.record.as_ref();
+    let planned = state.overlay.as_ref().and_then(|overlay| overlay.problems.get(&peer.name));
+    let waiting = || {
+        (record.is_some() && peer.subnets.is_empty()).then(|| {
+            format!(
+                "waiting for node {} to publish its subnet; `causeway status` there tells what \
+                 keeps it",
+                peer.name
+            )
+        })
+    };
+    NodeView {
+        name: peer.name.clone(),
+        ips: peer.ips.clone(),
+        subnets: peer.subnets.clone(),
+        vtep: peer.vtep,
+        mtu: peer.mtu,
+        labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+        created: record.map(|record| record.started),
+        ready,
+        reason,
+        message,
+        version: record.map(|record| record.version.clone()),
+        machine_id: record.map(|record| record.identity.machine_id.clone()),
+        boot_id: record.map(|record| record.boot_id.clone()),
+        problem: planned.cloned().or_else(waiting),
+    }
+}
+
+fn liveness(cluster: Option<&ClusterState>, peer: &Peer) -> (Ready, &'static str, String) {
+    let Some(cluster) = cluster else {
+        let message = "it stands in the peers file; nobody says whether it lives";
+        return (Ready::Unknown, "PeersFile", message.to_owned());
+    };
+    let is_held = cluster.held_nodes.contains(&peer.name);
+    let (ready, reason, message) = match (&peer.record, &cluster.connection) {
+        (Some(_), Ok(())) if is_held => (
+            Ready::Unknown,
+            "Held",
+            "it vanished together with others and counts as there until the endpoint TTL is over",
+        ),
+        (Some(_), Ok(())) => (Ready::Yes, "Heard", "its daemon keeps its record in the store"),
+        (Some(_), Err(_)) => (
+            Ready::Unknown,
+            "StoreAway",
+            "the cluster store does not answer; it was ready when last heard of",
+        ),
+        (None, _) => (
+            Ready::No,
+            "NotHeard",
+            "its daemon is not heard of: its containers are no endpoints, routes to it stay until \
+             its subnet's lease ends",
+        ),
+    };
+    (ready, reason, message.to_owned())
+}
+
+/// One that a document names and nothing else.
+fn documented(document: &Node) -> NodeView {
+    NodeView {
+        name: document.key.name.to_string(),
+        ips: document.addresses.to_vec(),
+        subnets: Vec::new(),
+        vtep: None,
+        mtu: None,
+        labels: Labels::new(),
+        created: Some(document.created),
+        ready: Ready::Unknown,
+        reason: "Document",
+        message: "a document names it; no node of this name has joined".to_owned(),
+        version: None,
+        machine_id: None,
+        boot_id: None,
+        problem: None,
+    }
+}
+
+/// Addresses that several nodes publish (row O-48), with the nodes.
+struct Shared(BTreeMap<IpAddr, BTreeSet<String>>);
+
+fn shared_addresses(state: &State) -> Shared {
+    let mut nodes: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
+    let this = state.node.ips.iter().map(|ip| (*ip, &state.node.name));
+    // One that is not heard of may have left its address to another.
+    let live = state.peers.values().filter(|peer| {
+        (peer.record.is_some() || state.cluster.is_none()) && peer.name != state.node.name
+    });
+    let others = live.flat_map(|peer| peer.ips.iter().map(move |ip| (*ip, &peer.name)));
+    for (ip, name) in this.chain(others) {
+        nodes.entry(ip).or_default().insert(name.clone());
+    }
+    nodes.retain(|_, nodes| nodes.len() > 1);
+    Shared(nodes)
+}
+
+impl Shared {
+    fn of(&self, node: &NodeView) -> Option<String> {
+        let (ip, nodes) = node.ips.iter().find_map(|ip| Some((ip, self.0.get(ip)?)))?;
+        if !nodes.contains(&node.name) {
+            return None;
+        }
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        Some(format!(
+            "nodes {} publish one address, {ip}: give each its own with --node-ip",
+            nodes.join(" and ")
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

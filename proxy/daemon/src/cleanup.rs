@@ -76,7 +76,7 @@ fn files_of(args: &CleanupArgs) -> Result<Vec<String>, Error> {
     let (run, state) = (&args.run_dir, &args.state_dir);
     let mut paths = vec![run.join("causeway.sock"), run.join("node.json"), state.join("node.json")];
     if args.all {
-        paths.extend([state.join("spool"), state.join("store")]);
+        paths.extend([state.join("spool"), state.join("store"), state.join("machine-id")]);
     }
     paths.retain(|path| path.symlink_metadata().is_ok());
     if !args.dry_run {

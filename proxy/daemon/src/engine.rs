@@ -12,6 +12,7 @@ mod objects;
 mod overlay;
 mod ports;
 mod sync;
+mod writes;
 
 pub(crate) use load::Parts;
 
@@ -38,12 +39,17 @@ use crate::serve::{Front, Query};
 use crate::state::{State, Touched};
 use crate::sysctls::Sysctls;
 
+use self::cluster::Membership;
+use self::writes::{Asked, Writes};
+
 /// How many events are taken for one commit at most.
 const BURST: usize = 4096;
 /// After so many written objects the store gives memory back.
 const MANY_WRITTEN: usize = 20_000;
 /// How often everything is compared though nobody is known to have changed anything (row 91).
 const FULL_PERIOD: Duration = Duration::from_secs(3600);
+/// What a kill may take of the snapshot of the cluster, which the store tells again.
+const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
 /// Owns everything; nothing is shared.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub(crate) struct Engine {
     cluster: Option<Cluster>,
     /// The overlay and what others were told of this node.
     neighbourhood: overlay::Neighbourhood,
+    membership: Membership,
+    writes: Writes,
     backend: Backend,
     /// The kernel tells of changes that others make.
     told: bool,
@@ -98,6 +106,8 @@ struct Pending {
     node: bool,
     /// Somebody may have changed our rules.
     check: bool,
+    /// Containers of this node that the cluster is to be told of.
+    publish: BTreeSet<EndpointKey>,
     waiting: Vec<Waiting>,
     queries: Vec<Query>,
     /// Events of the spool, to be removed there.
@@ -124,6 +134,8 @@ struct Due {
     look_again: Instant,
     /// Next word to systemd's watchdog.
     alive: Option<Instant>,
+    /// The snapshot of the cluster has been written to, and is to be on disk by then.
+    flush: Option<Instant>,
 }
 
 impl Engine {
@@ -176,6 +188,7 @@ impl Engine {
             Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
             Event::Health { key, healthy } => {
                 let node = Arc::clone(&self.facts.name);
+                self.pending.publish.insert(key.clone());
                 let fact = causeway_model::Event::Health { node, key, healthy };
                 let changes = self.state.index.apply(fact);
                 self.note(changes);
@@ -195,12 +208,10 @@ impl Engine {
                 Err(refused) => drop(reply.send(Err(refused))),
             },
             Request::Apply { apply, reply } => {
-                let applied = self.apply(&apply);
-                self.answer_later(applied, apply.wait, reply);
+                self.change_objects(Asked::Apply(apply), Some(reply));
             }
             Request::Delete { target, reply } => {
-                let applied = self.delete(&target);
-                self.answer_later(applied, true, reply);
+                self.change_objects(Asked::Delete(target), Some(reply));
             }
             Request::Query(query) => self.pending.queries.push(query),
         }

@@ -85,10 +85,12 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
     let facts = node::facts(&settings).map_err(Error::Node)?;
+    let previous = node::previous(&settings);
     // Before any store answers (row O-67): what is known of the overlay now, or was before.
     let mtu = overlay::mode(&settings).and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
     let parts = node::Parts::first(&settings);
     node::publish(&settings, &facts, &parts, mtu).map_err(Error::Node)?;
+    let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
     tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),
         version = env!("CARGO_PKG_VERSION"), "causewayd starts");
     let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
@@ -118,9 +120,19 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let warnings = settings.warnings.clone();
         let overlay = Overlay::start(&settings, sender.clone())
             .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
-        let front = Front::new(sender, &settings);
-        let parts =
-            Parts { settings, facts, store, backend, told, sysctls, overlay, front, notifier };
+        let front = Front::new(sender.clone(), &settings);
+        let parts = Parts {
+            settings,
+            facts,
+            store,
+            backend,
+            told,
+            sysctls,
+            overlay,
+            front,
+            notifier,
+            machine_id,
+        };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.warn("sysctls", problems);
         engine.warn("settings", warnings);
@@ -128,6 +140,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);
         engine.commit();
+        engine.start_cluster(sender, previous);
         engine.run(events).await;
         Ok(())
     })

@@ -1,13 +1,334 @@
 //! What the cluster store says, and what this node says to it.
 
-use causeway_source::cluster::Report;
+mod doubt;
+mod publish;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use causeway_model::{ClusterConfig, EndpointKey, NodeIdentity, NodeRecord, Peer, SubnetRecord};
+use causeway_source::cluster::{Cluster, ClusterSettings, Known, Report, Subnets};
+use ipnetwork::IpNetwork;
+use tokio::sync::mpsc;
 
 use super::Engine;
+use super::objects::Id;
+use crate::clock;
+use crate::config::Settings;
+use crate::event::{Event, Events};
+
+/// Reports that wait for the engine before the task does.
+const QUEUE: usize = 64;
+/// In `State::degraded`: the connection.
+const STORE: &str = "store";
+/// The same: this node's parts of the cluster network.
+const SUBNET: &str = "subnet";
+/// The same: this node is kept out.
+const CLUSTER: &str = "cluster";
+
+/// What the engine knows of the cluster beyond what answers are rendered from. Empty without one.
+#[derive(Debug, Default)]
+pub(super) struct Membership {
+    /// `/etc/machine-id` or what stands for it.
+    machine_id: String,
+    /// What the next run is to know.
+    known: Known,
+    /// Nodes as they say they are; those that are held, too.
+    nodes: BTreeMap<String, NodeRecord>,
+    /// Who has which part of the cluster network.
+    subnets: BTreeMap<IpNetwork, SubnetRecord>,
+    /// Objects of other nodes' manifest directories, with node and file.
+    pub(super) elsewhere: BTreeMap<Id, (String, String)>,
+    /// Those of them that our manifest directory has, too.
+    pub(super) shadowed: BTreeSet<Id>,
+    /// Objects that the store has lost and this node holds (C-10).
+    pub(super) lost: BTreeSet<Id>,
+    /// Containers of other nodes that may be gone, and when they are, unless their node says
+    /// otherwise before.
+    doubtful: BTreeMap<(String, EndpointKey), Instant>,
+    /// Likewise parts of the cluster network.
+    doubtful_subnets: BTreeMap<IpNetwork, Instant>,
+    /// The manifest directory is to be read when the store is back.
+    pub(super) manifests_wait: bool,
+    /// The task has said whether the store answers.
+    pub(super) answered: bool,
+    /// The store has said what there is.
+    pub(super) viewed: bool,
+    /// The node was told of a subnet that another has: whether it may take another one was said.
+    moved_on: bool,
+}
+
+impl Membership {
+    /// Of a machine that knows of no others.
+    pub(super) fn new(machine_id: String) -> Self {
+        Self { machine_id, ..Self::default() }
+    }
+}
 
 impl Engine {
+    /// Connects to the cluster store, where there is to be one. Inside the runtime, once what the
+    /// disk holds is in the kernel (rows C-05, O-67).
+    pub(crate) fn start_cluster(&mut self, events: Events, previous: Vec<IpNetwork>) {
+        if self.state.cluster.is_none() {
+            return;
+        }
+        let (sender, mut reports) = mpsc::channel(QUEUE);
+        self.join(Cluster::start(self.cluster_settings(previous), sender));
+        tokio::spawn(async move {
+            while let Some(report) = reports.recv().await {
+                if events.send(Event::Cluster(report)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Speaks to a cluster from now on: says what this node is and has.
+    pub(super) fn join(&mut self, cluster: Cluster) {
+        self.cluster = Some(cluster);
+        self.publish_self();
+        self.publish_all_containers();
+        self.peers_changed();
+    }
+
+    fn cluster_settings(&self, previous: Vec<IpNetwork>) -> ClusterSettings {
+        let settings = &self.state.settings;
+        ClusterSettings {
+            endpoints: settings.etcd_endpoints.clone(),
+            prefix: settings.etcd_prefix.clone(),
+            tls: settings.etcd_tls.clone(),
+            user: settings.etcd_user.clone(),
+            endpoint_ttl: settings.endpoint_ttl,
+            subnet_ttl: settings.subnet_ttl,
+            identity: self.identity(),
+            config: cluster_config(settings),
+            asked: settings.node_subnets.clone(),
+            previous,
+            known: self.membership.known.clone(),
+        }
+    }
+
+    fn identity(&self) -> NodeIdentity {
+        NodeIdentity {
+            node: self.facts.name.to_string(),
+            machine_id: self.membership.machine_id.clone(),
+        }
+    }
+
     /// Takes in what the store says.
     pub(super) fn take_report(&mut self, report: Report) {
-        drop(report);
-        todo!("helper D2")
+        match report {
+            Report::Reset { view, known, same } => self.take_view(view, known, same),
+            Report::Changed { changes, revision } => self.take_changes(changes, revision),
+            Report::Written { id, result } => self.take_written(id, result),
+            Report::Connection(connection) => self.take_connection(connection),
+            Report::Lease(lease) => {
+                self.membership.known.lease = Some(lease);
+                self.keep_known();
+            }
+            Report::Subnets(subnets) => self.take_subnets(subnets),
+            Report::Excluded(why) => self.take_excluded(why),
+        }
     }
+
+    fn take_connection(&mut self, connection: Result<(), String>) {
+        let Some(cluster) = &mut self.state.cluster else { return };
+        let first = !std::mem::replace(&mut self.membership.answered, true);
+        match (connection, &mut cluster.connection) {
+            (Ok(()), now) => {
+                if let Err((since, _)) = now {
+                    let away = clock::words(clock::now().saturating_duration_since(*since));
+                    tracing::info!(after = away, "the cluster store answers");
+                }
+                *now = Ok(());
+                self.store_is_back();
+            }
+            (Err(why), Err((_, before))) if !first => *before = why,
+            (Err(why), now) => {
+                tracing::warn!(why, "the cluster store does not answer; all goes on as it is");
+                *now = Err((clock::now(), why));
+                self.hold_on();
+            }
+        }
+        self.describe_connection();
+        self.refuse_writes();
+        self.advance_writes();
+    }
+
+    fn store_is_back(&mut self) {
+        if std::mem::take(&mut self.membership.manifests_wait) {
+            self.pending.manifests = true;
+        }
+    }
+
+    /// Says in `State::degraded` how long the store has been away: for whoever asks now.
+    pub(super) fn describe_connection(&mut self) {
+        let state = &mut self.state;
+        let Some(cluster) = &state.cluster else { return };
+        let Err((since, why)) = &cluster.connection else {
+            state.degraded.remove(STORE);
+            return;
+        };
+        let away = clock::words(clock::now().saturating_duration_since(*since));
+        let revision = cluster.revision;
+        let endpoints = state.settings.etcd_endpoints.join(" ");
+        let text = format!(
+            "etcd {endpoints} unreachable for {away}, serving from the snapshot of revision \
+             {revision}: {why}"
+        );
+        state.degraded.insert(STORE.to_owned(), text);
+    }
+
+    fn take_excluded(&mut self, why: Option<String>) {
+        let Some(cluster) = &mut self.state.cluster else { return };
+        match &why {
+            Some(why) => {
+                tracing::error!("this node is kept out of the cluster: {why}");
+                self.state.degraded.insert(CLUSTER.to_owned(), why.clone());
+            }
+            None => drop(self.state.degraded.remove(CLUSTER)),
+        }
+        cluster.excluded = why;
+        self.refuse_writes();
+        self.store_is_back();
+        self.advance_writes();
+    }
+
+    fn take_subnets(&mut self, subnets: Subnets) {
+        self.membership.moved_on = false;
+        let degraded = match &subnets {
+            Subnets::Held(subnets) => {
+                tracing::info!(?subnets, "this node's parts of the cluster network");
+                None
+            }
+            Subnets::None(why) => Some(why.clone()),
+            Subnets::Lost { subnet, owner } => Some(lost(*subnet, owner)),
+        };
+        match degraded {
+            Some(why) => {
+                tracing::error!("no subnet: {why}");
+                self.state.degraded.insert(SUBNET.to_owned(), why);
+            }
+            None => drop(self.state.degraded.remove(SUBNET)),
+        }
+        if let Some(cluster) = &mut self.state.cluster {
+            cluster.subnets = Some(subnets);
+        }
+        self.peers_changed();
+        self.look_for_another_subnet();
+    }
+
+    /// Once no container has an address of a subnet that another node took, this node may take
+    /// another one.
+    pub(super) fn look_for_another_subnet(&mut self) {
+        let Some(cluster) = &self.state.cluster else { return };
+        let Some(Subnets::Lost { subnet, .. }) = &cluster.subnets else { return };
+        let mut own = self.state.index.containers_of(&self.facts.name);
+        if self.membership.moved_on
+            || own.any(|(one, _)| one.record.ips.iter().any(|ip| subnet.contains(*ip)))
+        {
+            return;
+        }
+        drop(own);
+        self.membership.moved_on = true;
+        self.say(causeway_source::cluster::Command::TakeAnotherSubnet);
+    }
+
+    /// The other nodes, for overlay and answers.
+    fn describe_peers(&mut self) {
+        let own = &self.state.node.name;
+        let mut peers: BTreeMap<String, Peer> = BTreeMap::new();
+        for (name, record) in &self.membership.nodes {
+            let peer = Peer {
+                name: name.clone(),
+                ips: record.ips.clone(),
+                subnets: Vec::new(),
+                vtep: None,
+                mtu: None,
+                record: Some(record.clone()),
+            };
+            peers.insert(name.clone(), peer);
+        }
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for subnet in self.membership.subnets.values() {
+            let NodeIdentity { node, machine_id } = &subnet.owner;
+            // What another machine of this name had is not where this one's containers are.
+            let living = self.membership.nodes.get(node).map(|record| &record.identity);
+            if living.is_some_and(|living| living.machine_id != *machine_id)
+                || *owners.entry(node).or_insert(machine_id) != machine_id
+            {
+                continue;
+            }
+            let peer = peers.entry(node.clone()).or_insert_with(|| Peer {
+                name: node.clone(),
+                ips: Vec::new(),
+                subnets: Vec::new(),
+                vtep: None,
+                mtu: None,
+                record: None,
+            });
+            peer.ips.clone_from(&subnet.ips);
+            peer.subnets.push(subnet.subnet);
+            peer.vtep = subnet.vtep;
+            peer.mtu = subnet.mtu;
+        }
+        peers.remove(own);
+        if peers == self.state.peers {
+            return;
+        }
+        self.state.peers = peers;
+        self.peers_changed();
+    }
+
+    /// What the next run is to know, on disk.
+    fn keep_known(&mut self) {
+        let mut known = self.membership.known.clone();
+        if !self.membership.lost.is_empty() {
+            // The next run holds them, too.
+            known.store = known.store.map(|store| format!("{store} lost objects"));
+        }
+        let kept = self.store.set_known(&known);
+        self.snapshot_kept(kept);
+    }
+
+    /// Says whether the snapshot is written.
+    fn snapshot_kept(&mut self, kept: Result<(), causeway_source::Error>) {
+        const SNAPSHOT: &str = "snapshot";
+        match kept {
+            Ok(()) => {
+                self.state.degraded.remove(SNAPSHOT);
+                let at = clock::now() + super::FLUSH_PERIOD;
+                self.due.flush.get_or_insert(at);
+            }
+            Err(error) => {
+                let text = causeway_api::chain(&error);
+                tracing::error!(error = text, "write the snapshot of the cluster");
+                self.state.degraded.insert(SNAPSHOT.to_owned(), text);
+            }
+        }
+    }
+}
+
+/// What all nodes must agree on, as this node has it.
+fn cluster_config(settings: &Settings) -> ClusterConfig {
+    ClusterConfig {
+        schema: ClusterConfig::SCHEMA,
+        cluster_cidrs: settings.cluster_cidrs.clone(),
+        service_cidrs: settings.service_cidrs.clone(),
+        node_subnet_len: settings.node_subnet_len,
+        node_ports: settings.node_port_range,
+        overlay: settings.overlay.name().to_owned(),
+        vxlan_id: settings.vxlan_id,
+        vxlan_port: settings.vxlan_port,
+    }
+}
+
+fn lost(subnet: IpNetwork, owner: &NodeIdentity) -> String {
+    let NodeIdentity { node, machine_id } = owner;
+    format!(
+        "node {node} (machine {machine_id}) took {subnet} while this node was away, so others do \
+         not reach this node's containers in it; remove those, and the node takes another subnet \
+         by itself"
+    )
 }

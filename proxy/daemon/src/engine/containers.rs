@@ -43,6 +43,7 @@ impl Engine {
         }
         self.state.progress.endpoint_changes += 1;
         self.pending.touched.containers.insert(event.key.clone());
+        self.pending.publish.insert(event.key.clone());
         let fact = match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
             None => Event::Detach { node: Arc::clone(&self.facts.name), key: event.key },

@@ -1,26 +1,29 @@
 //! An engine from what the disk holds (row 8: all of it is read before anything is programmed).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use causeway_api::Spool;
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Event, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
-use causeway_source::{ManifestDir, Origin, Store, Stored};
+use causeway_source::{ManifestDir, Store, Stored};
 
+use super::cluster::Membership;
 use super::overlay::Neighbourhood;
+use super::writes::Writes;
 use super::{Behind, Due, Engine, FULL_PERIOD, Pending};
 use ipnetwork::IpNetwork;
 
 use crate::backend::Backend;
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{Settings, StoreKind};
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
 use crate::serve::Front;
-use crate::state::{Node, Progress, State};
+use crate::state::{ClusterState, Node, Progress, State};
 use crate::sysctls::Sysctls;
 
 /// What an engine is made of.
@@ -44,6 +47,8 @@ pub(crate) struct Parts {
     pub front: Front,
     /// To systemd.
     pub notifier: Notifier,
+    /// Which machine this is.
+    pub machine_id: String,
 }
 
 impl Engine {
@@ -52,8 +57,18 @@ impl Engine {
     /// # Errors
     /// The store can not be read.
     pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
-        let Parts { settings, facts, store, backend, told, sysctls, overlay, front, notifier } =
-            parts;
+        let Parts {
+            settings,
+            facts,
+            store,
+            backend,
+            told,
+            sysctls,
+            overlay,
+            front,
+            notifier,
+            machine_id,
+        } = parts;
         let now = clock::now();
         let mut foreign = settings.cluster_cidrs.clone();
         foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
@@ -73,20 +88,22 @@ impl Engine {
             spool: Spool::new(&settings.spool()),
             state: State {
                 plan: Plan::new(planning(&settings, &facts, None)),
-                settings,
                 node,
                 index: Index::default(),
                 files: BTreeMap::new(),
                 progress: Progress::new(now),
                 peers: BTreeMap::new(),
-                cluster: None,
+                cluster: cluster(&settings, now),
                 overlay: None,
+                settings,
                 degraded: BTreeMap::new(),
                 warnings: BTreeMap::new(),
             },
             store,
             cluster: None,
             neighbourhood: Neighbourhood::new(overlay),
+            membership: Membership::new(machine_id),
+            writes: Writes::default(),
             facts,
             pools,
             allocator: Allocator::default(),
@@ -104,6 +121,7 @@ impl Engine {
                 look: None,
                 look_again: now,
                 alive: notifier.watchdog().map(|_| now),
+                flush: None,
             },
             notifier,
             written: 0,
@@ -115,6 +133,9 @@ impl Engine {
         // Nothing refers to it yet.
         engine.state.index.apply(own);
         engine.read_objects()?;
+        if engine.state.cluster.is_some() {
+            engine.read_snapshot()?;
+        }
         engine.read_containers()?;
         // Before any store answers, with what is known (row O-67).
         match engine.state.settings.peers_file {
@@ -142,9 +163,7 @@ impl Engine {
             if let Object::Service(service) = &object {
                 self.allocator.claim(service);
             }
-            if let Origin::Manifest(file) = origin {
-                self.state.files.insert((object.kind(), object.key().clone()), file);
-            }
+            self.comes_from((object.kind(), object.key().clone()), origin);
             objects.push(object);
         }
         tracing::info!(objects = objects.len(), "read the store");
@@ -173,6 +192,19 @@ impl Engine {
         let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
         planning(&self.state.settings, &self.facts, zone)
     }
+}
+
+/// The cluster store, which has not answered yet.
+fn cluster(settings: &Settings, now: Instant) -> Option<ClusterState> {
+    let store = settings.store == StoreKind::Etcd;
+    store.then(|| ClusterState {
+        connection: Err((now, "it has not answered since causewayd started".to_owned())),
+        revision: 0,
+        subnets: None,
+        excluded: None,
+        held_nodes: BTreeSet::new(),
+        held_objects: 0,
+    })
 }
 
 fn planning(settings: &Settings, facts: &Facts, zone: Option<String>) -> plan::Facts {

@@ -1,6 +1,7 @@
 //! The manifest directory into the store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use causeway_model::manifest::{Document, Refusal};
 use causeway_model::{EndpointSlice, Object};
@@ -8,11 +9,12 @@ use causeway_source::Origin;
 
 use super::Engine;
 use super::objects::{Id, Staged};
+use crate::request::Refused;
 
 /// What a pass over the directory found.
 #[derive(Debug, Default)]
-struct Pass {
-    staged: Staged,
+pub(super) struct Pass {
+    pub(super) staged: Staged,
     /// Each object, with the file that has it first.
     seen: BTreeMap<Id, String>,
     /// Files that are being written, and those with something refused, which may be half written:
@@ -23,9 +25,16 @@ struct Pass {
 }
 
 impl Engine {
-    /// Reads all files and makes the store follow.
+    /// Reads all files and makes this node's store follow.
     pub(super) fn read_manifests(&mut self) {
-        const CONCERNS: &str = "manifests";
+        let mut pass = self.stage_manifests();
+        let staged = mem::take(&mut pass.staged);
+        let written = self.write(staged);
+        self.report_manifests(pass, written.err());
+    }
+
+    /// Reads all files.
+    pub(super) fn stage_manifests(&mut self) -> Pass {
         let mut pass = Pass::default();
         let scan = self.manifests.scan();
         pass.incomplete.extend(scan.busy);
@@ -41,11 +50,19 @@ impl Engine {
         for (id, _) in gone {
             pass.staged.delete(id.clone());
         }
-        if let Err(refused) = self.write(pass.staged) {
+        let elsewhere = &self.membership.elsewhere;
+        self.membership.shadowed =
+            pass.seen.keys().filter(|id| elsewhere.contains_key(*id)).cloned().collect();
+        pass
+    }
+
+    /// Says what a pass found, and why it was not written.
+    pub(super) fn report_manifests(&mut self, mut pass: Pass, refused: Option<Refused>) {
+        if let Some(refused) = refused {
             let causes = refused.problem.causes.join(": ");
             pass.problems.push(format!("{}: {causes}", refused.problem.message));
         }
-        self.report(CONCERNS, pass.problems, pass.warnings);
+        self.report("manifests", pass.problems, pass.warnings);
     }
 
     fn read_document(&mut self, file: &str, document: Document, pass: &mut Pass) {

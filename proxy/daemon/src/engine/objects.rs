@@ -30,14 +30,23 @@ impl Staged {
     pub(super) fn delete(&mut self, id: Id) {
         self.objects.insert(id, None);
     }
+
+    /// What is to be stored and what is to go.
+    pub(super) fn parts(self) -> (Vec<Stored>, Vec<Id>) {
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (id, stored) in self.objects {
+            match stored {
+                Some(stored) => put.push(stored),
+                None => gone.push(id),
+            }
+        }
+        (put, gone)
+    }
 }
 
 impl Engine {
-    /// Stores objects. Bad ones are refused one by one.
-    ///
-    /// # Errors
-    /// The store can not be written: then nothing is.
-    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Applied, Refused> {
+    /// Stages objects. Bad ones are refused one by one.
+    pub(super) fn stage_apply(&mut self, apply: &Apply) -> (Staged, Applied) {
         let mut staged = Staged::default();
         let mut results = Vec::new();
         for (document, value) in apply.objects.iter().enumerate() {
@@ -46,8 +55,7 @@ impl Engine {
                 Ok(objects) => self.apply_document(document, objects, &mut staged, &mut results),
             }
         }
-        self.write(staged)?;
-        Ok(Applied { results })
+        (staged, Applied { results })
     }
 
     fn apply_document(
@@ -131,21 +139,42 @@ impl Engine {
         let id = (object.kind(), object.key().clone());
         let previous = self.previous(&id, staged);
         let (object, mut warnings) = self.complete(object, previous.as_ref())?;
+        let unchanged = previous.as_ref() == Some(&object);
+        let lost = self.membership.lost.contains(&id);
+        let elsewhere = self.membership.elsewhere.get(&id).filter(|_| !lost);
+        if let (Origin::Manifest(_), Some((node, file))) = (origin, elsewhere) {
+            if !unchanged {
+                warnings.push(format!(
+                    "it also stands in {file} of the manifest directory of node {node}, which has \
+                     it otherwise and counts; make both alike, or remove one"
+                ));
+            }
+            return Ok((AppliedOutcome::Unchanged, warnings));
+        }
         let known = self.state.files.get(&id);
         let moved = matches!(origin, Origin::Manifest(file) if known != Some(file));
-        let origin = match (origin, known) {
-            (Origin::Api, Some(file)) => {
+        let origin = match (origin, known, elsewhere) {
+            (Origin::Api, Some(file), _) => {
                 warnings.push(format!(
                     "it also stands in {file} of the manifest directory, which counts again when \
                      that directory changes; change it there"
                 ));
                 Origin::Manifest(file.clone())
             }
-            (origin, _) => origin.clone(),
+            (Origin::Api, None, Some((node, file))) => {
+                warnings.push(format!(
+                    "it also stands in {file} of the manifest directory of node {node}, which \
+                     counts again when that directory changes; change it there"
+                ));
+                Origin::Elsewhere { node: node.clone(), file: file.clone() }
+            }
+            (origin, ..) => origin.clone(),
         };
         let outcome = match &previous {
             None => AppliedOutcome::Created,
-            Some(previous) if *previous == object => AppliedOutcome::Unchanged,
+            // Nobody else has it any more.
+            Some(_) if lost => AppliedOutcome::Created,
+            Some(_) if unchanged => AppliedOutcome::Unchanged,
             Some(_) => AppliedOutcome::Configured,
         };
         if outcome != AppliedOutcome::Unchanged || moved {
@@ -188,9 +217,14 @@ impl Engine {
 
     /// What is staged, else stored.
     fn previous(&self, id: &Id, staged: &Staged) -> Option<Object> {
-        if let Some(staged) = staged.objects.get(id) {
-            return staged.as_ref().map(|stored| stored.object.clone());
+        match staged.objects.get(id) {
+            Some(staged) => staged.as_ref().map(|stored| stored.object.clone()),
+            None => self.stored(id),
         }
+    }
+
+    /// An object as the index has it.
+    pub(super) fn stored(&self, id: &Id) -> Option<Object> {
         let index = &self.state.index;
         let (kind, key) = id;
         match kind {
@@ -206,11 +240,11 @@ impl Engine {
         }
     }
 
-    /// Deletes an object.
+    /// Stages the end of an object.
     ///
     /// # Errors
-    /// 404; the store can not be written.
-    pub(super) fn delete(&mut self, target: &Target) -> Result<Applied, Refused> {
+    /// 404.
+    pub(super) fn stage_delete(&self, target: &Target) -> Result<(Staged, Applied), Refused> {
         let (ids, kind, key): (Vec<Id>, _, _) = match target {
             Target::Object(kind, key) => (vec![(*kind, key.clone())], kind_name(*kind), key),
             Target::Endpoints(key) => {
@@ -233,68 +267,82 @@ impl Engine {
                      directory changes; remove it there"
                 ));
             }
+            if let Some((node, file)) = self.membership.elsewhere.get(&id) {
+                warnings.push(format!(
+                    "it stands in {file} of the manifest directory of node {node} and comes back \
+                     when that directory changes; remove it there"
+                ));
+            }
             staged.delete(id);
         }
-        self.write(staged)?;
         warnings.dedup();
-        Ok(Applied {
-            results: vec![AppliedObject {
-                document: 0,
-                kind: kind.to_owned(),
-                namespace: key.namespace.to_string(),
-                name: key.name.to_string(),
-                outcome: AppliedOutcome::Deleted,
-                refusal: None,
-                warnings,
-            }],
-        })
+        let result = AppliedObject {
+            document: 0,
+            kind: kind.to_owned(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
+            outcome: AppliedOutcome::Deleted,
+            refusal: None,
+            warnings,
+        };
+        Ok((staged, Applied { results: vec![result] }))
     }
 
-    /// Writes what is staged to the store, then tells the index.
+    /// Writes what is staged to this node's store, then tells the index.
     ///
     /// # Errors
     /// 503: nothing is written.
     pub(super) fn write(&mut self, staged: Staged) -> Result<(), Refused> {
-        let (mut put, mut gone) = (Vec::new(), Vec::new());
-        for (id, stored) in staged.objects {
-            match stored {
-                Some(stored) => put.push(stored),
-                None => gone.push(id),
-            }
-        }
+        let (put, gone) = staged.parts();
         if put.is_empty() && gone.is_empty() {
             return Ok(());
         }
         if let Err(error) = self.store.write(&put, &gone) {
-            // Staging has claimed addresses already.
-            self.allocator = Allocator::default();
-            for service in self.state.index.services().values() {
-                self.allocator.claim(service);
-            }
+            self.claim_anew();
             return Err(Refused::caused(503, "the objects can not be stored", &error));
         }
+        self.adopt(put, gone);
+        Ok(())
+    }
+
+    /// Claims what the services of the index have, and nothing else: staging has claimed more.
+    pub(super) fn claim_anew(&mut self) {
+        self.allocator = Allocator::default();
+        for service in self.state.index.services().values() {
+            self.allocator.claim(service);
+        }
+    }
+
+    /// Takes in what is stored now.
+    pub(super) fn adopt(&mut self, put: Vec<Stored>, gone: Vec<Id>) {
         self.written += put.len() + gone.len();
         for (kind, key) in gone {
             if kind == ObjectKind::Service {
                 self.allocator.release(&key);
             }
-            self.state.files.remove(&(kind, key.clone()));
+            self.comes_from((kind, key.clone()), Origin::Api);
             self.tell(kind, key.clone(), Event::Delete(kind, key));
         }
         for stored in put {
             let (kind, key) = (stored.object.kind(), stored.object.key().clone());
-            match stored.origin {
-                Origin::Manifest(file) => self.state.files.insert((kind, key.clone()), file),
-                Origin::Api | Origin::Elsewhere { .. } => {
-                    self.state.files.remove(&(kind, key.clone()))
-                }
-            };
+            self.comes_from((kind, key.clone()), stored.origin);
             self.tell(kind, key, Event::Apply(stored.object));
         }
-        Ok(())
     }
 
-    fn tell(&mut self, kind: ObjectKind, key: ObjectKey, fact: Event) {
+    /// Notes who an object came from.
+    pub(super) fn comes_from(&mut self, id: Id, origin: Origin) {
+        let (files, elsewhere) = (&mut self.state.files, &mut self.membership.elsewhere);
+        files.remove(&id);
+        elsewhere.remove(&id);
+        match origin {
+            Origin::Api => {}
+            Origin::Manifest(file) => drop(files.insert(id, file)),
+            Origin::Elsewhere { node, file } => drop(elsewhere.insert(id, (node, file))),
+        }
+    }
+
+    pub(super) fn tell(&mut self, kind: ObjectKind, key: ObjectKey, fact: Event) {
         match kind {
             ObjectKind::Service => self.state.progress.service_changes += 1,
             ObjectKind::EndpointSlice => self.state.progress.endpoint_changes += 1,

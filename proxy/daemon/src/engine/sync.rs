@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use causeway_api::chain;
 use causeway_ruleset::plan::{NodePortAddresses, Plan};
 
-use super::{Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
+use super::{Asked, Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
 use crate::request::Refused;
@@ -28,17 +28,20 @@ impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
         let alive = self.due.alive.into_iter();
+        let others = self.due.flush.into_iter().chain(self.writes.due()).chain(self.doubts_due());
         match self.due.retry {
             // It compares everything, too.
-            Some((at, _)) => alive.fold(at, Instant::min),
-            None => alive.chain(self.due.look).fold(self.due.full, Instant::min),
+            Some((at, _)) => alive.chain(others).fold(at, Instant::min),
+            None => alive.chain(others).chain(self.due.look).fold(self.due.full, Instant::min),
         }
     }
 
     /// Reads what has changed on disk, brings the kernel to the plan, and answers.
     pub(crate) fn commit(&mut self) {
+        self.end_doubts();
+        self.expire_writes(clock::now());
         if mem::take(&mut self.pending.manifests) {
-            self.read_manifests();
+            self.change_objects(Asked::Manifests, None);
         }
         if mem::take(&mut self.pending.spool) {
             self.read_spool();
@@ -50,6 +53,9 @@ impl Engine {
         }
         // Before anybody is told, and before the spool forgets.
         let kept = self.keep_containers();
+        if kept.is_ok() {
+            self.publish_containers();
+        }
         let refused = self.sync(now).err().map(|error| {
             Refused::caused(
                 503,
@@ -68,8 +74,17 @@ impl Engine {
                 }
             }
         }
+        if !self.pending.queries.is_empty() {
+            self.describe_connection();
+        }
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query);
+        }
+        if self.due.flush.is_some_and(|at| at <= clock::now()) {
+            self.due.flush = None;
+            if let Err(error) = self.store.flush() {
+                tracing::error!(error = %chain(&error), "flush the snapshot of the cluster");
+            }
         }
         if self.written > MANY_WRITTEN {
             self.give_memory_back();
@@ -87,9 +102,10 @@ impl Engine {
 
     /// Makes sure that a kill loses no container.
     fn keep_containers(&mut self) -> Result<(), Refused> {
-        if self.pending.touched.containers.is_empty() {
+        if self.pending.publish.is_empty() {
             return Ok(());
         }
+        self.due.flush = None;
         self.store.flush().map_err(|error| {
             tracing::error!(error = %chain(&error), "flush the store");
             self.pending.spooled.clear();

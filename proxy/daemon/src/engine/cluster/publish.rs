@@ -1,0 +1,65 @@
+//! What this node wants to be in the store of itself: desired state, said after it is on this node's
+//! disk. The task brings it there whenever the store answers (rows C-02, C-03).
+
+use std::mem;
+
+use causeway_model::{EndpointKey, NodeRecord};
+use causeway_source::cluster::{Command, Container};
+
+use super::super::Engine;
+use super::cluster_config;
+use crate::clock;
+
+impl Engine {
+    /// Says something to the task, where there is one.
+    pub(in super::super) fn say(&self, command: Command) {
+        if let Some(cluster) = &self.cluster {
+            cluster.send(command);
+        }
+    }
+
+    /// What this node is.
+    pub(super) fn publish_self(&self) {
+        let running = clock::now().saturating_duration_since(self.state.progress.started);
+        self.say(Command::Node(NodeRecord {
+            identity: self.identity(),
+            boot_id: self.facts.boot_id.clone(),
+            ips: self.facts.ips.clone(),
+            labels: self.state.node.labels.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock::unix().saturating_sub(running).as_secs(),
+            config: cluster_config(&self.state.settings).digest(),
+        }));
+    }
+
+    /// All containers of this node, and no others.
+    pub(super) fn publish_all_containers(&mut self) {
+        self.pending.publish.clear();
+        let own = self.state.index.containers_of(&self.facts.name);
+        let containers = own
+            .map(|(one, healthy)| Container { record: (*one.record).clone(), healthy })
+            .collect();
+        self.say(Command::Containers(containers));
+    }
+
+    /// Containers of this node that are on disk now, or gone from it.
+    pub(in super::super) fn publish_containers(&mut self) {
+        let changed = mem::take(&mut self.pending.publish);
+        if self.cluster.is_none() {
+            return;
+        }
+        for key in changed {
+            let container = self.published(&key);
+            let gone = container.is_none();
+            self.say(Command::Container(key, container));
+            if gone {
+                self.look_for_another_subnet();
+            }
+        }
+    }
+
+    fn published(&self, key: &EndpointKey) -> Option<Container> {
+        let (one, healthy) = self.state.index.container(&self.facts.name, key)?;
+        Some(Container { record: (*one.record).clone(), healthy })
+    }
+}

@@ -1,0 +1,425 @@
+//! What is there by the store, taken into index, peers and snapshot. Everything is compared by value
+//! (rows C-06, O-40): what is as it was costs nothing and is not written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use causeway_model::{EndpointKey, Event as Fact, NodeRecord, Object, ObjectKind, SubnetRecord};
+use causeway_source::cluster::{Change, Container, Known, View};
+use causeway_source::{Origin, Stored};
+use ipnetwork::IpNetwork;
+
+use super::super::Engine;
+use super::super::objects::Id;
+use crate::clock;
+
+/// In `State::degraded`: objects that the store has lost.
+const LOST: &str = "lost objects";
+/// The same: keys that do not decode.
+const KEYS: &str = "cluster keys";
+
+/// What came together, in a report.
+#[derive(Debug, Default)]
+struct Batch {
+    /// What was not as it was: for the snapshot.
+    new: Vec<Change>,
+    /// Objects that are new, changed (`Some`) or gone.
+    objects: BTreeMap<Id, Option<Stored>>,
+    /// Nodes that are not heard of any more.
+    gone: BTreeSet<String>,
+}
+
+impl Engine {
+    /// What an earlier run left.
+    ///
+    /// # Errors
+    /// The snapshot can not be read.
+    pub(in super::super) fn read_snapshot(&mut self) -> Result<(), causeway_source::Error> {
+        let (view, known) = self.store.cluster()?;
+        if !view.unreadable.is_empty() {
+            // The store lists them again.
+            tracing::warn!("the snapshot does not decode in part: {}", view.unreadable.join(", "));
+        }
+        if let Some(cluster) = &mut self.state.cluster {
+            cluster.revision = known.revision;
+        }
+        self.membership.known = known;
+        for record in view.nodes.into_values() {
+            self.put_node(record);
+        }
+        self.membership.subnets = view.subnets;
+        for (node, container) in view.containers {
+            self.put_container(&node, &container);
+        }
+        self.describe_peers();
+        Ok(())
+    }
+
+    /// Everything there is.
+    pub(super) fn take_view(&mut self, view: View, known: Known, same: bool) {
+        // What a store held that this node never saw before can not be missing from it.
+        let same = same && self.membership.known.store == known.store;
+        tracing::info!(
+            revision = known.revision,
+            same,
+            nodes = view.nodes.len(),
+            objects = view.objects.len(),
+            "listed the cluster store"
+        );
+        let mut batch = Batch::default();
+        self.view_keys(&view);
+        let until = clock::now() + self.state.settings.endpoint_ttl;
+        self.view_nodes(&view.nodes, &mut batch);
+        self.view_subnets(view.subnets, (!same).then_some(until), &mut batch);
+        self.view_containers(view.containers, (!same).then_some(until), &mut batch);
+        self.view_objects(view.objects, same, &mut batch);
+        self.membership.known =
+            Known { lease: known.lease.or(self.membership.known.lease), ..known };
+        self.membership.viewed = true;
+        let revision = self.membership.known.revision;
+        self.take_batch(batch, revision, true);
+        self.pending.manifests = true;
+    }
+
+    fn view_keys(&mut self, view: &View) {
+        let degraded = &mut self.state.degraded;
+        if view.unreadable.is_empty() {
+            degraded.remove(KEYS);
+            return;
+        }
+        let text = format!(
+            "keys of the cluster store that do not decode: {}; a newer causewayd may have written \
+             them: update this one",
+            view.unreadable.join(", ")
+        );
+        if degraded.insert(KEYS.to_owned(), text.clone()).as_ref() != Some(&text) {
+            tracing::error!("{text}");
+        }
+    }
+
+    fn view_nodes(&mut self, nodes: &BTreeMap<String, NodeRecord>, batch: &mut Batch) {
+        for (name, record) in nodes {
+            if self.membership.nodes.get(name) != Some(record) {
+                batch.new.push(Change::Node(record.clone()));
+            }
+            self.put_node(record.clone());
+        }
+        let gone = self.membership.nodes.keys().filter(|name| !nodes.contains_key(*name));
+        batch.gone.extend(gone.cloned());
+    }
+
+    /// Until when what is missing counts as there is `doubt`.
+    fn view_subnets(
+        &mut self,
+        subnets: BTreeMap<IpNetwork, SubnetRecord>,
+        doubt: Option<Instant>,
+        batch: &mut Batch,
+    ) {
+        let missing = self.membership.subnets.keys().filter(|known| !subnets.contains_key(*known));
+        for subnet in missing.copied().collect::<Vec<_>>() {
+            match doubt {
+                Some(until) => drop(self.membership.doubtful_subnets.insert(subnet, until)),
+                None if self.membership.doubtful_subnets.contains_key(&subnet) => {}
+                None => {
+                    self.membership.subnets.remove(&subnet);
+                    batch.new.push(Change::SubnetGone(subnet));
+                }
+            }
+        }
+        for record in subnets.into_values() {
+            self.put_subnet(record, batch);
+        }
+    }
+
+    fn view_containers(
+        &mut self,
+        containers: Vec<(String, Container)>,
+        doubt: Option<Instant>,
+        batch: &mut Batch,
+    ) {
+        let there: BTreeSet<(&str, &EndpointKey)> =
+            containers.iter().map(|(node, one)| (node.as_str(), &one.record.key)).collect();
+        let own = &self.facts.name;
+        let known = self.state.index.containers().filter(|(one, _)| one.node != *own);
+        let missing: Vec<(Arc<str>, EndpointKey)> = known
+            .filter(|(one, _)| !there.contains(&(&*one.node, &one.record.key)))
+            .map(|(one, _)| (Arc::clone(&one.node), one.record.key.clone()))
+            .collect();
+        drop(there);
+        for (node, key) in missing {
+            let entry = (node.to_string(), key.clone());
+            match doubt {
+                Some(until) => drop(self.membership.doubtful.insert(entry, until)),
+                // Their node's end is what counts.
+                None if batch.gone.contains(&*node) => {}
+                None if self.membership.doubtful.contains_key(&entry) => {}
+                None => self.remove_container(&node, key, &mut batch.new),
+            }
+        }
+        for (node, container) in containers {
+            self.update_container(node, container, batch);
+        }
+    }
+
+    fn view_objects(&mut self, objects: Vec<Stored>, same: bool, batch: &mut Batch) {
+        let there: BTreeSet<Id> = objects.iter().map(id).collect();
+        let index = &self.state.index;
+        let services = index.services().keys().map(|key| (ObjectKind::Service, key.clone()));
+        let slices = index.slices().keys().map(|key| (ObjectKind::EndpointSlice, key.clone()));
+        let nodes = index.nodes().values().map(|node| (ObjectKind::Node, node.key.clone()));
+        let known = services.chain(slices).chain(nodes);
+        let missing: Vec<Id> = known.filter(|id| !there.contains(id)).collect();
+        for id in missing {
+            if same && !self.membership.lost.contains(&id) {
+                batch.objects.insert(id, None);
+            } else {
+                self.membership.lost.insert(id);
+            }
+        }
+        for stored in objects {
+            let id = id(&stored);
+            if !self.is_stored(&id, &stored) {
+                batch.objects.insert(id, Some(stored));
+            } else {
+                self.membership.lost.remove(&id);
+            }
+        }
+    }
+
+    /// Whether an object is as it is here already.
+    fn is_stored(&self, id: &Id, stored: &Stored) -> bool {
+        let origin = match (self.state.files.get(id), self.membership.elsewhere.get(id)) {
+            (Some(file), _) => Origin::Manifest(file.clone()),
+            (None, Some((node, file))) => {
+                Origin::Elsewhere { node: node.clone(), file: file.clone() }
+            }
+            (None, None) => Origin::Api,
+        };
+        origin == stored.origin && self.stored(id).as_ref() == Some(&stored.object)
+    }
+
+    /// What changed.
+    pub(super) fn take_changes(&mut self, changes: Vec<Change>, revision: i64) {
+        let mut batch = Batch::default();
+        for change in &changes {
+            if let Change::NodeGone(name) = change {
+                batch.gone.insert(name.clone());
+            }
+        }
+        for change in changes {
+            self.take_change(change, &mut batch);
+        }
+        self.membership.known.revision = revision;
+        self.take_batch(batch, revision, false);
+    }
+
+    fn take_change(&mut self, change: Change, batch: &mut Batch) {
+        match change {
+            Change::Node(record) => {
+                batch.gone.remove(&record.identity.node);
+                batch.new.push(Change::Node(record.clone()));
+                self.put_node(record);
+            }
+            Change::NodeGone(name) => drop(batch.gone.insert(name)),
+            Change::Subnet(record) => self.put_subnet(record, batch),
+            Change::SubnetGone(subnet) => {
+                self.membership.doubtful_subnets.remove(&subnet);
+                if self.membership.subnets.remove(&subnet).is_some() {
+                    batch.new.push(Change::SubnetGone(subnet));
+                }
+            }
+            Change::Container(node, container) => self.update_container(node, container, batch),
+            Change::ContainerGone(node, key) => {
+                // With its node, whose end may be held.
+                if batch.gone.contains(&node) || self.is_held(&node) {
+                    let until = clock::now() + self.state.settings.endpoint_ttl;
+                    self.membership.doubtful.insert((node, key), until);
+                } else {
+                    self.remove_container(&node, key, &mut batch.new);
+                }
+            }
+            Change::Object(stored) => drop(batch.objects.insert(id(&stored), Some(stored))),
+            Change::ObjectGone(kind, key) => drop(batch.objects.insert((kind, key), None)),
+        }
+    }
+
+    /// Takes objects and the end of nodes in, and keeps all of it for the next start.
+    fn take_batch(&mut self, mut batch: Batch, revision: i64, whole: bool) {
+        let gone = mem::take(&mut batch.gone);
+        let dead = self.nodes_gone(gone, whole);
+        self.remove_nodes(dead, &mut batch.new);
+        self.take_objects(mem::take(&mut batch.objects), &mut batch.new);
+        self.keep(&batch.new);
+        self.describe_peers();
+        if let Some(cluster) = &mut self.state.cluster {
+            cluster.revision = revision;
+        }
+        self.describe_lost();
+        self.keep_known();
+        self.look_for_another_subnet();
+        self.seen_writes();
+    }
+
+    fn take_objects(&mut self, objects: BTreeMap<Id, Option<Stored>>, new: &mut Vec<Change>) {
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (id, stored) in objects {
+            self.membership.lost.remove(&id);
+            self.pending.manifests |= self.membership.shadowed.contains(&id);
+            match stored {
+                Some(mut stored) => {
+                    // Ours, as it came back.
+                    if let Origin::Elsewhere { node, file } = &stored.origin
+                        && **node == *self.facts.name
+                    {
+                        stored.origin = Origin::Manifest(file.clone());
+                    }
+                    new.push(Change::Object(stored.clone()));
+                    put.push(stored);
+                }
+                None => {
+                    new.push(Change::ObjectGone(id.0, id.1.clone()));
+                    gone.push(id);
+                }
+            }
+        }
+        // What one gives back another may have taken.
+        for stored in &put {
+            if let Object::Service(service) = &stored.object {
+                self.allocator.release(&service.key);
+            }
+        }
+        for stored in &put {
+            if let Object::Service(service) = &stored.object {
+                self.allocator.claim(service);
+            }
+        }
+        self.adopt(put, gone);
+    }
+
+    /// Objects that the store has lost, in words.
+    fn describe_lost(&mut self) {
+        let lost = &self.membership.lost;
+        if let Some(cluster) = &mut self.state.cluster {
+            cluster.held_objects = lost.len();
+        }
+        let Some((_, first)) = lost.first() else {
+            self.state.degraded.remove(LOST);
+            return;
+        };
+        let text = format!(
+            "{} objects of this node are not in the cluster store, {first} the first of them: it \
+             was wiped or restored, or is another one; they go on here. To bring them back: \
+             `causeway get services -A -o yaml | causeway apply -f -`; else `causeway delete` them",
+            lost.len()
+        );
+        if self.state.degraded.insert(LOST.to_owned(), text.clone()).is_none() {
+            tracing::error!("{text}");
+        }
+    }
+
+    /// Objects that the store has lost and nobody wants back.
+    pub(in super::super) fn forget_lost(&mut self, lost: Vec<Id>) {
+        if lost.is_empty() {
+            return;
+        }
+        let mut new = Vec::new();
+        self.take_objects(lost.into_iter().map(|id| (id, None)).collect(), &mut new);
+        self.keep(&new);
+        self.describe_lost();
+        self.keep_known();
+    }
+
+    pub(super) fn keep(&mut self, new: &[Change]) {
+        if new.is_empty() {
+            return;
+        }
+        let kept = self.store.write_cluster(new);
+        self.snapshot_kept(kept);
+    }
+
+    fn put_node(&mut self, record: NodeRecord) {
+        let node = record.identity.node.clone();
+        self.node_returns(&node);
+        if node != *self.facts.name {
+            let labels = Some(record.labels.clone());
+            let changes = self.state.index.apply(Fact::NodeLabels { node: node.clone(), labels });
+            self.note(changes);
+        }
+        self.membership.nodes.insert(node, record);
+    }
+
+    fn put_subnet(&mut self, record: SubnetRecord, batch: &mut Batch) {
+        self.membership.doubtful_subnets.remove(&record.subnet);
+        let before = self.membership.subnets.insert(record.subnet, record.clone());
+        if before.as_ref() != Some(&record) {
+            batch.new.push(Change::Subnet(record));
+        }
+    }
+
+    fn update_container(&mut self, node: String, container: Container, batch: &mut Batch) {
+        let entry = (node, container.record.key.clone());
+        self.membership.doubtful.remove(&entry);
+        if self.put_container(&entry.0, &container) {
+            batch.new.push(Change::Container(entry.0, container));
+        }
+    }
+
+    /// `true`: it was not there, or otherwise.
+    fn put_container(&mut self, node: &str, container: &Container) -> bool {
+        let Container { record, healthy } = container;
+        let known = self.state.index.container(node, &record.key);
+        if node == &*self.facts.name
+            || known.is_some_and(|(one, was)| *one.record == *record && was == *healthy)
+        {
+            return false;
+        }
+        let node: Arc<str> = node.into();
+        let (key, healthy) = (record.key.clone(), *healthy);
+        self.tell_container(Fact::Attach { node: Arc::clone(&node), record: record.clone() }, &key);
+        self.tell_container(Fact::Health { node, key: key.clone(), healthy }, &key);
+        true
+    }
+
+    pub(super) fn remove_container(&mut self, node: &str, key: EndpointKey, new: &mut Vec<Change>) {
+        if node == &*self.facts.name || self.state.index.container(node, &key).is_none() {
+            return;
+        }
+        let fact = Fact::Detach { node: node.into(), key: key.clone() };
+        self.tell_container(fact, &key);
+        new.push(Change::ContainerGone(node.to_owned(), key));
+    }
+
+    fn tell_container(&mut self, fact: Fact, key: &EndpointKey) {
+        self.state.progress.endpoint_changes += 1;
+        self.pending.touched.containers.insert(key.clone());
+        let changes = self.state.index.apply(fact);
+        self.note(changes);
+    }
+
+    pub(super) fn remove_nodes(&mut self, dead: BTreeSet<String>, new: &mut Vec<Change>) {
+        for name in dead {
+            if self.membership.nodes.remove(&name).is_none() {
+                continue;
+            }
+            tracing::warn!(node = name, "a node is not heard of any more: its containers are out");
+            let of_node = self.state.index.containers_of(&name);
+            let keys: Vec<EndpointKey> = of_node.map(|(one, _)| one.record.key.clone()).collect();
+            self.membership.doubtful.retain(|(node, _), _| *node != name);
+            self.pending.touched.containers.extend(keys);
+            if name != *self.facts.name {
+                let changes = self.state.index.apply(Fact::NodeGone(name.clone()));
+                self.note(changes);
+                let labels = Fact::NodeLabels { node: name.clone(), labels: None };
+                let changes = self.state.index.apply(labels);
+                self.note(changes);
+            }
+            new.push(Change::NodeGone(name));
+        }
+    }
+}
+
+fn id(stored: &Stored) -> Id {
+    (stored.object.kind(), stored.object.key().clone())
+}

@@ -38,17 +38,14 @@ fn boot_ms() -> u64 {
 /// The node's subnets, from the daemon's file.
 ///
 /// # Errors
-/// Code 11 while the file is absent, 6 when it does not decode, 5 when it can not be read.
+/// Code 11 while the file is absent or names none, with the daemon's reason (`subnetRefused`) where
+/// it gives one; 6 when it does not decode, 5 when it can not be read.
 pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
     let shown = path.display();
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::new(
-                Code::TryAgainLater,
-                "the node has no subnet yet: \"subnet\": \"auto\" waits for causewayd",
-            )
-            .details(format!("{shown} does not exist")));
+            return Err(without_subnet(&Value::Null).details(format!("{shown} does not exist")));
         }
         Err(error) => return Err(Error::caused(Code::Io, format!("read {shown}"), &error)),
     };
@@ -63,9 +60,19 @@ pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
         list.iter().map(|item| item.as_str()?.parse().ok()).collect();
     match subnets {
         Some(subnets) if !subnets.is_empty() => Ok(subnets),
-        Some(_) => Err(undecodable("`subnets` is empty")),
+        Some(_) => Err(without_subnet(&value).details(format!("{shown} names no subnet"))),
         None => Err(undecodable("a member of `subnets` is not a network")),
     }
+}
+
+/// Why a node that `value` tells of has no subnet: the daemon says, or has not got one yet.
+fn without_subnet(value: &Value) -> Error {
+    let why = value.get("subnetRefused").and_then(Value::as_str).filter(|why| !why.is_empty());
+    let msg = match why {
+        Some(why) => format!("the node has no subnet for \"subnet\": \"auto\": {why}"),
+        None => "the node has no subnet yet: \"subnet\": \"auto\" waits for causewayd".to_owned(),
+    };
+    Error::new(Code::TryAgainLater, msg)
 }
 
 /// `resolvConf` as name service settings: the file's `nameserver`, `domain`, `search`, `options`.

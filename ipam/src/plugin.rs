@@ -93,7 +93,13 @@ impl Plugin for Ipam {
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let place = Place::new(request);
-        let checked = Checked::new(request, || facts::node_subnets(&place.node_file()))?;
+        let checked = Checked::new(request, || facts::node_subnets(&place.node_file()));
+        let pools = match checked {
+            Ok(checked) => checked.pools,
+            // A node that lost its subnet: its containers keep their addresses.
+            Err(error) if error.code == Code::TryAgainLater => Vec::new(),
+            Err(error) => return Err(error),
+        };
         let owner = owner_of(&request.attachment);
         let owned = if session::exists(&place) {
             let owner = owner.clone();
@@ -117,7 +123,7 @@ impl Plugin for Ipam {
                 "{address} is leased to {ifname} of container {container_id} but not in prevResult"
             ));
         }
-        let ours = |address| checked.pools.iter().any(|pool| pool.range_of(address).is_some());
+        let ours = |address| pools.iter().any(|pool| pool.range_of(address).is_some());
         match claimed.iter().find(|address| ours(**address) && !owned.contains(address)) {
             Some(address) => wrong(format!(
                 "{address} of prevResult is not leased to {ifname} of container {container_id}"

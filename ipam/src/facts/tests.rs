@@ -35,10 +35,19 @@ fn node_subnets_are_waited_for_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.json");
     assert_eq!(node_subnets(&path).unwrap_err().code, Code::TryAgainLater);
-    for text in ["", "[]", "{}", r#"{"subnets":[]}"#, r#"{"subnets":["x"]}"#, r#"{"subnets":[1]}"#]
-    {
+    for text in ["", "[]", "{}", r#"{"subnets":["x"]}"#, r#"{"subnets":[1]}"#] {
         std::fs::write(&path, text).unwrap();
         assert_eq!(node_subnets(&path).unwrap_err().code, Code::Decode, "{text}");
+    }
+    for (text, part) in [
+        (r#"{"subnets":[]}"#, "waits for causewayd"),
+        (r#"{"subnets":[],"subnetRefused":""}"#, "waits for causewayd"),
+        (r#"{"subnets":[],"subnetRefused":"n2 took 10.0.1.0/24"}"#, "n2 took 10.0.1.0/24"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = node_subnets(&path).unwrap_err();
+        assert_eq!(error.code, Code::TryAgainLater, "{text}");
+        assert!(error.msg.contains(part), "{text}: {error}");
     }
     std::fs::write(&path, r#"{"node":"a","subnets":["10.0.1.0/24","fd00:1::/64"]}"#).unwrap();
     let subnets = node_subnets(&path).unwrap();

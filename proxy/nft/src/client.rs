@@ -37,7 +37,7 @@ pub fn closing_waits() -> bool {
 /// A connection. Opened in the calling thread's network namespace, it stays there.
 #[derive(Debug)]
 pub struct Client {
-    link: Link,
+    pub(crate) link: Link,
 }
 
 impl Client {

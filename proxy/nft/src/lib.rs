@@ -3,6 +3,7 @@
 mod client;
 mod codec;
 mod error;
+mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod monitor;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod forward;
 pub mod iptables;
 mod ir;
 pub mod name;

@@ -44,6 +44,12 @@ pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refu
         "node" => (None, None),
         from => {
             let pod = trace::pod(state, from)?;
+            // What its namespace is called there may be the name of another one here.
+            if *pod.node != *state.node.name {
+                let message =
+                    format!("field from: {from} runs on node {}; ask the daemon there", pod.node);
+                return Err(Refused::new(409, message));
+            }
             let path = pod.records.iter().find_map(|record| record.netns.clone());
             let path = path.ok_or_else(|| {
                 Refused::new(

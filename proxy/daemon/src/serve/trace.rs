@@ -1,5 +1,7 @@
 //! `POST /v1/trace`: names to a packet, and the packet through the plan.
 
+mod way;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use causeway_api::{TraceAnswer, TraceRequest};
@@ -55,7 +57,9 @@ pub(crate) fn answer(
     };
     let shown = SocketAddr::new(to.address, port);
     let shown = format!("{source} -> {shown}/{}", protocol.name().to_ascii_lowercase());
-    Ok(TraceAnswer { packet: shown, trace: trace::trace(&state.plan, &packet) })
+    let mut trace = trace::trace(&state.plan, &packet);
+    trace.steps.extend(way::steps(state, to.address, &trace.outcome));
+    Ok(TraceAnswer { packet: shown, trace })
 }
 
 /// Finds a pod by `[NS/]NAME`: the name, the name nerdctl knows it by, or the beginning of the

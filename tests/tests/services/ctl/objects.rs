@@ -83,6 +83,38 @@ pub(crate) fn bad_status() -> Value {
     status
 }
 
+/// Status of a node among others, one of which is not heard of.
+pub(crate) fn cluster_status() -> Value {
+    let mut status = status();
+    status["store"] = json!("etcd");
+    status["cluster"] = json!({"endpoints": ["http://172.18.0.10:2379"], "connected": true,
+        "revision": 8841, "heldObjects": 0});
+    status["subnets"] = json!([{"subnet": "10.0.1.0/24", "lease": "leased"}]);
+    status["overlay"] = json!({"kind": "vxlan id 1 port 8472", "underlay": "eth0", "mtu": 1450,
+        "vtep": "0e:1a:00:00:00:01", "repairs": 2});
+    status["peers"] = json!([
+        {"name": "n2", "state": "Ready", "subnets": ["10.0.2.0/24"], "ips": ["172.18.0.3"],
+            "vtep": "0e:1a:00:00:00:02", "mtu": 1450, "version": "0.1.0", "age": 7200},
+        {"name": "n3", "state": "NotReady", "subnets": [], "ips": ["172.18.0.4", "fd00:172:18::4"],
+            "problem": "its daemon is not heard of"}]);
+    status["warnings"] = json!(["node n3: its daemon is not heard of"]);
+    status
+}
+
+/// Status of the same node when the store is away and its subnet another's.
+pub(crate) fn cut_off_status() -> Value {
+    let mut status = cluster_status();
+    status["cluster"] = json!({"endpoints": ["http://172.18.0.10:2379"], "connected": false,
+        "away": 192, "reason": "connection refused", "revision": 8841,
+        "heldNodes": ["n2", "n3"], "heldObjects": 4});
+    status["subnets"] = json!([
+        {"subnet": "10.0.1.0/24", "lease": "leased", "expires": 86208},
+        {"subnet": "fd00:10:1::/64", "lease": "lost", "owner": "n9"}]);
+    status["overlay"]["failure"] = json!("no route to the other nodes");
+    status["degraded"] = json!(["store: etcd does not answer (connection refused)"]);
+    status
+}
+
 /// What describes the service.
 pub(crate) fn description() -> Value {
     let endpoint = |n: u8, state: &str, in_rotation: bool| {

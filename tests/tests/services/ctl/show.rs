@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fake::Api;
-use super::objects::{self, bad_status, status, web};
+use super::objects::{self, bad_status, cluster_status, cut_off_status, status, web};
 use super::{check, list, run};
 
 /// Rows: U-07
@@ -260,6 +260,57 @@ fn status_tells_whether_all_is_well() {
     let finished = run(&api, "status -o json", "");
     assert_eq!(serde_json::from_slice::<Value>(&finished.stdout).unwrap(), bad_status());
     assert_eq!(finished.code(), 1);
+}
+
+/// Rows: U-04
+#[test]
+fn status_shows_store_subnets_overlay_and_the_other_nodes() {
+    let api = Api::new();
+    api.answer("GET /v1/status", 200, &cluster_status());
+    let begin = ["Node:      n1", "Daemon:    causewayd 0.1.0, up 3m20s", "Backend:   nftables"];
+    let counts =
+        ["Synced:    5s ago", "Objects:   3 containers, 1 service ports", "Events:    4 syncs"];
+    let table = [
+        "",
+        "NODE   SUBNET        IP                          VTEP                MTU      STATUS     UP",
+        "n2     10.0.2.0/24   172.18.0.3                  0e:1a:00:00:00:02   1450     Ready      120m",
+        "n3     <none>        172.18.0.4,fd00:172:18::4   <none>              <none>   NotReady   <unknown>",
+    ];
+    let many = [
+        "Store:     etcd http://172.18.0.10:2379, revision 8841",
+        "Subnets:   10.0.1.0/24 (leased)",
+        "Overlay:   vxlan id 1 port 8472 on eth0, MTU 1450, VTEP 0e:1a:00:00:00:01, 2 repairs",
+        "Peers:     1/2 ready, 1 not heard of",
+    ];
+    let warnings = ["Warnings:", "  - node n3: its daemon is not heard of"];
+    let lines = [&begin[..], &many, &counts, &["State:     OK"], &warnings, &table];
+    check(&api, "status", 0, &lines.concat(), &[]);
+
+    api.answer("GET /v1/status", 200, &cut_off_status());
+    let many = [
+        "Store:     etcd http://172.18.0.10:2379, away for 3m12s: connection refused; serving \
+         revision 8841",
+        "Subnets:   10.0.1.0/24 (leased, 23h left), fd00:10:1::/64 (lost to node n9)",
+        many[2],
+        many[3],
+        "Held:      nodes n2, n3 that vanished together",
+        "Held:      4 objects that the store lost",
+    ];
+    let state = ["State:     DEGRADED", "  - store: etcd does not answer (connection refused)"];
+    let lines = [&begin[..], &many, &counts, &state, &warnings, &table];
+    check(&api, "status", 1, &lines.concat(), &[]);
+    let finished = run(&api, "status -o json", "");
+    let shown: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(shown["cluster"]["heldNodes"], json!(["n2", "n3"]));
+    assert_eq!((shown["subnets"][0]["expires"].as_u64(), finished.code()), (Some(86208), 1));
+
+    let mut refused = cluster_status();
+    refused["subnets"] = json!([]);
+    refused["cluster"]["subnetRefused"] = json!("no part of 10.0.0.0/16 is free; enlarge it");
+    api.answer("GET /v1/status", 200, &refused);
+    let shown = run(&api, "status", "").ok();
+    let wanted = "\nSubnets:   none: no part of 10.0.0.0/16 is free; enlarge it\n";
+    assert!(shown.contains(wanted), "{shown}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::testing::*;
 use crate::request::{Request, Target};
+use causeway_model::Event as Fact;
 use causeway_model::ObjectKind;
 
 #[test]
@@ -53,7 +54,13 @@ fn objects_are_listed_shown_and_told_apart_by_namespace() {
 #[test]
 fn bad_requests_are_refused_with_what_is_wrong() {
     run(async {
-        let stub = start(|state| drop(commit(state, objects(WEB))));
+        let stub = start(|state| {
+            let mut there = attach("there", "10.0.2.2", "web");
+            let Fact::Attach { node, record } = &mut there else { panic!("a record") };
+            *node = "n2".into();
+            record.netns = Some("/run/netns/there".to_owned());
+            commit(state, [objects(WEB), vec![there]].concat());
+        });
         let event = r#"{"key":{"network":"n","containerID":"c","ifname":"eth0"},"seq":1,"bootId":"b",
             "record":{"network":"OTHER","containerID":"c","ifname":"eth0","ips":[],"labels":{},"created":0}}"#;
         for (method, path, body, status, says) in [
@@ -97,6 +104,13 @@ fn bad_requests_are_refused_with_what_is_wrong() {
                 r#"{"namespace":"default","name":"web","count":1,"port":"x","from":"node"}"#,
                 404,
                 "no port \"x\"",
+            ),
+            (
+                "POST",
+                "/v1/svc-test",
+                r#"{"namespace":"default","name":"web","count":1,"from":"there"}"#,
+                409,
+                "there runs on node n2; ask the daemon there",
             ),
         ] {
             let (got, message) = stub.request(method, path, body).await;

@@ -36,6 +36,21 @@ fn a_container_is_a_pod() {
 }
 
 #[test]
+fn containers_of_other_nodes_say_where_they_are() {
+    let mut there = attach("web-2", "10.0.2.2", "web");
+    let causeway_model::Event::Attach { node, .. } = &mut there else { panic!("a record") };
+    *node = "n2".into();
+    let facts = || [objects(WEB), vec![attach("web-1", "10.0.1.2", "web"), there.clone()]].concat();
+    let pods = rendered(facts(), Kind::Pods);
+    let nodes: Vec<_> = pods.iter().map(|pod| pod["spec"]["nodeName"].clone()).collect();
+    assert_eq!(nodes, ["n1", "n2"]);
+    let endpoints = rendered(facts(), Kind::Endpoints);
+    let addresses = endpoints[0]["subsets"][0]["addresses"].as_array().expect("addresses");
+    let nodes: Vec<_> = addresses.iter().map(|address| address["nodeName"].clone()).collect();
+    assert_eq!(nodes, ["n1", "n2"]);
+}
+
+#[test]
 fn attachments_of_one_container_are_one_pod() {
     let mut other = attach("web-1", "10.9.0.2", "web");
     let causeway_model::Event::Attach { record, .. } = &mut other else { panic!("a record") };

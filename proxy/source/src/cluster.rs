@@ -15,7 +15,18 @@
 //! | `objects/KIND/NAMESPACE/NAME` | [`Stored`] | - | any node, by comparing revisions |
 //! | `claims/KIND/..` | owner `NAMESPACE/NAME` of a cluster address or node port | - | with the object, in one transaction |
 
+mod config;
+mod keys;
+mod publish;
+mod registry;
+mod session;
+mod store;
+mod task;
+mod value;
+mod write;
+
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -242,8 +253,10 @@ impl Cluster {
     /// Starts the task inside a tokio runtime. It ends when either side is dropped. It never gives
     /// up: the first report may be that the store does not answer.
     pub fn start(settings: ClusterSettings, reports: mpsc::Sender<Report>) -> Self {
-        let _ = (settings, reports);
-        todo!("helper C: proxy/source/src/cluster/*")
+        let (commands, receiver) = mpsc::unbounded_channel();
+        // It ends by itself.
+        drop(tokio::spawn(task::run(settings, receiver, reports)));
+        Self { commands }
     }
 
     /// Without a task: whoever has the other end takes the commands (tests do).
@@ -256,4 +269,9 @@ impl Cluster {
         // The task ends with the daemon only.
         drop(self.commands.send(command));
     }
+}
+
+/// Keys of the standard library's hash are random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -9,7 +9,7 @@
 
 mod cluster;
 mod disk;
-mod value;
+pub(crate) mod value;
 
 use std::cell::RefCell;
 use std::io;

@@ -59,7 +59,8 @@ pub(super) fn name(key: &[u8]) -> String {
     format!("{kind} {}", path.trim_start_matches('/'))
 }
 
-pub(super) fn encode_object(stored: &Stored) -> Vec<u8> {
+/// An object in its envelope.
+pub(crate) fn encode_object(stored: &Stored) -> Vec<u8> {
     let created = match &stored.object {
         Object::Service(service) => service.created,
         Object::EndpointSlice(slice) => slice.created,
@@ -78,8 +79,8 @@ pub(super) fn encode_object(stored: &Stored) -> Vec<u8> {
     serde_json::to_vec(&envelope).expect("JSON of values and strings")
 }
 
-/// Why not, in words.
-pub(super) fn decode_object(bytes: &[u8]) -> Result<Stored, String> {
+/// The object of an envelope, or why there is none, in words.
+pub(crate) fn decode_object(bytes: &[u8]) -> Result<Stored, String> {
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let objects = manifest::from_json(&envelope.object)
         .map_err(|refusal| format!("{}: {}", refusal.field, refusal.reason))?;

@@ -1,0 +1,105 @@
+//! What all nodes must agree on, and the id of the store: written once, by the first node (rows
+//! O-41, C-14).
+
+use causeway_model::ClusterConfig;
+use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
+use serde::{Deserialize, Serialize};
+
+use super::keys::{Key, Keys};
+use super::store::{Failure, bounded};
+use super::value;
+
+/// What the store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Agreed {
+    /// Random id.
+    pub(super) store: String,
+    /// Why this node can not take part, with the remedy.
+    pub(super) excluded: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    store: String,
+    #[serde(flatten)]
+    config: ClusterConfig,
+}
+
+/// What can be read of any version's value.
+#[derive(Deserialize)]
+struct AnyVersion {
+    #[serde(default)]
+    store: String,
+    schema: u32,
+}
+
+/// Writes the configuration where there is none, and says what there is.
+pub(super) async fn agree(
+    client: &mut Client,
+    keys: &Keys,
+    ours: &ClusterConfig,
+) -> Result<Agreed, Failure> {
+    let key = keys.text(&Key::Config);
+    let store = format!("{:016x}{:016x}", super::random(), super::random());
+    let stored = value::encode(&Stored { store: store.clone(), config: ours.clone() });
+    let txn = Txn::new()
+        .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
+        .and_then([TxnOp::put(key.as_str(), stored, None)])
+        .or_else([TxnOp::get(key.as_str(), None)]);
+    let response = bounded(client.txn(txn)).await?;
+    if response.succeeded() {
+        return Ok(Agreed { store, excluded: None });
+    }
+    let responses = response.op_responses();
+    let Some(TxnOpResponse::Get(found)) = responses.first() else {
+        return Err(Failure::Away("the answer lacks the configuration".into()));
+    };
+    let bytes = found.kvs().first().map(|pair| pair.value()).unwrap_or_default();
+    Ok(judge(bytes, ours, &key))
+}
+
+/// Whether a node with these settings can take part.
+fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
+    let damaged = |why: String| Agreed {
+        store: String::new(),
+        excluded: Some(format!(
+            "the settings of the cluster in the store can not be read: {why}: stop causewayd on all \
+             nodes, delete the key {key}, start them again"
+        )),
+    };
+    let any: AnyVersion = match value::json(stored) {
+        Ok(any) => any,
+        Err(why) => return damaged(why),
+    };
+    if any.schema != ours.schema {
+        let remedy = if any.schema > ours.schema {
+            "install the newer causewayd on this node"
+        } else {
+            "install the older causewayd on this node until all the others are replaced"
+        };
+        let text = format!(
+            "the store holds version {} of the cluster's data, this causewayd knows version {}: \
+             {remedy}",
+            any.schema, ours.schema
+        );
+        return Agreed { store: any.store, excluded: Some(text) };
+    }
+    match value::json::<Stored>(stored) {
+        Err(why) => damaged(why),
+        Ok(stored) => {
+            let differences = ours.differences(&stored.config);
+            let excluded = (!differences.is_empty()).then(|| {
+                format!(
+                    "settings of this node differ from those of the cluster ({}): set them alike \
+                     and start causewayd again; to change them for the cluster, stop causewayd on \
+                     all nodes, delete the key {key}, start them again",
+                    differences.join("; ")
+                )
+            });
+            Agreed { store: stored.store, excluded }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

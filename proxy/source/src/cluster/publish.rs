@@ -1,0 +1,336 @@
+//! What this node wants to be in the store, brought about.
+
+mod subnets;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use causeway_model::NodeRecord;
+use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
+use ipnetwork::IpNetwork;
+use tokio::time::Instant;
+
+use super::store::{self, Failure, bounded};
+use super::task::Task;
+use super::{Reach, Report, value};
+
+/// The server's limit is 128 operations a transaction.
+const OPERATIONS: usize = 100;
+/// The server's limit for a request is 1.5 MiB.
+const BYTES: usize = 1 << 20;
+/// Leases are renewed this often at least.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A key of this node as it is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    revision: i64,
+    /// Value and lease; `None`: it was deleted.
+    entry: Option<(Vec<u8>, i64)>,
+}
+
+impl Held {
+    pub(super) fn of(pair: &KeyValue) -> Self {
+        let entry = Some((pair.value().to_vec(), pair.lease()));
+        Self { revision: pair.mod_revision(), entry }
+    }
+
+    pub(super) fn gone(revision: i64) -> Self {
+        Self { revision, entry: None }
+    }
+}
+
+/// What is known of this node's keys, and the leases they hang on.
+#[derive(Default)]
+pub(super) struct Publisher {
+    /// The node's record and its containers.
+    own: BTreeMap<String, Held>,
+    short: Option<i64>,
+    long: Option<i64>,
+    renew_long: Option<Instant>,
+    /// As the subnet records have it.
+    reach: Option<Reach>,
+    /// Subnets are as they should be until somebody else changes them.
+    settled: bool,
+    /// Revision of our last change of them.
+    subnets_at: i64,
+    /// There was no subnet: any change may bring one.
+    waiting: bool,
+}
+
+impl Publisher {
+    /// Takes in all keys of this node.
+    pub(super) fn reset(&mut self, own: Vec<(String, Held)>) {
+        self.own = own.into_iter().collect();
+        self.settled = false;
+    }
+
+    /// Takes in a change of a key of this node; says whether it is one.
+    pub(super) fn saw(&mut self, key: String, held: Held) -> bool {
+        let known = self.own.get(&key);
+        if known.is_some_and(|known| known.revision >= held.revision) {
+            return false;
+        }
+        self.own.insert(key, held);
+        true
+    }
+
+    /// Deletions need not be known any more: nothing older will be seen.
+    pub(super) fn forget_until(&mut self, revision: i64) {
+        self.own.retain(|_, held| held.entry.is_some() || held.revision > revision);
+    }
+
+    /// Takes in a change of who has a subnet; says whether it concerns this node.
+    pub(super) fn saw_subnet(&mut self, task: &Task, subnet: IpNetwork, revision: i64) -> bool {
+        let ours = task.previous.contains(&subnet) && revision > self.subnets_at;
+        self.settled &= !(ours || self.waiting);
+        ours || self.waiting
+    }
+
+    /// Subnets have to be looked at.
+    pub(super) fn unsettle(&mut self) {
+        self.settled = false;
+    }
+
+    /// A lease expired: what hung on it has to be written again.
+    pub(super) fn needs_lease(&self) -> bool {
+        self.short.is_none() || self.long.is_none() && !self.settled
+    }
+
+    /// Keeps leases alive. Returns when to come again.
+    pub(super) async fn renew(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+    ) -> Result<Duration, Failure> {
+        let now = Instant::now();
+        let period = |ttl: Duration| (ttl / 3).min(LONGEST).max(Duration::from_millis(100));
+        if let Some(id) = self.short
+            && !store::keep_alive(client, id).await?
+        {
+            self.short = None;
+        }
+        if let Some(id) = self.long
+            && self.renew_long.is_none_or(|at| now >= at)
+        {
+            self.renew_long = Some(now + period(task.settings.subnet_ttl));
+            if !store::keep_alive(client, id).await? {
+                (self.long, self.settled) = (None, false);
+            }
+        }
+        Ok(period(task.settings.endpoint_ttl).min(period(task.settings.subnet_ttl)))
+    }
+
+    /// Brings about what is wanted, as far as this node may take part.
+    pub(super) async fn publish(
+        &mut self,
+        task: &mut Task,
+        client: &mut Client,
+    ) -> Result<(), Failure> {
+        let Some(record) = task.wanted.node.clone() else { return Ok(()) };
+        let lease = self.short_lease(task, client).await?;
+        let done = self.publish_short(task, client, (&record, lease)).await;
+        if done == Err(Failure::NoLease) {
+            self.short = None;
+        }
+        if done? {
+            self.publish_subnets(task, client).await?;
+        }
+        Ok(())
+    }
+
+    /// Node and containers. `false`: another node of this name lives.
+    async fn publish_short(
+        &mut self,
+        task: &mut Task,
+        client: &mut Client,
+        (record, lease): (&NodeRecord, i64),
+    ) -> Result<bool, Failure> {
+        let excluded = self.claim_node(task, client, (record, lease)).await?;
+        let free = excluded.is_none();
+        task.say_excluded(excluded);
+        if free && task.wanted.complete {
+            self.publish_containers(task, client, lease).await?;
+        }
+        Ok(free)
+    }
+
+    /// The lease of an earlier session or run while it lasts, else a new one.
+    async fn short_lease(&mut self, task: &mut Task, client: &mut Client) -> Result<i64, Failure> {
+        if let Some(lease) = self.short {
+            return Ok(lease);
+        }
+        let ttl = seconds(task.settings.endpoint_ttl);
+        let lease = match task.known.lease.filter(|lease| self.is_ours(task, *lease)) {
+            Some(lease) if store::lease_lives(client, lease, ttl).await? => lease,
+            _ => store::grant(client, ttl).await?,
+        };
+        self.short = Some(lease);
+        task.lease_is_ours = true;
+        if task.known.lease != Some(lease) {
+            task.known.lease = Some(lease);
+            task.say(Report::Lease(lease));
+        }
+        Ok(lease)
+    }
+
+    /// Whether a lease is of this node and not of one that its state was copied from.
+    fn is_ours(&self, task: &Task, lease: i64) -> bool {
+        let identity = &task.settings.identity;
+        let record = self.own.get(&task.keys.node(&identity.node));
+        let record = record.and_then(|held| held.entry.as_ref());
+        task.lease_is_ours
+            || record.is_some_and(|(bytes, of)| {
+                let record = value::json::<NodeRecord>(bytes);
+                *of == lease && record.is_ok_and(|record| record.identity == *identity)
+            })
+    }
+
+    /// Writes the node's record, unless another node of this name lives: then says so.
+    async fn claim_node(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+        (record, lease): (&NodeRecord, i64),
+    ) -> Result<Option<String>, Failure> {
+        let key = task.keys.node(&record.identity.node);
+        let wanted = Some((value::encode(record), lease));
+        loop {
+            if self.own.get(&key).is_some_and(|held| held.entry == wanted) {
+                return Ok(None);
+            }
+            let found = bounded(client.get(key.as_str(), None)).await?;
+            let found = found.kvs().first();
+            if let Some(other) = found
+                && other.lease() != lease
+                && Some(other.lease()) != task.known.lease
+                && let Some(why) = clash(other.value(), record)
+            {
+                self.own.insert(key, Held::of(other));
+                return Ok(Some(why));
+            }
+            let at = found.map_or(0, KeyValue::mod_revision);
+            let bytes = wanted.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
+            let options = PutOptions::new().with_lease(lease);
+            let txn = Txn::new()
+                .when([Compare::mod_revision(key.as_str(), CompareOp::Equal, at)])
+                .and_then([TxnOp::put(key.as_str(), bytes, Some(options))]);
+            let done = bounded(client.txn(txn)).await?;
+            if done.succeeded() {
+                let revision = done.header().map_or(at, |header| header.revision());
+                self.own.insert(key, Held { revision, entry: wanted });
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Writes containers that differ, removes those that are not there any more.
+    async fn publish_containers(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+        lease: i64,
+    ) -> Result<(), Failure> {
+        let me = &task.settings.identity.node;
+        let node = task.keys.node(me);
+        let mut todo = self.differences(task, lease).into_iter().peekable();
+        while todo.peek().is_some() {
+            let (mut batch, mut size) = (Vec::new(), 0);
+            while let Some((_, bytes)) = todo.peek()
+                && batch.len() < OPERATIONS
+                && (size == 0 || size + bytes.as_ref().map_or(0, Vec::len) < BYTES)
+            {
+                size += bytes.as_ref().map_or(1, Vec::len);
+                batch.extend(todo.next());
+            }
+            let options = || Some(PutOptions::new().with_lease(lease));
+            let operation = |(key, bytes): &(String, Option<Vec<u8>>)| match bytes {
+                Some(bytes) => TxnOp::put(key.as_str(), bytes.as_slice(), options()),
+                None => TxnOp::delete(key.as_str(), None),
+            };
+            let operations: Vec<TxnOp> = batch.iter().map(operation).collect();
+            // As long as the node of this name is this one.
+            let txn = Txn::new()
+                .when([Compare::lease(node.as_str(), CompareOp::Equal, lease)])
+                .and_then(operations);
+            let done = bounded(client.txn(txn)).await?;
+            if !done.succeeded() {
+                self.own.remove(&node);
+                return Err(Failure::NoLease);
+            }
+            let revision = done.header().map_or(0, |header| header.revision());
+            for (key, bytes) in batch {
+                let entry = bytes.map(|bytes| (bytes, lease));
+                self.own.insert(key, Held { revision, entry });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys of containers with what they should say; `None`: they should not be there.
+    fn differences(&self, task: &Task, lease: i64) -> Vec<(String, Option<Vec<u8>>)> {
+        let me = &task.settings.identity.node;
+        let text = |key: &causeway_model::EndpointKey| {
+            task.keys.text(&super::keys::Key::Container(me.clone(), key.clone()))
+        };
+        let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for (key, container) in &task.wanted.containers {
+            wanted.insert(text(key), value::encode(container));
+        }
+        let prefix = task.keys.containers(me);
+        let there = self.own.range(prefix.clone()..);
+        let there = there.take_while(|(key, _)| key.starts_with(&prefix));
+        let surplus = there
+            .filter(|(key, held)| held.entry.is_some() && !wanted.contains_key(*key))
+            .map(|(key, _)| (key.clone(), None));
+        let mut all: Vec<_> = surplus.collect();
+        all.extend(wanted.into_iter().filter_map(|(key, bytes)| {
+            let entry = self.own.get(&key).and_then(|held| held.entry.as_ref());
+            let same = entry.is_some_and(|(there, of)| *there == bytes && *of == lease);
+            (!same).then_some((key, Some(bytes)))
+        }));
+        all
+    }
+}
+
+fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1)
+}
+
+/// Why a living node of our name is not one that we follow.
+fn clash(other: &[u8], ours: &NodeRecord) -> Option<String> {
+    let name = &ours.identity.node;
+    let other: NodeRecord = match value::json(other) {
+        Ok(other) => other,
+        Err(why) => return Some(format!("the record of node {name} can not be read: {why}")),
+    };
+    let ips: Vec<String> = other.ips.iter().map(IpAddr::to_string).collect();
+    let at = ips.join(", ");
+    if other.identity.machine_id != ours.identity.machine_id {
+        return Some(format!(
+            "another node named {name} lives at {at} (machine id {}): give one of them another \
+             --node-name, or stop that one; its name is free soon after",
+            other.identity.machine_id
+        ));
+    }
+    if other.boot_id != ours.boot_id {
+        let moved = other.ips.iter().all(|ip| !ours.ips.contains(ip));
+        return moved.then(|| {
+            format!(
+                "a node named {name} with this machine id lives at {at}: if this machine is a copy \
+                 of that one, give it a machine id (systemd-machine-id-setup) and a --node-name of \
+                 its own; if it was moved, its name is free soon"
+            )
+        });
+    }
+    (other.started >= ours.started && other != *ours).then(|| {
+        format!(
+            "another causewayd serves this machine as node {name} at {at}: stop one of them, or give \
+             it another --node-name"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! The subnets of this node: taken by comparing, kept on a long lease of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_model::{NodeIdentity, SubnetRecord};
+use etcd_client::{
+    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
+use ipnetwork::IpNetwork;
+
+use super::{Publisher, seconds};
+use crate::cluster::keys::{Key, Keys};
+use crate::cluster::registry::{Taken, Wish, choose};
+use crate::cluster::store::{self, Failure, bounded};
+use crate::cluster::task::Task;
+use crate::cluster::{Reach, Subnets, random, value};
+
+/// Races lost in a row before the connection is looked at.
+const RACES: usize = 1000;
+
+/// Who has what, as read at one revision.
+#[derive(Default)]
+struct Registered {
+    records: BTreeMap<IpNetwork, Entry>,
+    reservations: BTreeSet<IpNetwork>,
+}
+
+struct Entry {
+    owner: Option<NodeIdentity>,
+    value: Vec<u8>,
+    lease: i64,
+    revision: i64,
+}
+
+impl Publisher {
+    /// Takes subnets, or writes how they are reached, or says why there are none.
+    pub(super) async fn publish_subnets(
+        &mut self,
+        task: &mut Task,
+        client: &mut Client,
+    ) -> Result<(), Failure> {
+        let Some(reach) = task.wanted.reach.clone() else { return Ok(()) };
+        if task.lost || self.settled && self.reach.as_ref() == Some(&reach) {
+            return Ok(());
+        }
+        for _ in 0..RACES {
+            let there = Registered::read(client, &task.keys).await?;
+            let chosen = choose(&wish(task, &reach), &there.taken());
+            self.waiting = matches!(chosen, Err(Subnets::None(_)));
+            let subnets = match chosen {
+                Ok(subnets) => subnets,
+                Err(none) => {
+                    task.lost = matches!(none, Subnets::Lost { .. });
+                    (self.settled, self.reach) = (true, Some(reach));
+                    self.adopt_long(task, client, &there).await?;
+                    task.say_subnets(none);
+                    return Ok(());
+                }
+            };
+            let lease = self.long_lease(task, client, &there).await?;
+            match self.settle(task, client, (&there, &subnets), (&reach, lease)).await {
+                Ok(true) => {
+                    (self.settled, self.reach) = (true, Some(reach));
+                    task.previous.clone_from(&subnets);
+                    task.say_subnets(Subnets::Held(subnets));
+                    return Ok(());
+                }
+                // Somebody was faster: look again.
+                Ok(false) => {}
+                Err(Failure::NoLease) => self.long = None,
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Failure::Away("others change subnets all the time".into()))
+    }
+
+    /// The lease that our records hang on, where it lives.
+    async fn adopt_long(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+        there: &Registered,
+    ) -> Result<(), Failure> {
+        let ttl = seconds(task.settings.subnet_ttl);
+        let own = there.own(&task.settings.identity).map(|(_, entry)| entry.lease).next();
+        if let (None, Some(lease)) = (self.long, own)
+            && lease != 0
+            && store::lease_lives(client, lease, ttl).await?
+        {
+            self.long = Some(lease);
+        }
+        Ok(())
+    }
+
+    async fn long_lease(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+        there: &Registered,
+    ) -> Result<i64, Failure> {
+        self.adopt_long(task, client, there).await?;
+        match self.long {
+            Some(lease) => Ok(lease),
+            None => {
+                let lease = store::grant(client, seconds(task.settings.subnet_ttl)).await?;
+                self.long = Some(lease);
+                Ok(lease)
+            }
+        }
+    }
+
+    /// Writes records of both families in one transaction. `false`: somebody was faster.
+    async fn settle(
+        &mut self,
+        task: &Task,
+        client: &mut Client,
+        (there, subnets): (&Registered, &[IpNetwork]),
+        (reach, lease): (&Reach, i64),
+    ) -> Result<bool, Failure> {
+        let (mut compares, mut operations) = (Vec::new(), Vec::new());
+        let unchanged =
+            |key: &str, revision| Compare::mod_revision(key, CompareOp::Equal, revision);
+        for subnet in subnets {
+            let key = task.keys.text(&Key::Subnet(*subnet));
+            let bytes = value::encode(&record(task, *subnet, reach));
+            let entry = there.records.get(subnet);
+            if entry.is_some_and(|entry| entry.value == bytes && entry.lease == lease) {
+                continue;
+            }
+            compares.push(unchanged(&key, entry.map_or(0, |entry| entry.revision)));
+            if entry.is_none() && !task.settings.asked.contains(subnet) {
+                let reserved = task.keys.text(&Key::Reservation(*subnet));
+                compares.push(Compare::create_revision(reserved, CompareOp::Equal, 0));
+            }
+            let options = PutOptions::new().with_lease(lease);
+            operations.push(TxnOp::put(key, bytes, Some(options)));
+        }
+        for (subnet, entry) in there.own(&task.settings.identity) {
+            if !subnets.contains(subnet) {
+                let key = task.keys.text(&Key::Subnet(*subnet));
+                compares.push(unchanged(&key, entry.revision));
+                operations.push(TxnOp::delete(key, None));
+            }
+        }
+        if operations.is_empty() {
+            return Ok(true);
+        }
+        let done = bounded(client.txn(Txn::new().when(compares).and_then(operations))).await?;
+        if done.succeeded() {
+            self.subnets_at = done.header().map_or(0, |header| header.revision());
+        }
+        Ok(done.succeeded())
+    }
+}
+
+fn wish<'a>(task: &'a Task, reach: &'a Reach) -> Wish<'a> {
+    Wish {
+        identity: &task.settings.identity,
+        config: &task.settings.config,
+        asked: &task.settings.asked,
+        previous: &task.previous,
+        ips: &reach.ips,
+        random: random(),
+    }
+}
+
+fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
+    SubnetRecord {
+        subnet,
+        owner: task.settings.identity.clone(),
+        ips: reach.ips.clone(),
+        vtep: reach.vtep,
+        mtu: reach.mtu,
+    }
+}
+
+impl Registered {
+    async fn read(client: &mut Client, keys: &Keys) -> Result<Self, Failure> {
+        let prefix = || Some(GetOptions::new().with_prefix());
+        let txn = Txn::new().and_then([
+            TxnOp::get(keys.subnets(), prefix()),
+            TxnOp::get(keys.reservations(), Some(GetOptions::new().with_prefix().with_keys_only())),
+        ]);
+        let mut kv = client.kv_client().max_decoding_message_size(store::MESSAGE);
+        let mut there = Self::default();
+        for answer in bounded(kv.txn(txn)).await?.op_responses() {
+            let TxnOpResponse::Get(found) = answer else { continue };
+            for pair in found.kvs() {
+                match keys.parse(pair.key()) {
+                    Some(Key::Subnet(subnet)) => {
+                        there.records.insert(subnet, Entry::of(pair));
+                    }
+                    Some(Key::Reservation(subnet)) => {
+                        there.reservations.insert(subnet);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(there)
+    }
+
+    fn taken(&self) -> Taken {
+        let owners = self.records.iter().map(|(subnet, entry)| (*subnet, entry.owner.clone()));
+        Taken { subnets: owners.collect(), reservations: self.reservations.clone() }
+    }
+
+    fn own(&self, me: &NodeIdentity) -> impl Iterator<Item = (&IpNetwork, &Entry)> {
+        self.records.iter().filter(move |(_, entry)| entry.owner.as_ref() == Some(me))
+    }
+}
+
+impl Entry {
+    fn of(pair: &KeyValue) -> Self {
+        let record: Result<SubnetRecord, String> = value::json(pair.value());
+        Self {
+            owner: record.ok().map(|record| record.owner),
+            value: pair.value().to_vec(),
+            lease: pair.lease(),
+            revision: pair.mod_revision(),
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! One connection: what is there, the watch on it, commands, answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::config::{self, Agreed};
+use super::keys::{Key, Keys};
+use super::publish::{Held, Publisher};
+use super::store::{self, Failure, bounded};
+use super::task::Task;
+use super::{Change, ClusterSettings, Command, Report, View, Write, WriteError, value, write};
+
+/// How often the watch is asked whether it lives; twice that without a word ends the connection.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// So many reports may wait for the receiver before the watch is left unread.
+const BACKLOG: usize = 64;
+/// After this time, what the store refused is tried again, and another configuration looked for.
+const RETRY: Duration = Duration::from_secs(5);
+/// For what is waiting at a planned end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a session is over.
+pub(super) enum End {
+    /// Planned, or nobody listens.
+    Stopped,
+    /// The store has to be looked at anew.
+    Again,
+    /// Why.
+    Lost(String),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Compacted => Self::Again,
+            Failure::Away(_) | Failure::Refused(_) | Failure::NoLease => {
+                Self::Lost(failure.into_text())
+            }
+        }
+    }
+}
+
+/// A connection and what there is.
+pub(super) struct Opened {
+    client: Client,
+    agreed: Agreed,
+    listing: Listing,
+    watch: Option<WatchStream>,
+}
+
+/// All there is at a revision.
+#[derive(Default)]
+struct Listing {
+    revision: i64,
+    view: View,
+    own: Vec<(String, Held)>,
+}
+
+/// See the module.
+pub(super) struct Session<'a> {
+    task: &'a mut Task,
+    client: Client,
+    agreed: Agreed,
+    listing: Listing,
+    watch: Option<WatchStream>,
+    revision: i64,
+    /// Revision of the last answer about progress: all until there is here when the next one comes.
+    /// (One answer alone may overtake events in etcd before 3.4.25 and 3.5.8.)
+    progress: i64,
+    publisher: Publisher,
+    writes: JoinSet<Answer>,
+    /// Not answered yet.
+    pending: BTreeSet<u64>,
+    /// Somebody waits for a revision that no event may have.
+    hurry: bool,
+    timers: Timers,
+}
+
+struct Timers {
+    /// When the watch said something, and when it was asked to.
+    heard: Instant,
+    ask: Instant,
+    asked: bool,
+    /// What is wanted has to be brought about (again).
+    publish: Option<Instant>,
+    renew: Instant,
+}
+
+/// To a write of this number.
+type Answer = (u64, Result<i64, WriteError>);
+
+enum Wake {
+    Delivered,
+    Command(Option<Command>),
+    Watch(Result<Option<WatchResponse>, etcd_client::Error>),
+    Written(Option<Result<Answer, JoinError>>),
+    Due,
+    Deaf,
+}
+
+impl Opened {
+    /// Connects and looks at everything.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn open(
+        settings: Arc<ClusterSettings>,
+        keys: Arc<Keys>,
+        endpoint: &str,
+    ) -> Result<Self, String> {
+        let named = |failure: Failure| format!("{endpoint}: {}", failure.into_text());
+        let mut client = store::connect(&settings, endpoint).await?;
+        let agreed = config::agree(&mut client, &keys, &settings.config).await.map_err(named)?;
+        if agreed.excluded.is_some() {
+            return Ok(Self { client, agreed, listing: Listing::default(), watch: None });
+        }
+        let listing = Listing::read(&mut client, &settings, &keys).await.map_err(named)?;
+        let watch = watch(&mut client, keys.root(), listing.revision).await.map_err(named)?;
+        Ok(Self { client, agreed, listing, watch: Some(watch) })
+    }
+}
+
+async fn watch(client: &mut Client, root: &str, revision: i64) -> Result<WatchStream, Failure> {
+    let options =
+        WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
+    let mut watches = client.watch_client().max_decoding_message_size(store::MESSAGE);
+    bounded(watches.watch(root, Some(options))).await
+}
+
+impl Listing {
+    async fn read(
+        client: &mut Client,
+        settings: &ClusterSettings,
+        keys: &Keys,
+    ) -> Result<Self, Failure> {
+        let me = &settings.identity.node;
+        let mut listing = Self::default();
+        let revision =
+            store::list(client, keys.root(), |pair| listing.add(keys, me, &pair)).await?;
+        listing.revision = revision;
+        Ok(listing)
+    }
+
+    fn add(&mut self, keys: &Keys, me: &str, pair: &KeyValue) {
+        if let Some(own) = own_key(keys, me, pair.key()) {
+            self.own.push((own, Held::of(pair)));
+        }
+        let view = &mut self.view;
+        match value::decode(keys, me, pair.key(), pair.value()) {
+            Ok(Some(Change::Node(record))) => {
+                drop(view.nodes.insert(record.identity.node.clone(), record));
+            }
+            Ok(Some(Change::Subnet(record))) => {
+                drop(view.subnets.insert(record.subnet, record));
+            }
+            Ok(Some(Change::Container(node, container))) if node != *me => {
+                view.containers.push((node, container));
+            }
+            Ok(Some(Change::Object(stored))) => view.objects.push(stored),
+            Ok(_) => {}
+            Err(why) => view.unreadable.push(why),
+        }
+    }
+}
+
+/// Keys that nobody but the node `me` writes.
+fn own_key(keys: &Keys, me: &str, key: &[u8]) -> Option<String> {
+    let text = str::from_utf8(key).ok()?;
+    (text == keys.node(me) || text.starts_with(&keys.containers(me))).then(|| text.to_owned())
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(task: &'a mut Task, opened: Opened) -> Self {
+        let Opened { client, agreed, listing, watch } = opened;
+        let now = Instant::now();
+        Self {
+            task,
+            client,
+            agreed,
+            revision: listing.revision,
+            listing,
+            watch,
+            progress: 0,
+            publisher: Publisher::default(),
+            writes: JoinSet::new(),
+            pending: BTreeSet::new(),
+            hurry: false,
+            timers: Timers {
+                heard: now,
+                ask: now + PROGRESS,
+                asked: false,
+                publish: Some(now),
+                renew: now,
+            },
+        }
+    }
+
+    /// Serves until something ends it.
+    pub(super) async fn run(mut self) -> End {
+        self.task.say_connection(Ok(()));
+        if let Some(why) = self.agreed.excluded.take() {
+            self.task.say_excluded(Some(why));
+            let wait = tokio::time::sleep(RETRY);
+            return self.task.meanwhile(wait).await.map_or(End::Stopped, |()| End::Again);
+        }
+        self.reset();
+        loop {
+            if let Err(end) = self.turn().await {
+                return self.close(end).await;
+            }
+        }
+    }
+
+    /// Reports everything.
+    fn reset(&mut self) {
+        let listing = std::mem::take(&mut self.listing);
+        let known = &mut self.task.known;
+        let same = known.store.as_ref().is_none_or(|store| *store == self.agreed.store)
+            && known.revision <= listing.revision;
+        self.revision = listing.revision;
+        known.store = Some(self.agreed.store.clone());
+        known.revision = listing.revision;
+        let known = known.clone();
+        self.publisher.reset(listing.own);
+        self.task.say(Report::Reset { view: listing.view, known, same });
+        self.timers.publish = Some(Instant::now());
+    }
+
+    async fn turn(&mut self) -> Result<(), End> {
+        match self.wake().await {
+            Wake::Delivered => {}
+            Wake::Deaf => return Err(End::Stopped),
+            Wake::Command(command) => {
+                self.take(command)?;
+                // A burst is one piece of work.
+                while let Ok(command) = self.task.commands.try_recv() {
+                    self.take(Some(command))?;
+                }
+            }
+            Wake::Watch(Ok(Some(response))) => self.seen(&response).await?,
+            Wake::Watch(Ok(None)) => return Err(End::Lost("the server ended the watch".into())),
+            Wake::Watch(Err(error)) => return Err(Failure::from(error).into()),
+            Wake::Written(Some(Ok((id, result)))) => {
+                self.hurry |= matches!(result, Err(WriteError::Conflict(at)) if at > self.revision);
+                if self.hurry {
+                    self.timers.ask = Instant::now();
+                }
+                self.answer(id, result);
+            }
+            Wake::Written(Some(Err(_)) | None) | Wake::Due => {}
+        }
+        self.due().await
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let due = self.timers.next();
+        let Self { task, watch, writes, timers, .. } = self;
+        let Task { outbox, commands, .. } = &mut **task;
+        let room = outbox.queue.len() < BACKLOG;
+        if !room {
+            // Not heard because not listened to.
+            timers.heard = Instant::now();
+        }
+        let watch = watch.as_mut().filter(|_| room);
+        let message = async {
+            match watch {
+                Some(watch) => watch.message().await,
+                None => super::task::never().await,
+            }
+        };
+        let written = async {
+            if writes.is_empty() {
+                return super::task::never().await;
+            }
+            writes.join_next().await
+        };
+        tokio::select! {
+            delivered = outbox.deliver() => delivered.map_or(Wake::Deaf, |()| Wake::Delivered),
+            command = commands.recv() => Wake::Command(command),
+            message = message => Wake::Watch(message),
+            written = written => Wake::Written(written),
+            () = sleep_until(due) => Wake::Due,
+        }
+    }
+
+    fn take(&mut self, command: Option<Command>) -> Result<(), End> {
+        match command {
+            None | Some(Command::Stop) => return Err(End::Stopped),
+            Some(Command::Write(write)) => self.write(write),
+            Some(other) => {
+                if matches!(other, Command::TakeAnotherSubnet) {
+                    self.publisher.unsettle();
+                }
+                self.task.want(other);
+                self.timers.publish = Some(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: Write) {
+        let id = write.id;
+        if let Some(why) = self.task.excluded() {
+            let result = Err(WriteError::Refused(why.clone()));
+            self.task.say(Report::Written { id, result });
+            return;
+        }
+        let (client, keys) = (self.client.clone(), Arc::clone(&self.task.keys));
+        let me = self.task.settings.identity.node.clone();
+        self.pending.insert(id);
+        self.writes.spawn(async move { (id, write::write(client, keys, me, write).await) });
+    }
+
+    /// Takes in what the watch says.
+    async fn seen(&mut self, response: &WatchResponse) -> Result<(), End> {
+        let now = Instant::now();
+        (self.timers.heard, self.timers.asked) = (now, false);
+        self.timers.ask = now + PROGRESS;
+        if response.canceled() {
+            if response.compact_revision() > 0 {
+                return self.list_again().await;
+            }
+            let why = response.cancel_reason();
+            return Err(End::Lost(format!("the server ended the watch: {why}")));
+        }
+        if response.events().is_empty() {
+            if !response.created() {
+                self.progressed(response.header().map_or(0, |header| header.revision()));
+            }
+            return Ok(());
+        }
+        self.changed(response).await
+    }
+
+    /// Two answers about progress in a row: until the first one's revision, nothing is missing.
+    fn progressed(&mut self, revision: i64) {
+        let until = std::mem::replace(&mut self.progress, revision).min(revision);
+        if until > self.revision {
+            self.hurry = false;
+            self.report(Vec::new(), until);
+        } else if self.hurry {
+            self.hurry = revision > self.revision;
+            self.timers.ask = Instant::now();
+        }
+    }
+
+    async fn changed(&mut self, response: &WatchResponse) -> Result<(), End> {
+        let keys = Arc::clone(&self.task.keys);
+        let settings = Arc::clone(&self.task.settings);
+        let me = settings.identity.node.as_str();
+        let (mut changes, mut revision, mut unreadable) = (Vec::new(), self.revision, false);
+        for event in response.events() {
+            let Some(pair) = event.kv() else { continue };
+            revision = revision.max(pair.mod_revision());
+            let put = event.event_type() == EventType::Put;
+            if let Some(own) = own_key(&keys, me, pair.key()) {
+                let held = if put { Held::of(pair) } else { Held::gone(pair.mod_revision()) };
+                if self.publisher.saw(own, held) {
+                    self.timers.publish = Some(Instant::now());
+                }
+            }
+            let change = if put {
+                value::decode(&keys, me, pair.key(), pair.value()).unwrap_or_else(|_| {
+                    unreadable = true;
+                    None
+                })
+            } else {
+                value::gone(&keys, pair.key())
+            };
+            match keys.parse(pair.key()) {
+                // Somebody cleared the store, or changed what all agreed on.
+                Some(Key::Config) => return Err(End::Again),
+                Some(Key::Subnet(subnet) | Key::Reservation(subnet))
+                    if self.publisher.saw_subnet(self.task, subnet, pair.mod_revision()) =>
+                {
+                    self.timers.publish = Some(Instant::now());
+                }
+                _ => {}
+            }
+            changes.extend(change.filter(|change| !own_container(change, me)));
+        }
+        if unreadable {
+            return self.list_again().await;
+        }
+        self.report(changes, revision);
+        Ok(())
+    }
+
+    fn report(&mut self, changes: Vec<Change>, revision: i64) {
+        self.revision = revision;
+        self.task.known.revision = revision;
+        self.publisher.forget_until(revision);
+        self.task.say(Report::Changed { changes, revision });
+    }
+
+    /// Reads everything again and watches on from there.
+    async fn list_again(&mut self) -> Result<(), End> {
+        let (settings, keys) = (Arc::clone(&self.task.settings), Arc::clone(&self.task.keys));
+        self.listing = Listing::read(&mut self.client, &settings, &keys).await?;
+        let watch = watch(&mut self.client, keys.root(), self.listing.revision).await?;
+        self.watch = Some(watch);
+        self.progress = 0;
+        self.reset();
+        Ok(())
+    }
+
+    /// Does what the time has come for.
+    async fn due(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if now >= self.timers.heard + 2 * PROGRESS && self.timers.asked {
+            let why = format!("the watch was silent for {} s", 2 * PROGRESS.as_secs());
+            return Err(End::Lost(why));
+        }
+        if now >= self.timers.ask {
+            (self.timers.ask, self.timers.asked) = (now + PROGRESS, true);
+            if let Some(watch) = &mut self.watch {
+                bounded(watch.request_progress()).await?;
+            }
+        }
+        if now >= self.timers.renew {
+            self.timers.renew = now + self.publisher.renew(self.task, &mut self.client).await?;
+            if self.publisher.needs_lease() {
+                self.timers.publish = Some(now);
+            }
+        }
+        if self.timers.publish.is_some_and(|at| now >= at) {
+            self.timers.publish = None;
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self) -> Result<(), End> {
+        match self.publisher.publish(self.task, &mut self.client).await {
+            Ok(()) => {}
+            Err(Failure::Refused(why)) => {
+                let why = format!("the store refuses what this node says of itself: {why}");
+                self.task.say_excluded(Some(why));
+                self.timers.publish = Some(Instant::now() + RETRY);
+            }
+            Err(Failure::NoLease) => self.timers.publish = Some(Instant::now()),
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    /// The end of the session. What is being written is answered.
+    async fn close(mut self, end: End) -> End {
+        if matches!(end, End::Stopped) {
+            let last = async {
+                drop(self.publisher.publish(self.task, &mut self.client).await);
+                while let Some(done) = self.writes.join_next().await {
+                    if let Ok((id, result)) = done {
+                        self.answer(id, result);
+                    }
+                }
+            };
+            drop(timeout(FAREWELL, last).await);
+        }
+        let why = match &end {
+            End::Lost(why) => why.as_str(),
+            End::Stopped | End::Again => "the connection was given up",
+        };
+        for id in std::mem::take(&mut self.pending) {
+            let result = Err(WriteError::Away(why.to_owned()));
+            self.task.say(Report::Written { id, result });
+        }
+        end
+    }
+
+    fn answer(&mut self, id: u64, result: Result<i64, WriteError>) {
+        self.pending.remove(&id);
+        self.task.say(Report::Written { id, result });
+    }
+}
+
+impl Timers {
+    fn next(&self) -> Instant {
+        let watch = if self.asked { self.ask.min(self.heard + 2 * PROGRESS) } else { self.ask };
+        let work = self.publish.map_or(self.renew, |at| at.min(self.renew));
+        watch.min(work)
+    }
+}
+
+fn own_container(change: &Change, me: &str) -> bool {
+    matches!(change, Change::Container(node, _) | Change::ContainerGone(node, _) if node == me)
+}

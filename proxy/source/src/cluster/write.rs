@@ -1,0 +1,318 @@
+//! Objects and what they claim, written by comparing: whoever wrote since the decision wins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use causeway_model::{Object, ObjectKey, ObjectKind, allocate};
+
+use super::keys::{Key, Keys};
+use super::store::{Failure, bounded};
+use super::{Write, WriteError, value};
+
+/// The server's limit is 128 comparisons and 128 operations.
+const MOST: usize = 120;
+/// The server's limit for a request is 1.5 MiB.
+const BYTES: usize = 1 << 20;
+/// Transactions under way at once.
+const FLIGHT: usize = 8;
+
+/// One object with what it claims: never split.
+#[derive(Clone, Debug)]
+struct Item {
+    object: String,
+    /// `None`: deleted.
+    value: Option<Vec<u8>>,
+    owner: String,
+    new: Vec<String>,
+    kept: Vec<String>,
+    dropped: Vec<String>,
+}
+
+/// What became of a transaction.
+enum Outcome {
+    /// At this revision; `None`: there was nothing to change.
+    Done(Option<i64>),
+    /// Somebody else's revision.
+    Conflict(i64),
+    /// This claim is as it was when it was decided, and another's.
+    Held(String),
+}
+
+/// Writes it all. Returns the revision at which it is visible.
+pub(super) async fn write(
+    client: Client,
+    keys: Arc<Keys>,
+    me: String,
+    write: Write,
+) -> Result<i64, WriteError> {
+    let seen = write.seen;
+    let items = items(&keys, &me, write);
+    if let Some(big) = items.iter().find(|item| item.width() > MOST) {
+        let (object, width) = (&big.object, big.width());
+        return Err(WriteError::Refused(format!(
+            "{object} and its {width} addresses and ports do not fit into one transaction of etcd: \
+             give it fewer node ports"
+        )));
+    }
+    let moved = moved(&items);
+    // Who takes what another one gives up comes behind that one.
+    let (after, first): (Vec<Item>, Vec<Item>) =
+        items.into_iter().partition(|item| item.new.iter().any(|claim| moved.contains(claim)));
+    let mut revision = seen;
+    for items in [first, after] {
+        revision = revision.max(all(&client, seen, batches(items)).await?);
+    }
+    Ok(revision)
+}
+
+/// Several transactions at once. The newest revision, or the worst of what went wrong.
+async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64, WriteError> {
+    let permits = Arc::new(Semaphore::new(FLIGHT));
+    let mut running = JoinSet::new();
+    for batch in batches {
+        let (client, permits) = (client.clone(), Arc::clone(&permits));
+        running.spawn(async move {
+            // Nobody closes it.
+            let permit = permits.acquire().await;
+            let done = one(client, seen, batch).await;
+            drop(permit);
+            done
+        });
+    }
+    let (mut revision, mut failure) = (seen, None);
+    while let Some(done) = running.join_next().await {
+        match done {
+            Ok(Ok(Outcome::Done(at))) => revision = revision.max(at.unwrap_or(seen)),
+            Ok(Ok(Outcome::Conflict(at))) => failure = worse(failure, WriteError::Conflict(at)),
+            Ok(Ok(Outcome::Held(why))) => failure = worse(failure, WriteError::Refused(why)),
+            Ok(Err(Failure::Refused(why))) => failure = worse(failure, WriteError::Refused(why)),
+            Ok(Err(other)) => failure = worse(failure, WriteError::Away(other.into_text())),
+            Err(error) => failure = worse(failure, WriteError::Away(error.to_string())),
+        }
+    }
+    failure.map_or(Ok(revision), Err)
+}
+
+/// What says more of the two: a refusal, then that nothing is known, then the newer conflict.
+fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
+    use WriteError::{Away, Conflict, Refused};
+    Some(match (one, other) {
+        (Some(Refused(why)), _) | (_, Refused(why)) => Refused(why),
+        (Some(Away(why)), _) | (_, Away(why)) => Away(why),
+        (Some(Conflict(one)), Conflict(other)) => Conflict(one.max(other)),
+        (None, Conflict(other)) => Conflict(other),
+    })
+}
+
+async fn one(mut client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Failure> {
+    // Claims that nobody uses any more are taken over: each round finds those of its failure.
+    let mut stale = Vec::new();
+    loop {
+        let response = bounded(client.txn(transaction(&batch, seen, &stale))).await?;
+        let revision = response.header().map_or(seen, |header| header.revision());
+        let answers = response.op_responses();
+        if response.succeeded() {
+            let changed = answers.iter().any(|answer| match answer {
+                TxnOpResponse::Delete(deleted) => deleted.deleted() > 0,
+                TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Txn(_) => true,
+            });
+            return Ok(Outcome::Done(changed.then_some(revision)));
+        }
+        let found: Vec<Found> = answers.iter().filter_map(Found::of).collect();
+        if let Some(newest) = found.iter().map(|one| one.revision).filter(|at| *at > seen).max() {
+            return Ok(Outcome::Conflict(newest));
+        }
+        let before = stale.len();
+        for item in &batch {
+            for claim in &item.new {
+                let Some(held) = found.iter().find(|one| one.key == claim.as_bytes()) else {
+                    continue;
+                };
+                if stale.iter().any(|one: &Stale| one.claim == *claim) {
+                    continue;
+                }
+                match stale_claim(&mut client, item, claim, held).await? {
+                    Ok(one) => stale.push(one),
+                    Err(outcome) => return Ok(outcome),
+                }
+            }
+        }
+        if stale.len() == before {
+            // A kept claim is gone, with its service.
+            return Ok(Outcome::Conflict(revision));
+        }
+    }
+}
+
+/// A key that a failed transaction read.
+struct Found {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    revision: i64,
+}
+
+impl Found {
+    fn of(answer: &TxnOpResponse) -> Option<Self> {
+        let TxnOpResponse::Get(got) = answer else { return None };
+        let pair = got.kvs().first()?;
+        Some(Self {
+            key: pair.key().to_vec(),
+            value: pair.value().to_vec(),
+            revision: pair.mod_revision(),
+        })
+    }
+}
+
+/// A claim whose owner does not exist, as when somebody deleted the object alone.
+struct Stale {
+    claim: String,
+    revision: i64,
+    /// Key of the owner's object, where that is another one.
+    absent: Option<String>,
+}
+
+/// Whether a claim that is older than the decision can be taken over.
+async fn stale_claim(
+    client: &mut Client,
+    item: &Item,
+    claim: &str,
+    held: &Found,
+) -> Result<Result<Stale, Outcome>, Failure> {
+    let (claim, revision) = (claim.to_owned(), held.revision);
+    if held.value == item.owner.as_bytes() {
+        return Ok(Ok(Stale { claim, revision, absent: None }));
+    }
+    let owner = String::from_utf8_lossy(&held.value).into_owned();
+    let objects = item.object.strip_suffix(&item.owner).unwrap_or(&item.object);
+    let object = format!("{objects}{owner}");
+    let options = GetOptions::new().with_keys_only();
+    let found = bounded(client.get(object.as_str(), Some(options))).await?;
+    if found.count() == 0 {
+        return Ok(Ok(Stale { claim, revision, absent: Some(object) }));
+    }
+    Ok(Err(Outcome::Held(format!(
+        "{claim} belongs to {owner}: choose another one, or delete {owner} first"
+    ))))
+}
+
+fn transaction(batch: &[Item], seen: i64, stale: &[Stale]) -> Txn {
+    let (mut compares, mut puts, mut gets) = (Vec::new(), Vec::new(), Vec::new());
+    let keys_only = || Some(GetOptions::new().with_keys_only());
+    for item in batch {
+        compares.push(Compare::mod_revision(item.object.as_str(), CompareOp::Less, seen + 1));
+        gets.push(TxnOp::get(item.object.as_str(), keys_only()));
+        puts.push(match &item.value {
+            Some(value) => TxnOp::put(item.object.as_str(), value.as_slice(), None),
+            None => TxnOp::delete(item.object.as_str(), None),
+        });
+        for claim in &item.new {
+            match stale.iter().find(|one| one.claim == *claim) {
+                None => {
+                    compares.push(Compare::create_revision(claim.as_str(), CompareOp::Equal, 0));
+                }
+                Some(Stale { revision, absent, .. }) => {
+                    let unchanged =
+                        Compare::mod_revision(claim.as_str(), CompareOp::Equal, *revision);
+                    compares.push(unchanged);
+                    compares.extend(absent.as_ref().map(|object| {
+                        Compare::create_revision(object.as_str(), CompareOp::Equal, 0)
+                    }));
+                }
+            }
+            gets.push(TxnOp::get(claim.as_str(), None));
+            puts.push(TxnOp::put(claim.as_str(), item.owner.as_str(), None));
+        }
+        for claim in &item.kept {
+            compares.push(Compare::value(claim.as_str(), CompareOp::Equal, item.owner.as_str()));
+            gets.push(TxnOp::get(claim.as_str(), keys_only()));
+        }
+        for claim in &item.dropped {
+            puts.push(TxnOp::delete(claim.as_str(), None));
+        }
+    }
+    Txn::new().when(compares).and_then(puts).or_else(gets)
+}
+
+fn items(keys: &Keys, me: &str, write: Write) -> Vec<Item> {
+    let put = write.put.into_iter().map(|(stored, former)| {
+        let claims = match &stored.object {
+            Object::Service(service) => allocate::claims(service),
+            Object::EndpointSlice(_) | Object::Node(_) => Vec::new(),
+        };
+        let value = Some(value::encode_stored(&stored, me));
+        item(keys, (stored.object.kind(), stored.object.key()), value, (&claims, &former))
+    });
+    let delete = write
+        .delete
+        .iter()
+        .map(|(kind, key, former)| item(keys, (*kind, key), None, (&[], former)));
+    put.chain(delete).collect()
+}
+
+/// Of claims, those that the object has from now on and those that it had.
+fn item(
+    keys: &Keys,
+    (kind, key): (ObjectKind, &ObjectKey),
+    value: Option<Vec<u8>>,
+    (now, former): (&[String], &[String]),
+) -> Item {
+    let (now, former): (BTreeSet<&String>, BTreeSet<&String>) =
+        (now.iter().collect(), former.iter().collect());
+    let texts = |claims: Vec<&&String>| -> Vec<String> {
+        claims.into_iter().map(|claim| keys.text(&Key::Claim((**claim).clone()))).collect()
+    };
+    let object = keys.text(&Key::Object(kind, key.clone()));
+    // As the key has it, so that the owner's key can be made of it.
+    let owner = object.rsplitn(3, '/').take(2).collect::<Vec<_>>();
+    Item {
+        owner: owner.into_iter().rev().collect::<Vec<_>>().join("/"),
+        object,
+        value,
+        new: texts(now.difference(&former).collect()),
+        kept: texts(now.intersection(&former).collect()),
+        dropped: texts(former.difference(&now).collect()),
+    }
+}
+
+impl Item {
+    /// How much of a transaction it takes, with claims that are taken over.
+    fn width(&self) -> usize {
+        (1 + 2 * self.new.len() + self.kept.len()).max(1 + self.new.len() + self.dropped.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.object.len() * 3 + self.value.as_ref().map_or(0, Vec::len) + self.width() * 128
+    }
+}
+
+/// As few transactions as can be, in order.
+fn batches(items: Vec<Item>) -> Vec<Vec<Item>> {
+    let mut all: Vec<Vec<Item>> = Vec::new();
+    let (mut width, mut bytes) = (0, 0);
+    for item in items {
+        width += item.width();
+        bytes += item.bytes();
+        match all.last_mut() {
+            Some(last) if width <= MOST && bytes <= BYTES => last.push(item),
+            _ => {
+                (width, bytes) = (item.width(), item.bytes());
+                all.push(vec![item]);
+            }
+        }
+    }
+    all
+}
+
+/// Claims that one object gives up and another one takes.
+fn moved(items: &[Item]) -> BTreeSet<String> {
+    let dropped: BTreeSet<&String> = items.iter().flat_map(|item| &item.dropped).collect();
+    let new = items.iter().flat_map(|item| &item.new);
+    new.filter(|claim| dropped.contains(claim)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

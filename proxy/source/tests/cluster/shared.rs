@@ -1,0 +1,216 @@
+//! What nodes say to each other, and objects that several of them write.
+
+use causeway_source::cluster::{Command, WriteError};
+
+use crate::etcd::Etcd;
+use crate::node::{Node, claims, config, container, record, run, service, settings};
+
+/// Rows: C-12, O-30, O-31
+#[test]
+fn nodes_see_each_other_with_containers_and_subnets() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n2.send(Command::Container(
+            container("a", "10.0.2.2").record.key,
+            Some(container("a", "10.0.2.2")),
+        ));
+        n3.until("n2", |seen| seen.has_node("n2") && seen.has_container("n2", "a")).await;
+        n3.until("its subnet", |seen| seen.subnet_of("n2").is_some()).await;
+        let subnet = n3.seen.subnet_of("n2").unwrap();
+        assert_eq!((subnet.subnet.to_string().as_str(), subnet.mtu), ("10.0.2.0/24", Some(1450)));
+        assert_eq!(n3.seen.view.nodes["n2"], record(&n2.settings));
+        assert_eq!(
+            etcd.keys("/causeway/v1/"),
+            [
+                "/causeway/v1/config",
+                "/causeway/v1/containers/n2/causeway/a/eth0",
+                "/causeway/v1/nodes/n2",
+                "/causeway/v1/nodes/n3",
+                "/causeway/v1/subnets/10.0.2.0-24",
+                "/causeway/v1/subnets/10.0.3.0-24",
+            ]
+        );
+        n2.until("n3", |seen| seen.has_node("n3")).await;
+        assert!(n2.seen.containers.is_empty(), "own containers are not reported");
+        n2.send(Command::Container(container("a", "10.0.2.2").record.key, None));
+        n3.until("gone", |seen| !seen.has_container("n2", "a")).await;
+    });
+}
+
+/// Rows: C-03
+#[test]
+fn own_keys_are_as_wanted_whoever_changes_them() {
+    run(async {
+        let etcd = Etcd::start();
+        let n2 = Node::start(settings(&etcd, "n2"));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        let path = "/causeway/v1/containers/n2/causeway/a/eth0";
+        etcd.until("published", |etcd| etcd.get(path).contains("10.0.2.2")).await;
+        let value = etcd.get(path);
+        etcd.ctl(&["del", path]);
+        etcd.until("written again", |etcd| etcd.get(path) == value).await;
+        etcd.ctl(&["put", path, "{}"]);
+        etcd.until("mended", |etcd| etcd.get(path) == value).await;
+        let other = "/causeway/v1/containers/n2/causeway/zombie/eth0";
+        etcd.ctl(&["put", other, &value]);
+        etcd.until("removed", |etcd| etcd.get(other).is_empty()).await;
+        etcd.ctl(&["del", "/causeway/v1/nodes/n2"]);
+        etcd.until("the node is back", |etcd| !etcd.get("/causeway/v1/nodes/n2").is_empty()).await;
+        etcd.until("and its container", |etcd| etcd.get(path) == value).await;
+    });
+}
+
+/// Rows: C-12
+#[test]
+fn objects_are_written_by_comparing() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n2.held().await;
+        n3.held().await;
+        let web = service("web", "10.96.0.1");
+        n2.apply(std::slice::from_ref(&web)).await.unwrap();
+        assert!(n2.seen.has_object("web"));
+        assert_eq!(etcd.get("/causeway/v1/claims/address/10.96.0.1"), "default/web");
+        // n3 has not looked at its reports since: it decides on an older revision.
+        let mut changed = service("web", "10.96.0.1");
+        changed.origin = causeway_source::Origin::Manifest("web.yaml".into());
+        let id = n3.ask(vec![(changed.clone(), Vec::new())], &[]);
+        let Err(WriteError::Conflict(at)) = n3.answer(id).await else { panic!("no conflict") };
+        n3.until("the revision", |seen| seen.known.revision >= at).await;
+        assert!(n3.seen.has_object("web"));
+        let id = n3.ask(vec![(changed, claims(&web))], &[]);
+        n3.answer(id).await.unwrap();
+        let elsewhere =
+            causeway_source::Origin::Elsewhere { node: "n3".into(), file: "web.yaml".into() };
+        n2.until("the change", |seen| seen.view.objects.iter().any(|one| one.origin == elsewhere))
+            .await;
+        let id = n2.ask(Vec::new(), &[web]);
+        n2.answer(id).await.unwrap();
+        n3.until("gone", |seen| !seen.has_object("web")).await;
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 0);
+    });
+}
+
+/// Rows: C-12
+#[test]
+fn one_of_two_gets_an_address() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n2.held().await;
+        n3.held().await;
+        for round in 0..10 {
+            let ip = format!("10.96.1.{round}");
+            let (a, b) = (format!("a{round}"), format!("b{round}"));
+            let one = n2.ask(vec![(service(&a, &ip), Vec::new())], &[]);
+            let other = n3.ask(vec![(service(&b, &ip), Vec::new())], &[]);
+            let (one, other) = (n2.answer(one).await, n3.answer(other).await);
+            assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+            let lost = one.and(other).unwrap_err();
+            assert!(matches!(lost, WriteError::Conflict(_)), "{lost:?}");
+        }
+        assert_eq!(etcd.keys("/causeway/v1/objects/").len(), 10);
+    });
+}
+
+/// Rows: C-12
+#[test]
+fn claims_without_an_object_are_taken_over_and_others_named() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let (one, two) = (service("one", "10.96.0.1"), service("two", "10.96.0.2"));
+        n2.apply(&[one.clone(), two.clone()]).await.unwrap();
+        etcd.ctl(&["del", "/causeway/v1/objects/service/default/one"]);
+        n2.until("gone", |seen| !seen.has_object("one")).await;
+        n2.apply(&[service("three", "10.96.0.1")]).await.unwrap();
+        assert_eq!(etcd.get("/causeway/v1/claims/address/10.96.0.1"), "default/three");
+        let refused = n2.apply(&[service("four", "10.96.0.2")]).await.unwrap_err();
+        let WriteError::Refused(why) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("10.96.0.2 belongs to default/two"), "{why}");
+        // An address that moves from one to another in one write.
+        let without = service("two", "10.96.0.22");
+        let id =
+            n2.ask(vec![(service("five", "10.96.0.2"), Vec::new()), (without, claims(&two))], &[]);
+        n2.answer(id).await.unwrap();
+        assert_eq!(etcd.get("/causeway/v1/claims/address/10.96.0.2"), "default/five");
+    });
+}
+
+#[test]
+fn five_thousand_services_take_seconds() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n2.held().await;
+        let one =
+            |n: u32| service(&format!("s{n}"), &format!("10.96.{}.{}", 1 + n / 250, 1 + n % 250));
+        let all: Vec<_> = (0..5000).map(one).collect();
+        let began = tokio::time::Instant::now();
+        n2.apply(&all).await.unwrap();
+        println!("5000 services written and seen in {:?}", began.elapsed());
+        assert_eq!(n2.seen.view.objects.len(), 5000);
+        n3.until("all", |seen| seen.view.objects.len() == 5000).await;
+        let id = n2.ask(Vec::new(), &all);
+        n2.answer(id).await.unwrap();
+        n3.until("none", |seen| seen.view.objects.is_empty()).await;
+        // A list of many pages.
+        let mut n4 = Node::start(settings(&etcd, "n4"));
+        n4.held().await;
+        assert_eq!(n4.seen.view.objects.len(), 0);
+    });
+}
+
+/// Rows: O-41
+#[test]
+fn other_settings_keep_a_node_out_until_they_are_alike() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let mut other = settings(&etcd, "n3");
+        other.config.vxlan_port = 4789;
+        let mut n3 = Node::start(other);
+        n3.until("excluded", |seen| seen.excluded.is_some()).await;
+        let why = n3.seen.excluded.clone().unwrap();
+        assert!(why.contains("vxlan-port: 4789 here, 8472 in the store"), "{why}");
+        let refused = n3.apply(&[service("web", "10.96.0.1")]).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Refused(_)), "{refused:?}");
+        assert_eq!(etcd.keys("/causeway/v1/nodes/"), ["/causeway/v1/nodes/n2"]);
+        assert_eq!(etcd.keys("/causeway/v1/subnets/").len(), 1);
+        n3.settings.config = config();
+        let mut n3 = Node::start(n3.end());
+        n3.held().await;
+        assert_eq!(n3.seen.excluded, None);
+    });
+}
+
+/// Rows: C-14
+#[test]
+fn what_a_newer_version_wrote_is_named_and_left_alone() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let odd = "/causeway/v1/objects/service/default/odd";
+        etcd.ctl(&["put", odd, "{\"format\":2}"]);
+        etcd.ctl(&["put", "/causeway/v1/leaders/x", "n9"]);
+        n2.until("named", |seen| seen.view.unreadable.len() == 2).await;
+        assert!(n2.seen.view.unreadable.iter().any(|one| one.starts_with(&format!("{odd}: "))));
+        assert_eq!(etcd.get(odd), "{\"format\":2}");
+        let text = etcd.get("/causeway/v1/config");
+        etcd.ctl(&["put", "/causeway/v1/config", &text.replace("\"schema\":1", "\"schema\":2")]);
+        n2.until("excluded", |seen| seen.excluded.is_some()).await;
+        let why = n2.seen.excluded.clone().unwrap();
+        assert!(why.contains("version 2") && why.contains("install the newer"), "{why}");
+        etcd.ctl(&["put", "/causeway/v1/config", &text]);
+        n2.until("in again", |seen| seen.excluded.is_none()).await;
+    });
+}

@@ -11,7 +11,7 @@ use crate::config::CleanupArgs;
 use crate::files;
 use crate::node;
 use crate::start;
-use crate::sysctls::Sysctls;
+use crate::sysctls::{FORWARDING, Sysctls};
 
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +53,18 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let boot = node::boot_id().map_err(|error| Error::Sysctls(error.to_string()))?;
     let mut sysctls =
         Sysctls::open(&args.state_dir, &boot).map_err(|error| Error::Sysctls(error.to_string()))?;
-    let mut removed = sysctls.restore(args.dry_run).map_err(Error::Sysctls)?;
+    // Containers that stay need it; the cleanup after the last of them puts it back.
+    let keep: &[&str] =
+        if !args.all && attachments::exist(&args.run_dir) { &FORWARDING } else { &[] };
+    let kept = sysctls.changed(keep).map_err(Error::Sysctls)?;
+    let mut removed = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
     removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
         removed.extend(made.map_err(Error::Attachments)?);
     }
     removed.extend(files_of(args)?);
-    say(&removed, args.dry_run).map_err(Error::Print)?;
+    say(&removed, &kept, args.dry_run).map_err(Error::Print)?;
     if !args.dry_run {
         // Last, while it is ours: whoever starts now makes its own.
         drop(std::fs::remove_file(args.run_dir.join(start::LOCK)));
@@ -88,11 +92,14 @@ fn files_of(args: &CleanupArgs) -> Result<Vec<String>, Error> {
     Ok(paths.iter().map(|path| shown(path)).collect())
 }
 
-fn say(removed: &[String], dry_run: bool) -> io::Result<()> {
+fn say(removed: &[String], kept: &[&str], dry_run: bool) -> io::Result<()> {
     let word = if dry_run { "would remove" } else { "removed" };
     let mut out = io::stdout().lock();
     for what in removed {
         writeln!(out, "{word} {what}")?;
+    }
+    for key in kept {
+        writeln!(out, "kept sysctl {key} for the containers that are attached")?;
     }
     let count = removed.len();
     writeln!(out, "{word} {count} {}", if count == 1 { "thing" } else { "things" })

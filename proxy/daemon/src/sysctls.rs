@@ -14,6 +14,8 @@ const HERE: Sysctl<'static> = Sysctl { netns: None };
 /// Replies between two ports of one bridge pass conntrack, which alone knows what they answer.
 const BRIDGE: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
+/// What containers need to reach anything beyond their node.
+pub(crate) const FORWARDING: [&str; 2] = [FORWARD_V4, FORWARD_V6];
 const FORWARD_V4: &str = "net/ipv4/ip_forward";
 const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
 /// Connections from 127.0.0.1 may leave the node. Only behind the guard, which the rules hold.
@@ -121,13 +123,17 @@ impl Sysctls {
         done.err().into_iter().collect()
     }
 
-    /// Puts back what still is as we set it, or only says what would be. Says what.
+    /// Puts back what still is as we set it, or only says what would be. Says what. Those of `keep`
+    /// stay, and stay remembered.
     ///
     /// # Errors
     /// A setting can not be written.
-    pub(crate) fn restore(&mut self, dry_run: bool) -> Result<Vec<String>, String> {
+    pub(crate) fn restore(&mut self, keep: &[&str], dry_run: bool) -> Result<Vec<String>, String> {
         let mut restored = Vec::new();
         for (key, changed) in self.memory.changed.clone() {
+            if keep.contains(&key.as_str()) {
+                continue;
+            }
             if current(&key)?.as_deref() == Some(changed.set.as_str()) {
                 restored.push(format!("sysctl {key}: {} -> {}", changed.set, changed.before));
             }
@@ -135,10 +141,26 @@ impl Sysctls {
                 self.restore_one(&key)?;
             }
         }
-        if !dry_run {
+        if !dry_run && self.memory.changed.is_empty() {
             drop(std::fs::remove_file(&self.path));
         }
         Ok(restored)
+    }
+
+    /// Those of `keys` that we changed and that still are as we set them.
+    ///
+    /// # Errors
+    /// A setting can not be read.
+    pub(crate) fn changed<'a>(&self, keys: &[&'a str]) -> Result<Vec<&'a str>, String> {
+        let mut found = Vec::new();
+        for &key in keys {
+            if let Some(changed) = self.memory.changed.get(key)
+                && current(key)?.as_deref() == Some(changed.set.as_str())
+            {
+                found.push(key);
+            }
+        }
+        Ok(found)
     }
 
     /// `false`: there is no such key.

@@ -112,3 +112,37 @@ fn cleanup_of_all_removes_host_ports_that_iptables_carries() {
     assert!(removed.iter().any(|line| line.contains("iptables chain CNI-DN-")), "{removed:?}");
     assert_eq!(chains(), "0", "{}", node.iptables());
 }
+
+#[test]
+fn cleanup_leaves_forwarding_to_containers_that_stay() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let forwarding = || node.sysctl("ipv4/ip_forward");
+    assert_eq!(forwarding(), "0", "as on a fresh machine");
+    let mut daemon = Daemon::start(node);
+    assert_eq!(forwarding(), "1");
+    let runtime = Runtime::new(node, node.conflist("blue", "10.0.1.0/24"));
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    runtime.add_ok(&attachment);
+    daemon.stop();
+    for _ in 0..2 {
+        let dry = lines(Daemon::cleanup(node, &["--dry-run"]));
+        let kept = "kept sysctl net/ipv4/ip_forward for the containers that are attached";
+        for said in [dry, lines(Daemon::cleanup(node, &[]))] {
+            assert!(said.iter().any(|line| line == kept), "{said:?}");
+            assert!(!said.iter().any(|line| line.contains("ip_forward:")), "{said:?}");
+        }
+        assert_eq!(forwarding(), "1");
+        pod.assert_ping(Lab::INTERNET);
+    }
+    // What it was is not forgotten: with the last container gone it is put back.
+    runtime.del_ok(&attachment);
+    let last = lines(Daemon::cleanup(node, &[]));
+    assert!(
+        last.iter().any(|line| line == "removed sysctl net/ipv4/ip_forward: 1 -> 0"),
+        "{last:?}"
+    );
+    assert_eq!(forwarding(), "0");
+    assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
+}

@@ -117,24 +117,11 @@ impl Iptables {
 /// # Errors
 /// They could not be read or removed. Missing programs are none: then there are no chains.
 pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
-    for family in [IpFamily::V4, IpFamily::V6] {
-        let Ok(tool) = Tool::find(family) else { continue };
-        if !may_have_chains(family) {
-            continue;
-        }
-        let saved = tool.save()?;
-        for script in iptables::cleanup(&[(family, saved.as_str())]) {
-            if script.text.is_empty() {
-                continue;
-            }
-            removed.extend(described(family, &saved));
-            if !dry_run {
-                tool.restore(&script.text)?;
-            }
-        }
-    }
-    Ok(removed)
+    with_saved(dry_run, |family, saved| {
+        let scripts = iptables::cleanup(&[(family, saved)]);
+        let text: String = scripts.into_iter().map(|script| script.text).collect();
+        (!text.is_empty()).then(|| (described(family, saved), text))
+    })
 }
 
 /// See [`super::remove_host_ports`]. The chains that all attachments share stay: other programs use
@@ -143,13 +130,7 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
 /// # Errors
 /// They could not be read or removed.
 pub(super) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
-    for family in [IpFamily::V4, IpFamily::V6] {
-        let Ok(tool) = Tool::find(family) else { continue };
-        if !may_have_chains(family) {
-            continue;
-        }
-        let saved = tool.save()?;
+    with_saved(dry_run, |family, saved| {
         let jumps = || {
             let nat =
                 saved.lines().skip_while(|line| *line != "*nat").take_while(|l| *l != "COMMIT");
@@ -159,17 +140,35 @@ pub(super) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> R
         };
         let chains: BTreeSet<String> = jumps().map(|(_, chain)| chain).collect();
         if chains.is_empty() {
-            continue;
+            return None;
         }
         let mut text = String::from("*nat\n");
         text.extend(jumps().map(|(rule, _)| format!("-D {rule}\n")));
         text.extend(chains.iter().map(|chain| format!("-F {chain}\n-X {chain}\n")));
         text += "COMMIT\n";
-        if !dry_run {
-            tool.restore(&text)?;
-        }
         let name = tool_name(family);
-        removed.extend(chains.into_iter().map(|chain| format!("{name} chain {chain}")));
+        Some((chains.into_iter().map(|chain| format!("{name} chain {chain}")).collect(), text))
+    })
+}
+
+/// Restores what `removal` makes of each family's `iptables-save`, if anything: what it removes, as
+/// said to people, and the script. A dry run only says.
+fn with_saved(
+    dry_run: bool,
+    removal: impl Fn(IpFamily, &str) -> Option<(Vec<String>, String)>,
+) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let Ok(tool) = Tool::find(family) else { continue };
+        if !may_have_chains(family) {
+            continue;
+        }
+        let saved = tool.save()?;
+        let Some((what, script)) = removal(family, &saved) else { continue };
+        if !dry_run {
+            tool.restore(&script)?;
+        }
+        removed.extend(what);
     }
     Ok(removed)
 }

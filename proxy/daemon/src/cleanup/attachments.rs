@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use causeway_kernel::{Link, LinkKind, Netlink, RecordKey, Sysctl};
+use causeway_kernel::{Link, LinkKind, Netlink, RecordKey, Records, Sysctl};
 use causeway_nft::Client;
 use causeway_ruleset::{Batch, Family, Op, TableId, name};
 use serde_json::Value;
@@ -40,6 +40,11 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// Whether a container is attached, as far as can be told: what can not be read may be one.
+pub(super) fn exist(run_dir: &Path) -> bool {
+    KINDS.iter().any(|kind| !Records::new(run_dir, kind).is_empty().unwrap_or(false))
 }
 
 /// Removes attachments and their traces, or only says which there are. Says what.

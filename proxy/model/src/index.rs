@@ -13,8 +13,8 @@ use lookup::{Selectors, SlicesOf};
 
 use crate::names::Names;
 use crate::{
-    EndpointKey, EndpointRecord, EndpointSlice, Labels, Node, Object, ObjectKey, ObjectKind,
-    Resolved, Service,
+    EndpointKey, EndpointRecord, EndpointSlice, HeldRecord, Labels, Node, Object, ObjectKey,
+    ObjectKind, Resolved, Service,
 };
 
 /// A fact from a source.
@@ -318,6 +318,7 @@ impl Index {
             }
             self.selected(&old.pod, &old.record, changes);
         }
+        let record = HeldRecord::from(record);
         self.selected(&record.pod(), &record, changes);
         self.containers.put(node, record, &mut self.names);
     }
@@ -331,7 +332,7 @@ impl Index {
     }
 
     /// Services that select a container.
-    fn selected(&self, pod: &ObjectKey, record: &EndpointRecord, changes: &mut Changes) {
+    fn selected(&self, pod: &ObjectKey, record: &HeldRecord, changes: &mut Changes) {
         for key in self.selectors.candidates(&pod.namespace, &record.labels) {
             if let Some(service) = self.services.get(key)
                 && lookup::selects(service, &pod.namespace, record)

@@ -27,5 +27,5 @@ pub use object::{
     Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
     TrafficDistribution, TrafficPolicy,
 };
-pub use record::{EndpointEvent, EndpointKey, EndpointRecord, Labels};
+pub use record::{EndpointEvent, EndpointKey, EndpointRecord, HeldRecord, Labels};
 pub use resolved::{Endpoint, Hints, Resolved, ResolvedPort};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectKey;
+use crate::{LabelSet, ObjectKey};
 
 /// Labels of a container.
 pub type Labels = BTreeMap<String, String>;
@@ -41,6 +41,21 @@ pub struct EndpointRecord {
     pub created: u64,
 }
 
+/// An [`EndpointRecord`] in half the memory, for the containers of many nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRecord {
+    /// Identity.
+    pub key: EndpointKey,
+    /// Path of the container's network namespace at ADD.
+    pub netns: Option<String>,
+    /// Addresses of the interface.
+    pub ips: Box<[IpAddr]>,
+    /// Labels.
+    pub labels: LabelSet,
+    /// Time of ADD, seconds since 1970.
+    pub created: u64,
+}
+
 /// What happened to an attachment. Among events of one key the highest `seq` of a boot counts, in
 /// whatever order they arrive; so a repeated or late one does nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,10 +83,54 @@ impl EndpointRecord {
 
     /// Namespace and name of the pod, from its labels; without them `default` and the container id.
     pub fn pod(&self) -> ObjectKey {
-        let label = |name: &str| self.labels.get(name).filter(|value| !value.is_empty());
-        ObjectKey::new(
-            label(Self::POD_NAMESPACE).map_or("default", String::as_str),
-            label(Self::POD_NAME).unwrap_or(&self.key.container_id).as_str(),
-        )
+        pod(&self.key, |name| self.labels.get(name).map(String::as_str))
     }
+}
+
+impl HeldRecord {
+    /// As [`EndpointRecord::pod`].
+    pub fn pod(&self) -> ObjectKey {
+        pod(&self.key, |name| self.labels.get(name))
+    }
+
+    /// As it was said.
+    pub fn to_record(&self) -> EndpointRecord {
+        EndpointRecord {
+            key: self.key.clone(),
+            netns: self.netns.clone(),
+            ips: self.ips.to_vec(),
+            labels: self.labels.to_map(),
+            created: self.created,
+        }
+    }
+}
+
+impl From<EndpointRecord> for HeldRecord {
+    fn from(record: EndpointRecord) -> Self {
+        let EndpointRecord { mut key, netns, ips, labels, created } = record;
+        for text in [&mut key.network, &mut key.container_id, &mut key.ifname] {
+            text.shrink_to_fit();
+        }
+        let labels = labels.iter().collect();
+        Self { key, netns, ips: ips.into(), labels, created }
+    }
+}
+
+impl PartialEq<EndpointRecord> for HeldRecord {
+    fn eq(&self, other: &EndpointRecord) -> bool {
+        let labels = other.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        self.key == other.key
+            && self.netns == other.netns
+            && *self.ips == *other.ips
+            && self.labels.iter().eq(labels)
+            && self.created == other.created
+    }
+}
+
+fn pod<'a>(key: &'a EndpointKey, label: impl Fn(&str) -> Option<&'a str>) -> ObjectKey {
+    let label = |name: &str| label(name).filter(|value| !value.is_empty());
+    ObjectKey::new(
+        label(EndpointRecord::POD_NAMESPACE).unwrap_or("default"),
+        label(EndpointRecord::POD_NAME).unwrap_or(&key.container_id),
+    )
 }

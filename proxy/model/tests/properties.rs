@@ -78,7 +78,7 @@ proptest! {
         let mut objects: Vec<_> = services.chain(slices).chain(nodes).collect();
         objects.reverse();
         for (Container { node, record, .. }, healthy) in index.containers() {
-            fresh.apply(Event::Attach { node: node.clone(), record: (**record).clone() });
+            fresh.apply(Event::Attach { node: node.clone(), record: record.to_record() });
             fresh.apply(Event::Health { node: node.clone(), key: record.key.clone(), healthy });
         }
         for (node, labels) in published(&history) {

@@ -60,13 +60,13 @@ impl Engine {
             .map(|(one, _)| &one.record)
             .filter(|record| record.key.container_id == container_id)
             .filter(|record| {
-                labels.iter().any(|(key, value)| record.labels.get(key) != Some(value))
+                labels.iter().any(|(key, value)| record.labels.get(key) != Some(value.as_str()))
             })
             .map(|record| EndpointEvent {
                 key: record.key.clone(),
                 seq: self.seqs.get(&record.key).copied().unwrap_or(0) + 1,
                 boot_id: self.facts.boot_id.clone(),
-                record: Some((**record).clone()),
+                record: Some(record.to_record()),
             })
             .collect();
         for event in events {

@@ -127,7 +127,7 @@ fn nothing_found(state: &State, service: &Service) -> String {
     let selector: Vec<String> =
         service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let selector = selector.join(",");
-    let matches = |labels: &causeway_model::Labels| {
+    let matches = |labels: &causeway_model::LabelSet| {
         let mut wanted = service.selector.iter();
         wanted.all(|(key, value)| labels.get(key).is_some_and(|has| has == value))
     };

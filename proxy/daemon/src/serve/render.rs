@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use causeway_model::{
-    EndpointRecord, EndpointSlice, Labels, Object, ObjectKey, Resolved, Service, ServiceType,
-    manifest,
+    EndpointRecord, EndpointSlice, HeldRecord, Labels, Object, ObjectKey, Resolved, Service,
+    ServiceType, manifest,
 };
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ pub(crate) struct Pod {
     /// Name of its node.
     pub node: Arc<str>,
     /// Attachments, ascending by network and interface; at least one.
-    pub records: Vec<Arc<EndpointRecord>>,
+    pub records: Vec<Arc<HeldRecord>>,
     /// It answers probes, or is not probed.
     pub healthy: bool,
 }
@@ -80,7 +80,7 @@ pub(crate) fn pod(pod: &Pod) -> Value {
     let first = &pod.records[0];
     let mut labels = Labels::new();
     for record in &pod.records {
-        labels.extend(record.labels.clone());
+        labels.extend(record.labels.to_map());
     }
     let created = pod.records.iter().map(|record| record.created).min().unwrap_or_default();
     let mut metadata = metadata(&pod.key(), &labels, created);

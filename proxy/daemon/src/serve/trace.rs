@@ -76,7 +76,7 @@ pub(crate) fn pod(state: &State, text: &str) -> Result<Pod, Refused> {
         let id = &record.key.container_id;
         let bare = id.rsplit('-').next().unwrap_or(id);
         *pod.key().name == *name
-            || record.labels.get(NERDCTL_NAME).is_some_and(|label| *label == *name)
+            || record.labels.get(NERDCTL_NAME).is_some_and(|label| label == name)
             || name.len() >= SHORT_ID && (id.starts_with(name) || bare.starts_with(name))
     };
     let pods = collect::pods(&state.index).into_values();

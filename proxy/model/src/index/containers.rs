@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::lookup::{pair, selects};
 use crate::names::Names;
-use crate::{EndpointKey, EndpointRecord, ObjectKey, Service};
+use crate::{EndpointKey, HeldRecord, ObjectKey, Service};
 
 /// An attached container. Its node and the key of its record say which: nodes give names of their
 /// own, so two nodes may have containers of one key.
@@ -16,7 +16,7 @@ pub struct Container {
     /// Name of its node.
     pub node: Arc<str>,
     /// What its node's plugin said.
-    pub record: Arc<EndpointRecord>,
+    pub record: Arc<HeldRecord>,
     /// Namespace and name of its pod.
     pub pod: Arc<ObjectKey>,
 }
@@ -71,11 +71,59 @@ impl Borrow<EndpointKey> for OfNode {
     }
 }
 
+/// Containers of a label. A name is the label of one.
+#[derive(Clone, Debug)]
+enum Labelled {
+    One(Arc<Container>),
+    Many(BTreeSet<Arc<Container>>),
+}
+
+impl Default for Labelled {
+    fn default() -> Self {
+        Self::Many(BTreeSet::new())
+    }
+}
+
+impl Labelled {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(all) => all.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Container>> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), None),
+            Self::Many(all) => (None, Some(all)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn insert(&mut self, new: &Arc<Container>) {
+        match self {
+            Self::One(one) => {
+                *self = Self::Many([Arc::clone(one), Arc::clone(new)].into());
+            }
+            Self::Many(all) if all.is_empty() => *self = Self::One(Arc::clone(new)),
+            Self::Many(all) => drop(all.insert(Arc::clone(new))),
+        }
+    }
+
+    fn remove(&mut self, gone: &Container) {
+        match self {
+            Self::One(one) if **one == *gone => *self = Self::default(),
+            Self::One(_) => {}
+            Self::Many(all) => drop(all.remove(gone)),
+        }
+    }
+}
+
 /// All containers, each with whether it is healthy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Containers {
     by_node: BTreeMap<Arc<str>, BTreeMap<OfNode, bool>>,
-    by_label: BTreeMap<u64, BTreeSet<Arc<Container>>>,
+    by_label: BTreeMap<u64, Labelled>,
     count: usize,
 }
 
@@ -102,8 +150,8 @@ impl Containers {
 
     /// In place of what there was under its node and key. One that differs in labels only is as
     /// healthy as before.
-    pub(super) fn put(&mut self, node: Arc<str>, record: EndpointRecord, names: &mut Names) {
-        let same = |old: &EndpointRecord| (&old.ips, old.created) == (&record.ips, record.created);
+    pub(super) fn put(&mut self, node: Arc<str>, record: HeldRecord, names: &mut Names) {
+        let same = |old: &HeldRecord| (&old.ips, old.created) == (&record.ips, record.created);
         let old = self.remove(&node, &record.key);
         let healthy = old.is_none_or(|(old, healthy)| healthy || !same(&old.record));
         let node = match self.by_node.get_key_value(&node) {
@@ -118,7 +166,7 @@ impl Containers {
             pod: Arc::new(pod),
         });
         for hash in hashes(&one) {
-            self.by_label.entry(hash).or_default().insert(Arc::clone(&one));
+            self.by_label.entry(hash).or_default().insert(&one);
         }
         self.by_node.entry(node).or_default().insert(OfNode(one), healthy);
         self.count += 1;
@@ -152,7 +200,7 @@ impl Containers {
         for hash in hashes(one) {
             if let Some(set) = self.by_label.get_mut(&hash) {
                 set.remove(one);
-                if set.is_empty() {
+                if set.len() == 0 {
                     self.by_label.remove(&hash);
                 }
             }
@@ -181,7 +229,7 @@ impl Containers {
         service: &'a Service,
     ) -> impl Iterator<Item = (&'a Container, bool)> {
         let namespace = &service.key.namespace;
-        let mut rarest: Option<&BTreeSet<Arc<Container>>> = None;
+        let mut rarest: Option<&Labelled> = None;
         for (key, value) in service.selector.iter() {
             match self.by_label.get(&pair(namespace, key, value)) {
                 None => {
@@ -196,7 +244,7 @@ impl Containers {
         }
         rarest
             .into_iter()
-            .flatten()
+            .flat_map(Labelled::iter)
             .filter(|one| selects(service, &one.pod.namespace, &one.record))
             .filter_map(|one| self.get(&one.node, &one.record.key))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::hash::Fnv;
-use crate::{EndpointRecord, EndpointSlice, Labels, ObjectKey, Service};
+use crate::{EndpointSlice, HeldRecord, LabelSet, ObjectKey, Service};
 
 /// Services by the hash of a namespace and one pair of their selector. A container is compared with
 /// the services under its own pairs only.
@@ -40,7 +40,7 @@ impl Selectors {
     pub(super) fn candidates<'a>(
         &'a self,
         namespace: &'a str,
-        labels: &'a Labels,
+        labels: &'a LabelSet,
     ) -> impl Iterator<Item = &'a ObjectKey> {
         labels.iter().flat_map(move |(key, value)| self.under(pair(namespace, key, value)))
     }
@@ -65,7 +65,7 @@ pub(super) fn pair(namespace: &str, key: &str, value: &str) -> u64 {
 }
 
 /// Whether a service selects a container in this namespace. One without selector selects nothing.
-pub(super) fn selects(service: &Service, namespace: &str, record: &EndpointRecord) -> bool {
+pub(super) fn selects(service: &Service, namespace: &str, record: &HeldRecord) -> bool {
     *service.key.namespace == *namespace
         && !service.selector.is_empty()
         && service

@@ -7,7 +7,7 @@ use super::Index;
 use super::containers::Container;
 use crate::manifest::syntax;
 use crate::{
-    Endpoint, EndpointRecord, EndpointSlice, IpFamily, Resolved, ResolvedPort, Service,
+    Endpoint, EndpointRecord, EndpointSlice, HeldRecord, IpFamily, Resolved, ResolvedPort, Service,
     ServicePort, TargetPort,
 };
 
@@ -72,7 +72,7 @@ fn has_family(service: &Service, address: IpAddr) -> bool {
 }
 
 /// The container's port for a service port; `None` where it names none.
-fn target(port: &ServicePort, record: &EndpointRecord) -> Option<u16> {
+fn target(port: &ServicePort, record: &HeldRecord) -> Option<u16> {
     match &port.target {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Name(name) => {

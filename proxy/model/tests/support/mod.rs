@@ -464,10 +464,7 @@ fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<
     let mut endpoints = Vec::new();
     for (Container { node, record, .. }, healthy) in index.containers() {
         let pod = record.pod();
-        let all = service
-            .selector
-            .iter()
-            .all(|(key, value)| record.labels.get(key).map(String::as_str) == Some(value));
+        let all = service.selector.iter().all(|(key, value)| record.labels.get(key) == Some(value));
         if service.selector.is_empty() || !all || pod.namespace != service.key.namespace {
             continue;
         }

@@ -37,7 +37,7 @@ impl Engine {
         self.pending.publish.clear();
         let own = self.state.index.containers_of(&self.facts.name);
         let containers = own
-            .map(|(one, healthy)| Container { record: (*one.record).clone(), healthy })
+            .map(|(one, healthy)| Container { record: one.record.to_record(), healthy })
             .collect();
         self.say(Command::Containers(containers));
     }
@@ -60,6 +60,6 @@ impl Engine {
 
     fn published(&self, key: &EndpointKey) -> Option<Container> {
         let (one, healthy) = self.state.index.container(&self.facts.name, key)?;
-        Some(Container { record: (*one.record).clone(), healthy })
+        Some(Container { record: one.record.to_record(), healthy })
     }
 }

@@ -151,6 +151,8 @@ impl Engine {
                 self.hold_on();
             }
         }
+        // Whether they live is not known while the store is away.
+        self.pending.touched.nodes.extend(self.state.peers.keys().cloned());
         self.describe_connection();
         self.refuse_writes();
         self.advance_writes();
@@ -277,7 +279,11 @@ impl Engine {
         if peers == self.state.peers {
             return;
         }
-        self.state.peers = peers;
+        let before = std::mem::replace(&mut self.state.peers, peers);
+        let now = &self.state.peers;
+        let changed =
+            before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name));
+        self.pending.touched.nodes.extend(changed.cloned());
         self.peers_changed();
     }
 

@@ -169,6 +169,9 @@ impl Engine {
             }
             Err(error) => self.degrade(NODE_FILE, vec![causeway_api::chain(&error)]),
         }
+        self.state.node.subnets = self.own_subnets();
+        self.state.node.ips = self.own_ips();
+        self.pending.touched.nodes.insert(self.state.node.name.clone());
     }
 
     /// Tells the cluster how this node is reached. With an overlay, not before that has looked: the

@@ -91,15 +91,6 @@ pub(crate) fn one(state: &State, name: &str) -> Option<NodeView> {
     view(state, name, &shared_addresses(state))
 }
 
-/// This node's parts of the cluster network.
-pub(crate) fn own_subnets(state: &State) -> &[IpNetwork] {
-    match state.cluster.as_ref().and_then(|cluster| cluster.subnets.as_ref()) {
-        Some(Subnets::Held(subnets)) => subnets,
-        Some(Subnets::None(_) | Subnets::Lost { .. }) => &[],
-        None => &state.node.subnets,
-    }
-}
-
 fn view(state: &State, name: &str, shared: &Shared) -> Option<NodeView> {
     let document = state.index.nodes().get(name);
     let mut view = if name == state.node.name {
@@ -133,7 +124,7 @@ fn this(state: &State) -> NodeView {
     NodeView {
         name: node.name.clone(),
         ips: node.ips.clone(),
-        subnets: own_subnets(state).to_vec(),
+        subnets: node.subnets.clone(),
         vtep: overlay.and_then(|overlay| overlay.vtep),
         mtu: overlay.map(|overlay| overlay.mtu).filter(|mtu| *mtu != 0),
         labels: node.labels.clone(),

@@ -39,9 +39,11 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         cluster: state.cluster.as_ref().map(|cluster| many::cluster(state, cluster)),
         subnets: many::subnets(state),
         overlay: state.overlay.as_ref().map(many::overlay),
-        degraded: many::degraded(state, &nodes)
-            .into_iter()
-            .chain(degraded.map(|(concerned, what)| format!("{concerned}: {what}")))
+        degraded: degraded
+            .flat_map(|(concerned, what)| {
+                what.lines().map(move |line| format!("{concerned}: {line}"))
+            })
+            .chain(many::degraded(state, &nodes))
             .collect(),
         warnings: warnings.chain(many::warnings(state, &nodes)).collect(),
         peers: many::peers(state, &nodes),

@@ -174,21 +174,13 @@ fn a_store_that_is_away_is_said_with_since_when_and_what_goes_on() {
     assert_eq!((subnet.subnet.as_str(), subnet.lease.as_str()), ("10.0.1.0/24", "leased"));
     let day = 24 * 3600 - 192;
     assert!((day - 8..=day).contains(&subnet.expires.expect("it ends")), "{subnet:?}");
-    let [line] = said.degraded.as_slice() else { panic!("{:?}", said.degraded) };
-    assert!(line.contains("connection refused") && line.contains("until it answers"), "{line}");
     // Nobody is dead for that, and this node is as ready as before.
     assert_eq!(ready(&fixture.node("n2")), "Unknown");
     assert_eq!(ready(&fixture.node("n1")), "True");
     assert_eq!(said.warnings, [""; 0]);
     assert!(super::super::health::Health::of(&fixture.state).healthy);
-    // The engine's own words are not said twice.
-    let own = "172.18.0.10:2379: connection refused; start etcd".to_owned();
-    fixture.state.degraded.insert("store".to_owned(), own);
-    assert_eq!(fixture.status().degraded.len(), 1);
-    fixture.state.degraded.clear();
     fixture.connection(Ok(()));
     let back = fixture.status();
-    assert_eq!(back.degraded, [""; 0]);
     assert_eq!((back.cluster.expect("a cluster").away, back.subnets[0].expires), (None, None));
 }
 
@@ -215,11 +207,14 @@ fn two_nodes_of_one_address_are_a_degradation_that_names_both() {
     // This node's own.
     fixture.state.peers.get_mut("n3").expect("n3").ips = vec![ip("192.0.2.1")];
     assert!(fixture.status().degraded[0].contains("nodes n1 and n3 publish one address"));
-    // What the overlay found is said instead.
+    // What the overlay found is said instead, and once.
+    let why = "its address is also that of this node".to_owned();
     let overlay = fixture.state.overlay.as_mut().expect("an overlay");
-    overlay.problems.insert("n3".to_owned(), "its address is also that of this node".to_owned());
+    overlay.problems.insert("n3".to_owned(), why.clone());
+    let said = format!("no route\nnode n3: {why}");
+    fixture.state.degraded.insert("overlay".to_owned(), said);
     let lines = fixture.status().degraded;
-    assert!(lines.contains(&"node n3: its address is also that of this node".to_owned()));
+    assert_eq!(lines, ["overlay: no route".to_owned(), format!("overlay: node n3: {why}")]);
 }
 
 /// Rows: O-47
@@ -240,21 +235,23 @@ fn a_subnet_that_is_lost_or_refused_is_told_with_what_to_do() {
     let mut fixture = Fixture::cluster();
     let owner = NodeIdentity { node: "n9".to_owned(), machine_id: "m".to_owned() };
     let subnet = "10.0.1.0/24".parse().expect("a network");
-    let mut set = |subnets| {
+    let mut set = |subnets, own: &[&str]| {
+        let own = own.iter().map(|subnet| subnet.parse().expect("a network"));
+        fixture.state.node.subnets = own.collect();
         fixture.state.cluster.as_mut().expect("a cluster").subnets = subnets;
         (fixture.status(), fixture.node("n1"))
     };
-    let (lost, node) = set(Some(Subnets::Lost { subnet, owner }));
+    let (lost, node) = set(Some(Subnets::Lost { subnet, owner }), &[]);
     assert_eq!(lost.subnets[0].owner.as_deref(), Some("n9"));
     assert_eq!(lost.subnets[0].lease, "lost");
-    assert!(lost.degraded[0].contains("node n9 took 10.0.1.0/24"), "{:?}", lost.degraded);
     assert_eq!(node.get("spec"), None);
+    let problem = node["status"]["conditions"][1]["message"].as_str().expect("why");
+    assert!(problem.contains("node n9 took 10.0.1.0/24"), "{problem}");
     let why = "no subnet of length 24 is free in 10.0.0.0/16; enlarge --cluster-cidr".to_owned();
-    let (none, _) = set(Some(Subnets::None(why.clone())));
+    let (none, _) = set(Some(Subnets::None(why.clone())), &[]);
     assert_eq!(none.subnets, []);
     assert_eq!(none.cluster.expect("a cluster").subnet_refused, Some(why.clone()));
-    assert_eq!(none.degraded, [format!("node n1: {why}")]);
-    let (early, node) = set(None);
+    let (early, node) = set(None, &["10.0.1.0/24"]);
     assert_eq!(early.subnets[0].lease, "unconfirmed");
     assert_eq!((early.degraded.len(), &node["spec"]["podCIDR"]), (0, &json!("10.0.1.0/24")));
 }
@@ -290,8 +287,8 @@ fn what_keeps_this_node_out_or_is_held_is_told() {
     cluster.held_nodes = ["n2".to_owned()].into();
     cluster.held_objects = 3;
     let said = fixture.status();
-    assert!(said.degraded.contains(&"cluster: vxlan-port: 4789 here, 8472 in the store".into()));
     let cluster = said.cluster.expect("a cluster");
+    assert_eq!(cluster.excluded.as_deref(), Some("vxlan-port: 4789 here, 8472 in the store"));
     assert_eq!((cluster.held_nodes, cluster.held_objects), (vec!["n2".to_owned()], 3));
     assert_eq!(ready(&fixture.node("n1")), "False");
     assert_eq!(ready(&fixture.node("n2")), "Unknown");

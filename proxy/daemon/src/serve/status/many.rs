@@ -33,9 +33,9 @@ pub(super) fn cluster(state: &State, cluster: &ClusterState) -> ClusterStatus {
 /// This node's parts of the cluster network; nothing where it is alone.
 pub(super) fn subnets(state: &State) -> Vec<SubnetStatus> {
     let Some(cluster) = &state.cluster else {
-        let alone = state.settings.peers_file.is_none();
-        let own = if alone { &[] } else { nodes::own_subnets(state) };
-        return own.iter().map(|subnet| of(subnet, "static")).collect();
+        let among_others = state.settings.peers_file.is_some();
+        let own = state.node.subnets.iter().filter(|_| among_others);
+        return own.map(|subnet| of(subnet, "static")).collect();
     };
     if let Some(Subnets::Lost { subnet, owner }) = &cluster.subnets {
         return vec![SubnetStatus { owner: Some(owner.node.clone()), ..of(subnet, "lost") }];
@@ -47,7 +47,7 @@ pub(super) fn subnets(state: &State) -> Vec<SubnetStatus> {
         let away = clock::now().saturating_duration_since(since);
         state.settings.subnet_ttl.saturating_sub(away).as_secs()
     });
-    let held = nodes::own_subnets(state).iter();
+    let held = state.node.subnets.iter();
     held.map(|subnet| SubnetStatus { expires, ..of(subnet, word) }).collect()
 }
 
@@ -90,37 +90,15 @@ fn peer(peer: &Peer, node: &NodeView) -> PeerStatus {
     }
 }
 
-/// What does not work between the nodes and stands nowhere else: a line each.
+/// Nodes whose containers can not be reached, as far as nobody has said so in `State::degraded`: a
+/// line each.
 pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
-    let mut lines = Vec::new();
-    // Whoever noticed it first has said it, in the same words or with more around them.
-    let mut add = |concerned: &str, core: &str, line: String| {
-        if !state.degraded.values().any(|text| text.contains(core)) {
-            lines.push(format!("{concerned}: {line}"));
-        }
-    };
-    if let Some(cluster) = &state.cluster {
-        if let Err((_, why)) = &cluster.connection {
-            let line = format!(
-                "etcd does not answer ({why}): what runs goes on as it was known at revision {}; \
-                 apply and delete are refused until it answers",
-                cluster.revision
-            );
-            add("store", why, line);
-        }
-        if let Some(why) = &cluster.excluded {
-            add("cluster", why, why.clone());
-        }
-    }
-    if let Some(failure) = state.overlay.as_ref().and_then(|overlay| overlay.failure.as_ref()) {
-        add("overlay", failure, failure.clone());
-    }
-    for node in nodes.values() {
-        if let Some(problem) = &node.problem {
-            add(&format!("node {}", node.name), problem, problem.clone());
-        }
-    }
-    lines
+    let said = |problem: &str| state.degraded.values().any(|text| text.contains(problem));
+    // This node's own troubles are all there.
+    let others = nodes.values().filter(|node| node.name != state.node.name);
+    let problems = others.filter_map(|node| Some((&node.name, node.problem.as_deref()?)));
+    let unsaid = problems.filter(|(_, problem)| !said(problem));
+    unsaid.map(|(name, problem)| format!("node {name}: {problem}")).collect()
 }
 
 /// Things to know of: who is not heard of.

@@ -13,7 +13,7 @@ use causeway_nft::Monitor;
 use causeway_ruleset::plan::{Delta, Plan};
 
 use crate::config::BackendKind;
-pub(crate) use iptables::Iptables;
+pub(crate) use iptables::{FOLDERS, Iptables};
 pub(crate) use nftables::Nftables;
 
 /// Why the kernel does not hold what it should.

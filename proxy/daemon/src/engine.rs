@@ -195,6 +195,7 @@ impl Engine {
             }
             Event::Cluster(report) => self.take_report(report),
             Event::Overlay(state) => self.take_overlay(state),
+            Event::Forward(found) => self.take_forward(&found),
             Event::Peers => self.read_peers(),
             Event::Stop => return true,
         }
@@ -226,6 +227,21 @@ impl Engine {
         match applied {
             Ok(applied) if wait => self.pending.waiting.push(Waiting::Applied(applied, reply)),
             applied => drop(reply.send(applied)),
+        }
+    }
+
+    /// Others' rules drop what containers of several nodes send each other, or do not any more.
+    fn take_forward(&mut self, found: &[String]) {
+        const CONCERNS: &str = "forward";
+        for text in found {
+            tracing::error!("{text}");
+        }
+        if found.is_empty() {
+            if self.state.degraded.remove(CONCERNS).is_some() {
+                tracing::info!("nobody's rules drop what containers send other nodes any more");
+            }
+        } else {
+            self.state.degraded.insert(CONCERNS.to_owned(), found.join("; "));
         }
     }
 

@@ -36,6 +36,9 @@ pub(crate) enum Event {
     Cluster(causeway_source::cluster::Report),
     /// The thread that keeps the overlay says how it is.
     Overlay(OverlayState),
+    /// What others' rules drop of what containers of several nodes send each other, with what
+    /// allows it; nothing any more where empty.
+    Forward(Vec<String>),
     /// The peers file has changed.
     Peers,
     /// SIGTERM or SIGINT: end at once, rules stay.

@@ -25,6 +25,7 @@ mod config;
 mod engine;
 mod event;
 mod files;
+mod forward;
 mod log;
 mod node;
 

@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::engine::{Engine, Parts};
 use crate::event::{Event, Events};
 use crate::files;
+use crate::forward::Forward;
 use crate::node;
 use crate::notify::Notifier;
 use crate::overlay::{self, Overlay};
@@ -120,6 +121,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let warnings = settings.warnings.clone();
         let overlay = Overlay::start(&settings, sender.clone())
             .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
+        let forward = Forward::start(&settings, &facts.ips, sender.clone())
+            .map_err(|source| Error::File { action: "watch others' rules".to_owned(), source })?;
         let front = Front::new(sender.clone(), &settings);
         let parts = Parts {
             settings,
@@ -142,6 +145,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.commit();
         engine.start_cluster(sender, previous);
         engine.run(events).await;
+        drop(forward);
         Ok(())
     })
 }

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Exit status for a resource problem: the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
 /// Where the programs are.
-const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
+pub(crate) const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
 
 /// Tables that may hold chains of ours.
 const TABLES: &[&str] = &["nat", "filter", "raw", "mangle"];

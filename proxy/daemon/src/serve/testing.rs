@@ -234,6 +234,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::KernelChanged
                     | Event::Cluster(_)
                     | Event::Overlay(_)
+                    | Event::Forward(_)
                     | Event::Peers
                     | Event::Stop => {}
                 },

@@ -21,6 +21,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const BACKLOG: usize = 64;
 /// After this time, what the store refused is tried again, and another configuration looked for.
 const RETRY: Duration = Duration::from_secs(5);
+/// So long keys that can not be read are gathered.
+const GATHER: Duration = Duration::from_secs(1);
 /// For what is waiting at a planned end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,7 @@ struct Listing {
     revision: i64,
     view: View,
     own: Vec<(String, Held)>,
+    unreadable: BTreeSet<Vec<u8>>,
 }
 
 /// See the module.
@@ -73,6 +76,8 @@ pub(super) struct Session<'a> {
     /// (One answer alone may overtake events in etcd before 3.4.25 and 3.5.8.)
     progress: i64,
     publisher: Publisher,
+    /// Keys that the view names.
+    unreadable: BTreeSet<Vec<u8>>,
     writes: JoinSet<Answer>,
     /// Not answered yet.
     pending: BTreeSet<u64>,
@@ -88,6 +93,8 @@ struct Timers {
     asked: bool,
     /// What is wanted has to be brought about (again).
     publish: Option<Instant>,
+    /// Everything has to be read again.
+    list: Option<Instant>,
     renew: Instant,
 }
 
@@ -163,7 +170,10 @@ impl Listing {
             }
             Ok(Some(Change::Object(stored))) => view.objects.push(stored),
             Ok(_) => {}
-            Err(why) => view.unreadable.push(why),
+            Err(why) => {
+                view.unreadable.push(why);
+                self.unreadable.insert(pair.key().to_vec());
+            }
         }
     }
 }
@@ -187,6 +197,7 @@ impl<'a> Session<'a> {
             watch,
             progress: 0,
             publisher: Publisher::default(),
+            unreadable: BTreeSet::new(),
             writes: JoinSet::new(),
             pending: BTreeSet::new(),
             hurry: false,
@@ -195,6 +206,7 @@ impl<'a> Session<'a> {
                 ask: now + PROGRESS,
                 asked: false,
                 publish: Some(now),
+                list: None,
                 renew: now,
             },
         }
@@ -227,6 +239,7 @@ impl<'a> Session<'a> {
         known.revision = listing.revision;
         let known = known.clone();
         self.publisher.reset(listing.own);
+        self.unreadable = listing.unreadable;
         self.task.say(Report::Reset { view: listing.view, known, same });
         self.timers.publish = Some(Instant::now());
     }
@@ -334,7 +347,7 @@ impl<'a> Session<'a> {
             }
             return Ok(());
         }
-        self.changed(response).await
+        self.changed(response)
     }
 
     /// Two answers about progress in a row: until the first one's revision, nothing is missing.
@@ -349,46 +362,49 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn changed(&mut self, response: &WatchResponse) -> Result<(), End> {
-        let keys = Arc::clone(&self.task.keys);
+    fn changed(&mut self, response: &WatchResponse) -> Result<(), End> {
         let settings = Arc::clone(&self.task.settings);
         let me = settings.identity.node.as_str();
-        let (mut changes, mut revision, mut unreadable) = (Vec::new(), self.revision, false);
+        let (mut changes, mut revision) = (Vec::new(), self.revision);
         for event in response.events() {
             let Some(pair) = event.kv() else { continue };
             revision = revision.max(pair.mod_revision());
             let put = event.event_type() == EventType::Put;
-            if let Some(own) = own_key(&keys, me, pair.key()) {
-                let held = if put { Held::of(pair) } else { Held::gone(pair.mod_revision()) };
-                if self.publisher.saw(own, held) {
-                    self.timers.publish = Some(Instant::now());
-                }
-            }
-            let change = if put {
-                value::decode(&keys, me, pair.key(), pair.value()).unwrap_or_else(|_| {
-                    unreadable = true;
-                    None
-                })
-            } else {
-                value::gone(&keys, pair.key())
-            };
-            match keys.parse(pair.key()) {
+            let keys = Arc::clone(&self.task.keys);
+            if keys.parse(pair.key()) == Some(Key::Config) {
                 // Somebody cleared the store, or changed what all agreed on.
-                Some(Key::Config) => return Err(End::Again),
-                Some(Key::Subnet(subnet) | Key::Reservation(subnet))
-                    if self.publisher.saw_subnet(self.task, subnet, pair.mod_revision()) =>
-                {
-                    self.timers.publish = Some(Instant::now());
-                }
-                _ => {}
+                return Err(End::Again);
             }
-            changes.extend(change.filter(|change| !own_container(change, me)));
-        }
-        if unreadable {
-            return self.list_again().await;
+            self.concerns_us(&keys, pair, put);
+            let change = if put {
+                value::decode(&keys, me, pair.key(), pair.value())
+            } else {
+                Ok(value::gone(&keys, pair.key()))
+            };
+            if change.is_err() != self.unreadable.contains(pair.key()) {
+                // The view names these keys: it is sent anew, for many at once.
+                self.timers.list.get_or_insert(Instant::now() + GATHER);
+            }
+            changes.extend(change.ok().flatten().filter(|change| !own_container(change, me)));
         }
         self.report(changes, revision);
         Ok(())
+    }
+
+    /// Notes a change of what this node publishes.
+    fn concerns_us(&mut self, keys: &Keys, pair: &KeyValue, put: bool) {
+        let revision = pair.mod_revision();
+        let mut concerns = false;
+        if let Some(own) = own_key(keys, &self.task.settings.identity.node, pair.key()) {
+            let held = if put { Held::of(pair) } else { Held::gone(revision) };
+            concerns = self.publisher.saw(own, held);
+        }
+        if let Some(Key::Subnet(subnet) | Key::Reservation(subnet)) = keys.parse(pair.key()) {
+            concerns |= self.publisher.saw_subnet(self.task, subnet, revision);
+        }
+        if concerns {
+            self.timers.publish = Some(Instant::now());
+        }
     }
 
     fn report(&mut self, changes: Vec<Change>, revision: i64) {
@@ -405,6 +421,7 @@ impl<'a> Session<'a> {
         let watch = watch(&mut self.client, keys.root(), self.listing.revision).await?;
         self.watch = Some(watch);
         self.progress = 0;
+        self.timers.list = None;
         self.reset();
         Ok(())
     }
@@ -427,6 +444,9 @@ impl<'a> Session<'a> {
             if self.publisher.needs_lease() {
                 self.timers.publish = Some(now);
             }
+        }
+        if self.timers.list.is_some_and(|at| now >= at) {
+            self.list_again().await?;
         }
         if self.timers.publish.is_some_and(|at| now >= at) {
             self.timers.publish = None;
@@ -482,8 +502,8 @@ impl<'a> Session<'a> {
 impl Timers {
     fn next(&self) -> Instant {
         let watch = if self.asked { self.ask.min(self.heard + 2 * PROGRESS) } else { self.ask };
-        let work = self.publish.map_or(self.renew, |at| at.min(self.renew));
-        watch.min(work)
+        let work = [self.publish, self.list].into_iter().flatten();
+        work.chain([watch]).fold(self.renew, Instant::min)
     }
 }
 

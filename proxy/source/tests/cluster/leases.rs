@@ -1,1 +1,131 @@
-//! To come.
+//! Who lives.
+
+use std::time::Duration;
+
+use causeway_source::cluster::{Command, Subnets};
+
+use crate::etcd::Etcd;
+use crate::node::{Node, container, ip, net, record, run, settings};
+
+/// Rows: C-12, C-13, O-60
+#[test]
+fn a_dead_node_goes_with_its_containers_and_leaves_its_subnet() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n2.held().await;
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.until("the container", |seen| seen.has_container("n2", "a")).await;
+        let settings = n2.end();
+        n3.until("the death", |seen| !seen.has_node("n2") && !seen.has_container("n2", "a")).await;
+        assert!(n3.seen.subnet_of("n2").is_some());
+        // The lease is gone: all is published again.
+        let n2 = Node::start(settings);
+        n2.send(Command::Containers(vec![container("b", "10.0.2.3")]));
+        n3.until("the new life", |seen| seen.has_node("n2") && seen.has_container("n2", "b")).await;
+    });
+}
+
+/// Rows: O-42
+#[test]
+fn a_restart_uses_the_lease_on_and_nobody_notices() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n2.held().await;
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.until("all", |seen| {
+            seen.has_container("n2", "a") && seen.subnet_of("n2").is_some() && seen.has_node("n3")
+        })
+        .await;
+        n3.held().await;
+        let before = etcd.revision();
+        let mut n2 = Node::bare(n2.end());
+        n2.send(Command::Node(record(&n2.settings)));
+        n2.send(Command::Reach(n2.reach(vec![ip("n2")])));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n2.held().await;
+        // Longer than the lease: it is renewed.
+        n2.never(Duration::from_secs(5), "death", |seen| !seen.has_node("n2")).await;
+        assert_eq!(etcd.revision(), before, "nothing was written");
+        assert!(n2.seen.same);
+    });
+}
+
+/// Rows: C-08
+#[test]
+fn a_lease_that_is_revoked_is_granted_anew() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n2.held().await;
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.until("the container", |seen| seen.has_container("n2", "a")).await;
+        let text = etcd.ctl(&["lease", "list"]);
+        let leases: Vec<&str> = text.lines().skip(1).collect();
+        assert!(leases.len() >= 3, "{text}");
+        for lease in leases {
+            etcd.ctl(&["lease", "revoke", lease]);
+        }
+        let all = |etcd: &Etcd| etcd.keys("/causeway/v1/").len() == 6;
+        etcd.until("all is back", all).await;
+        n3.until("all", |seen| {
+            seen.has_container("n2", "a")
+                && seen.subnet_of("n2").is_some()
+                && seen.subnet_of("n3").is_some()
+        })
+        .await;
+        assert_eq!(n2.seen.subnets, Some(Subnets::Held(vec![net("10.0.2.0/24")])));
+    });
+}
+
+/// Rows: O-37, O-65
+#[test]
+fn another_machine_of_the_name_waits_for_the_first_ones_end() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut first = Node::start(settings(&etcd, "n2"));
+        first.held().await;
+        let mut other = first.settings.clone();
+        other.identity.machine_id = "machine-x".into();
+        // A copy of the state, too.
+        other.known = first.seen.known.clone();
+        let mut second = Node::bare(other);
+        let mut says = record(&second.settings);
+        says.ips = vec![ip("n9")];
+        says.started = 5;
+        second.say_all(says);
+        second.until("excluded", |seen| seen.excluded.is_some()).await;
+        let why = second.seen.excluded.clone().unwrap();
+        assert!(why.contains("lives at 172.18.0.2 (machine id machine-n2)"), "{why}");
+        assert!(etcd.get("/causeway/v1/nodes/n2").contains("machine-n2"));
+        assert_eq!(etcd.keys("/causeway/v1/subnets/").len(), 1);
+        drop(first.end());
+        second.until("in", |seen| seen.excluded.is_none()).await;
+        let held = second.held().await;
+        assert_ne!(held, [net("10.0.2.0/24")], "the first one's lease still runs");
+    });
+}
+
+/// Rows: O-37
+#[test]
+fn the_older_of_two_daemons_of_a_machine_gives_way() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut old = Node::start(settings(&etcd, "n2"));
+        old.held().await;
+        let mut new = Node::bare(settings(&etcd, "n2"));
+        let mut says = record(&new.settings);
+        says.started = 100;
+        new.say_all(says);
+        new.held().await;
+        old.until("excluded", |seen| seen.excluded.is_some()).await;
+        let why = old.seen.excluded.clone().unwrap();
+        assert!(why.contains("another causewayd serves this machine"), "{why}");
+        drop(new.end());
+        old.until("in again", |seen| seen.excluded.is_none()).await;
+    });
+}

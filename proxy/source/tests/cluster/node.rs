@@ -117,6 +117,17 @@ pub(crate) fn service(name: &str, ip: &str) -> Stored {
     Stored { object: objects.remove(0), origin: Origin::Api }
 }
 
+/// Of about so many bytes, without an address.
+pub(crate) fn bulky(name: &str, size: usize) -> Stored {
+    let document = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": name, "annotations": { "bulk": "x".repeat(size) } },
+        "spec": { "clusterIP": "None", "ports": [{ "port": 80 }] },
+    });
+    let mut objects = manifest::from_json(&document).expect("a service");
+    Stored { object: objects.remove(0), origin: Origin::Api }
+}
+
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
@@ -153,10 +164,6 @@ impl Node {
     pub(crate) fn reach(&self, ips: Vec<IpAddr>) -> Reach {
         let vtep = Some(MacAddress::of_vtep(&self.settings.identity.node, 1));
         Reach { ips, vtep, mtu: Some(1450) }
-    }
-
-    pub(crate) fn name(&self) -> String {
-        self.settings.identity.node.clone()
     }
 
     pub(crate) fn send(&self, command: Command) {

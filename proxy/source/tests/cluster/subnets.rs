@@ -1,1 +1,240 @@
-//! To come.
+//! Who gets which part of the cluster network.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use causeway_model::NodeIdentity;
+use causeway_source::cluster::{Command, Subnets};
+
+use crate::etcd::Etcd;
+use crate::node::{Node, config, ip, net, record, run, settings};
+
+/// Rows: O-34, O-35, O-64
+#[test]
+fn twenty_nodes_at_once_get_twenty_subnets() {
+    run(async {
+        let etcd = Etcd::start();
+        let all = (0..20).map(|number| {
+            let mut settings = settings(&etcd, &format!("n{number}"));
+            settings.config.cluster_cidrs = vec![net("10.0.0.0/16"), net("fd00:10::/48")];
+            settings
+        });
+        let mut nodes: Vec<Node> = all.map(Node::bare).collect();
+        for node in &nodes {
+            // All of them prefer the same one.
+            let mut record = record(&node.settings);
+            record.ips = vec![ip("n7")];
+            node.say_all(record);
+        }
+        let mut all = BTreeSet::new();
+        for node in &mut nodes {
+            let held = node.held().await;
+            assert_eq!(held.len(), 2, "both families");
+            for subnet in held {
+                assert!(all.insert(subnet), "{subnet} twice");
+                let owner = node.settings.identity.clone();
+                let known = |seen: &crate::node::Seen| seen.view.subnets.contains_key(&subnet);
+                node.until("its own record", known).await;
+                assert_eq!(node.seen.view.subnets[&subnet].owner, owner);
+            }
+        }
+        assert_eq!(all.len(), 40);
+        assert!(all.contains(&net("10.0.7.0/24")));
+    });
+}
+
+/// Rows: O-34, O-61
+#[test]
+fn a_node_that_comes_back_has_the_same_subnet() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        assert_eq!(n2.held().await, [net("10.0.2.0/24")]);
+        let lease = n2.seen.known.lease;
+        let long = etcd.ctl(&["lease", "list"]);
+        let mut n2 = Node::bare(n2.end());
+        // Its address is another one by now.
+        let mut changed = record(&n2.settings);
+        changed.ips = vec![ip("n99")];
+        n2.say_all(changed);
+        assert_eq!(n2.held().await, [net("10.0.2.0/24")]);
+        assert_eq!(n2.seen.known.lease, lease, "the lease is used on");
+        assert_eq!(etcd.ctl(&["lease", "list"]), long, "no lease is left behind");
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.until("the new address", |seen| {
+            seen.subnet_of("n2").is_some_and(|record| record.ips == [ip("n99")])
+        })
+        .await;
+    });
+}
+
+/// Rows: O-33, O-42
+#[test]
+fn leases_are_kept_alive_without_a_write() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut short = settings(&etcd, "n2");
+        short.subnet_ttl = Duration::from_secs(2);
+        let mut n2 = Node::start(short);
+        n2.held().await;
+        n2.until("its record", |seen| seen.subnet_of("n2").is_some()).await;
+        let before = (etcd.revision(), etcd.ctl(&["lease", "list"]));
+        let gone = |seen: &crate::node::Seen| seen.subnet_of("n2").is_none();
+        n2.never(Duration::from_secs(8), "gone", gone).await;
+        assert_eq!((etcd.revision(), etcd.ctl(&["lease", "list"])), before);
+    });
+}
+
+/// Rows: O-34, O-37
+#[test]
+fn what_a_node_had_is_free_for_it_only_while_nobody_has_it() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut had = settings(&etcd, "n2");
+        had.previous = vec![net("10.0.77.0/24")];
+        let mut n2 = Node::start(had.clone());
+        assert_eq!(n2.held().await, [net("10.0.77.0/24")]);
+        // A copy of its state under another name.
+        had.identity = NodeIdentity { node: "n3".into(), machine_id: "machine-n3".into() };
+        let mut n3 = Node::start(had);
+        let lost =
+            Subnets::Lost { subnet: net("10.0.77.0/24"), owner: n2.settings.identity.clone() };
+        n3.until("refused", |seen| seen.subnets.as_ref() == Some(&lost)).await;
+        n3.send(Command::TakeAnotherSubnet);
+        assert_eq!(n3.held().await, [net("10.0.3.0/24")]);
+    });
+}
+
+/// Rows: O-65
+#[test]
+fn asked_for_one_that_another_has_a_node_gets_none_until_it_is_free() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut first = settings(&etcd, "n2");
+        first.asked = vec![net("10.0.50.0/24")];
+        first.subnet_ttl = Duration::from_secs(3);
+        let mut n2 = Node::start(first);
+        assert_eq!(n2.held().await, [net("10.0.50.0/24")]);
+        let mut second = settings(&etcd, "n3");
+        second.asked = vec![net("10.0.50.0/24")];
+        let mut n3 = Node::start(second);
+        n3.until("refused", |seen| seen.subnets.is_some()).await;
+        let Some(Subnets::None(why)) = &n3.seen.subnets else { panic!("{:?}", n3.seen.subnets) };
+        assert!(why.contains("10.0.50.0/24: node n2 (machine id machine-n2)"), "{why}");
+        drop(n2.end());
+        assert_eq!(n3.held().await, [net("10.0.50.0/24")]);
+    });
+}
+
+/// Rows: O-36
+#[test]
+fn reservations_stay_and_are_for_those_who_ask() {
+    run(async {
+        let etcd = Etcd::start();
+        let path = "/causeway/v1/reservations/10.0.2.0-24";
+        etcd.ctl(&["put", path, "for the printer"]);
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let held = n2.held().await;
+        assert_ne!(held, [net("10.0.2.0/24")]);
+        let mut asks = settings(&etcd, "n9");
+        asks.asked = vec![net("10.0.2.0/24")];
+        asks.subnet_ttl = Duration::from_secs(3);
+        let mut n9 = Node::start(asks);
+        assert_eq!(n9.held().await, [net("10.0.2.0/24")]);
+        drop(n9.end());
+        etcd.until("the lease is gone", |etcd| {
+            etcd.get("/causeway/v1/subnets/10.0.2.0-24").is_empty()
+        })
+        .await;
+        assert_eq!(etcd.get(path), "for the printer");
+    });
+}
+
+/// Rows: O-32
+#[test]
+fn a_full_network_says_what_to_do_and_ends_when_one_leaves() {
+    run(async {
+        let etcd = Etcd::start();
+        let small = |name: &str| {
+            let mut settings = settings(&etcd, name);
+            settings.config.cluster_cidrs = vec![net("10.0.0.0/23")];
+            settings.subnet_ttl = Duration::from_secs(3);
+            settings
+        };
+        let (mut n2, mut n3) = (Node::start(small("n2")), Node::start(small("n3")));
+        n2.held().await;
+        n3.held().await;
+        let mut n4 = Node::start(small("n4"));
+        n4.until("none", |seen| seen.subnets.is_some()).await;
+        let Some(Subnets::None(why)) = &n4.seen.subnets else { panic!("{:?}", n4.seen.subnets) };
+        assert!(why.contains("10.0.0.0/23 has no /24 left") && why.contains("have 2"), "{why}");
+        assert_eq!(config().node_subnet_len, 24);
+        let left = n3.held().await;
+        drop(n3.end());
+        assert_eq!(n4.held().await, left);
+    });
+}
+
+/// Rows: O-38, C-08
+#[test]
+fn a_subnet_taken_while_its_node_slept_is_not_taken_back() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        assert_eq!(n2.held().await, [net("10.0.2.0/24")]);
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.held().await;
+        // What the lease's end and another node's luck come to.
+        let path = "/causeway/v1/subnets/10.0.2.0-24";
+        let other = etcd.get(path).replace("\"n2\"", "\"n8\"").replace("machine-n2", "machine-n8");
+        etcd.ctl(&["put", path, &other]);
+        let owner = NodeIdentity { node: "n8".into(), machine_id: "machine-n8".into() };
+        let lost = Subnets::Lost { subnet: net("10.0.2.0/24"), owner };
+        n2.until("lost", |seen| seen.subnets.as_ref() == Some(&lost)).await;
+        // Nothing that the node does afterwards touches the record, not even when it is free.
+        n2.send(Command::Reach(n2.reach(vec![ip("n55")])));
+        let mut changed = record(&n2.settings);
+        changed.ips = vec![ip("n55")];
+        n2.send(Command::Node(changed));
+        n3.until("the node's word", |seen| seen.view.nodes["n2"].ips == [ip("n55")]).await;
+        assert_eq!(etcd.get(path), other);
+        etcd.ctl(&["del", path]);
+        n3.until("gone", |seen| !seen.view.subnets.contains_key(&net("10.0.2.0/24"))).await;
+        n2.until("gone", |seen| !seen.view.subnets.contains_key(&net("10.0.2.0/24"))).await;
+        assert_eq!(n2.seen.subnets.as_ref(), Some(&lost));
+        n2.send(Command::TakeAnotherSubnet);
+        assert_eq!(n2.held().await, [net("10.0.55.0/24")]);
+    });
+}
+
+/// Rows: O-38
+#[test]
+fn a_record_that_somebody_deletes_is_back_at_once() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let path = "/causeway/v1/subnets/10.0.2.0-24";
+        let value = etcd.get(path);
+        etcd.ctl(&["del", path]);
+        etcd.until("back", |etcd| etcd.get(path) == value).await;
+        n2.send(Command::Reach(n2.reach(vec![ip("n55")])));
+        etcd.until("changed", |etcd| etcd.get(path).contains("172.18.0.55")).await;
+    });
+}
+
+/// Rows: O-34
+#[test]
+fn another_one_asked_for_replaces_what_the_node_had() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let mut asks = n2.end();
+        asks.asked = vec![net("10.0.60.0/24")];
+        let mut n2 = Node::start(asks);
+        assert_eq!(n2.held().await, [net("10.0.60.0/24")]);
+        let only = ["/causeway/v1/subnets/10.0.60.0-24"];
+        assert_eq!(etcd.keys("/causeway/v1/subnets/"), only);
+    });
+}

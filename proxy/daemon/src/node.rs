@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use causeway_kernel::Netlink;
 use causeway_ruleset::plan::NodePortAddresses;
+use causeway_source::cluster::Known;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -177,9 +178,18 @@ pub(crate) enum Parts {
 
 impl Parts {
     /// What to say before anybody was asked.
-    pub(crate) fn first(settings: &Settings) -> Self {
-        let given = settings.store == StoreKind::Etcd || settings.peers_file.is_some();
-        if given { Self::Before } else { Self::Own }
+    pub(crate) fn first(settings: &Settings, known: &Known) -> Self {
+        match settings.store {
+            // What a run without a store chose by itself may be another node's.
+            StoreKind::Etcd if known.store.is_none() => Self::Refused(
+                "the cluster store has not given this node a subnet yet; `causeway status` says \
+                 whether it answers"
+                    .to_owned(),
+            ),
+            StoreKind::Etcd => Self::Before,
+            StoreKind::Embedded if settings.peers_file.is_some() => Self::Before,
+            StoreKind::Embedded => Self::Own,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod render;
 mod status;
 mod svc_test;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trace;
 mod watch;
 

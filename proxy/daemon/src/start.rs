@@ -89,7 +89,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let previous = node::previous(&settings);
     // Before any store answers (row O-67): what is known of the overlay now, or was before.
     let mtu = overlay::mode(&settings).and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
-    let parts = node::Parts::first(&settings);
+    let known = store.known().map_err(Error::Store)?;
+    let parts = node::Parts::first(&settings, &known);
     node::publish(&settings, &facts, &parts, mtu).map_err(Error::Node)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
     tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),

@@ -5,14 +5,15 @@ mod publish;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use causeway_model::{ClusterConfig, EndpointKey, NodeIdentity, NodeRecord, Peer, SubnetRecord};
+use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, Peer, SubnetRecord};
 use causeway_source::cluster::{Cluster, ClusterSettings, Known, Report, Subnets};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
 
 use super::Engine;
+use super::hold::Hold;
 use super::objects::Id;
 use crate::clock;
 use crate::config::Settings;
@@ -28,7 +29,7 @@ const SUBNET: &str = "subnet";
 const CLUSTER: &str = "cluster";
 
 /// What the engine knows of the cluster beyond what answers are rendered from. Empty without one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Membership {
     /// `/etc/machine-id` or what stands for it.
     machine_id: String,
@@ -44,10 +45,10 @@ pub(super) struct Membership {
     pub(super) shadowed: BTreeSet<Id>,
     /// Objects that the store has lost and this node holds (C-10).
     pub(super) lost: BTreeSet<Id>,
-    /// Containers of other nodes that may be gone, and when they are, unless their node says
+    /// Which nodes count as there though they are not heard of.
+    hold: Hold,
+    /// Parts of the cluster network that may be gone, and when they are, unless their node says
     /// otherwise before.
-    doubtful: BTreeMap<(String, EndpointKey), Instant>,
-    /// Likewise parts of the cluster network.
     doubtful_subnets: BTreeMap<IpNetwork, Instant>,
     /// The manifest directory is to be read when the store is back.
     pub(super) manifests_wait: bool,
@@ -60,9 +61,23 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Of a machine that knows of no others.
-    pub(super) fn new(machine_id: String) -> Self {
-        Self { machine_id, ..Self::default() }
+    /// Of a machine that knows of no others. What is in doubt is so for `ttl`.
+    pub(super) fn new(machine_id: String, ttl: Duration) -> Self {
+        Self {
+            machine_id,
+            known: Known::default(),
+            nodes: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            shadowed: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            hold: Hold::new(ttl),
+            doubtful_subnets: BTreeMap::new(),
+            manifests_wait: false,
+            answered: false,
+            viewed: false,
+            moved_on: false,
+        }
     }
 }
 
@@ -93,7 +108,7 @@ impl Engine {
     }
 
     fn cluster_settings(&self, previous: Vec<IpNetwork>) -> ClusterSettings {
-        let settings = &self.state.settings;
+        let (settings, known) = (&self.state.settings, &self.membership.known);
         ClusterSettings {
             endpoints: settings.etcd_endpoints.clone(),
             prefix: settings.etcd_prefix.clone(),
@@ -104,8 +119,9 @@ impl Engine {
             identity: self.identity(),
             config: cluster_config(settings),
             asked: settings.node_subnets.clone(),
-            previous,
-            known: self.membership.known.clone(),
+            // What a run without a store chose by itself may be another node's.
+            previous: if known.store.is_some() { previous } else { Vec::new() },
+            known: known.clone(),
         }
     }
 
@@ -142,13 +158,13 @@ impl Engine {
                     tracing::info!(after = away, "the cluster store answers");
                 }
                 *now = Ok(());
+                self.membership.hold.connected(clock::now());
                 self.store_is_back();
             }
             (Err(why), Err((_, before))) if !first => *before = why,
             (Err(why), now) => {
                 tracing::warn!(why, "the cluster store does not answer; all goes on as it is");
                 *now = Err((clock::now(), why));
-                self.hold_on();
             }
         }
         // Whether they live is not known while the store is away.
@@ -276,14 +292,15 @@ impl Engine {
             peer.mtu = subnet.mtu;
         }
         peers.remove(own);
-        if peers == self.state.peers {
+        let before = &self.state.peers;
+        let names = before.keys().chain(peers.keys());
+        let changed: Vec<String> =
+            names.filter(|name| before.get(*name) != peers.get(*name)).cloned().collect();
+        if changed.is_empty() {
             return;
         }
-        let before = std::mem::replace(&mut self.state.peers, peers);
-        let now = &self.state.peers;
-        let changed =
-            before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name));
-        self.pending.touched.nodes.extend(changed.cloned());
+        self.pending.touched.nodes.extend(changed);
+        self.state.peers = peers;
         self.peers_changed();
     }
 
@@ -338,3 +355,6 @@ fn lost(subnet: IpNetwork, owner: &NodeIdentity) -> String {
          by itself"
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,6 +196,12 @@ impl Hold {
         matches!(self.kept.get(node), Some(Kept::Away { .. }))
     }
 
+    /// Whether containers of a node that are not listed may be there: it is held, or came back a
+    /// moment ago.
+    pub(super) fn doubts(&self, node: &str) -> bool {
+        self.kept.contains_key(node)
+    }
+
     /// Nodes that vanished with too many others: reason for an alarm.
     pub(super) fn held(&self) -> &BTreeSet<String> {
         &self.held

@@ -69,14 +69,8 @@ impl Engine {
             notifier,
             machine_id,
         } = parts;
-        let now = clock::now();
-        let mut foreign = settings.cluster_cidrs.clone();
-        foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
-        let pools = Pools {
-            service_cidrs: settings.service_cidrs.clone(),
-            node_ports: settings.node_port_range,
-            foreign,
-        };
+        let (now, ttl) = (clock::now(), settings.endpoint_ttl);
+        let pools = pools(&settings, &facts);
         let node = Node {
             name: facts.name.to_string(),
             ips: facts.ips.clone(),
@@ -102,7 +96,7 @@ impl Engine {
             store,
             cluster: None,
             neighbourhood: Neighbourhood::new(overlay),
-            membership: Membership::new(machine_id),
+            membership: Membership::new(machine_id, ttl),
             writes: Writes::default(),
             facts,
             pools,
@@ -127,25 +121,30 @@ impl Engine {
             written: 0,
             settled: false,
         };
-        let published = engine.state.node.labels.clone();
-        let own =
-            Event::NodeLabels { node: engine.state.node.name.clone(), labels: Some(published) };
-        // Nothing refers to it yet.
-        engine.state.index.apply(own);
-        engine.read_objects()?;
-        if engine.state.cluster.is_some() {
-            engine.read_snapshot()?;
-        }
-        engine.read_containers()?;
-        // Before any store answers, with what is known (row O-67).
-        match engine.state.settings.peers_file {
-            Some(_) => engine.read_peers(),
-            None => engine.peers_changed(),
-        }
-        engine.pending.spool = true;
-        engine.pending.manifests = true;
-        engine.pending.node = true;
+        engine.read_disk()?;
         Ok(engine)
+    }
+
+    /// All that the disk holds, before any store is asked (rows C-05, O-67).
+    fn read_disk(&mut self) -> Result<(), causeway_source::Error> {
+        let published = self.state.node.labels.clone();
+        let own = Event::NodeLabels { node: self.state.node.name.clone(), labels: Some(published) };
+        // Nothing refers to it yet.
+        self.state.index.apply(own);
+        self.read_objects()?;
+        if self.state.cluster.is_some() {
+            self.read_snapshot()?;
+        }
+        self.read_containers()?;
+        // Before any store answers, with what is known (row O-67).
+        match self.state.settings.peers_file {
+            Some(_) => self.read_peers(),
+            None => self.peers_changed(),
+        }
+        self.pending.spool = true;
+        self.pending.manifests = true;
+        self.pending.node = true;
+        Ok(())
     }
 
     fn read_objects(&mut self) -> Result<(), causeway_source::Error> {
@@ -191,6 +190,17 @@ impl Engine {
         const ZONE: &str = "topology.kubernetes.io/zone";
         let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
         planning(&self.state.settings, &self.facts, zone)
+    }
+}
+
+/// Where addresses and ports of services come from.
+fn pools(settings: &Settings, facts: &Facts) -> Pools {
+    let mut foreign = settings.cluster_cidrs.clone();
+    foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
+    Pools {
+        service_cidrs: settings.service_cidrs.clone(),
+        node_ports: settings.node_port_range,
+        foreign,
     }
 }
 

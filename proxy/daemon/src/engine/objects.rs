@@ -138,19 +138,20 @@ impl Engine {
     ) -> Result<(AppliedOutcome, Vec<String>), Refusal> {
         let id = (object.kind(), object.key().clone());
         let previous = self.previous(&id, staged);
-        let (object, mut warnings) = self.complete(object, previous.as_ref())?;
-        let unchanged = previous.as_ref() == Some(&object);
         let lost = self.membership.lost.contains(&id);
         let elsewhere = self.membership.elsewhere.get(&id).filter(|_| !lost);
+        let completed = self.complete(object, previous.as_ref());
         if let (Origin::Manifest(_), Some((node, file))) = (origin, elsewhere) {
-            if !unchanged {
-                warnings.push(format!(
+            let alike = completed.is_ok_and(|(object, _)| previous.as_ref() == Some(&object));
+            let warning = (!alike).then(|| {
+                format!(
                     "it also stands in {file} of the manifest directory of node {node}, which has \
                      it otherwise and counts; make both alike, or remove one"
-                ));
-            }
-            return Ok((AppliedOutcome::Unchanged, warnings));
+                )
+            });
+            return Ok((AppliedOutcome::Unchanged, warning.into_iter().collect()));
         }
+        let (object, mut warnings) = completed?;
         let known = self.state.files.get(&id);
         let moved = matches!(origin, Origin::Manifest(file) if known != Some(file));
         let origin = match (origin, known, elsewhere) {
@@ -174,7 +175,7 @@ impl Engine {
             None => AppliedOutcome::Created,
             // Nobody else has it any more.
             Some(_) if lost => AppliedOutcome::Created,
-            Some(_) if unchanged => AppliedOutcome::Unchanged,
+            Some(previous) if *previous == object => AppliedOutcome::Unchanged,
             Some(_) => AppliedOutcome::Configured,
         };
         if outcome != AppliedOutcome::Unchanged || moved {

@@ -89,6 +89,16 @@ impl Store {
         })
     }
 
+    /// What the last run left, alone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn known(&self) -> Result<Known, Error> {
+        let bytes = self.with("read", |db| db.get(KNOWN))?;
+        let known = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(known.unwrap_or_default())
+    }
+
     /// Keeps what the next run is to know. Survives a kill from the next [`Store::flush`] on.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! What is missing from the store and may be there all the same (row C-10): for one time to live of
-//! its node's word it counts as there.
+//! What is missing from the store and may be there all the same (row C-10): it counts as there until
+//! its time is over. [`Hold`](super::super::hold::Hold) decides about nodes and containers.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,33 +9,69 @@ use causeway_source::cluster::Change;
 use ipnetwork::IpNetwork;
 
 use super::super::Engine;
+use super::super::hold::{Cause, Gone};
 use crate::clock;
+
+/// In `State::degraded`.
+const HELD: &str = "held nodes";
 
 impl Engine {
     /// Of nodes that are not in the store any more, those that are dead. The others are held.
-    pub(super) fn nodes_gone(&mut self, gone: BTreeSet<String>, whole: bool) -> BTreeSet<String> {
-        let _ = whole;
-        gone
+    pub(super) fn nodes_gone(
+        &mut self,
+        mut gone: BTreeSet<String>,
+        cause: Cause,
+    ) -> BTreeSet<String> {
+        // Ours comes back by itself.
+        gone.remove(&*self.facts.name);
+        gone.retain(|name| self.membership.nodes.contains_key(name));
+        if gone.is_empty() {
+            return gone;
+        }
+        let nodes = self.membership.nodes.keys();
+        let hold = &self.membership.hold;
+        let alive = nodes.filter(|name| {
+            **name != *self.facts.name && !gone.contains(*name) && !hold.holds(name)
+        });
+        let alive = alive.count();
+        self.membership.hold.vanished(clock::now(), &gone, alive, cause)
     }
 
     /// A node is heard of.
     pub(super) fn node_returns(&mut self, node: &str) {
-        let _ = node;
+        let index = &self.state.index;
+        let keys = index.containers_of(node).map(|(one, _)| one.record.key.clone());
+        self.membership.hold.returned(clock::now(), node, keys);
     }
 
-    /// Whether a node counts as there though it is not heard of.
-    pub(super) fn is_held(&self, node: &str) -> bool {
-        let _ = node;
-        false
+    /// Says which nodes are held.
+    pub(super) fn describe_held(&mut self) {
+        let held = self.membership.hold.held();
+        let Some(cluster) = &mut self.state.cluster else { return };
+        if cluster.held_nodes == *held {
+            return;
+        }
+        cluster.held_nodes.clone_from(held);
+        self.pending.touched.nodes.extend(held.iter().cloned());
+        if held.is_empty() {
+            self.state.degraded.remove(HELD);
+            return;
+        }
+        let names: Vec<&str> = held.iter().map(String::as_str).collect();
+        let text = format!(
+            "{} vanished from the cluster store together: the store may have lost them. They count \
+             as there for {} and are given up then, unless they are heard of",
+            names.join(", "),
+            clock::words(self.state.settings.endpoint_ttl)
+        );
+        tracing::error!("{text}");
+        self.state.degraded.insert(HELD.to_owned(), text);
     }
-
-    /// The store is away from now on.
-    pub(super) fn hold_on(&mut self) {}
 
     /// When something in doubt is to be given up.
     pub(in super::super) fn doubts_due(&self) -> Option<Instant> {
-        let Self { membership, .. } = self;
-        membership.doubtful.values().chain(membership.doubtful_subnets.values()).min().copied()
+        let subnets = self.membership.doubtful_subnets.values().copied();
+        subnets.chain(self.membership.hold.next()).min()
     }
 
     /// Gives up what has been in doubt for long enough.
@@ -45,12 +81,11 @@ impl Engine {
             return;
         }
         let mut new = Vec::new();
-        let due = self.membership.doubtful.iter().filter(|(_, until)| **until <= now);
-        let due: Vec<(String, EndpointKey)> = due.map(|(entry, _)| entry.clone()).collect();
-        for entry in due {
-            self.membership.doubtful.remove(&entry);
-            let (node, key) = entry;
-            self.remove_container(&node, key, &mut new);
+        for gone in self.membership.hold.due(now) {
+            match gone {
+                Gone::Node(node) => self.remove_nodes(BTreeSet::from([node]), &mut new),
+                Gone::Containers(node, keys) => self.remove_containers(&node, keys, &mut new),
+            }
         }
         let due = self.membership.doubtful_subnets.iter().filter(|(_, until)| **until <= now);
         let due: Vec<IpNetwork> = due.map(|(subnet, _)| *subnet).collect();
@@ -61,6 +96,18 @@ impl Engine {
             }
         }
         self.keep(&new);
+        self.describe_held();
         self.describe_peers();
+    }
+
+    fn remove_containers(
+        &mut self,
+        node: &str,
+        keys: BTreeSet<EndpointKey>,
+        new: &mut Vec<Change>,
+    ) {
+        for key in keys {
+            self.remove_container(node, key, new);
+        }
     }
 }

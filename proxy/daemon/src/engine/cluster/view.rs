@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
-use std::time::Instant;
 
 use causeway_model::{EndpointKey, Event as Fact, NodeRecord, Object, ObjectKind, SubnetRecord};
 use causeway_source::cluster::{Change, Container, Known, View};
@@ -12,6 +11,7 @@ use causeway_source::{Origin, Stored};
 use ipnetwork::IpNetwork;
 
 use super::super::Engine;
+use super::super::hold::Cause;
 use super::super::objects::Id;
 use crate::clock;
 
@@ -27,8 +27,6 @@ struct Batch {
     new: Vec<Change>,
     /// Objects that are new, changed (`Some`) or gone.
     objects: BTreeMap<Id, Option<Stored>>,
-    /// Nodes that are not heard of any more.
-    gone: BTreeSet<String>,
 }
 
 impl Engine {
@@ -46,8 +44,9 @@ impl Engine {
             cluster.revision = known.revision;
         }
         self.membership.known = known;
+        let mut batch = Batch::default();
         for record in view.nodes.into_values() {
-            self.put_node(record);
+            self.put_node(record, &mut batch);
         }
         self.membership.subnets = view.subnets;
         for (node, container) in view.containers {
@@ -59,7 +58,7 @@ impl Engine {
 
     /// Everything there is.
     pub(super) fn take_view(&mut self, view: View, known: Known, same: bool) {
-        // What a store held that this node never saw before can not be missing from it.
+        // What this node knows without a store, or of another one, is not missing from this one.
         let same = same && self.membership.known.store == known.store;
         tracing::info!(
             revision = known.revision,
@@ -70,16 +69,16 @@ impl Engine {
         );
         let mut batch = Batch::default();
         self.view_keys(&view);
-        let until = clock::now() + self.state.settings.endpoint_ttl;
-        self.view_nodes(&view.nodes, &mut batch);
-        self.view_subnets(view.subnets, (!same).then_some(until), &mut batch);
-        self.view_containers(view.containers, (!same).then_some(until), &mut batch);
+        let dead = self.view_nodes(view.nodes, same, &mut batch);
+        self.view_subnets(view.subnets, same, &mut batch);
+        self.view_containers(view.containers, &dead, &mut batch);
+        self.remove_nodes(dead, &mut batch.new);
         self.view_objects(view.objects, same, &mut batch);
         self.membership.known =
             Known { lease: known.lease.or(self.membership.known.lease), ..known };
         self.membership.viewed = true;
         let revision = self.membership.known.revision;
-        self.take_batch(batch, revision, true);
+        self.take_batch(batch, revision);
         self.pending.manifests = true;
     }
 
@@ -99,33 +98,40 @@ impl Engine {
         }
     }
 
-    fn view_nodes(&mut self, nodes: &BTreeMap<String, NodeRecord>, batch: &mut Batch) {
-        for (name, record) in nodes {
-            if self.membership.nodes.get(name) != Some(record) {
-                batch.new.push(Change::Node(record.clone()));
-            }
-            self.put_node(record.clone());
+    /// Which nodes are dead.
+    fn view_nodes(
+        &mut self,
+        nodes: BTreeMap<String, NodeRecord>,
+        same: bool,
+        batch: &mut Batch,
+    ) -> BTreeSet<String> {
+        let known: BTreeSet<String> = self.membership.nodes.keys().cloned().collect();
+        let missing = known.iter().filter(|name| !nodes.contains_key(*name)).cloned().collect();
+        let dead = match same {
+            true => self.nodes_gone(missing, Cause::Reset),
+            // Those that are there may have said only half of it yet.
+            false => self.nodes_gone(known, Cause::OtherStore),
+        };
+        for record in nodes.into_values() {
+            self.put_node(record, batch);
         }
-        let gone = self.membership.nodes.keys().filter(|name| !nodes.contains_key(*name));
-        batch.gone.extend(gone.cloned());
+        dead
     }
 
-    /// Until when what is missing counts as there is `doubt`.
     fn view_subnets(
         &mut self,
         subnets: BTreeMap<IpNetwork, SubnetRecord>,
-        doubt: Option<Instant>,
+        same: bool,
         batch: &mut Batch,
     ) {
+        let until = clock::now() + self.state.settings.endpoint_ttl;
         let missing = self.membership.subnets.keys().filter(|known| !subnets.contains_key(*known));
         for subnet in missing.copied().collect::<Vec<_>>() {
-            match doubt {
-                Some(until) => drop(self.membership.doubtful_subnets.insert(subnet, until)),
-                None if self.membership.doubtful_subnets.contains_key(&subnet) => {}
-                None => {
-                    self.membership.subnets.remove(&subnet);
-                    batch.new.push(Change::SubnetGone(subnet));
-                }
+            if !same {
+                self.membership.doubtful_subnets.insert(subnet, until);
+            } else if !self.membership.doubtful_subnets.contains_key(&subnet) {
+                self.membership.subnets.remove(&subnet);
+                batch.new.push(Change::SubnetGone(subnet));
             }
         }
         for record in subnets.into_values() {
@@ -136,7 +142,7 @@ impl Engine {
     fn view_containers(
         &mut self,
         containers: Vec<(String, Container)>,
-        doubt: Option<Instant>,
+        dead: &BTreeSet<String>,
         batch: &mut Batch,
     ) {
         let there: BTreeSet<(&str, &EndpointKey)> =
@@ -144,18 +150,14 @@ impl Engine {
         let own = &self.facts.name;
         let known = self.state.index.containers().filter(|(one, _)| one.node != *own);
         let missing: Vec<(Arc<str>, EndpointKey)> = known
+            .filter(|(one, _)| !dead.contains(&*one.node))
             .filter(|(one, _)| !there.contains(&(&*one.node, &one.record.key)))
             .map(|(one, _)| (Arc::clone(&one.node), one.record.key.clone()))
             .collect();
         drop(there);
         for (node, key) in missing {
-            let entry = (node.to_string(), key.clone());
-            match doubt {
-                Some(until) => drop(self.membership.doubtful.insert(entry, until)),
-                // Their node's end is what counts.
-                None if batch.gone.contains(&*node) => {}
-                None if self.membership.doubtful.contains_key(&entry) => {}
-                None => self.remove_container(&node, key, &mut batch.new),
+            if !self.membership.hold.doubts(&node) {
+                self.remove_container(&node, key, &mut batch.new);
             }
         }
         for (node, container) in containers {
@@ -203,26 +205,28 @@ impl Engine {
     /// What changed.
     pub(super) fn take_changes(&mut self, changes: Vec<Change>, revision: i64) {
         let mut batch = Batch::default();
+        // The end of a node and of its containers is one fact.
+        let mut gone = BTreeSet::new();
         for change in &changes {
             if let Change::NodeGone(name) = change {
-                batch.gone.insert(name.clone());
+                gone.insert(name.clone());
+            } else if let Change::Node(record) = change {
+                gone.remove(&record.identity.node);
             }
         }
+        let dead = self.nodes_gone(gone, Cause::Change);
+        self.remove_nodes(dead, &mut batch.new);
         for change in changes {
             self.take_change(change, &mut batch);
         }
         self.membership.known.revision = revision;
-        self.take_batch(batch, revision, false);
+        self.take_batch(batch, revision);
     }
 
     fn take_change(&mut self, change: Change, batch: &mut Batch) {
         match change {
-            Change::Node(record) => {
-                batch.gone.remove(&record.identity.node);
-                batch.new.push(Change::Node(record.clone()));
-                self.put_node(record);
-            }
-            Change::NodeGone(name) => drop(batch.gone.insert(name)),
+            Change::Node(record) => self.put_node(record, batch),
+            Change::NodeGone(_) => {}
             Change::Subnet(record) => self.put_subnet(record, batch),
             Change::SubnetGone(subnet) => {
                 self.membership.doubtful_subnets.remove(&subnet);
@@ -232,11 +236,7 @@ impl Engine {
             }
             Change::Container(node, container) => self.update_container(node, container, batch),
             Change::ContainerGone(node, key) => {
-                // With its node, whose end may be held.
-                if batch.gone.contains(&node) || self.is_held(&node) {
-                    let until = clock::now() + self.state.settings.endpoint_ttl;
-                    self.membership.doubtful.insert((node, key), until);
-                } else {
+                if self.membership.hold.container_gone(&node, &key) {
                     self.remove_container(&node, key, &mut batch.new);
                 }
             }
@@ -245,20 +245,17 @@ impl Engine {
         }
     }
 
-    /// Takes objects and the end of nodes in, and keeps all of it for the next start.
-    fn take_batch(&mut self, mut batch: Batch, revision: i64, whole: bool) {
-        let gone = mem::take(&mut batch.gone);
-        let dead = self.nodes_gone(gone, whole);
-        self.remove_nodes(dead, &mut batch.new);
+    /// Takes objects in, and keeps all of it for the next start.
+    fn take_batch(&mut self, mut batch: Batch, revision: i64) {
         self.take_objects(mem::take(&mut batch.objects), &mut batch.new);
         self.keep(&batch.new);
         self.describe_peers();
+        self.describe_held();
         if let Some(cluster) = &mut self.state.cluster {
             cluster.revision = revision;
         }
         self.describe_lost();
         self.keep_known();
-        self.look_for_another_subnet();
         self.seen_writes();
     }
 
@@ -339,15 +336,19 @@ impl Engine {
         self.snapshot_kept(kept);
     }
 
-    fn put_node(&mut self, record: NodeRecord) {
+    fn put_node(&mut self, record: NodeRecord, batch: &mut Batch) {
         let node = record.identity.node.clone();
         self.node_returns(&node);
+        if self.membership.nodes.get(&node) == Some(&record) {
+            return;
+        }
         if node != *self.facts.name {
             let labels = Some(record.labels.clone());
             let changes = self.state.index.apply(Fact::NodeLabels { node: node.clone(), labels });
             self.note(changes);
         }
-        self.membership.nodes.insert(node, record);
+        self.membership.nodes.insert(node, record.clone());
+        batch.new.push(Change::Node(record));
     }
 
     fn put_subnet(&mut self, record: SubnetRecord, batch: &mut Batch) {
@@ -359,10 +360,9 @@ impl Engine {
     }
 
     fn update_container(&mut self, node: String, container: Container, batch: &mut Batch) {
-        let entry = (node, container.record.key.clone());
-        self.membership.doubtful.remove(&entry);
-        if self.put_container(&entry.0, &container) {
-            batch.new.push(Change::Container(entry.0, container));
+        self.membership.hold.confirm(&node, &container.record.key);
+        if self.put_container(&node, &container) {
+            batch.new.push(Change::Container(node, container));
         }
     }
 
@@ -406,7 +406,6 @@ impl Engine {
             tracing::warn!(node = name, "a node is not heard of any more: its containers are out");
             let of_node = self.state.index.containers_of(&name);
             let keys: Vec<EndpointKey> = of_node.map(|(one, _)| one.record.key.clone()).collect();
-            self.membership.doubtful.retain(|(node, _), _| *node != name);
             self.pending.touched.containers.extend(keys);
             if name != *self.facts.name {
                 let changes = self.state.index.apply(Fact::NodeGone(name.clone()));

@@ -1,0 +1,218 @@
+//! Nodes, their subnets and containers.
+
+use causeway_model::EndpointKey;
+use causeway_source::Origin;
+use causeway_source::cluster::{Change, Command, Report, Subnets, View};
+use serde_json::Value;
+
+use super::world::{World, at, container, endpoint, node, stored, subnet, test, view};
+use crate::event::Event;
+
+fn web(world: &mut World) {
+    world.changed(vec![Change::Object(stored(&at("web", "10.96.0.7"), Origin::Api))]);
+}
+
+fn published(world: &mut World) -> Vec<(EndpointKey, Option<bool>)> {
+    let one = |command| {
+        let Command::Container(key, container) = command else { return None };
+        Some((key, container.map(|one| one.healthy)))
+    };
+    world.commands().into_iter().filter_map(one).collect()
+}
+
+/// Rows: S-30
+#[test]
+fn services_have_the_containers_of_all_nodes() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        web(&mut world);
+        world.container("a", 1, Some("10.0.1.2"));
+        assert_eq!(published(&mut world), [(endpoint("a"), Some(true))]);
+        // One key on two nodes is two containers.
+        world.changed(vec![Change::Container("n2".into(), container("a", "10.0.2.2"))]);
+        assert_eq!(world.endpoints("web"), ["10.0.1.2", "10.0.2.2"]);
+        // It comes back as it is: nothing is said or done.
+        world.changed(vec![Change::Container("n1".into(), container("a", "10.0.9.9"))]);
+        world.changed(vec![Change::ContainerGone("n1".into(), endpoint("a"))]);
+        assert_eq!(world.endpoints("web"), ["10.0.1.2", "10.0.2.2"]);
+        let mut ill = container("a", "10.0.2.2");
+        ill.healthy = false;
+        world.changed(vec![Change::Container("n2".into(), ill)]);
+        let (_, healthy) = world.engine.state.index.container("n2", &endpoint("a")).unwrap();
+        assert!(!healthy);
+        assert_eq!(published(&mut world), []);
+        // The word about ours goes to all.
+        world.take(Event::Health { key: endpoint("a"), healthy: false });
+        assert_eq!(published(&mut world), [(endpoint("a"), Some(false))]);
+        world.take(Event::Labels {
+            container_id: "a".to_owned(),
+            labels: [("tier".to_owned(), "db".to_owned())].into(),
+        });
+        assert_eq!(published(&mut world), [(endpoint("a"), Some(false))]);
+        let (theirs, _) = world.engine.state.index.container("n2", &endpoint("a")).unwrap();
+        assert!(!theirs.record.labels.contains_key("tier"));
+        world.container("a", 9, None);
+        assert_eq!(published(&mut world), [(endpoint("a"), None)]);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
+    });
+}
+
+/// Rows: C-02, C-03, C-12
+#[test]
+fn what_a_node_says_of_itself_is_all_of_it_at_a_start() {
+    test(|mut world| {
+        // No store has answered.
+        let said = world.commands();
+        let [Command::Node(record), Command::Containers(none), Command::Reach(reach)] = &said[..]
+        else {
+            panic!("{said:?}")
+        };
+        assert_eq!((&*record.identity.node, &*record.identity.machine_id), ("n1", "machine-1"));
+        assert_eq!((none.len(), &reach.ips), (0, &record.ips));
+        world.container("a", 1, Some("10.0.1.2"));
+        world.container("b", 2, Some("10.0.1.3"));
+        world.container("b", 3, None);
+        assert_eq!(published(&mut world).len(), 3);
+        let mut world = world.restart(crate::config::StoreKind::Etcd);
+        let said = world.commands();
+        let all = said.iter().find_map(|command| {
+            let Command::Containers(all) = command else { return None };
+            Some(all)
+        });
+        let all: Vec<_> = all.expect("said").iter().map(|one| one.record.key.clone()).collect();
+        assert_eq!(all, [endpoint("a")]);
+    });
+}
+
+/// Rows: C-13, O-60, O-61
+#[test]
+fn a_dead_nodes_containers_go_and_its_subnet_stays() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2", "n3"]), false);
+        web(&mut world);
+        world.changed(vec![
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+            Change::Container("n3".into(), container("c", "10.0.3.2")),
+        ]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
+        // The store has answered for long.
+        world.engine.membership.hold =
+            crate::engine::hold::Hold::new(std::time::Duration::from_secs(40));
+        world.changed(vec![
+            Change::ContainerGone("n2".into(), endpoint("b")),
+            Change::NodeGone("n2".into()),
+        ]);
+        assert_eq!(world.endpoints("web"), ["10.0.3.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24 silent", "n3 "]);
+        // It is back.
+        world.changed(vec![
+            Change::Node(node("n2")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+        ]);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
+        world.changed(vec![Change::SubnetGone("10.0.2.0/24".parse().unwrap())]);
+        assert_eq!(world.peers(), ["n2 ", "n3 "]);
+        // Another machine of that name: what the old one had is not where the new one is.
+        let mut old = subnet("n2", "10.0.9.0/24");
+        old.owner.machine_id = "old".to_owned();
+        world.changed(vec![Change::Subnet(old)]);
+        assert_eq!(world.peers(), ["n2 ", "n3 "]);
+    });
+}
+
+/// Rows: C-10
+#[test]
+fn nodes_that_vanish_together_after_an_outage_are_held() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2", "n3"]), false);
+        web(&mut world);
+        world.changed(vec![
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+            Change::Container("n3".into(), container("c", "10.0.3.2")),
+        ]);
+        world.away();
+        world.report(Report::Connection(Ok(())));
+        world.changed(vec![
+            Change::NodeGone("n1".into()),
+            Change::NodeGone("n2".into()),
+            Change::ContainerGone("n2".into(), endpoint("b")),
+            Change::NodeGone("n3".into()),
+            Change::ContainerGone("n3".into(), endpoint("c")),
+        ]);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
+        assert!(world.degraded().contains("held nodes: n2, n3 vanished"), "{}", world.degraded());
+        assert!(world.engine.doubts_due().is_some());
+        world.changed(vec![
+            Change::Node(node("n2")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+            Change::Node(node("n3")),
+            Change::Container("n3".into(), container("c", "10.0.3.2")),
+        ]);
+        assert_eq!(world.degraded(), "");
+        assert_eq!(world.engine.doubts_due(), None);
+    });
+}
+
+/// Rows: C-10
+#[test]
+fn a_wiped_store_takes_no_peer_away_at_once() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2", "n3"]), false);
+        web(&mut world);
+        world.changed(vec![
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+            Change::Container("n3".into(), container("c", "10.0.3.2")),
+        ]);
+        // n3 has said half of it already.
+        world.reset(view(&["n1", "n3"]), "store-2", false);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
+        // A list of the same store says no more than that.
+        let again = View { objects: Vec::new(), ..view(&["n1", "n3"]) };
+        world.reset(again, "store-2", true);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
+        assert!(world.degraded().contains("held nodes: n2"));
+    });
+}
+
+fn node_file(world: &World) -> Value {
+    let text = std::fs::read(world.folder.path().join("node.json")).expect("node.json");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// Rows: O-38, C-08
+#[test]
+fn a_node_whose_subnet_was_taken_gives_no_addresses_until_it_has_another() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        let ours = "10.0.1.0/24".parse().unwrap();
+        world.report(Report::Subnets(Subnets::Held(vec![ours])));
+        assert_eq!(node_file(&world)["subnets"], serde_json::json!(["10.0.1.0/24"]));
+        world.container("a", 1, Some("10.0.1.2"));
+        world.commands();
+        let owner = node("n2").identity;
+        world.report(Report::Subnets(Subnets::Lost { subnet: ours, owner }));
+        let file = node_file(&world);
+        assert_eq!(file["subnets"], serde_json::json!([]));
+        assert!(file["subnetRefused"].as_str().is_some_and(|why| why.contains("n2")), "{file}");
+        assert!(world.degraded().contains("subnet: node n2 (machine machine-n2) took 10.0.1.0/24"));
+        let another = |world: &mut World| {
+            let said = world.commands();
+            said.iter().filter(|one| matches!(one, Command::TakeAnotherSubnet)).count()
+        };
+        assert_eq!(another(&mut world), 0, "a container is there");
+        world.container("a", 2, None);
+        assert_eq!(another(&mut world), 1);
+        world.container("b", 3, Some("10.0.7.2"));
+        world.container("b", 4, None);
+        assert_eq!(another(&mut world), 0, "said once");
+        world.report(Report::Subnets(Subnets::Held(vec!["10.0.5.0/24".parse().unwrap()])));
+        assert_eq!(node_file(&world)["subnets"], serde_json::json!(["10.0.5.0/24"]));
+        assert!(node_file(&world).get("subnetRefused").is_none());
+        assert_eq!(world.degraded(), "");
+    });
+}

@@ -66,7 +66,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         },
         etcd_user: value.text("etcd-username").zip(value.text("etcd-password")),
         endpoint_ttl: value.parse("endpoint-ttl", duration)?.unwrap_or(Duration::from_secs(40)),
-        subnet_ttl: value.parse("subnet-ttl", duration)?.unwrap_or(Duration::from_hours(24)),
+        subnet_ttl: value.parse("subnet-ttl", duration)?.unwrap_or(Duration::from_secs(24 * 3600)),
         peers_file: value.file("peers-file")?,
         overlay: value.parse("overlay", overlay_kind)?.unwrap_or(OverlayKind::None),
         vxlan_id: value.parse("vxlan-id", vni)?.unwrap_or(1),

@@ -58,7 +58,7 @@ pub(crate) enum Item {
     Endpoints(Resolved),
     Slice(Arc<EndpointSlice>),
     Pod(Pod),
-    Node(NodeView),
+    Node(Box<NodeView>),
 }
 
 impl Item {
@@ -95,7 +95,9 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
             let pods = pods(index).into_iter().filter(|((key, ..), _)| within(key));
             pods.map(|(_, pod)| Item::Pod(pod)).collect()
         }
-        Kind::Nodes => nodes::all(state).into_values().map(Item::Node).collect(),
+        Kind::Nodes => {
+            nodes::all(state).into_values().map(|node| Item::Node(Box::new(node))).collect()
+        }
     }
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
             let last = pods.max_by_key(|(_, pod)| pod.records[0].created);
             last.map(|(_, pod)| Item::Pod(pod))
         }
-        Kind::Nodes => nodes::one(state, &key.name).map(Item::Node),
+        Kind::Nodes => nodes::one(state, &key.name).map(|node| Item::Node(Box::new(node))),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         etcd_tls: causeway_source::cluster::Tls::default(),
         etcd_user: None,
         endpoint_ttl: std::time::Duration::from_secs(40),
-        subnet_ttl: std::time::Duration::from_hours(24),
+        subnet_ttl: std::time::Duration::from_secs(24 * 3600),
         peers_file: None,
         overlay: OverlayKind::None,
         vxlan_id: 1,

@@ -49,7 +49,7 @@ fn many_nodes_have_defaults_and_names_in_the_file() {
     assert_eq!((plain.store, plain.overlay), (StoreKind::Embedded, OverlayKind::None));
     assert_eq!((plain.vxlan_id, plain.vxlan_port), (1, 8472));
     assert_eq!(plain.endpoint_ttl, Duration::from_secs(40));
-    assert_eq!(plain.subnet_ttl, Duration::from_hours(24));
+    assert_eq!(plain.subnet_ttl, Duration::from_secs(24 * 3600));
     assert_eq!(plain.etcd_prefix, "/causeway");
     let text = "store = \"etcd\"\netcd_endpoints = [\"https://a.example:2379/\", \"https://[fd00::1]:2379\"]\n\
                 etcd_prefix = \"/x/y/\"\netcd_cafile = \"DIR/ca.pem\"\netcd_certfile = \"DIR/cert.pem\"\n\
@@ -64,7 +64,7 @@ fn many_nodes_have_defaults_and_names_in_the_file() {
     assert_eq!(read.etcd_user, Some(("u".to_owned(), "p".to_owned())));
     assert_eq!(
         (read.endpoint_ttl, read.subnet_ttl),
-        (Duration::from_secs(10), Duration::from_hours(2))
+        (Duration::from_secs(10), Duration::from_secs(2 * 3600))
     );
     assert_eq!((read.overlay, read.vxlan_id, read.vxlan_port), (OverlayKind::Vxlan, 7, 4789));
     assert!(read.direct_routing && read.disable_tx_checksum);

@@ -218,7 +218,10 @@ impl Etcd {
         std::fs::write(self.certificate("names"), names).expect("write the server's names");
         let sign = "x509 -req -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2";
         self.openssl(&format!("{sign} -in server.csr -out server.pem -extfile names"));
-        self.openssl(&format!("{sign} -in client.csr -out client.pem"));
+        // Certificates of version 1, which have no extensions, are refused by many.
+        std::fs::write(self.certificate("use"), "extendedKeyUsage=clientAuth\n")
+            .expect("write the client's use");
+        self.openssl(&format!("{sign} -in client.csr -out client.pem -extfile use"));
     }
 
     fn openssl(&self, arguments: &str) {

@@ -171,7 +171,8 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// `spec.trafficDistribution`. It acts through the hints that whoever makes the slices writes.
+/// `spec.trafficDistribution`. Containers that a selector finds get the hints that it asks for; slices
+/// have those that whoever makes them writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TrafficDistribution {
     /// `PreferSameZone`

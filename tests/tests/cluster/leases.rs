@@ -49,11 +49,11 @@ fn a_subnet_taken_while_its_owner_slept_is_not_taken_back() {
 
     // The way out: once its containers are gone, it takes another one by itself.
     cluster.remove(&pod);
-    second.until("another one", || {
-        subnet(second).is_some_and(|now| now != taken) && second.status().degraded.is_empty()
-    });
-    cluster.settled();
+    second.until("another one", || subnet(second).is_some_and(|now| now != taken));
+    // The bridge follows with the next container.
     let new = cluster.pod(1, "");
+    second.until("all is well", || second.status().degraded.is_empty());
+    cluster.settled();
     let first = cluster.pod(0, "");
     assert_eq!(all_ping(&[first, new, other]), 6);
 }
@@ -65,11 +65,11 @@ fn a_cloned_node_gets_nothing_of_the_first_ones() {
     let setup = Setup { nodes: 1, ..Setup::default().unasked() };
     let mut cluster = Cluster::start(&lab, setup);
     let theirs = subnet(&cluster.daemons[0]).expect("it has one");
-    let pod = cluster.pod(0, "");
     for node in [1, 2] {
         let (from, to) = (lab.nodes[0].dir().join("state"), lab.nodes[node].dir());
         lab.nodes[0].sh(&format!("cp -a {} {}/", from.display(), to.display()));
     }
+    let pod = cluster.pod(0, "");
     // Another name: it remembers a subnet, which is not its.
     cluster.join();
     let second = &cluster.daemons[1];

@@ -7,8 +7,8 @@ use super::Index;
 use super::containers::Container;
 use crate::manifest::syntax;
 use crate::{
-    Endpoint, EndpointRecord, EndpointSlice, HeldRecord, IpFamily, Resolved, ResolvedPort, Service,
-    ServicePort, TargetPort,
+    Endpoint, EndpointRecord, EndpointSlice, HeldRecord, Hints, IpFamily, Resolved, ResolvedPort,
+    Service, ServicePort, TargetPort, TrafficDistribution,
 };
 
 /// Label of a node's zone.
@@ -44,6 +44,7 @@ fn container_endpoints(
     let Container { node, record, pod } = container;
     let serving = healthy || !service.health_check;
     let hostname = &pod.name;
+    let hints = hints(service, node, zone).map(Arc::new);
     let endpoint = |address| Endpoint {
         address,
         port: 0,
@@ -52,7 +53,7 @@ fn container_endpoints(
         terminating: false,
         node: Some(Arc::clone(node)),
         zone: zone.map(Arc::from),
-        hints: None,
+        hints: hints.clone(),
         hostname: syntax::is_dns_label(hostname).then(|| Arc::clone(hostname)),
         pod: Some(Arc::clone(pod)),
     };
@@ -63,6 +64,17 @@ fn container_endpoints(
             resolved.endpoints.extend(endpoints.map(|one| Endpoint { port: number, ..one }));
         }
     }
+}
+
+/// What Kubernetes' controller writes into slices for `spec.trafficDistribution` (KEP-3015): an
+/// endpoint is for its own node and zone.
+fn hints(service: &Service, node: &str, zone: Option<&str>) -> Option<Hints> {
+    let same_node = match service.traffic_distribution? {
+        TrafficDistribution::PreferSameNode => Some(node),
+        TrafficDistribution::PreferSameZone | TrafficDistribution::PreferClose => None,
+    };
+    let names = |name: Option<&str>| name.into_iter().map(Box::from).collect();
+    Some(Hints { for_nodes: names(same_node), for_zones: names(zone) })
 }
 
 /// Kubernetes makes slices of a service's families only. A service that nobody has completed yet

@@ -328,6 +328,27 @@ fn nodes_have_containers_of_their_own_whatever_their_names() {
 }
 
 #[test]
+fn containers_get_the_hints_that_the_distribution_asks_for() {
+    let hints = |distribution: &str| {
+        let spec = format!("{WEB}  trafficDistribution: {distribution}\n");
+        let mut index = index(&spec, &["a@n1 10.0.1.1 app=web", "b@n2 10.0.2.1 app=web"]);
+        let labels = [("topology.kubernetes.io/zone".to_owned(), "z1".to_owned())].into();
+        index.apply(Event::NodeLabels { node: "n1".to_owned(), labels: Some(labels) });
+        let endpoints = index.resolve(&key("web")).expect("a service").ports[1].endpoints.clone();
+        let text = |names: &[Box<str>]| names.join(",");
+        let hints = endpoints.iter().map(|endpoint| match endpoint.hints.as_deref() {
+            Some(hints) => format!("{}/{}", text(&hints.for_nodes), text(&hints.for_zones)),
+            None => "none".to_owned(),
+        });
+        hints.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(hints("PreferSameNode"), "n1/z1 n2/");
+    assert_eq!(hints("PreferSameZone"), "/z1 /");
+    assert_eq!(hints("PreferClose"), "/z1 /");
+    assert_eq!(hints("null"), "none none");
+}
+
+#[test]
 fn what_a_node_says_of_its_labels_lies_under_its_document() {
     let mut index = index(WEB, &["a@n1 10.0.1.1 app=web", "b@n2 10.0.2.1"]);
     let labels = |text: &str| {

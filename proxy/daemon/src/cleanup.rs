@@ -2,6 +2,7 @@
 //! plugins made, and the objects that users have stored.
 
 mod attachments;
+mod overlay;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub(crate) enum Error {
     /// Sysctls.
     #[error("restore sysctls: {0}")]
     Sysctls(String),
+    /// Links and routes to other nodes.
+    #[error("remove the overlay")]
+    Overlay(#[source] causeway_kernel::Error),
     /// Attachments.
     #[error("remove attachments")]
     Attachments(#[source] attachments::Error),
@@ -59,6 +63,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let kept = sysctls.changed(keep).map_err(Error::Sysctls)?;
     let mut removed = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
     removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
+    removed.extend(overlay::remove(args.dry_run).map_err(Error::Overlay)?);
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
         removed.extend(made.map_err(Error::Attachments)?);

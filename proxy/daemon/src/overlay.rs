@@ -8,6 +8,8 @@
 mod apply;
 mod look;
 
+pub(crate) use look::is_ours;
+
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -29,7 +31,7 @@ use crate::state::OverlayState;
 const PERIOD: Duration = Duration::from_secs(10);
 /// After what others changed was put right, the next look at their changes waits this long; twice
 /// as long each time that they change it again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// After a failure, likewise.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), PERIOD);
 
@@ -54,13 +56,18 @@ pub(crate) struct Overlay {
     waker: UnixStream,
 }
 
-/// The thread's end.
-struct Keeper {
+/// What the settings say.
+struct Aim {
     mode: Mode,
     /// Networks of all containers.
     cluster: Vec<IpNetwork>,
     /// Checksums of what the device sends are computed in software (row O-16).
     no_tx_checksum: bool,
+}
+
+/// The thread's end.
+struct Keeper {
+    aim: Aim,
     events: Events,
     incoming: Receiver<Orders>,
     woken: UnixStream,
@@ -127,15 +134,17 @@ impl Overlay {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let no_tx_checksum = settings.disable_tx_checksum;
-        let cluster = settings.cluster_cidrs.clone();
+        let state = OverlayState { kind: kind(&mode), ..OverlayState::default() };
+        let aim = Aim {
+            mode,
+            cluster: settings.cluster_cidrs.clone(),
+            no_tx_checksum: settings.disable_tx_checksum,
+        };
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
             let now = clock::now();
             let keeper = Keeper {
-                state: OverlayState { kind: kind(&mode), ..OverlayState::default() },
-                mode,
-                cluster,
-                no_tx_checksum,
+                state,
+                aim,
                 events,
                 incoming,
                 woken,

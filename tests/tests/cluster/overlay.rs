@@ -2,4 +2,5 @@
 //! through it, and what puts it right.
 
 mod objects;
+mod repair;
 mod stage;

@@ -139,14 +139,13 @@ impl<'a> Hands<'a> {
 
     /// In words, with the remedy where one is known.
     fn explain(&self, step: &Step, error: &Error) -> String {
-        let known = match step {
-            Step::AddLink(link) if error.is_exists() => self.same_tunnel(link),
+        let known = if let Step::PutRoute(subnet, _) = step {
+            error.is_exists().then(|| self.same_route(*subnet)).flatten()
+        } else {
             // The port is opened when the device comes up.
-            Step::SetLink { up: true, .. } if error.raw() == Some(libc::EADDRINUSE) => {
-                self.link.and_then(|link| self.same_tunnel(link))
-            }
-            Step::PutRoute(subnet, _) if error.is_exists() => self.same_route(*subnet),
-            _ => None,
+            let about_link = matches!(step, Step::AddLink(_) | Step::SetLink { up: true, .. });
+            let taken = error.is_exists() || error.raw() == Some(libc::EADDRINUSE);
+            self.link.filter(|_| about_link && taken).and_then(|link| self.same_tunnel(link))
         };
         known.unwrap_or_else(|| causeway_api::chain(error))
     }

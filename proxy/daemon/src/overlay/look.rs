@@ -9,8 +9,8 @@ use causeway_overlay::{
     Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink, device_name,
 };
 
-use super::Keeper;
 use super::apply::Hands;
+use super::{Aim, Keeper, Orders};
 
 /// Main table.
 const MAIN: u32 = 254;
@@ -53,32 +53,11 @@ impl Keeper {
         // Until it is known which links matter, all do.
         self.interest = Interest { links: BTreeSet::new(), protocol: ROUTE_PROTOCOL };
         let found = underlay(netlink, &orders.ips).map_err(chain)?;
-        let Some((underlay, name)) = found else {
-            return Err(match orders.ips.first() {
-                Some(ip) => format!(
-                    "no device of this node carries its address {ip}; give the right one \
-                     (--node-ip, or ip in the peers file)"
-                ),
-                None => "this node has no address; give --node-ip".to_owned(),
-            });
-        };
+        let (underlay, name) = found.ok_or_else(|| nowhere(&orders.ips))?;
         self.interest.links.insert(underlay.index);
-        let direct = !matches!(self.mode, Mode::Vxlan { direct: false, .. });
-        let facts = Facts {
-            mode: self.mode.clone(),
-            node: orders.node.clone(),
-            cluster: self.cluster.clone(),
-            subnets: orders.subnets.clone(),
-            on_link: if direct { on_link(netlink, &underlay, &orders.peers) } else { [].into() },
-            underlay,
-            peers: orders.peers.clone(),
-        };
+        let facts = facts(netlink, &self.aim, orders, underlay);
         let wanted = causeway_overlay::plan(&facts);
-        let device = match &self.mode {
-            Mode::Vxlan { id, .. } => Some(device_name(*id)),
-            Mode::HostGw => None,
-        };
-        let seen = see(netlink, device.as_deref(), wanted.link.as_ref()).map_err(chain)?;
+        let seen = see(netlink, &self.aim.mode, wanted.link.as_ref()).map_err(chain)?;
         self.interest.links.extend(seen.held.link.as_ref().map(|link| link.index));
         let steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
         // What differs though nothing else is wanted than before was changed by others.
@@ -86,7 +65,7 @@ impl Keeper {
         let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
         let failures = hands.take(&steps, repair);
         self.interest.links.extend(hands.device());
-        let failures = failures.into_iter().chain(hands.tune(self.no_tx_checksum).err());
+        let failures = failures.into_iter().chain(hands.tune(self.aim.no_tx_checksum).err());
         let failures: Vec<String> = failures.collect();
         if repair {
             self.state.repairs += steps.len() as u64;
@@ -97,6 +76,30 @@ impl Keeper {
         self.state.problems.clone_from(&wanted.problems);
         self.settled = Some(wanted);
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+}
+
+/// Why there is no underlay.
+fn nowhere(ips: &[IpAddr]) -> String {
+    match ips.first() {
+        Some(ip) => format!(
+            "no device of this node carries its address {ip}; give the right one (--node-ip, or ip \
+             in the peers file)"
+        ),
+        None => "this node has no address; give --node-ip".to_owned(),
+    }
+}
+
+fn facts(netlink: &Netlink, aim: &Aim, orders: &Orders, underlay: Underlay) -> Facts {
+    let direct = !matches!(aim.mode, Mode::Vxlan { direct: false, .. });
+    Facts {
+        mode: aim.mode.clone(),
+        node: orders.node.clone(),
+        cluster: aim.cluster.clone(),
+        subnets: orders.subnets.clone(),
+        on_link: if direct { on_link(netlink, &underlay, &orders.peers) } else { [].into() },
+        underlay,
+        peers: orders.peers.clone(),
     }
 }
 
@@ -114,16 +117,15 @@ fn on_link(netlink: &Netlink, underlay: &Underlay, peers: &[Peer]) -> BTreeSet<I
     peers.iter().flat_map(|peer| peer.ips.iter().copied()).filter(near).collect()
 }
 
-/// What the kernel holds of ours. The device is that called `name`, or any of our kind that is left
-/// where none is wanted.
+/// What the kernel holds of ours. Without vxlan, the device is one that is left of other settings.
 fn see(
     netlink: &Netlink,
-    name: Option<&str>,
+    mode: &Mode,
     wanted: Option<&VxlanLink>,
 ) -> causeway_kernel::Result<Seen> {
-    let link = match name {
-        Some(name) => netlink.link(name)?,
-        None => netlink.links()?.into_iter().find(is_ours),
+    let link = match mode {
+        Mode::Vxlan { id, .. } => netlink.link(&device_name(*id))?,
+        Mode::HostGw => netlink.links()?.into_iter().find(is_ours),
     };
     let mut seen = Seen { held: Holds::default(), routes: BTreeMap::new() };
     if let Some(link) = &link {

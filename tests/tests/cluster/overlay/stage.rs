@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub pods: Families,
     /// More flags.
     pub flags: Vec<&'static str>,
+    /// Nodes, counted from 0, whose only address is another one.
+    pub addresses: Vec<(usize, &'static str)>,
 }
 
 /// The stage.
@@ -47,13 +49,18 @@ impl Families {
 
 impl Setup {
     pub(crate) fn new(overlay: &'static str) -> Self {
-        Self { overlay, nodes: Families::V4, pods: Families::V4, flags: Vec::new() }
+        let (nodes, pods) = (Families::V4, Families::V4);
+        Self { overlay, nodes, pods, flags: Vec::new(), addresses: Vec::new() }
     }
 
     /// The entry of node number `index`, counted from 0.
     pub(crate) fn entry(&self, index: usize) -> String {
         let number = index + 1;
-        let ips = self.nodes.list(&Lab::node_address(index), &Lab::node_address6(index));
+        let other = self.addresses.iter().find(|(of, _)| *of == index);
+        let ips = match other {
+            Some((_, address)) => vec![(*address).to_owned()],
+            None => self.nodes.list(&Lab::node_address(index), &Lab::node_address6(index)),
+        };
         let (v4, v6) = (format!("10.0.{number}.0/24"), format!("fd00:10:0:{number}::/64"));
         let subnets = self.pods.list(&v4, &v6);
         format!("[[node]]\nname = \"node{number}\"\nip = {ips:?}\nsubnet = {subnets:?}\n")
@@ -76,6 +83,13 @@ impl Setup {
 impl<'a> Stage<'a> {
     /// All nodes know each other and have their overlay.
     pub(crate) fn new(lab: &'a Lab, setup: Setup) -> Self {
+        let stage = Self::started(lab, setup);
+        (0..lab.nodes.len()).for_each(|index| stage.until_whole(index));
+        stage
+    }
+
+    /// The daemons say that they are ready, no more.
+    pub(crate) fn started(lab: &'a Lab, setup: Setup) -> Self {
         let all: Vec<usize> = (0..lab.nodes.len()).collect();
         let mut daemons = Vec::new();
         for (index, node) in lab.nodes.iter().enumerate() {
@@ -86,11 +100,7 @@ impl<'a> Stage<'a> {
         }
         let runtime = |node: &'a Node| Runtime::new(node, node.conflist("pods", "auto"));
         let runtimes = lab.nodes.iter().map(runtime).collect();
-        let stage = Self { lab, daemons, setup, runtimes };
-        for index in &all {
-            stage.until_whole(*index);
-        }
-        stage
+        Self { lab, daemons, setup, runtimes }
     }
 
     /// Writes the peers files anew with these nodes.
@@ -145,7 +155,7 @@ pub(crate) fn write_file(node: &Node, text: &str) {
 pub(crate) fn routes(ns: &Ns) -> Vec<String> {
     let mut found = Vec::new();
     for family in ["-4", "-6"] {
-        for route in ns.ip_json(&format!("{family} route show proto 197")) {
+        for route in ns.ip_json(&format!("{family} route show table all proto 197")) {
             let [dst, gateway, dev] = ["dst", "gateway", "dev"].map(|key| text(&route, key));
             let onlink =
                 route["flags"].as_array().is_some_and(|all| all.contains(&"onlink".into()));
@@ -159,7 +169,7 @@ pub(crate) fn routes(ns: &Ns) -> Vec<String> {
 /// Neighbours of the device, as `ADDRESS MAC STATE`.
 pub(crate) fn neighbours(ns: &Ns) -> Vec<String> {
     let mut lines = Vec::new();
-    for entry in ns.ip_json("neigh show dev cwov1 nud all") {
+    for entry in shown(ns, "ip -j neigh show dev cwov1 nud all") {
         let [dst, mac] = ["dst", "lladdr"].map(|key| text(&entry, key));
         lines.push(format!("{dst} {mac} {}", entry["state"][0].as_str().unwrap_or_default()));
     }
@@ -171,15 +181,33 @@ pub(crate) fn neighbours(ns: &Ns) -> Vec<String> {
 
 /// FDB of the device, as `MAC dst ADDRESS STATE`.
 pub(crate) fn fdb(ns: &Ns) -> Vec<String> {
-    let shown = ns.sh("bridge -j fdb show dev cwov1");
-    let all: Value = serde_json::from_str(&shown).expect("JSON");
     let line = |entry: &Value| {
         let [mac, dst, state] = ["mac", "dst", "state"].map(|key| text(entry, key));
         format!("{mac} dst {dst} {state}")
     };
-    let mut lines: Vec<String> = all.as_array().expect("a list").iter().map(line).collect();
+    let mut lines: Vec<String> =
+        shown(ns, "bridge -j fdb show dev cwov1").iter().map(line).collect();
     lines.sort();
     lines
+}
+
+/// Global addresses of the device.
+pub(crate) fn addresses(ns: &Ns) -> Vec<String> {
+    let links = shown(ns, "ip -j addr show dev cwov1 scope global");
+    let infos = links.iter().filter_map(|link| link["addr_info"].as_array()).flatten();
+    infos
+        .filter_map(|one| Some(format!("{}/{}", one["local"].as_str()?, one["prefixlen"])))
+        .collect()
+}
+
+/// A list in JSON; none while there is no such device.
+fn shown(ns: &Ns, command: &str) -> Vec<Value> {
+    let done = ns.try_sh(command);
+    if !done.status.success() || done.stdout.is_empty() {
+        return Vec::new();
+    }
+    let all: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    all.as_array().expect("a list").clone()
 }
 
 fn text(value: &Value, key: &str) -> String {
@@ -189,4 +217,23 @@ fn text(value: &Value, key: &str) -> String {
 /// The address of a node's vxlan device, as everybody computes it.
 pub(crate) fn vtep(node: &str) -> String {
     causeway_model::MacAddress::of_vtep(node, 1).to_string()
+}
+
+/// The device.
+pub(crate) fn device(ns: &Ns) -> Option<Value> {
+    ns.link("cwov1")
+}
+
+/// Both containers reach each other by each family, up to exactly `mtu` bytes of packet.
+pub(crate) fn assert_connected(one: (&Ns, &[String]), two: (&Ns, &[String]), mtu: u32) {
+    for ((from, _), (_, to)) in [(one, two), (two, one)] {
+        for to in to {
+            from.assert_ping(to);
+            let headers = if to.contains(':') { 48 } else { 28 };
+            let fits = mtu - headers;
+            from.sh(&format!("ping -c 1 -W 2 -M do -s {fits} {to}"));
+            let more = from.try_sh(&format!("ping -c 1 -W 2 -M do -s {} {to}", fits + 1));
+            assert!(!more.status.success(), "{more:?}");
+        }
+    }
 }

@@ -265,3 +265,6 @@ fn grown((first, longest): (Duration, Duration), count: u32) -> Duration {
         Some(doublings) => first.saturating_mul(1_u32 << doublings.min(16)).min(longest),
     }
 }
+
+#[cfg(test)]
+mod tests;

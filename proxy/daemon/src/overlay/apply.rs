@@ -42,8 +42,8 @@ impl<'a> Hands<'a> {
         let mut failures = Vec::new();
         for step in steps {
             match repair {
-                true => tracing::warn!(?step, "the overlay was changed by others; put right"),
-                false => tracing::debug!(?step, "overlay"),
+                true => tracing::warn!("the overlay was changed by others: {}", words(step)),
+                false => tracing::debug!("overlay: {}", words(step)),
             }
             let Err(error) = self.step(step) else { continue };
             failures.push(self.explain(step, &error));
@@ -174,6 +174,31 @@ impl<'a> Hands<'a> {
             "there is a route to {subnet} by {dev} already that causewayd did not make; remove it \
              (ip route del {subnet} dev {dev})"
         ))
+    }
+}
+
+/// A step as a line of a log.
+fn words(step: &Step) -> String {
+    match step {
+        Step::RemoveLink { index } => format!("remove link {index}"),
+        Step::AddLink(link) => {
+            let VxlanLink { name, id, port, local, mtu, mac, .. } = link;
+            format!("add vxlan device {name} id {id} port {port} local {local} mtu {mtu} mac {mac}")
+        }
+        Step::SetLink { mac, mtu, up } => {
+            let mac = mac.map(|mac| format!(" mac {mac}")).unwrap_or_default();
+            let mtu = mtu.map(|mtu| format!(" mtu {mtu}")).unwrap_or_default();
+            format!("set the device{mac}{mtu}{}", if *up { " up" } else { "" })
+        }
+        Step::AddAddress(address) => format!("add address {address}"),
+        Step::RemoveAddress(address) => format!("remove address {address}"),
+        Step::PutNeighbour(address, mac) => format!("put neighbour {address} at {mac}"),
+        Step::RemoveNeighbour(address) => format!("remove neighbour {address}"),
+        Step::PutFdb(mac, to) => format!("put FDB entry {mac} to {to}"),
+        Step::RemoveFdb(mac, to) => format!("remove FDB entry {mac} to {to}"),
+        Step::PutRoute(subnet, Hop::Tunnel) => format!("put route {subnet} through the device"),
+        Step::PutRoute(subnet, Hop::Direct(by)) => format!("put route {subnet} by {by}"),
+        Step::RemoveRoute(HeldRoute { subnet, .. }) => format!("remove a route to {subnet}"),
     }
 }
 

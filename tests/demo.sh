@@ -1,5 +1,5 @@
 #!/bin/bash
-# The demo: two nodes, containers, one overlay, a service; all in namespaces that vanish with it.
+# The demo: the tutorials on two nodes; all in namespaces that vanish with it.
 #
 # `make demo` builds what it needs and calls this as root. It enters fresh network, mount and
 # process namespaces first: nothing of it touches the host, whatever happens.
@@ -43,14 +43,15 @@ wire() { # HOST ADDRESS: a port of the switch
 }
 
 say "Two nodes, a router, a host on the internet (all of them network namespaces)"
-hosts=(switch node1 node2 router internet) pods=(pod1 pod2 pod3 pod4) webs=(web1 web2 web3)
+hosts=(switch node1 node2 store router internet) pods=(pod1 pod2 pod3 pod4)
 # All network namespaces come first: a mount namespace sees those that were there when it began.
-for ns in "${hosts[@]}" "${pods[@]}" "${webs[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
+for ns in "${hosts[@]}" "${pods[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
 for h in "${hosts[@]}"; do host "$h"; done
 ip -n switch link add underlay type bridge mcast_snooping 0
 ip -n switch link set underlay up
 wire node1 172.18.0.2/24
 wire node2 172.18.0.3/24
+wire store 172.18.0.10/24
 wire router 172.18.0.1/24
 ip link add eth1 netns router type veth peer name eth0 netns internet
 ip -n router addr add 198.51.100.1/24 dev eth1; ip -n router link set eth1 up
@@ -58,14 +59,14 @@ ip -n internet addr add 198.51.100.10/24 dev eth0; ip -n internet link set eth0 
 ip -n internet route add default via 198.51.100.1
 on router sysctl -qw net.ipv4.ip_forward=1
 for n in node1 node2; do ip -n $n route add default via 172.18.0.1; done
-line "node1 172.18.0.2   node2 172.18.0.3   router 172.18.0.1   internet 198.51.100.10"
+line "node1 172.18.0.2   node2 172.18.0.3   store 172.18.0.10   router 172.18.0.1   internet 198.51.100.10"
 
 cni() { # NODE VERB POD: one call of cnitool with the network of conf/
   local node=$1 verb=$2 pod=$3
   on "$node" env CNI_PATH="$bin" NETCONFPATH="/run/conf-$node" CAP_ARGS="${CAP_ARGS:-}" \
     CNI_ARGS="${CNI_ARGS:-}" CNI_IFNAME=eth0 "$tools/cnitool" "$verb" causeway "/run/netns/$pod"
 }
-declare -A node_of=([pod1]=node1 [pod2]=node1 [pod3]=node2 [pod4]=node2 [web1]=node1 [web2]=node1 [web3]=node1)
+declare -A node_of=([pod1]=node1 [pod2]=node1 [pod3]=node2 [pod4]=node2)
 declare -A addr=()
 for n in node1 node2; do
   mkdir -p "/run/conf-$n"
@@ -77,7 +78,7 @@ for pod in "${pods[@]}"; do
   CAP_ARGS=''
   [ "$pod" != pod1 ] || CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
   started=$(date +%s%N)
-  result=$(cni "${node_of[$pod]}" add "$pod")
+  result=$(CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni "${node_of[$pod]}" add "$pod")
   took=$(( ($(date +%s%N) - started) / 1000 ))
   addr[$pod]=$(jq -r '.ips[0].address' <<<"$result")
   line "$pod on ${node_of[$pod]}: eth0 ${addr[$pod]}, gateway $(jq -r '.ips[0].gateway' <<<"$result"), mtu $(jq -r '.interfaces[]|select(.name=="eth0").mtu' <<<"$result"), $((took/1000)).$(printf %03d $((took%1000))) ms with cnitool"
@@ -101,13 +102,13 @@ for from in "${pods[@]}"; do
 done
 
 say "Out to the internet, masqueraded (the router has no route to 10.0.0.0/16)"
-serve() { # NAMESPACE: a web server in it; returns when it listens
+serve() { # NAMESPACE PORT: a web server in it; returns when it listens
   local fd ready
-  exec {fd}< <(exec nsenter --net="/run/netns/$1" "$bin/causeway-testserver" --tcp 0.0.0.0:80)
+  exec {fd}< <(exec nsenter --net="/run/netns/$1" "$bin/causeway-testserver" --tcp "0.0.0.0:$2")
   read -r ready <&"$fd" || fail "no server in $1"
 }
-serve internet
-serve pod1
+serve internet 80
+for pod in "${pods[@]}"; do serve "$pod" 80; serve "$pod" 8080; done
 for pod in pod1 pod3; do
   line "$pod: $(ip netns exec $pod curl -sS --max-time 3 http://198.51.100.10/ | tr '\n' ' ')"
 done
@@ -116,63 +117,100 @@ say "Host port 8080 of node1, asked from the internet host"
 line "curl http://172.18.0.2:8080/ -> $(ip netns exec internet curl -sS --max-time 3 http://172.18.0.2:8080/ | tr '\n' ' ')"
 line "and on the node itself: curl http://127.0.0.1:8080/ -> $(on node1 curl -sS --max-time 3 http://127.0.0.1:8080/ | tr '\n' ' ')"
 
-say "Services: causewayd on node1, three containers with the label app=cs-pod"
-exec {daemon}< <(exec nsenter --net=/run/netns/node1 --mount="/proc/${holder[node1]}/ns/mnt" -- \
-  "$bin/causewayd" --node-name node1 --cluster-cidr 10.0.0.0/16 2>/run/causewayd.log)
-daemon_pid=$!
-for _ in $(seq 200); do
-  ! on node1 "$bin/causeway" status >/dev/null 2>&1 || break
-  kill -0 "$daemon_pid" 2>/dev/null || { cat /run/causewayd.log >&2; fail "causewayd ended"; }
-  read -rt 0.05 <&"$daemon" || true
-done
+say "Services: etcd on store, causewayd on both nodes"
+exec {etcd}< <(exec nsenter --net=/run/netns/store --mount="/proc/${holder[store]}/ns/mnt" -- \
+  etcd --data-dir /var/lib/etcd --log-outputs /run/etcd.log --logger zap \
+  --listen-client-urls http://172.18.0.10:2379 --advertise-client-urls http://172.18.0.10:2379 2>&1)
+declare -A daemon_pid=()
+daemon() { # NODE SUBNET: causewayd, ready and connected
+  local node=$1 fd
+  exec {fd}< <(exec nsenter --net="/run/netns/$node" --mount="/proc/${holder[$node]}/ns/mnt" -- \
+    "$bin/causewayd" --node-name "$node" --store etcd --etcd-endpoints http://172.18.0.10:2379 \
+    --node-subnet "$2" --endpoint-ttl 5s 2>>"/run/causewayd-$node.log")
+  daemon_pid[$node]=$!
+  until_true "causewayd on $node is connected" on "$node" "$bin/causeway" status
+}
+until_true() { # WHAT COMMAND..: waits until it succeeds, ten seconds at most
+  local what=$1 fd; shift
+  exec {fd}< <(exec sleep 10)
+  until "$@" >/dev/null 2>&1; do
+    if read -rt 0.05 <&"$fd"; then :; elif [ $? -lt 128 ]; then tail -n 5 /run/causewayd-*.log >&2; fail "not so within 10 s: $what"; fi
+  done
+  exec {fd}<&-
+}
+daemon node1 10.0.1.0/24
+daemon node2 10.0.2.0/24
 cw() { on node1 "$bin/causeway" "$@"; }
-for web in "${webs[@]}"; do
-  result=$(CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni node1 add "$web")
-  addr[$web]=$(jq -r '.ips[0].address' <<<"$result")
-  serve "$web"
-  line "$web: ${addr[$web]}"
-done
+cw2() { on node2 "$bin/causeway" "$@"; }
+until_true "node1 knows node2" sh -c "[ \"\$(nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get nodes | grep -c ' Ready ')\" = 2 ]"
+cw get nodes -o wide | sed 's/^/  /'
 
-say "causeway apply -f conf/nodeport.yaml (the tutorial's file)"
-sed 's/^/  | /' "$here/conf/nodeport.yaml"
-cw apply -f "$here/conf/nodeport.yaml" | sed 's/^/  /'
-cw get services | sed 's/^/  /'
-cw get endpoints | sed 's/^/  /'
-vip=$(cw get service http-server-svc -o json | jq -r .spec.clusterIP)
+say "causeway apply -f conf/clusterip.yaml, on node1"
+sed 's/^/  | /' "$here/conf/clusterip.yaml"
+cw apply -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
+say "and what node2 says of it"
+ready_endpoints() { on "$1" "$bin/causeway" get endpoints http-server-svc -o json | jq -r '[.subsets[]?.addresses[]?.ip] | join(" ")'; }
+four="10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3"
+until_true "node2 has the service" sh -c "[ \"\$(nsenter --net=/run/netns/node2 --mount=/proc/${holder[node2]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | jq '[.subsets[]?.addresses[]?] | length')\" = 4 ]"
+[ "$(ready_endpoints node2)" = "$four" ] || fail "endpoints on node2: $(ready_endpoints node2)"
+cw2 get services | sed 's/^/  /'
+cw2 get endpoints | sed 's/^/  /'
 
-eight() { # TITLE NAMESPACE URL: eight requests, each answer, the share of each container
-  local title=$1 ns=$2 url=$3 answer counts=''
+ask() { # TITLE NAMESPACE URL COUNT: requests, one after the other, each answer
+  local title=$1 ns=$2 url=$3 answer
   say "$title"
-  for n in 1 2 3 4 5 6 7 8; do
+  answers=''
+  for ((n = 1; n <= $4; n++)); do
     answer=$(ip netns exec "$ns" curl -sS --max-time 3 "$url" | head -1) || fail "no answer from $url"
     line "$n: $answer"
-    counts+="${answer##* }"$'\n'
+    answers+="${answer##* } "
   done
-  answers=$(printf %s "$counts" | sort | uniq -c | awk '{ printf "%s %d of 8   ", $2, $1 }')
-  line "shares: $answers"
 }
-eight "curl http://$vip:8080/ from a container, eight times" pod1 "http://$vip:8080/"
-eight "curl http://172.18.0.2:30080/ from the internet host, eight times" internet http://172.18.0.2:30080/
-for web in "${webs[@]}"; do
-  grep -q "${addr[$web]%/*} " <<<"$(cw svc test http-server-svc -n 60)" || fail "$web never answers"
+in_order() { [ "$answers" = "$*" ] || [ "$answers" = "$* " ] || fail "not in this order: $*"; }
+ask "curl http://172.17.10.10:3001/ from pod1 on node1: round robin in the tutorial's order" pod1 http://172.17.10.10:3001/ 4
+in_order 10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3
+ask "the same from pod3 on node2" pod3 http://172.17.10.10:3001/ 4
+in_order 10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3
+for node in 172.18.0.2 172.18.0.3; do
+  ask "curl http://$node:30001/ from the internet host" internet "http://$node:30001/" 4
+  [ "$(tr ' ' '\n' <<<"$answers" | sort -u | tr -d '\n')" = "${four// /}" ] || fail "not all four answer: $answers"
 done
 
-say "cnitool del web2: out of rotation when it returns"
-cni node1 del web2 || fail "DEL of web2"
+say "causeway trace on node2: why"
+cw2 trace 10.0.2.2 http-server-svc:3001 | sed 's/^/  /'
+
+say "cnitool del pod2 on node1: out of rotation on node2, too"
+cni node1 del pod2 || fail "DEL of pod2"
+until_true "pod2 is gone on node2" sh -c "! nsenter --net=/run/netns/node2 --mount=/proc/${holder[node2]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | grep -q 10.0.1.3"
+cw2 get endpoints | sed 's/^/  /'
+CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni node1 add pod2 >/dev/null || fail "ADD of pod2"
+
+say "node2 dies: its daemon killed, its network cut"
+kill -9 "${daemon_pid[node2]}"
+wait "${daemon_pid[node2]}" 2>/dev/null || true
+ip -n node2 link set eth0 down
+started=$(date +%s%N)
+until_true "its endpoints are out" sh -c "! nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | grep -q 10.0.2."
+line "its endpoints are out of rotation after $(( ($(date +%s%N) - started) / 100000000 ))00 ms (--endpoint-ttl 5s)"
+cw get nodes | sed 's/^/  /'
+ask "curl http://172.18.0.2:30001/ from the internet host" internet http://172.18.0.2:30001/ 4
+! grep -q '10\.0\.2\.' <<<"$answers" || fail "a dead node answers"
+
+say "node2 returns"
+ip -n node2 link set eth0 up
+ip -n node2 route replace default via 172.18.0.1
+daemon node2 10.0.2.0/24
+until_true "all four are back" sh -c "[ \"\$(nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | jq '[.subsets[]?.addresses[]?] | length')\" = 4 ]"
 cw get endpoints | sed 's/^/  /'
-eight "curl http://172.18.0.2:30080/ again" internet http://172.18.0.2:30080/
-! grep -q "${addr[web2]%/*} " <<<"$answers" || fail "web2 still answers"
 
-say "causeway trace: why"
-cw trace default/"$(cw get pods -o json | jq -r '.items[0].metadata.name')" http-server-svc:8080 | sed 's/^/  /'
-
-say "The end of the service and of its containers"
-cw delete -f "$here/conf/nodeport.yaml" | sed 's/^/  /'
-! ip netns exec pod1 curl -sS --max-time 3 "http://$vip:8080/" 2>/dev/null || fail "the service still answers"
-for web in web1 web3; do cni node1 del "$web" || fail "DEL of $web"; done
-kill "$daemon_pid"
-wait "$daemon_pid" 2>/dev/null || true
-on node1 "$bin/causewayd" cleanup | sed 's/^/  /'
+say "The end of the service, and causewayd cleanup on both nodes"
+cw2 delete -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
+! ip netns exec pod3 curl -sS --max-time 3 http://172.17.10.10:3001/ 2>/dev/null || fail "the service still answers"
+for node in node1 node2; do
+  kill "${daemon_pid[$node]}"
+  wait "${daemon_pid[$node]}" 2>/dev/null || true
+  on "$node" "$bin/causewayd" cleanup | tail -1 | sed "s/^/  $node: /"
+done
 
 say "cnitool del, four times"
 for pod in "${pods[@]}"; do

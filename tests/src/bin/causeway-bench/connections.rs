@@ -10,6 +10,7 @@ use causeway_ruleset::plan::Plan;
 use causeway_tests::Ns;
 
 use crate::layouts;
+use crate::report::middle;
 use crate::services::{cluster, endpoint, facts, feed, loaded, vip};
 
 const SERVICES: usize = 10_000;
@@ -68,11 +69,6 @@ fn udp(text: &str) -> String {
     text.replace("tcp . 80", "udp . 80")
         .replace("l4proto tcp", "l4proto udp")
         .replace("-p tcp -m tcp", "-p udp -m udp")
-}
-
-fn middle(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 struct Path {

@@ -1,6 +1,6 @@
 //! `make bench`: each figure as a ratio against a peer in the same run.
 //!
-//! `causeway-bench [attach|services|connections|daemon]`, all without an argument. Runs of ours and of the peer take
+//! `causeway-bench [attach|services|connections|daemon|overlay|cluster]`, all without an argument. Runs of ours and of the peer take
 //! turns, so that noise of a shared machine meets both.
 #![expect(clippy::print_stdout, reason = "the report goes to stdout")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
@@ -9,6 +9,7 @@ mod attach;
 mod connections;
 mod daemon;
 mod layouts;
+mod overlay;
 mod report;
 mod services;
 
@@ -31,5 +32,8 @@ fn main() {
     }
     if wanted("daemon") {
         daemon::run();
+    }
+    if wanted("overlay") {
+        overlay::run();
     }
 }

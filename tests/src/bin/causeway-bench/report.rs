@@ -21,6 +21,12 @@ pub(crate) fn rate(what: &str, ours: f64, peer: f64) {
     println!("  {what:<18} {ours:>6.0}/s   upstream {peer:>6.0}/s   {:.1} times", ours / peer);
 }
 
+/// The median of rates; sorts.
+pub(crate) fn middle(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
 /// The median; sorts.
 pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();

@@ -138,21 +138,24 @@ until_true() { # WHAT COMMAND..: waits until it succeeds, ten seconds at most
   done
   exec {fd}<&-
 }
+ready_nodes() { [ "$(cw get nodes | awk '$2 == "Ready"' | wc -l)" = "$1" ]; }
+endpoints_are() { # NODE ADDRESSES: what the node takes for the endpoints
+  [ "$(on "$1" "$bin/causeway" get endpoints http-server-svc -o json |
+    jq -r '[.subsets[]?.addresses[]?.ip] | join(" ")')" = "$2" ]
+}
+four="10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3"
 daemon node1 10.0.1.0/24
 daemon node2 10.0.2.0/24
 cw() { on node1 "$bin/causeway" "$@"; }
 cw2() { on node2 "$bin/causeway" "$@"; }
-until_true "node1 knows node2" sh -c "[ \"\$(nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get nodes | grep -c ' Ready ')\" = 2 ]"
+until_true "node1 knows node2" ready_nodes 2
 cw get nodes -o wide | sed 's/^/  /'
 
 say "causeway apply -f conf/clusterip.yaml, on node1"
 sed 's/^/  | /' "$here/conf/clusterip.yaml"
 cw apply -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
 say "and what node2 says of it"
-ready_endpoints() { on "$1" "$bin/causeway" get endpoints http-server-svc -o json | jq -r '[.subsets[]?.addresses[]?.ip] | join(" ")'; }
-four="10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3"
-until_true "node2 has the service" sh -c "[ \"\$(nsenter --net=/run/netns/node2 --mount=/proc/${holder[node2]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | jq '[.subsets[]?.addresses[]?] | length')\" = 4 ]"
-[ "$(ready_endpoints node2)" = "$four" ] || fail "endpoints on node2: $(ready_endpoints node2)"
+until_true "node2 has the service" endpoints_are node2 "$four"
 cw2 get services | sed 's/^/  /'
 cw2 get endpoints | sed 's/^/  /'
 
@@ -181,7 +184,7 @@ cw2 trace 10.0.2.2 http-server-svc:3001 | sed 's/^/  /'
 
 say "cnitool del pod2 on node1: out of rotation on node2, too"
 cni node1 del pod2 || fail "DEL of pod2"
-until_true "pod2 is gone on node2" sh -c "! nsenter --net=/run/netns/node2 --mount=/proc/${holder[node2]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | grep -q 10.0.1.3"
+until_true "pod2 is gone on node2" endpoints_are node2 "10.0.1.2 10.0.2.2 10.0.2.3"
 cw2 get endpoints | sed 's/^/  /'
 CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni node1 add pod2 >/dev/null || fail "ADD of pod2"
 
@@ -190,7 +193,7 @@ kill -9 "${daemon_pid[node2]}"
 wait "${daemon_pid[node2]}" 2>/dev/null || true
 ip -n node2 link set eth0 down
 started=$(date +%s%N)
-until_true "its endpoints are out" sh -c "! nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | grep -q 10.0.2."
+until_true "its endpoints are out" endpoints_are node1 "10.0.1.2 10.0.1.3"
 line "its endpoints are out of rotation after $(( ($(date +%s%N) - started) / 100000000 ))00 ms (--endpoint-ttl 5s)"
 cw get nodes | sed 's/^/  /'
 ask "curl http://172.18.0.2:30001/ from the internet host" internet http://172.18.0.2:30001/ 4
@@ -200,7 +203,7 @@ say "node2 returns"
 ip -n node2 link set eth0 up
 ip -n node2 route replace default via 172.18.0.1
 daemon node2 10.0.2.0/24
-until_true "all four are back" sh -c "[ \"\$(nsenter --net=/run/netns/node1 --mount=/proc/${holder[node1]}/ns/mnt $bin/causeway get endpoints http-server-svc -o json | jq '[.subsets[]?.addresses[]?] | length')\" = 4 ]"
+until_true "all four are back" endpoints_are node1 "$four"
 cw get endpoints | sed 's/^/  /'
 
 say "The end of the service, and causewayd cleanup on both nodes"

@@ -80,13 +80,16 @@ impl Commits {
 
 fn readable(monitor: &Monitor) {
     use std::os::fd::AsRawFd as _;
-    let mut poll = libc::pollfd { fd: monitor.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll =
+        libc::pollfd { fd: monitor.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one structure, which outlives the call.
     unsafe { libc::poll(&raw mut poll, 1, -1) };
 }
 
 fn propagation() {
-    println!("Two nodes, one etcd: from an endpoint's event on one node to the rules of the other:");
+    println!(
+        "Two nodes, one etcd: from an endpoint's event on one node to the rules of the other:"
+    );
     let lab = Lab::two_nodes();
     let etcd = Etcd::start(&lab);
     let (here, there) = (daemon(&lab.nodes[0], 0, &etcd), daemon(&lab.nodes[1], 1, &etcd));
@@ -138,7 +141,10 @@ fn many() {
         let services: Vec<Value> = batch.iter().map(|&number| service(number)).collect();
         first.apply(&services);
     }
-    println!("  {SERVICES} services applied, 500 a request: {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "  {SERVICES} services applied, 500 a request: {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     let started = Instant::now();
     let mut puts = Vec::new();
     for node in 0..NODES {
@@ -154,7 +160,9 @@ fn many() {
     let started = Instant::now();
     let more = daemon(&lab.nodes[1], 1, &etcd);
     let ready = started.elapsed();
-    until(&more, || more.count("containers") == u64::from(endpoints) && more.status().degraded.is_empty());
+    until(&more, || {
+        more.count("containers") == u64::from(endpoints) && more.status().degraded.is_empty()
+    });
     println!(
         "  one more daemon: ready after {}, everything in its rules after {}, {}",
         ms(ready),
@@ -255,7 +263,10 @@ fn node_keys(node: u32, config: &str) -> Vec<(String, String)> {
         mtu: None,
     };
     let mut keys = vec![
-        (format!("/causeway/v1/nodes/{}", name(node)), serde_json::to_string(&record).expect("JSON")),
+        (
+            format!("/causeway/v1/nodes/{}", name(node)),
+            serde_json::to_string(&record).expect("JSON"),
+        ),
         (format!("/causeway/v1/subnets/{subnet}-24"), serde_json::to_string(&held).expect("JSON")),
     ];
     keys.extend((0..CONTAINERS_PER_NODE).map(|index| container_key(node, &container(node, index))));

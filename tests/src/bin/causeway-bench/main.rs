@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
 
 mod attach;
+mod cluster;
 mod connections;
 mod daemon;
 mod layouts;
@@ -32,6 +33,9 @@ fn main() {
     }
     if wanted("daemon") {
         daemon::run();
+    }
+    if wanted("cluster") {
+        cluster::run();
     }
     if wanted("overlay") {
         overlay::run();

@@ -175,7 +175,9 @@ fn many() {
     for round in 0..FAR_CHANGES {
         let number = u32::try_from(round / 2).expect("small");
         let mut container = container(number % NODES, number % CONTAINERS_PER_NODE);
-        container.healthy = round % 2 == 1;
+        if round % 2 == 0 {
+            container.record.ips = vec![[10, 1, 0, 1].into()];
+        }
         let put_one = [container_key(number % NODES, &container)];
         commits.drain();
         let started = Instant::now();

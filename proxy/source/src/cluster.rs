@@ -26,6 +26,7 @@ mod value;
 mod write;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,8 +42,8 @@ use tokio::sync::mpsc;
 
 use crate::Stored;
 
-/// How to reach the store and who we are.
-#[derive(Clone, Debug)]
+/// How to reach the store and who we are. Shown without the password.
+#[derive(Clone)]
 pub struct ClusterSettings {
     /// `http://HOST:PORT` or `https://HOST:PORT`, tried in turn.
     pub endpoints: Vec<String>,
@@ -268,6 +269,18 @@ impl Cluster {
     pub fn send(&self, command: Command) {
         // The task ends with the daemon only.
         drop(self.commands.send(command));
+    }
+}
+
+impl fmt::Debug for ClusterSettings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_ref().map(|(user, _)| user);
+        out.debug_struct("ClusterSettings")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("user", &user)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 

@@ -81,8 +81,6 @@ pub(super) struct Session<'a> {
     writes: JoinSet<Answer>,
     /// Not answered yet.
     pending: BTreeSet<u64>,
-    /// Somebody waits for a revision that no event may have.
-    hurry: bool,
     timers: Timers,
 }
 
@@ -200,7 +198,6 @@ impl<'a> Session<'a> {
             unreadable: BTreeSet::new(),
             writes: JoinSet::new(),
             pending: BTreeSet::new(),
-            hurry: false,
             timers: Timers {
                 heard: now,
                 ask: now + PROGRESS,
@@ -259,10 +256,6 @@ impl<'a> Session<'a> {
             Wake::Watch(Ok(None)) => return Err(End::Lost("the server ended the watch".into())),
             Wake::Watch(Err(error)) => return Err(Failure::from(error).into()),
             Wake::Written(Some(Ok((id, result)))) => {
-                self.hurry |= matches!(result, Err(WriteError::Conflict(at)) if at > self.revision);
-                if self.hurry {
-                    self.timers.ask = Instant::now();
-                }
                 self.answer(id, result);
             }
             Wake::Written(Some(Err(_)) | None) | Wake::Due => {}
@@ -354,11 +347,7 @@ impl<'a> Session<'a> {
     fn progressed(&mut self, revision: i64) {
         let until = std::mem::replace(&mut self.progress, revision).min(revision);
         if until > self.revision {
-            self.hurry = false;
             self.report(Vec::new(), until);
-        } else if self.hurry {
-            self.hurry = revision > self.revision;
-            self.timers.ask = Instant::now();
         }
     }
 

@@ -18,7 +18,7 @@ const CALL: Duration = Duration::from_secs(5);
 /// The server forbids less than 5 s.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// So many keys are read at once.
-const PAGE: i64 = 2000;
+const PAGE: i64 = 1000;
 /// A response may be so large: what one page or one revision holds at most.
 pub(super) const MESSAGE: usize = 512 << 20;
 /// Where distributions keep the authorities that the system trusts.

@@ -17,6 +17,8 @@ use super::{Write, WriteError, value};
 const MOST: usize = 120;
 /// The server's limit for a request is 1.5 MiB.
 const BYTES: usize = 1 << 20;
+/// Claims are set right so many times in a row.
+const ROUNDS: usize = 10;
 /// Transactions under way at once.
 const FLIGHT: usize = 8;
 
@@ -109,43 +111,31 @@ fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
 }
 
 async fn one(mut client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Failure> {
-    // Claims that nobody uses any more are taken over: each round finds those of its failure.
-    let mut stale = Vec::new();
-    loop {
-        let response = bounded(client.txn(transaction(&batch, seen, &stale))).await?;
-        let revision = response.header().map_or(seen, |header| header.revision());
+    let mut astray = Vec::new();
+    for _ in 0..ROUNDS {
+        let response = bounded(client.txn(transaction(&batch, seen, &astray))).await?;
         let answers = response.op_responses();
         if response.succeeded() {
             let changed = answers.iter().any(|answer| match answer {
                 TxnOpResponse::Delete(deleted) => deleted.deleted() > 0,
                 TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Txn(_) => true,
             });
-            return Ok(Outcome::Done(changed.then_some(revision)));
+            let revision = response.header().map(|header| header.revision());
+            return Ok(Outcome::Done(revision.filter(|_| changed)));
         }
         let found: Vec<Found> = answers.iter().filter_map(Found::of).collect();
         if let Some(newest) = found.iter().map(|one| one.revision).filter(|at| *at > seen).max() {
             return Ok(Outcome::Conflict(newest));
         }
-        let before = stale.len();
+        astray.clear();
         for item in &batch {
-            for claim in &item.new {
-                let Some(held) = found.iter().find(|one| one.key == claim.as_bytes()) else {
-                    continue;
-                };
-                if stale.iter().any(|one: &Stale| one.claim == *claim) {
-                    continue;
-                }
-                match stale_claim(&mut client, item, claim, held).await? {
-                    Ok(one) => stale.push(one),
-                    Err(outcome) => return Ok(outcome),
-                }
+            match item.astray(&mut client, &found).await? {
+                Ok(claims) => astray.extend(claims),
+                Err(held) => return Ok(Outcome::Held(held)),
             }
         }
-        if stale.len() == before {
-            // A kept claim is gone, with its service.
-            return Ok(Outcome::Conflict(revision));
-        }
     }
+    Err(Failure::Away("addresses and ports change hands all the time".into()))
 }
 
 /// A key that a failed transaction read.
@@ -167,72 +157,95 @@ impl Found {
     }
 }
 
-/// A claim whose owner does not exist, as when somebody deleted the object alone.
-struct Stale {
+/// A claim that is not as its objects have it: somebody changed one key alone.
+struct Astray {
     claim: String,
+    /// 0: it is absent.
     revision: i64,
-    /// Key of the owner's object, where that is another one.
+    /// Key of the object that it names, where that is another one, and does not exist.
     absent: Option<String>,
 }
 
-/// Whether a claim that is older than the decision can be taken over.
-async fn stale_claim(
-    client: &mut Client,
-    item: &Item,
-    claim: &str,
-    held: &Found,
-) -> Result<Result<Stale, Outcome>, Failure> {
-    let (claim, revision) = (claim.to_owned(), held.revision);
-    if held.value == item.owner.as_bytes() {
-        return Ok(Ok(Stale { claim, revision, absent: None }));
+impl Item {
+    /// Claims of this object that are older than the decision and yet not as it was decided, to be
+    /// set right; or one that another object has, in words.
+    async fn astray(
+        &self,
+        client: &mut Client,
+        found: &[Found],
+    ) -> Result<Result<Vec<Astray>, String>, Failure> {
+        let mut all = Vec::new();
+        for (claims, kept) in [(&self.new, false), (&self.kept, true)] {
+            for claim in claims {
+                let held = found.iter().find(|one| one.key == claim.as_bytes());
+                let revision = held.map_or(0, |held| held.revision);
+                let ours = held.is_some_and(|held| held.value == self.owner.as_bytes());
+                if (held.is_none() && !kept) || (ours && kept) {
+                    continue;
+                }
+                let mut absent = None;
+                if let Some(held) = held
+                    && !ours
+                {
+                    match self.absent_owner(client, claim, held).await? {
+                        Ok(object) => absent = Some(object),
+                        Err(held) => return Ok(Err(held)),
+                    }
+                }
+                all.push(Astray { claim: claim.clone(), revision, absent });
+            }
+        }
+        Ok(Ok(all))
     }
-    let owner = String::from_utf8_lossy(&held.value).into_owned();
-    let objects = item.object.strip_suffix(&item.owner).unwrap_or(&item.object);
-    let object = format!("{objects}{owner}");
-    let options = GetOptions::new().with_keys_only();
-    let found = bounded(client.get(object.as_str(), Some(options))).await?;
-    if found.count() == 0 {
-        return Ok(Ok(Stale { claim, revision, absent: Some(object) }));
+
+    /// The key of the object that a claim names, if that does not exist.
+    async fn absent_owner(
+        &self,
+        client: &mut Client,
+        claim: &str,
+        held: &Found,
+    ) -> Result<Result<String, String>, Failure> {
+        let owner = String::from_utf8_lossy(&held.value).into_owned();
+        let objects = self.object.strip_suffix(&self.owner).unwrap_or(&self.object);
+        let object = format!("{objects}{owner}");
+        let options = GetOptions::new().with_keys_only();
+        if bounded(client.get(object.as_str(), Some(options))).await?.count() == 0 {
+            return Ok(Ok(object));
+        }
+        Ok(Err(format!("{claim} belongs to {owner}: choose another one, or delete {owner} first")))
     }
-    Ok(Err(Outcome::Held(format!(
-        "{claim} belongs to {owner}: choose another one, or delete {owner} first"
-    ))))
 }
 
-fn transaction(batch: &[Item], seen: i64, stale: &[Stale]) -> Txn {
+fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> Txn {
     let (mut compares, mut puts, mut gets) = (Vec::new(), Vec::new(), Vec::new());
-    let keys_only = || Some(GetOptions::new().with_keys_only());
     for item in batch {
-        compares.push(Compare::mod_revision(item.object.as_str(), CompareOp::Less, seen + 1));
-        gets.push(TxnOp::get(item.object.as_str(), keys_only()));
+        let key = item.object.as_str();
+        compares.push(Compare::mod_revision(key, CompareOp::Less, seen + 1));
+        gets.push(TxnOp::get(key, Some(GetOptions::new().with_keys_only())));
         puts.push(match &item.value {
-            Some(value) => TxnOp::put(item.object.as_str(), value.as_slice(), None),
-            None => TxnOp::delete(item.object.as_str(), None),
+            Some(value) => TxnOp::put(key, value.as_slice(), None),
+            None => TxnOp::delete(key, None),
         });
-        for claim in &item.new {
-            match stale.iter().find(|one| one.claim == *claim) {
-                None => {
-                    compares.push(Compare::create_revision(claim.as_str(), CompareOp::Equal, 0));
+        for (claims, kept) in [(&item.new, false), (&item.kept, true)] {
+            for claim in claims {
+                let key = claim.as_str();
+                gets.push(TxnOp::get(key, None));
+                let wrong = astray.iter().find(|one| one.claim == *claim);
+                if wrong.is_some() || !kept {
+                    puts.push(TxnOp::put(key, item.owner.as_str(), None));
                 }
-                Some(Stale { revision, absent, .. }) => {
-                    let unchanged =
-                        Compare::mod_revision(claim.as_str(), CompareOp::Equal, *revision);
-                    compares.push(unchanged);
-                    compares.extend(absent.as_ref().map(|object| {
-                        Compare::create_revision(object.as_str(), CompareOp::Equal, 0)
-                    }));
-                }
+                compares.push(match wrong {
+                    None if kept => Compare::value(key, CompareOp::Equal, item.owner.as_str()),
+                    None => Compare::create_revision(key, CompareOp::Equal, 0),
+                    Some(one) => Compare::mod_revision(key, CompareOp::Equal, one.revision),
+                });
+                let absent = wrong.and_then(|one| one.absent.as_deref());
+                compares.extend(
+                    absent.map(|object| Compare::create_revision(object, CompareOp::Equal, 0)),
+                );
             }
-            gets.push(TxnOp::get(claim.as_str(), None));
-            puts.push(TxnOp::put(claim.as_str(), item.owner.as_str(), None));
         }
-        for claim in &item.kept {
-            compares.push(Compare::value(claim.as_str(), CompareOp::Equal, item.owner.as_str()));
-            gets.push(TxnOp::get(claim.as_str(), keys_only()));
-        }
-        for claim in &item.dropped {
-            puts.push(TxnOp::delete(claim.as_str(), None));
-        }
+        puts.extend(item.dropped.iter().map(|claim| TxnOp::delete(claim.as_str(), None)));
     }
     Txn::new().when(compares).and_then(puts).or_else(gets)
 }
@@ -279,9 +292,10 @@ fn item(
 }
 
 impl Item {
-    /// How much of a transaction it takes, with claims that are taken over.
+    /// How much of a transaction it takes, if claims are astray.
     fn width(&self) -> usize {
-        (1 + 2 * self.new.len() + self.kept.len()).max(1 + self.new.len() + self.dropped.len())
+        let claims = self.new.len() + self.kept.len();
+        (1 + 2 * claims).max(1 + claims + self.dropped.len())
     }
 
     fn bytes(&self) -> usize {

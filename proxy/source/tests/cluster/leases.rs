@@ -82,7 +82,7 @@ fn a_lease_that_is_revoked_is_granted_anew() {
     });
 }
 
-/// Rows: O-37, O-65
+/// Rows: O-37, O-64
 #[test]
 fn another_machine_of_the_name_waits_for_the_first_ones_end() {
     run(async {

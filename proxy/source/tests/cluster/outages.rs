@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::etcd::Etcd;
 use crate::node::{Node, bulky, container, net, run, service, settings};
 
-/// Rows: C-02, C-03, C-05
+/// Rows: C-02, C-03
 #[test]
 fn what_is_wanted_while_the_store_is_away_is_there_once_it_is_back() {
     run(async {
@@ -17,6 +17,8 @@ fn what_is_wanted_while_the_store_is_away_is_there_once_it_is_back() {
         let mut n2 = Node::start(settings(&etcd, "n2"));
         n2.until("away", |seen| matches!(seen.connection, Some(Err(_)))).await;
         assert_eq!(n2.seen.resets, 0);
+        let why = n2.seen.connection.clone().unwrap().unwrap_err();
+        assert!(why.contains(&etcd.url()) && why.contains("Connection refused"), "{why}");
         n2.send(Command::Containers(vec![container("a", "10.0.2.2"), container("b", "10.0.2.3")]));
         n2.send(Command::Container(container("a", "10.0.2.2").record.key, None));
         let refused = n2.apply(&[service("web", "10.96.0.1")]).await.unwrap_err();
@@ -51,7 +53,7 @@ fn a_restart_of_the_store_is_two_messages() {
     });
 }
 
-/// Rows: C-07, C-08, C-10
+/// Rows: C-07, C-08
 #[test]
 fn a_store_that_stands_still_is_noticed_and_left_leases_are_granted_anew() {
     run(async {

@@ -68,6 +68,7 @@ fn a_user_with_rights_below_the_prefix_whose_token_expires() {
         refusal(settings(&etcd, "n9")).await;
         let mut settings = settings(&etcd, "n2");
         settings.user = Some(("cw".into(), "word".into()));
+        assert!(!format!("{settings:?}").contains("word"), "passwords are not shown");
         let mut n2 = Node::start(settings);
         n2.held().await;
         let quiet = std::time::Duration::from_secs(6);

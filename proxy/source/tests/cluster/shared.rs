@@ -1,11 +1,13 @@
 //! What nodes say to each other, and objects that several of them write.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use causeway_model::Object;
 use causeway_source::cluster::{Command, WriteError};
 
 use crate::etcd::Etcd;
-use crate::node::{Node, claims, config, container, record, run, service, settings};
+use crate::node::{Node, bulky, claims, config, container, record, run, service, settings};
 
 /// Rows: C-12, O-30, O-31
 #[test]
@@ -41,7 +43,7 @@ fn nodes_see_each_other_with_containers_and_subnets() {
     });
 }
 
-/// Rows: C-03
+/// Rows: C-12
 #[test]
 fn own_keys_are_as_wanted_whoever_changes_them() {
     run(async {
@@ -136,6 +138,14 @@ fn claims_without_an_object_are_taken_over_and_others_named() {
         let refused = n2.apply(&[service("four", "10.96.0.2")]).await.unwrap_err();
         let WriteError::Refused(why) = refused else { panic!("{refused:?}") };
         assert!(why.contains("10.96.0.2 belongs to default/two"), "{why}");
+        // A claim that somebody deleted is there again with the next write.
+        etcd.ctl(&["del", "/causeway/v1/claims/address/10.96.0.2"]);
+        let at = etcd.revision();
+        n2.until("seen", |seen| seen.known.revision >= at).await;
+        let id = n2.ask(vec![(two.clone(), claims(&two))], &[]);
+        n2.answer(id).await.unwrap();
+        assert_eq!(etcd.get("/causeway/v1/claims/address/10.96.0.2"), "default/two");
+        n2.until("seen", |seen| seen.known.revision > at).await;
         // An address that moves from one to another in one write.
         let without = service("two", "10.96.0.22");
         let id =
@@ -168,6 +178,41 @@ fn five_thousand_services_take_seconds() {
         n2.answer(id).await.unwrap();
         n3.until("none", |seen| seen.view.objects.is_empty()).await;
         assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 0);
+    });
+}
+
+#[test]
+fn revisions_of_others_are_seen_too() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        etcd.ctl(&["put", "/somebody/else", "1"]);
+        let at = etcd.revision();
+        n2.until("its revision", |seen| seen.known.revision >= at).await;
+        let gone = service("none", "10.96.0.1");
+        let id = n2.ask(Vec::new(), &[gone]);
+        let revision = n2.answer(id).await.unwrap();
+        assert!(revision <= n2.seen.known.revision, "nothing was written, so it is seen");
+    });
+}
+
+#[test]
+fn a_service_that_no_transaction_can_hold_is_refused() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let mut wide = service("wide", "10.96.0.1");
+        if let Object::Service(service) = &mut wide.object {
+            service.cluster_ips =
+                (0..80).map(|n| IpAddr::from([10, 96, 9, n])).collect::<Vec<_>>().into();
+        }
+        let refused = n2.apply(&[wide]).await.unwrap_err();
+        let WriteError::Refused(why) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("do not fit into one transaction"), "{why}");
+        let heavy: Vec<_> = (0..20).map(|n| bulky(&format!("heavy{n}"), 250_000)).collect();
+        n2.apply(&heavy).await.expect("as many transactions as it takes");
     });
 }
 

@@ -207,6 +207,31 @@ fn a_subnet_taken_while_its_node_slept_is_not_taken_back() {
     });
 }
 
+/// Rows: O-38, C-08
+#[test]
+fn a_node_that_slept_longer_than_its_lease_finds_the_new_owner() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut sleeper = settings(&etcd, "n2");
+        sleeper.subnet_ttl = Duration::from_secs(2);
+        let mut n2 = Node::start(sleeper);
+        assert_eq!(n2.held().await, [net("10.0.2.0/24")]);
+        let asleep = n2.end();
+        let mut asks = settings(&etcd, "n3");
+        asks.asked = vec![net("10.0.2.0/24")];
+        let mut n3 = Node::start(asks);
+        assert_eq!(n3.held().await, [net("10.0.2.0/24")]);
+        let mut n2 = Node::start(asleep);
+        let owner = n3.settings.identity.clone();
+        let lost = Subnets::Lost { subnet: net("10.0.2.0/24"), owner };
+        n2.until("lost", |seen| seen.subnets.as_ref() == Some(&lost)).await;
+        let path = "/causeway/v1/subnets/10.0.2.0-24";
+        assert!(etcd.get(path).contains("machine-n3"));
+        n3.send(Command::Reach(n3.reach(vec![ip("n33")])));
+        etcd.until("the owner goes on", |etcd| etcd.get(path).contains("172.18.0.33")).await;
+    });
+}
+
 /// Rows: O-38
 #[test]
 fn a_record_that_somebody_deletes_is_back_at_once() {

@@ -7,5 +7,6 @@ mod families;
 mod leases;
 mod overlay;
 mod policy;
+mod shown;
 mod steady;
 mod store;

@@ -167,7 +167,7 @@ fn shadow(node: &Node, program: &str, script: &str) -> String {
 
 /// Exit status 4 is how iptables-restore says that it gave up waiting for the xtables lock.
 ///
-/// Rows: C60, F35
+/// Rows: C60, F35, O-55
 #[test]
 fn a_held_xtables_lock_is_code_11_and_leaves_nothing() {
     let extra = mappings(json!([tcp(8080, 80)]));

@@ -251,7 +251,7 @@ fn localhost_node_ports_answer_and_let_nobody_in() {
     }
 }
 
-/// Rows: P63, P64
+/// Rows: P63, P64, O-51, O-56
 #[test]
 fn the_mark_of_others_is_left_alone() {
     for backend in BOTH {

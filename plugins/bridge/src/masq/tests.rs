@@ -8,6 +8,7 @@ use cni_plugin::Code;
 use ipnetwork::IpNetwork;
 
 use super::{Backend, Masquerade, Plan, add, base, check, gc, is_exclusion_chain, remove, table};
+use crate::node::Node;
 use crate::rules::testing::{Host, key};
 use crate::rules::{self, append};
 
@@ -75,6 +76,41 @@ fn chain_is_named_by_what_it_excludes() {
     assert_eq!(one.chain(), same.chain());
     assert_ne!(one.chain(), other.chain());
     assert!(one.chain().len() <= 31);
+}
+
+/// One lookup whatever the number of containers, then what keeps its source, family by family.
+///
+/// Rows: O-50, O-53
+#[test]
+fn what_the_node_says_of_cluster_and_services_is_never_masqueraded_in_either_family() {
+    let node: Node = serde_json::from_str(
+        r#"{ "clusterCIDRs": ["10.0.0.0/16", "fd00:10::/48"],
+             "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/112"] }"#,
+    )
+    .expect("node.json");
+    let host = Host::enter();
+    let mut one = Container::new("a", &["10.0.1.2/24", "fd00:10:0:1::2/64"]);
+    one.exclude = node.never_masqueraded();
+    one.add(&host);
+    let listed = host.table(&table());
+    let body = listed.split_once(&format!("chain {} {{", one.chain())).expect("the chain").1;
+    let rules: Vec<&str> = body.lines().map(str::trim).take_while(|line| *line != "}").collect();
+    let rules: Vec<&str> = rules.into_iter().filter(|line| !line.is_empty()).collect();
+    let (last, kept) = rules.split_last().expect("rules");
+    assert_eq!(*last, "masquerade fully-random");
+    assert_eq!(
+        kept,
+        [
+            "ip daddr 10.0.0.0/16 return",
+            "ip daddr 10.0.1.0/24 return",
+            "ip daddr 10.96.0.0/16 return",
+            "ip daddr 224.0.0.0/4 return",
+            "ip6 daddr fd00:10::/48 return",
+            "ip6 daddr fd00:10:0:1::/64 return",
+            "ip6 daddr fd00:96::/112 return",
+            "ip6 daddr ff00::/8 return",
+        ]
+    );
 }
 
 #[test]

@@ -43,6 +43,17 @@ impl Site {
         Self { lab, list }
     }
 
+    /// The same with a link of its own for each container.
+    fn without_bridge() -> Self {
+        let mut site = Self::new();
+        let main = site.list["plugins"][0].as_object_mut().expect("a plugin");
+        for key in ["bridge", "isDefaultGateway", "hairpinMode"] {
+            main.remove(key);
+        }
+        main.insert("mode".to_owned(), json!("ptp"));
+        site
+    }
+
     fn node(&self) -> &Node {
         &self.lab.nodes[0]
     }
@@ -128,13 +139,12 @@ fn ended_within(child: &Child, limit: Duration) -> bool {
 
 /// Kills `victim` at `KILLS` moments spread over its run time. After each kill DEL of the chain (or
 /// GC, at every fourth) leaves the node as it was, with the bystander's attachment whole.
-fn sweep(victim: Victim) -> u32 {
-    let site = Site::new();
+fn sweep(site: &Site, victim: Victim) -> u32 {
     let (node, runtime) = (site.node(), site.runtime());
     let bystander_pod = node.pod();
     let bystander = bystander_pod.attachment("eth0").runtime_config(ports(7000));
     runtime.add_ok(&bystander);
-    let whole = usual(&site, victim);
+    let whole = usual(site, victim);
     let before = Snapshot::take(node);
     let mut killed = 0;
     for round in 0..RUNS {
@@ -144,7 +154,7 @@ fn sweep(victim: Victim) -> u32 {
         let pod = node.pod();
         let attachment = pod.attachment("eth0").runtime_config(ports(8080));
         let limit = whole * moment(round) / 1000;
-        killed += u32::from(kill_at(&site, victim, &attachment, limit));
+        killed += u32::from(kill_at(site, victim, &attachment, limit));
         if round % 4 == 3 {
             until_nobody_works_on(node, &attachment);
             runtime.gc(&[&bystander]).expect("GC after a kill");
@@ -162,7 +172,7 @@ fn sweep(victim: Victim) -> u32 {
             before.diff(&after)
         );
         if round % 8 == 7 {
-            assert_usable(&site, &pod);
+            assert_usable(site, &pod);
         }
     }
     runtime.check(&bystander).expect("the bystander's attachment is whole");
@@ -241,6 +251,15 @@ fn report(what: &str, killed: u32) {
     assert_eq!(killed, KILLS, "{what}: too few of {RUNS} runs could be killed");
 }
 
+/// Rows: F2, F3
+#[test]
+fn a_link_without_bridge_killed_at_every_moment_leaves_nothing() {
+    for command in ["ADD", "DEL"] {
+        let killed = sweep(&Site::without_bridge(), Victim { plugin: 0, command });
+        report(&format!("{command} of causeway-bridge in ptp mode"), killed);
+    }
+}
+
 /// Rows: C78, F10, F11
 #[test]
 fn a_hundred_at_once_on_an_empty_node_all_attach_and_leave() {
@@ -285,19 +304,19 @@ fn a_hundred_at_once_on_an_empty_node_all_attach_and_leave() {
 /// Rows: C19, C60, F1, F2, F3, F5, F7, F8
 #[test]
 fn kill_9_during_add_of_the_bridge_leaves_nothing_behind() {
-    report("ADD of causeway-bridge", sweep(Victim { plugin: 0, command: "ADD" }));
+    report("ADD of causeway-bridge", sweep(&Site::new(), Victim { plugin: 0, command: "ADD" }));
 }
 
 /// Rows: C19, F4, F8
 #[test]
 fn kill_9_during_add_of_host_ports_leaves_nothing_behind() {
-    report("ADD of causeway-service", sweep(Victim { plugin: 1, command: "ADD" }));
+    report("ADD of causeway-service", sweep(&Site::new(), Victim { plugin: 1, command: "ADD" }));
 }
 
 /// Rows: C19, C65, C66
 #[test]
 fn kill_9_during_del_of_the_bridge_leaves_nothing_behind() {
-    report("DEL of causeway-bridge", sweep(Victim { plugin: 0, command: "DEL" }));
+    report("DEL of causeway-bridge", sweep(&Site::new(), Victim { plugin: 0, command: "DEL" }));
 }
 
 /// The daemon is there in two of three runs, and away from the kill on in one of these. What it was
@@ -363,5 +382,5 @@ fn kill_9_during_del_loses_and_doubles_no_endpoint() {
 /// Rows: C19, C65, C66
 #[test]
 fn kill_9_during_del_of_host_ports_leaves_nothing_behind() {
-    report("DEL of causeway-service", sweep(Victim { plugin: 1, command: "DEL" }));
+    report("DEL of causeway-service", sweep(&Site::new(), Victim { plugin: 1, command: "DEL" }));
 }

@@ -324,6 +324,57 @@ fn a_killed_add_is_cleared_away() {
     }
 }
 
+/// Rows: F28
+#[test]
+fn an_attachment_of_upstreams_is_removed() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = ptp(
+        &node,
+        &fake,
+        json!({ "cniVersion": "1.0.0", "ipMasq": true, "ipam": {
+            "type": "host-local", "dataDir": node.data_dir(), "subnet": "10.9.0.0/24" } }),
+    );
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    let upstream = Cni::new(&node, "ptp", "ADD", &net.config).attachment(&attachment);
+    let result = upstream.run().json();
+    let bridged = json!({ "mode": "bridge", "bridge": "cw0", "prevResult": result });
+    net.with(bridged).del(&attachment);
+    assert!(pod.link("eth0").is_some(), "it is no port of that bridge");
+    net.with(json!({ "prevResult": result })).del(&attachment);
+    assert!(pod.link("eth0").is_none());
+    assert_eq!(net.host_ends(), Vec::<String>::new());
+    assert!(!node.rules().contains("10.9.0.2"), "{}", node.rules());
+}
+
+#[test]
+fn several_addresses_and_a_gateway_of_the_link_alone() {
+    let node = Node::new("node");
+    let fake = FakeIpam::new(&json!({ "ips": [
+        { "address": "10.0.1.2/24" }, { "address": "10.0.1.3/24" },
+        { "address": "10.7.0.5/32", "gateway": "169.254.1.1" },
+        { "address": "fd00:2::20/64", "gateway": "fe80::1" } ] }));
+    let net = ptp(&node, &fake, json!({ "enabledad": true }));
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    let result = net.add(&attachment);
+    assert_eq!(result["ips"].as_array().map(Vec::len), Some(4));
+    for address in ["10.0.1.2", "10.0.1.3", "10.7.0.5", "fd00:2::20"] {
+        node.assert_ping(address);
+    }
+    for gateway in ["10.0.1.1", "169.254.1.1", "fe80::1%eth0"] {
+        pod.assert_ping(gateway);
+    }
+    assert!(pod.sh("ip -6 route show default").starts_with("default via fe80::1 dev eth0"));
+    node.ip("link add far0 type bridge\nlink set far0 up\naddr add 198.51.100.1/32 dev far0\naddr add 2001:db8::1/128 dev far0 nodad\n");
+    pod.assert_ping("198.51.100.1");
+    pod.assert_ping("2001:db8::1");
+    net.with(json!({ "prevResult": result })).run("CHECK", &attachment).silent();
+    net.del(&attachment);
+    assert_eq!(net.host_ends(), Vec::<String>::new());
+}
+
 /// Rows: F11
 #[test]
 fn adds_and_dels_at_once_keep_to_themselves() {
@@ -393,8 +444,24 @@ fn host_ports_lead_to_a_container_without_bridge() {
         assert_eq!(answer.hostname, "web", "{to}");
     }
     runtime.check(&attached).unwrap_or_else(|outcome| panic!("{}", outcome.describe()));
+    // What 127.0.0.1 needs on this link goes with it, while others keep theirs.
+    let localnet = || {
+        let entries = std::fs::read_dir(node.run_dir().join("route_localnet/nftables"));
+        entries.map_or(0, Iterator::count)
+    };
+    let third = node.pod();
+    let ports =
+        json!({ "portMappings": [{ "hostPort": 8081, "containerPort": 80, "protocol": "tcp" }] });
+    let beside = third.attachment("eth0").runtime_config(ports);
+    runtime.add_ok(&beside);
+    let _other = Server::tcp(&third, "third", "[::]:80");
+    assert_eq!(localnet(), 2);
     runtime.del_ok(&attached);
+    assert_eq!(localnet(), 1);
     assert!(lab.client.tcp("172.18.0.2:8080").is_err());
+    assert_eq!(node.tcp("127.0.0.1:8081").expect("an answer").hostname, "third");
+    runtime.del_ok(&beside);
+    assert_eq!(localnet(), 0);
 }
 
 #[test]

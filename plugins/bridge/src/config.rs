@@ -97,7 +97,7 @@ pub(crate) struct Port {
 /// What DEL and GC need of a configuration. Everything else may be wrong by now (row F34).
 #[derive(Clone, Debug)]
 pub(crate) struct Removal {
-    /// Name of the bridge.
+    /// Name of the bridge; empty in [`Mode::Ptp`].
     pub bridge: String,
     /// IPAM plugin.
     pub ipam: Option<String>,
@@ -137,6 +137,7 @@ struct Raw {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RawRemoval {
+    mode: Value,
     bridge: String,
     ipam: RawIpam,
     rundir: String,
@@ -229,11 +230,11 @@ impl Removal {
     /// Code 6 where one of the few needed fields has the wrong type.
     pub(crate) fn of(request: &Request) -> Result<Self, Error> {
         let raw: RawRemoval = request.config()?;
-        Ok(Self {
-            bridge: unless_empty(raw.bridge).unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
-            ipam: unless_empty(raw.ipam.r#type),
-            run_dir: run_dir(raw.rundir),
-        })
+        let bridge = match raw.mode.as_str() {
+            Some("ptp") => String::new(),
+            Some(_) | None => unless_empty(raw.bridge).unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
+        };
+        Ok(Self { bridge, ipam: unless_empty(raw.ipam.r#type), run_dir: run_dir(raw.rundir) })
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Detachment<'a> {
     pub key: &'a RecordKey,
     /// `runDir`
     pub run_dir: &'a Path,
-    /// Name of the bridge.
+    /// Name of the bridge; empty in ptp mode.
     pub bridge: &'a str,
     /// IPAM plugin of the configuration.
     pub ipam: Option<&'a str>,
@@ -190,7 +190,7 @@ pub(crate) fn host_end(
     Ok(None)
 }
 
-/// The attachment of another plugin, an upstream `bridge` for instance (row F28): the container's
+/// The attachment of another plugin, an upstream `bridge` or `ptp` for instance (row F28): the container's
 /// end goes where `prevResult` proves that it is the one attached, and nobody else claims it.
 fn remove_unrecorded(what: &Detachment<'_>) -> Result<(), Error> {
     let Some((path, mac)) = attached_mac(what.request) else { return Ok(()) };
@@ -221,9 +221,11 @@ fn remove_inside(what: &Detachment<'_>, netns: &Netns, mac: &str) -> causeway_ke
     let Some(peer) = link.peer_index else { return Ok(()) };
     let peer = what.host.link_by_index(peer)?.filter(|peer| peer.peer_index == Some(link.index));
     let Some(peer) = peer.filter(|peer| peer.alias.is_none()) else { return Ok(()) };
-    let Some(master) = peer.master else { return Ok(()) };
-    let bridge = what.host.link_by_index(master)?;
-    if bridge.is_some_and(|bridge| bridge.name == what.bridge) {
+    let bridge = match peer.master {
+        Some(master) => what.host.link_by_index(master)?.map(|bridge| bridge.name),
+        None => Some(String::new()),
+    };
+    if bridge.is_some_and(|bridge| bridge == what.bridge) {
         inside.delete_link(link.index)?;
     }
     Ok(())

@@ -268,6 +268,7 @@ impl<'a> Attached<'a> {
                 Err(error) if error.code == Code::TryAgainLater => return Err(error),
                 other => errors.keep(other),
             };
+            errors.extend(self.localnet(record).disable_own(&self.owner));
             match record.backend {
                 RecordBackend::Nftables => Rules::open()?.remove(self.owned(record))?,
                 RecordBackend::Iptables => {

@@ -2,7 +2,8 @@
 //!
 //! A file `<runDir>/route_localnet/<backend>/<interface>` says that we rely on it and that it was
 //! off before us. It is switched off again when a backend's last attachment goes, before the guard
-//! that keeps neighbours out of 127.0.0.0/8 does.
+//! that keeps neighbours out of 127.0.0.0/8 does; on a link that one attachment has for itself, when
+//! that one goes.
 
 use std::fs;
 use std::io;
@@ -48,29 +49,56 @@ impl Localnet {
 
     /// Switches it off where this backend is the last to rely on it. Returns where it is still on.
     pub(crate) fn disable_all(&self) -> Vec<Error> {
+        self.disable_where(|_| Ok(true))
+    }
+
+    /// Switches it off on a link that the attachment of `owner` has for itself (one without a
+    /// bridge; its alias says whose it is), and forgets links that are gone.
+    pub(crate) fn disable_own(&self, owner: &str) -> Vec<Error> {
+        let failed = |e| failure::kernel("look for the attachment's own link".to_owned(), &e);
+        self.disable_where(|name| {
+            let link = Netlink::open().and_then(|netlink| netlink.link(name)).map_err(failed)?;
+            Ok(link.is_none_or(|link| link.alias.as_deref() == Some(owner)))
+        })
+    }
+
+    fn disable_where(&self, chosen: impl Fn(&str) -> Result<bool, Error>) -> Vec<Error> {
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) => return vec![error],
+        };
+        let off = |name: &String| match chosen(name) {
+            Ok(true) => self.disable(name).err(),
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        let errors = names.iter().filter_map(off).collect();
+        // Not empty where something failed or stays; the next last DEL tries again.
         let folder = self.root.join(self.backend);
-        let names = match fs::read_dir(&folder) {
+        drop(fs::remove_dir(&folder).and_then(|()| fs::remove_dir(&self.root)));
+        errors
+    }
+
+    /// Where we switched it on.
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let folder = self.root.join(self.backend);
+        match fs::read_dir(&folder) {
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) =>
             {
-                return Vec::new();
+                Ok(Vec::new())
             }
             Err(error) => {
-                return vec![Error::caused(Code::Io, format!("read {}", folder.display()), &error)];
+                Err(Error::caused(Code::Io, format!("read {}", folder.display()), &error))
             }
-            Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.file_name()),
-        };
-        let names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
-        let mut errors = Vec::new();
-        for name in names {
-            errors.extend(self.disable(&name).err());
+            Ok(entries) => {
+                let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+                Ok(names.filter_map(|name| name.into_string().ok()).collect())
+            }
         }
-        // Not empty where something failed; the next last DEL tries again.
-        drop(fs::remove_dir(&folder).and_then(|()| fs::remove_dir(&self.root)));
-        errors
     }
 
     fn disable(&self, interface: &str) -> Result<(), Error> {

@@ -210,4 +210,7 @@ fn removal_asks_for_little() {
     let removal = Removal::of(&asked).expect("what DEL needs is there");
     assert_eq!((removal.bridge.as_str(), removal.ipam.as_deref()), ("br0", Some("causeway-ipam")));
     assert_eq!(removal.run_dir, PathBuf::from("/tmp/run"));
+    let bridge = |config: Value| Removal::of(&request(&config)).expect("valid").bridge;
+    assert_eq!(bridge(json!({"mode": 7})), "cni0");
+    assert_eq!(bridge(json!({"mode": "ptp", "bridge": "br0"})), "");
 }

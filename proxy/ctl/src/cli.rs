@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::screen::Screen;
 use crate::{Failure, Verdict};
 
-/// Services and containers of this node, as its daemon causewayd has them.
+/// Services, containers and nodes, as the daemon of this node, causewayd, has them.
 ///
 /// Exit code 0: fine; 1: refused, not found, degraded, a finding, a trace that ends in drop or
 /// reject; 2: usage, or the daemon is not reachable.
@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Show a service with its endpoints and what keeps it from working
     Describe(DescribeArgs),
-    /// Show how the daemon is
+    /// Show how the daemon, its store, the overlay and the other nodes are
     Status,
     /// Try services out
     Svc {

@@ -8,7 +8,6 @@ use crate::state::OverlayState;
 
 /// An event. All of them come through one channel, in order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "they pass through a queue and stay nowhere")]
 pub(crate) enum Event {
     /// A client asks something.
     Request(Request),

@@ -17,6 +17,7 @@
 
 mod config;
 mod keys;
+mod listing;
 mod publish;
 mod registry;
 mod session;

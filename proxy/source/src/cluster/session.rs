@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Client, EventType, KeyValue, WatchResponse, WatchStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::config::{self, Agreed};
+use super::config::Agreed;
 use super::keys::{Key, Keys};
+use super::listing::{Listing, Opened, own_key, watch};
 use super::publish::{Held, Publisher};
 use super::store::{self, Failure, bounded};
 use super::task::Task;
-use super::{Change, ClusterSettings, Command, Report, View, Write, WriteError, value, write};
+use super::{Change, Command, Report, Write, WriteError, value, write};
 
 /// How often the watch is asked whether it lives; twice that without a word ends the connection.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -45,23 +46,6 @@ impl From<Failure> for End {
             }
         }
     }
-}
-
-/// A connection and what there is.
-pub(super) struct Opened {
-    client: Client,
-    agreed: Agreed,
-    listing: Listing,
-    watch: Option<WatchStream>,
-}
-
-/// All there is at a revision.
-#[derive(Default)]
-struct Listing {
-    revision: i64,
-    view: View,
-    own: Vec<(String, Held)>,
-    unreadable: BTreeSet<Vec<u8>>,
 }
 
 /// See the module.
@@ -108,80 +92,6 @@ enum Wake {
     Deaf,
 }
 
-impl Opened {
-    /// Connects and looks at everything.
-    ///
-    /// # Errors
-    /// In words.
-    pub(super) async fn open(
-        settings: Arc<ClusterSettings>,
-        keys: Arc<Keys>,
-        endpoint: &str,
-    ) -> Result<Self, String> {
-        let named = |failure: Failure| format!("{endpoint}: {}", failure.into_text());
-        let mut client = store::connect(&settings, endpoint).await?;
-        let agreed = config::agree(&mut client, &keys, &settings.config).await.map_err(named)?;
-        if agreed.excluded.is_some() {
-            return Ok(Self { client, agreed, listing: Listing::default(), watch: None });
-        }
-        let listing = Listing::read(&mut client, &settings, &keys).await.map_err(named)?;
-        let watch = watch(&mut client, keys.root(), listing.revision).await.map_err(named)?;
-        Ok(Self { client, agreed, listing, watch: Some(watch) })
-    }
-}
-
-async fn watch(client: &mut Client, root: &str, revision: i64) -> Result<WatchStream, Failure> {
-    let options =
-        WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
-    let mut watches = client.watch_client().max_decoding_message_size(store::MESSAGE);
-    bounded(watches.watch(root, Some(options))).await
-}
-
-impl Listing {
-    async fn read(
-        client: &mut Client,
-        settings: &ClusterSettings,
-        keys: &Keys,
-    ) -> Result<Self, Failure> {
-        let me = &settings.identity.node;
-        let mut listing = Self::default();
-        let revision =
-            store::list(client, keys.root(), |pair| listing.add(keys, me, &pair)).await?;
-        listing.revision = revision;
-        Ok(listing)
-    }
-
-    fn add(&mut self, keys: &Keys, me: &str, pair: &KeyValue) {
-        if let Some(own) = own_key(keys, me, pair.key()) {
-            self.own.push((own, Held::of(pair)));
-        }
-        let view = &mut self.view;
-        match value::decode(keys, me, pair.key(), pair.value()) {
-            Ok(Some(Change::Node(record))) => {
-                drop(view.nodes.insert(record.identity.node.clone(), record));
-            }
-            Ok(Some(Change::Subnet(record))) => {
-                drop(view.subnets.insert(record.subnet, record));
-            }
-            Ok(Some(Change::Container(node, container))) if node != *me => {
-                view.containers.push((node, container));
-            }
-            Ok(Some(Change::Object(stored))) => view.objects.push(stored),
-            Ok(_) => {}
-            Err(why) => {
-                view.unreadable.push(why);
-                self.unreadable.insert(pair.key().to_vec());
-            }
-        }
-    }
-}
-
-/// Keys that nobody but the node `me` writes.
-fn own_key(keys: &Keys, me: &str, key: &[u8]) -> Option<String> {
-    let text = str::from_utf8(key).ok()?;
-    (text == keys.node(me) || text.starts_with(&keys.containers(me))).then(|| text.to_owned())
-}
-
 impl<'a> Session<'a> {
     pub(super) fn new(task: &'a mut Task, opened: Opened) -> Self {
         let Opened { client, agreed, listing, watch } = opened;
@@ -213,9 +123,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(mut self) -> End {
         self.task.say_connection(Ok(()));
         if let Some(why) = self.agreed.excluded.take() {
-            self.task.say_excluded(Some(why));
-            let wait = tokio::time::sleep(RETRY);
-            return self.task.meanwhile(wait).await.map_or(End::Stopped, |()| End::Again);
+            return self.excluded(why).await;
         }
         self.reset();
         loop {
@@ -223,6 +131,19 @@ impl<'a> Session<'a> {
                 return self.close(end).await;
             }
         }
+    }
+
+    /// Looks for other settings of the cluster from time to time. A node that was in stays where
+    /// others find it, so that no slip in the settings of the cluster takes all nodes down.
+    async fn excluded(&mut self, why: String) -> End {
+        self.task.say_excluded(Some(why));
+        for lease in self.task.leases() {
+            if let Err(failure) = store::keep_alive(&mut self.client, lease).await {
+                return failure.into();
+            }
+        }
+        let pause = RETRY.min(self.task.settings.endpoint_ttl / 3);
+        self.task.meanwhile(sleep(pause)).await.map_or(End::Stopped, |()| End::Again)
     }
 
     /// Reports everything.

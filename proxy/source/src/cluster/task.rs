@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::keys::Keys;
-use super::session::{End, Opened, Session};
+use super::listing::Opened;
+use super::session::{End, Session};
 use super::{
     ClusterSettings, Command, Container, Known, Reach, Report, Subnets, WriteError, random,
 };
@@ -30,6 +31,8 @@ pub(super) struct Task {
     pub(super) known: Known,
     /// The short lease is of this run, so nobody else uses it.
     pub(super) lease_is_ours: bool,
+    /// The lease of the subnets, once this run has seen it.
+    pub(super) long_lease: Option<i64>,
     /// What this node had, as long as it wants it back.
     pub(super) previous: Vec<ipnetwork::IpNetwork>,
     /// Subnets are lost, and nobody has said yet that others may be taken.
@@ -78,6 +81,7 @@ pub(super) async fn run(
         wanted: Wanted::default(),
         known: settings.known.clone(),
         lease_is_ours: false,
+        long_lease: None,
         previous: settings.previous.clone(),
         lost: false,
         said: Said::default(),
@@ -213,6 +217,12 @@ impl Task {
             self.said.subnets = Some(state.clone());
             self.say(Report::Subnets(state));
         }
+    }
+
+    /// What this run hangs on.
+    pub(super) fn leases(&self) -> impl Iterator<Item = i64> + use<> {
+        let short = self.known.lease.filter(|_| self.lease_is_ours);
+        short.into_iter().chain(self.long_lease)
     }
 
     /// Why this node is kept out, as said last.

@@ -58,6 +58,7 @@ impl Publisher {
                 }
             };
             let lease = self.long_lease(task, client, &there).await?;
+            task.long_lease = Some(lease);
             match self.settle(task, client, (&there, &subnets), (&reach, lease)).await {
                 Ok(true) => {
                     (self.settled, self.reach) = (true, Some(reach));

@@ -1,0 +1,108 @@
+//! A connection that was just made, and everything that is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use etcd_client::{Client, KeyValue, WatchOptions, WatchStream};
+
+use super::config::{self, Agreed};
+use super::keys::Keys;
+use super::publish::Held;
+use super::store::{self, Failure, bounded};
+use super::{Change, ClusterSettings, View, value};
+
+/// A connection and what there is.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) agreed: Agreed,
+    pub(super) listing: Listing,
+    pub(super) watch: Option<WatchStream>,
+}
+
+/// All there is at a revision.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) revision: i64,
+    pub(super) view: View,
+    pub(super) own: Vec<(String, Held)>,
+    pub(super) unreadable: BTreeSet<Vec<u8>>,
+}
+
+impl Opened {
+    /// Connects and looks at everything.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn open(
+        settings: Arc<ClusterSettings>,
+        keys: Arc<Keys>,
+        endpoint: &str,
+    ) -> Result<Self, String> {
+        let named = |failure: Failure| format!("{endpoint}: {}", failure.into_text());
+        let mut client = store::connect(&settings, endpoint).await?;
+        let agreed = config::agree(&mut client, &keys, &settings.config).await.map_err(named)?;
+        if agreed.excluded.is_some() {
+            return Ok(Self { client, agreed, listing: Listing::default(), watch: None });
+        }
+        let listing = Listing::read(&mut client, &settings, &keys).await.map_err(named)?;
+        let watch = watch(&mut client, keys.root(), listing.revision).await.map_err(named)?;
+        Ok(Self { client, agreed, listing, watch: Some(watch) })
+    }
+}
+
+/// A watch on all keys, from the next revision on.
+pub(super) async fn watch(
+    client: &mut Client,
+    root: &str,
+    revision: i64,
+) -> Result<WatchStream, Failure> {
+    let options =
+        WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
+    let mut watches = client.watch_client().max_decoding_message_size(store::MESSAGE);
+    bounded(watches.watch(root, Some(options))).await
+}
+
+impl Listing {
+    pub(super) async fn read(
+        client: &mut Client,
+        settings: &ClusterSettings,
+        keys: &Keys,
+    ) -> Result<Self, Failure> {
+        let me = &settings.identity.node;
+        let mut listing = Self::default();
+        let revision =
+            store::list(client, keys.root(), |pair| listing.add(keys, me, &pair)).await?;
+        listing.revision = revision;
+        Ok(listing)
+    }
+
+    fn add(&mut self, keys: &Keys, me: &str, pair: &KeyValue) {
+        if let Some(own) = own_key(keys, me, pair.key()) {
+            self.own.push((own, Held::of(pair)));
+        }
+        let view = &mut self.view;
+        match value::decode(keys, me, pair.key(), pair.value()) {
+            Ok(Some(Change::Node(record))) => {
+                drop(view.nodes.insert(record.identity.node.clone(), record));
+            }
+            Ok(Some(Change::Subnet(record))) => {
+                drop(view.subnets.insert(record.subnet, record));
+            }
+            Ok(Some(Change::Container(node, container))) if node != *me => {
+                view.containers.push((node, container));
+            }
+            Ok(Some(Change::Object(stored))) => view.objects.push(stored),
+            Ok(_) => {}
+            Err(why) => {
+                view.unreadable.push(why);
+                self.unreadable.insert(pair.key().to_vec());
+            }
+        }
+    }
+}
+
+/// Keys that nobody but the node `me` writes.
+pub(super) fn own_key(keys: &Keys, me: &str, key: &[u8]) -> Option<String> {
+    let text = str::from_utf8(key).ok()?;
+    (text == keys.node(me) || text.starts_with(&keys.containers(me))).then(|| text.to_owned())
+}

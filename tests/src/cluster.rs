@@ -31,6 +31,8 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// More flags for single nodes, by number.
     pub own: BTreeMap<usize, Vec<String>>,
+    /// `--etcd-endpoints`; `None`: [`Etcd::url`].
+    pub url: Option<String>,
     /// So many of the lab's nodes are started; the others by [`Cluster::join`].
     pub nodes: usize,
 }
@@ -46,6 +48,7 @@ impl Default for Setup {
             v6: false,
             flags: Vec::new(),
             own: BTreeMap::new(),
+            url: None,
             nodes: usize::MAX,
         }
     }
@@ -95,7 +98,7 @@ impl Setup {
         let mut flags = vec![
             ("--node-name", format!("node{number}")),
             ("--store", "etcd".to_owned()),
-            ("--etcd-endpoints", url.to_owned()),
+            ("--etcd-endpoints", self.url.clone().unwrap_or_else(|| url.to_owned())),
             ("--overlay", self.overlay.to_owned()),
             ("--endpoint-ttl", seconds(self.endpoint_ttl)),
             ("--subnet-ttl", seconds(self.subnet_ttl)),

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use causeway_tests::cluster::{
-    Cluster, Setup, all_ping, asked, endpoints, in_rotation, service, shares, stays, until, within,
+    Cluster, Setup, all_ping, asked, endpoints, in_rotation, named, service, shares, stays, until,
+    within,
 };
+use causeway_tests::traffic::IMPATIENCE;
 use causeway_tests::{Lab, Node};
 use serde_json::json;
 
@@ -63,6 +65,8 @@ fn a_split_underlay_shorter_and_longer_than_the_leases() {
     cluster.endpoints(SERVICE, 6);
     // Node 1 is alone; the store is with the others.
     for (seconds, longer_than_endpoints) in [(2, false), (7, true), (14, true)] {
+        cluster.daemons[0].apply(&[named("passing", "10.96.1.101", 30081, &json!({}))]);
+        cluster.endpoints("passing", 6);
         lab.split(&["port0"], &["port1", "port2", "etcd0"]);
         stays(Duration::from_secs(seconds), "both halves go on inside", || {
             pods[0].ping(pods[1].ip()) && pods[2].ping(pods[4].ip())
@@ -71,8 +75,14 @@ fn a_split_underlay_shorter_and_longer_than_the_leases() {
             endpoints(&cluster.daemons[1], SERVICE, 4);
             assert_eq!(shares(&asked(&pods[2], VIP, 4)).len(), 4);
         }
+        // What one half deletes is gone in the other once they hear of each other.
+        cluster.daemons[1].request("DELETE", "/v1/services/default/passing", b"").expect("deleted");
         lab.heal();
         cluster.settled();
+        cluster.everywhere("the other service is gone", |daemon| {
+            in_rotation(daemon, "passing") == usize::MAX
+        });
+        assert!(pods[0].tcp_within("10.96.1.101:8080", IMPATIENCE).is_err());
         cluster.endpoints(SERVICE, 6);
         assert_eq!(all_ping(&pods), 30);
         let after: Vec<_> = cluster.daemons.iter().map(|daemon| daemon.status().subnets).collect();

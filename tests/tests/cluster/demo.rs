@@ -10,11 +10,21 @@ use serde_json::json;
 const VIP: &str = "10.96.1.100";
 const PODS: [&str; 4] = ["10.0.1.2", "10.0.1.3", "10.0.2.2", "10.0.2.3"];
 
-/// Rows: S-11, S-19, S-22, S-27, S-29, S-30, S-34, S-35, P11, P18, P42, O-54
+/// Rows: S-11, S-18, S-19, S-22, S-27, S-29, S-30, S-34, S-35, P11, P18, P42
 #[test]
 fn the_tutorials_on_nodes_with_a_store() {
+    tutorials(Setup::default());
+}
+
+/// Rows: S-19, S-22, S-27, S-29, S-30, S-34, S-35, P11, P18
+#[test]
+fn the_tutorials_on_nodes_with_a_store_by_iptables() {
+    tutorials(Setup::default().flag("--backend", "iptables"));
+}
+
+fn tutorials(setup: Setup) {
     let lab = Lab::with_nodes(3);
-    let cluster = Cluster::start(&lab, Setup::default());
+    let cluster = Cluster::start(&lab, setup);
     let mut pods = vec![cluster.pod(0, "app:cs-pod"), cluster.pod(0, "app:cs-pod")];
     pods.extend([cluster.pod(1, "app:cs-pod"), cluster.pod(1, "app:cs-pod")]);
     let ips: Vec<&str> = pods.iter().map(|pod| pod.ip()).collect();

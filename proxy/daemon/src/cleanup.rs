@@ -2,7 +2,6 @@
 //! plugins made, and the objects that users have stored.
 
 mod attachments;
-mod overlay;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use crate::backend;
 use crate::config::CleanupArgs;
 use crate::files;
 use crate::node;
+use crate::overlay;
 use crate::start;
 use crate::sysctls::{FORWARDING, Sysctls};
 
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let kept = sysctls.changed(keep).map_err(Error::Sysctls)?;
     let mut removed = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
     removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
-    removed.extend(overlay::remove(args.dry_run).map_err(Error::Overlay)?);
+    removed.extend(overlay::leave(args.dry_run).map_err(Error::Overlay)?);
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
         removed.extend(made.map_err(Error::Attachments)?);

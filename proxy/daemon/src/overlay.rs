@@ -8,7 +8,7 @@
 mod apply;
 mod look;
 
-pub(crate) use look::is_ours;
+pub(crate) use look::leave;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::Peer;
-use causeway_overlay::{Mode, Wanted};
+use causeway_overlay::{Mode, Step, Wanted};
 use ipnetwork::IpNetwork;
 
 use crate::clock;
@@ -46,6 +46,8 @@ pub(crate) struct Orders {
     pub subnets: Vec<IpNetwork>,
     /// The other nodes.
     pub peers: Vec<Peer>,
+    /// They are all there are. Otherwise what leads to others stays.
+    pub complete: bool,
 }
 
 /// The engine's end.
@@ -167,6 +169,20 @@ impl Overlay {
             // A full buffer wakes it as well.
             drop((&self.waker).write(&[0]));
         }
+    }
+}
+
+impl Orders {
+    /// Whether a step is to be taken though not all nodes may be known.
+    fn allow(&self, step: &Step) -> bool {
+        let removes = matches!(
+            step,
+            Step::RemoveAddress(_)
+                | Step::RemoveNeighbour(_)
+                | Step::RemoveFdb(..)
+                | Step::RemoveRoute(_)
+        );
+        self.complete || !removes
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum Error {
     /// The node.
     #[error("find out about this node")]
     Node(#[source] node::Error),
+    /// Links and routes.
+    #[error("remove the overlay of an earlier run")]
+    Overlay(#[source] causeway_kernel::Error),
     /// The backend.
     #[error("use the backend")]
     Backend(#[source] backend::Error),
@@ -89,6 +92,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let previous = node::previous(&settings);
     // Before any store answers (row O-67): what is known of the overlay now, or was before.
     let mtu = overlay::mode(&settings).and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
+    if overlay::mode(&settings).is_none() {
+        leave_overlay()?;
+    }
     let known = store.known().map_err(Error::Store)?;
     let parts = node::Parts::first(&settings, &known);
     node::publish(&settings, &facts, &parts, mtu).map_err(Error::Node)?;
@@ -149,6 +155,15 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         drop(forward);
         Ok(())
     })
+}
+
+/// What an earlier run with an overlay left would stand in the way of whoever sees to it now.
+fn leave_overlay() -> Result<(), Error> {
+    let left = overlay::leave(false).map_err(Error::Overlay)?;
+    for what in left {
+        tracing::info!("--overlay none: removed {what}");
+    }
+    Ok(())
 }
 
 /// Signals and directories become events. They are watched before they are read the first time.

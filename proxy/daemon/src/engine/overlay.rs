@@ -28,6 +28,8 @@ pub(super) struct Neighbourhood {
     ordered: Option<Orders>,
     /// What the peers file says of this node.
     own: Option<Entry>,
+    /// The peers file has been read once.
+    read: bool,
     /// What `node.json` says.
     published: Option<(Parts, Option<u32>)>,
     /// What the cluster was told.
@@ -69,12 +71,15 @@ impl Engine {
         let entries = match peers::read(&path, &self.state.settings.cluster_cidrs) {
             Ok(entries) => entries,
             Err(error) => {
-                let last =
-                    if self.neighbourhood.own.is_some() { "; its last content counts" } else { "" };
-                self.degrade(PEERS, vec![format!("{error}{last}")]);
+                let stays = match self.neighbourhood.read {
+                    true => "its last content counts",
+                    false => "what there is of an overlay stays",
+                };
+                self.degrade(PEERS, vec![format!("{error}; {stays}")]);
                 return self.peers_changed();
             }
         };
+        self.neighbourhood.read = true;
         let name = self.state.node.name.clone();
         let (own, others): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.name == name);
@@ -108,6 +113,10 @@ impl Engine {
             ips: self.own_ips(),
             subnets: self.own_subnets(),
             peers: self.state.peers.values().filter(|peer| peer.name != *own).cloned().collect(),
+            complete: match self.state.settings.peers_file {
+                Some(_) => self.neighbourhood.read,
+                None => self.membership.viewed || !self.state.peers.is_empty(),
+            },
         };
         if self.neighbourhood.ordered.as_ref() != Some(&orders) {
             overlay.order(orders.clone());

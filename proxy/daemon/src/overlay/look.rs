@@ -59,14 +59,19 @@ impl Keeper {
         let wanted = causeway_overlay::plan(&facts);
         let seen = see(netlink, &self.aim.mode, wanted.link.as_ref()).map_err(chain)?;
         self.interest.links.extend(seen.held.link.as_ref().map(|link| link.index));
-        let steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
+        let mut steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
+        steps.retain(|step| orders.allow(step));
         // What differs though nothing else is wanted than before was changed by others.
         let repair = self.settled.as_ref() == Some(&wanted);
         let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
         let failures = hands.take(&steps, repair);
         self.interest.links.extend(hands.device());
         let failures = failures.into_iter().chain(hands.tune(self.aim.no_tx_checksum).err());
-        let failures: Vec<String> = failures.collect();
+        let mut failures: Vec<String> = failures.collect();
+        if self.settled.is_none() && failures.is_empty() && orders.complete {
+            let others = remove_others(netlink, wanted.link.as_ref());
+            failures.extend(others.map_err(chain).err());
+        }
         if repair {
             self.state.repairs += steps.len() as u64;
         }
@@ -84,7 +89,7 @@ fn nowhere(ips: &[IpAddr]) -> String {
     match ips.first() {
         Some(ip) => format!(
             "no device of this node carries its address {ip}; give the right one (--node-ip, or ip \
-             in the peers file)"
+             in the peers file), or restart causewayd where it has changed"
         ),
         None => "this node has no address; give --node-ip".to_owned(),
     }
@@ -160,8 +165,46 @@ fn held(route: &RouteSpec) -> HeldRoute {
     HeldRoute { subnet: route.dst, dev: if ours { route.dev } else { 0 }, gateway: route.gw }
 }
 
+/// Removes devices that other settings made (`--vxlan-id`).
+fn remove_others(netlink: &Netlink, wanted: Option<&VxlanLink>) -> causeway_kernel::Result<()> {
+    for link in netlink.links()?.iter().filter(|link| is_ours(link)) {
+        if wanted.is_none_or(|wanted| wanted.name != link.name) {
+            tracing::info!("overlay: remove {}, which other settings made", link.name);
+            netlink.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all there is of an overlay, or only says what there is. Says what.
+///
+/// # Errors
+/// rtnetlink.
+pub(crate) fn leave(dry_run: bool) -> causeway_kernel::Result<Vec<String>> {
+    let netlink = Netlink::open()?;
+    let links = netlink.links()?;
+    // Several next hops are one route.
+    let mut removed = BTreeSet::new();
+    for route in netlink.routes_of(ROUTE_PROTOCOL)? {
+        let by = links.iter().find(|link| link.index == route.dev);
+        let by = by.map_or_else(|| route.dev.to_string(), |link| link.name.clone());
+        removed.insert(format!("route {} dev {by}", route.dst));
+        if !dry_run {
+            netlink.delete_route(&route)?;
+        }
+    }
+    let mut removed: Vec<String> = removed.into_iter().collect();
+    for link in links.iter().filter(|link| is_ours(link)) {
+        removed.push(format!("link {}", link.name));
+        if !dry_run {
+            netlink.delete_link(link.index)?;
+        }
+    }
+    Ok(removed)
+}
+
 /// Whether it is a vxlan device with a name that we give.
-pub(crate) fn is_ours(link: &Link) -> bool {
+fn is_ours(link: &Link) -> bool {
     let LinkKind::Vxlan(vxlan) = &link.kind else { return false };
     link.name == device_name(vxlan.id)
 }

@@ -121,6 +121,18 @@ fn an_ipv6_underlay_costs_seventy_bytes() {
     assert_connected((&one.0, &one.1), (&two.0, &two.1), 1430);
 }
 
+/// Rows: O-09
+#[test]
+fn ipv6_inside_and_outside() {
+    let lab = Lab::with_nodes(2);
+    let mut setup = Setup::new("vxlan");
+    (setup.nodes, setup.pods) = (Families::V6, Families::V6);
+    let stage = Stage::new(&lab, setup);
+    assert_eq!(stage.node(0).addresses("cwov1"), ["fd00:10:0:1::/128"]);
+    let (one, two) = (stage.pod(0), stage.pod(1));
+    assert_connected((&one.0, &one.1), (&two.0, &two.1), 1430);
+}
+
 /// Rows: O-04, O-06, O-09
 #[test]
 fn one_device_carries_both_families() {

@@ -76,6 +76,9 @@ fn what_anybody_removes_or_changes_is_put_right() {
          ip link set cwov1 up",
         "ip link del cwov1; ip link add cwov1 type bridge; ip link set cwov1 up",
         "ip route replace 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197",
+        "ip -6 route replace fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197",
+        "ip -6 route add fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197 metric 77",
+        "ip -6 neigh del fd00:10:0:2:: dev cwov1",
         "ip route add 10.0.77.0/24 via 172.18.0.9 dev eth0 proto 197",
         "ip route add 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197 metric 77",
         "ip route add 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197 table 77",
@@ -238,14 +241,83 @@ fn after_a_reboot_all_is_made_anew() {
     stage.daemons[0].until("all is there", || whole(node) == before);
 }
 
+/// A route of somebody else is not ours to replace: it is named.
+#[test]
+fn a_route_of_others_to_a_peer_is_named() {
+    let lab = Lab::with_nodes(2);
+    let stage = Stage::new(&lab, Setup::new("vxlan"));
+    let node = stage.node(0);
+    let degraded = || stage.daemons[0].status().degraded.join("\n");
+    node.sh("ip route replace 10.0.2.0/24 via 172.18.0.9 dev eth0");
+    stage.daemons[0]
+        .until("it says so", || degraded().contains("ip route del 10.0.2.0/24 dev eth0"));
+    assert!(node.sh("ip route").contains("10.0.2.0/24 via 172.18.0.9"));
+    node.sh("ip route del 10.0.2.0/24 dev eth0");
+    stage.until_whole(0);
+    stage.daemons[0].until("all is well", || degraded().is_empty());
+}
+
+/// Rows: O-48
+#[test]
+fn two_nodes_of_one_address_are_named_and_others_go_on() {
+    let lab = Lab::with_nodes(3);
+    let stage = Stage::new(&lab, Setup::new("vxlan"));
+    let (one, two) = (stage.pod(0), stage.pod(1));
+    let third = stage.setup.entry(2);
+    let fourth = third.replace("node3", "node4").replace("10.0.3.0", "10.0.4.0");
+    let text = stage.setup.entry(0) + &stage.setup.entry(1) + &third + &fourth;
+    write_file(stage.node(0), &text);
+    let degraded = || stage.daemons[0].status().degraded.join("\n");
+    stage.daemons[0].until("it says so", || {
+        let text = degraded();
+        ["node3", "node4", "172.18.0.4"].iter().all(|part| text.contains(part))
+    });
+    assert_connected((&one.0, &one.1), (&two.0, &two.1), 1450);
+    stage.peers(0, &[0, 1, 2]);
+    stage.daemons[0].until("all is well", || degraded().is_empty());
+    stage.until_whole(0);
+}
+
+/// Other settings leave nothing of the former ones.
+#[test]
+fn other_settings_leave_nothing_of_former_ones() {
+    let lab = Lab::with_nodes(2);
+    let mut stage = Stage::new(&lab, Setup::new("vxlan"));
+    let overlays = |stage: &Stage<'_>| {
+        let names = stage.node(0).link_names().into_iter();
+        names.filter(|name| name.starts_with("cwov")).collect::<Vec<_>>()
+    };
+    assert_eq!(overlays(&stage), ["cwov1"]);
+    let mut other = Setup::new("vxlan");
+    other.flags = vec!["--vxlan-id", "2"];
+    stage.restart(0, other);
+    stage.daemons[0].until("another device", || overlays(&stage) == ["cwov2"]);
+    stage.until_whole(0);
+    stage.restart(0, Setup::new("host-gw"));
+    stage.daemons[0].until("no device", || overlays(&stage).is_empty());
+    assert_eq!(routes(stage.node(0)), ["10.0.2.0/24 via 172.18.0.3 dev eth0"]);
+    stage.restart(0, Setup::new("none"));
+    assert!(routes(stage.node(0)).is_empty());
+}
+
 /// Nobody's wrong file takes anything away.
 #[test]
 fn a_wrong_peers_file_changes_nothing_and_is_named() {
     let lab = Lab::with_nodes(2);
-    let stage = Stage::new(&lab, Setup::new("vxlan"));
+    let mut stage = Stage::new(&lab, Setup::new("vxlan"));
     let node = stage.node(0);
-    let (before, degraded) = (whole(node), || stage.daemons[0].status().degraded.join("\n"));
-    write_file(node, "[[node]]\nname = \"node2\"\nip = \"nonsense\"\nsubnet = \"10.0.2.0/24\"\n");
+    let before = whole(node);
+    let wrong = "[[node]]\nname = \"node2\"\nip = \"nonsense\"\nsubnet = \"10.0.2.0/24\"\n";
+    write_file(node, wrong);
+    stage.daemons[0].kill();
+    stage.daemons[0].again();
+    let degraded = || stage.daemons[0].status().degraded.join("\n");
+    assert!(degraded().contains("what there is of an overlay stays"), "{}", degraded());
+    assert_eq!(whole(node), before);
+    stage.peers(0, &[0, 1]);
+    stage.daemons[0].until("all is well", || degraded().is_empty());
+    assert_eq!(whole(node), before);
+    write_file(node, wrong);
     stage.daemons[0]
         .until("it says so", || degraded().contains("peers.toml:1: node \"node2\": ip:"));
     assert_eq!(whole(node), before);

@@ -94,16 +94,21 @@ impl<'a> Stage<'a> {
         let mut daemons = Vec::new();
         for (index, node) in lab.nodes.iter().enumerate() {
             write_peers(node, &setup, &all);
-            let arguments = setup.arguments(index, &peers_path(node).display().to_string());
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            daemons.push(Daemon::start_with(node, &arguments));
+            daemons.push(start(node, &setup, index));
         }
         let runtime = |node: &'a Node| Runtime::new(node, node.conflist("pods", "auto"));
         let runtimes = lab.nodes.iter().map(runtime).collect();
         Self { lab, daemons, setup, runtimes }
     }
 
-    /// Writes the peers files anew with these nodes.
+    /// Ends a daemon and starts it with other settings.
+    pub(crate) fn restart(&mut self, index: usize, setup: Setup) {
+        self.daemons[index].stop();
+        self.daemons[index] = start(self.node(index), &setup, index);
+        self.setup = setup;
+    }
+
+    /// Writes the peers file of a node anew with these nodes.
     pub(crate) fn peers(&self, index: usize, nodes: &[usize]) {
         write_peers(&self.lab.nodes[index], &self.setup, nodes);
     }
@@ -128,6 +133,12 @@ impl<'a> Stage<'a> {
         let plain = |one: &Value| one["address"].as_str()?.split('/').next().map(str::to_owned);
         (pod, ips.filter_map(plain).collect())
     }
+}
+
+fn start<'a>(node: &'a Node, setup: &Setup, index: usize) -> Daemon<'a> {
+    let arguments = setup.arguments(index, &peers_path(node).display().to_string());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Daemon::start_with(node, &arguments)
 }
 
 pub(crate) fn peers_path(node: &Node) -> PathBuf {

@@ -129,12 +129,32 @@ impl<'a> Hands<'a> {
             protocol: Some(ROUTE_PROTOCOL),
             ..RouteSpec::new(subnet, dev)
         };
-        let ours = |held: &&HeldRoute| held.subnet == subnet && held.dev != 0;
-        match self.seen.routes.keys().find(ours) {
+        let mut held = self.seen.routes.keys();
+        let known = held.any(|held| held.subnet == subnet && held.dev != 0);
+        let put = || match known {
             // Of a device that was removed, the route went with it; this makes it then.
-            Some(_) => self.netlink.replace_route(&route),
-            None => self.netlink.add_route(&route),
+            true => self.netlink.replace_route(&route),
+            false => self.netlink.add_route(&route),
+        };
+        match put() {
+            Err(error) if onlink && subnet.is_ipv6() && error.raw() == Some(libc::EINVAL) => {
+                self.beside_others(gateway, dev, put)
+            }
+            done => done,
         }
+    }
+
+    /// IPv6 refuses a gateway `onlink` while another route leads to it by another device, be it the
+    /// very one that is to be replaced. It has a route of its own meanwhile.
+    fn beside_others(&self, gateway: IpAddr, dev: u32, put: impl Fn() -> Result<()>) -> Result<()> {
+        let host = RouteSpec {
+            protocol: Some(ROUTE_PROTOCOL),
+            ..RouteSpec::new(IpNetwork::from(gateway), dev)
+        };
+        present(self.netlink.add_route(&host))?;
+        let done = put();
+        self.netlink.delete_route(&host)?;
+        done
     }
 
     /// In words, with the remedy where one is known.

@@ -27,18 +27,28 @@ fn whole(ns: &Ns) -> Vec<String> {
     all
 }
 
+/// Whether all threads of a process are stopped.
+fn stopped(pid: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    tasks.map(|task| task.expect("a thread").path().join("status")).all(|status| {
+        // A thread may end meanwhile.
+        std::fs::read_to_string(status).is_ok_and(|status| status.contains("State:\tT"))
+    })
+}
+
 impl Stage<'_> {
     /// Does something to a node's overlay and waits until all of it is as before.
     fn mend(&self, index: usize, what: &str) -> Duration {
         let node = self.node(index);
         let before = whole(node);
         // It looks when all of it is done, and not at every part.
-        self.daemons[index].signal(libc::SIGSTOP);
+        let daemon = &self.daemons[index];
+        daemon.signal(libc::SIGSTOP);
+        daemon.until("it stands still", || stopped(daemon.pid()));
         node.sh(what);
         assert_ne!(whole(node), before, "{what}");
-        self.daemons[index].signal(libc::SIGCONT);
-        let took =
-            self.daemons[index].until(&format!("{what}: put right"), || whole(node) == before);
+        daemon.signal(libc::SIGCONT);
+        let took = daemon.until(&format!("{what}: put right"), || whole(node) == before);
         eprintln!("{what}: put right within {took:?}");
         assert!(took < Duration::from_secs(10), "{took:?}");
         took
@@ -79,6 +89,7 @@ fn what_anybody_removes_or_changes_is_put_right() {
         "ip -6 route replace fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197",
         "ip -6 route add fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197 metric 77",
         "ip -6 neigh del fd00:10:0:2:: dev cwov1",
+        "ip link del cwov1; ip -6 route add fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197",
         "ip route add 10.0.77.0/24 via 172.18.0.9 dev eth0 proto 197",
         "ip route add 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197 metric 77",
         "ip route add 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197 table 77",

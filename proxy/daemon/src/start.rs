@@ -152,6 +152,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.commit();
         engine.start_cluster(sender, previous);
         engine.run(events).await;
+        engine.leave().await;
         drop(forward);
         Ok(())
     })

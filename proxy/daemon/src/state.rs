@@ -112,6 +112,10 @@ pub(crate) struct Progress {
     pub service_changes: u64,
     /// Changes of slices and containers that came.
     pub endpoint_changes: u64,
+    /// Writes of this node that the cluster store took.
+    pub writes: u64,
+    /// Writes of this node that were decided anew because another node wrote first.
+    pub conflicts: u64,
 }
 
 impl Progress {
@@ -128,6 +132,8 @@ impl Progress {
             repairs: 0,
             service_changes: 0,
             endpoint_changes: 0,
+            writes: 0,
+            conflicts: 0,
         }
     }
 }

@@ -266,6 +266,11 @@ impl Cluster {
         Self { commands }
     }
 
+    /// Waits until the task has ended.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Says what this node wants.
     pub fn send(&self, command: Command) {
         // The task ends with the daemon only.

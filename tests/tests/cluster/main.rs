@@ -9,6 +9,7 @@ mod families;
 mod leases;
 mod overlay;
 mod policy;
+mod shared;
 mod shown;
 mod steady;
 mod store;

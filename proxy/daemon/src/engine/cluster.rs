@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, Peer, SubnetRecord};
-use causeway_source::cluster::{Cluster, ClusterSettings, Known, Report, Subnets};
+use causeway_source::cluster::{Cluster, ClusterSettings, Command, Known, Report, Subnets};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
 
@@ -21,6 +21,8 @@ use crate::event::{Event, Events};
 
 /// Reports that wait for the engine before the task does.
 const QUEUE: usize = 64;
+/// How long a planned end waits for the task.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// In `State::degraded`: the connection.
 const STORE: &str = "store";
 /// The same: this node's parts of the cluster network.
@@ -97,6 +99,16 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// A planned end: what is on its way to the store gets there, where that answers. Nothing is
+    /// given up.
+    pub(crate) async fn leave(&mut self) {
+        let Some(cluster) = self.cluster.take() else { return };
+        cluster.send(Command::Stop);
+        if tokio::time::timeout(FAREWELL, cluster.ended()).await.is_err() {
+            tracing::warn!("the cluster store has not taken all that this node had to say");
+        }
     }
 
     /// Speaks to a cluster from now on: says what this node is and has.
@@ -250,7 +262,7 @@ impl Engine {
         }
         drop(own);
         self.membership.moved_on = true;
-        self.say(causeway_source::cluster::Command::TakeAnotherSubnet);
+        self.say(Command::TakeAnotherSubnet);
     }
 
     /// The other nodes, for overlay and answers.

@@ -83,10 +83,6 @@ pub(super) struct Writes {
     queue: VecDeque<Job>,
     current: Option<Current>,
     last: u64,
-    /// Writes that were done.
-    pub(super) done: u64,
-    /// Writes that somebody else forestalled.
-    pub(super) conflicts: u64,
 }
 
 impl Writes {
@@ -228,7 +224,7 @@ impl Engine {
         };
         match result {
             Ok(revision) => {
-                self.writes.done += 1;
+                self.state.progress.writes += 1;
                 current.stage = Stage::Written(revision);
                 current.until = clock::now() + PATIENCE;
                 if !waits(&current.job.asked) {
@@ -237,7 +233,7 @@ impl Engine {
                 self.writes.current = Some(current);
             }
             Err(WriteError::Conflict(revision)) => {
-                self.writes.conflicts += 1;
+                self.state.progress.conflicts += 1;
                 if current.job.attempts >= ATTEMPTS {
                     let text = format!(
                         "other nodes wrote first {ATTEMPTS} times in a row; nothing is stored, \

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::nodes::{self, Ready};
 use crate::clock;
 use crate::state::{Committed, State};
 
@@ -40,6 +41,12 @@ struct ByFamily {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCode {
     code: u32,
+}
+
+/// Label of metrics of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
 }
 
 /// Label of metrics of a traffic policy.
@@ -129,6 +136,7 @@ impl Metrics {
         let mut registry = Registry::default();
         self.kube_proxy(&mut registry, state);
         own(&mut registry, state, watchers);
+        cluster(&mut registry, state);
         process(&mut registry, state);
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -252,6 +260,31 @@ fn own(registry: &mut Registry, state: &State, watchers: usize) {
         ("full_syncs", "Commits that compared everything", progress.full_syncs),
         ("failures", "Commits and reads that failed", progress.failures),
         ("repairs", "Times that changed rules were put right", progress.repairs),
+    ] {
+        registry.register(name, help, ConstCounter::new(count));
+    }
+}
+
+/// The cluster store; nothing without one.
+fn cluster(registry: &mut Registry, state: &State) {
+    let Some(store) = &state.cluster else { return };
+    let registry = registry.sub_registry_with_prefix("causeway");
+    let connected = ConstGauge::new(u64::from(store.connection.is_ok()));
+    registry.register("store_connected", "Whether the cluster store answers", connected);
+    let revision = ConstGauge::new(store.revision);
+    registry.register("store_revision", "Newest revision of the cluster store seen", revision);
+    let nodes = Family::<ByState, Gauge>::default();
+    for ready in [Ready::Yes, Ready::No, Ready::Unknown] {
+        drop(nodes.get_or_create(&ByState { state: ready.word() }));
+    }
+    for node in nodes::all(state).values() {
+        nodes.get_or_create(&ByState { state: node.ready.word() }).inc();
+    }
+    registry.register("cluster_nodes", "Nodes known, by whether they live", nodes);
+    let progress = &state.progress;
+    for (name, help, count) in [
+        ("store_writes", "Writes of this node that the cluster store took", progress.writes),
+        ("store_conflicts", "Writes decided anew, another was first", progress.conflicts),
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }

@@ -63,3 +63,31 @@ fn metrics_have_the_names_of_kube_proxy() {
     }
     assert!(text.ends_with("# EOF\n"), "{text}");
 }
+
+#[test]
+fn the_cluster_store_has_metrics_where_there_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut state = state(folder.path());
+    let metrics = Metrics::new();
+    assert!(!metrics.text(&state, 0).contains("causeway_store"));
+    state.cluster = Some(crate::state::ClusterState {
+        connection: Ok(()),
+        revision: 8841,
+        subnets: None,
+        excluded: None,
+        held_nodes: std::collections::BTreeSet::new(),
+        held_objects: 0,
+    });
+    (state.progress.writes, state.progress.conflicts) = (5, 2);
+    let text = metrics.text(&state, 0);
+    for line in [
+        "causeway_store_connected 1",
+        "causeway_store_revision 8841",
+        "causeway_cluster_nodes{state=\"Ready\"} 1",
+        "causeway_cluster_nodes{state=\"NotReady\"} 0",
+        "causeway_store_writes_total 5",
+        "causeway_store_conflicts_total 2",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is missing in\n{text}");
+    }
+}

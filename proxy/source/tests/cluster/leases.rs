@@ -48,7 +48,7 @@ fn a_restart_uses_the_lease_on_and_nobody_notices() {
         n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
         n2.held().await;
         // Longer than the lease: it is renewed.
-        n2.never(Duration::from_secs(5), "death", |seen| !seen.has_node("n2")).await;
+        n2.never(Duration::from_secs(8), "death", |seen| !seen.has_node("n2")).await;
         assert_eq!(etcd.revision(), before, "nothing was written");
         assert!(n2.seen.same);
     });

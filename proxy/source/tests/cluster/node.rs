@@ -77,7 +77,7 @@ pub(crate) fn settings(etcd: &Etcd, name: &str) -> ClusterSettings {
         prefix: "/causeway".into(),
         tls: Tls::default(),
         user: None,
-        endpoint_ttl: Duration::from_secs(3),
+        endpoint_ttl: Duration::from_secs(5),
         subnet_ttl: Duration::from_secs(60),
         identity: NodeIdentity { node: name.into(), machine_id: format!("machine-{name}") },
         config: config(),

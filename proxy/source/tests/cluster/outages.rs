@@ -67,7 +67,7 @@ fn a_store_that_stands_still_is_noticed_and_left_leases_are_granted_anew() {
         etcd.pause();
         let began = Instant::now();
         n3.until("away", |seen| matches!(seen.connection, Some(Err(_)))).await;
-        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
         let id = n3.ask(vec![(service("web", "10.96.0.1"), Vec::new())], &[]);
         assert!(matches!(n3.answer(id).await, Err(WriteError::Away(_))));
         etcd.resume();
@@ -210,7 +210,7 @@ fn a_slow_receiver_loses_nothing_and_stays_alive() {
             n2.apply(&[one]).await.unwrap();
         }
         let lives = |seen: &crate::node::Seen| !seen.has_node("n3");
-        n2.never(Duration::from_secs(5), "n3 died", lives).await;
+        n2.never(Duration::from_secs(8), "n3 died", lives).await;
         n3.until("all", |seen| seen.view.objects.len() == 150).await;
         assert_eq!(n3.seen.resets, 1);
     });

@@ -268,7 +268,7 @@ fn what_a_newer_version_wrote_is_named_and_left_alone() {
         assert!(why.contains("version 2") && why.contains("install the newer"), "{why}");
         // Longer than the short lease: the node was in and stays where others find it.
         let kept = etcd.keys("/causeway/v1/nodes/");
-        n2.never(Duration::from_secs(5), "in", |seen| seen.excluded.is_none()).await;
+        n2.never(Duration::from_secs(8), "in", |seen| seen.excluded.is_none()).await;
         assert_eq!(etcd.keys("/causeway/v1/nodes/"), kept);
         etcd.ctl(&["put", "/causeway/v1/config", &text]);
         n2.until("in again", |seen| seen.excluded.is_none()).await;

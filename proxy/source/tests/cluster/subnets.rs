@@ -74,7 +74,7 @@ fn leases_are_kept_alive_without_a_write() {
     run(async {
         let etcd = Etcd::start();
         let mut short = settings(&etcd, "n2");
-        short.subnet_ttl = Duration::from_secs(2);
+        short.subnet_ttl = Duration::from_secs(5);
         let mut n2 = Node::start(short);
         n2.held().await;
         n2.until("its record", |seen| seen.subnet_of("n2").is_some()).await;

@@ -28,6 +28,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How often the rules are read though none is known to have changed: those of the older iptables
 /// and devices tell nobody.
 const LONG: Duration = Duration::from_secs(10);
+/// After a look, the next one waits so many times as long as that took, [`LONG`] at most: where
+/// there are many rules and somebody changes them all the time, looking is not to cost more.
+const REST: u32 = 20;
 /// How long a program may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,9 +51,17 @@ struct Watcher {
     stop: Receiver<()>,
     /// `None` while the kernel has no nf_tables.
     client: Option<Client>,
-    /// Of the rules that were read last, and when that was.
-    seen: Option<(u32, Instant)>,
+    /// The rules that were read last.
+    seen: Option<Seen>,
     said: Vec<String>,
+}
+
+/// The last look.
+#[derive(Clone, Copy)]
+struct Seen {
+    generation: u32,
+    at: Instant,
+    took: Duration,
 }
 
 impl Forward {
@@ -95,7 +106,7 @@ impl Watcher {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(error = %error, "look for rules of others that drop");
-                    (self.client, self.seen) = (None, Some((0, clock::now())));
+                    self.client = None;
                 }
             }
             match self.stop.recv_timeout(PERIOD) {
@@ -114,22 +125,31 @@ impl Watcher {
             Some(client) => client.generation()?,
             None => 0,
         };
-        let now = clock::now();
-        if self.seen.is_some_and(|(seen, at)| seen == generation && now < at + LONG) {
+        let at = clock::now();
+        let fresh = |seen: Seen| {
+            let rest = if seen.generation == generation { LONG } else { seen.took * REST };
+            at < seen.at + rest.min(LONG)
+        };
+        if self.seen.is_some_and(fresh) {
             return Ok(None);
         }
+        let found = self.read();
+        self.seen = Some(Seen { generation, at, took: clock::now() - at });
+        found.map(Some)
+    }
+
+    fn read(&mut self) -> Result<Vec<String>, Box<dyn std::error::Error>> {
         let mut tables = match &mut self.client {
             Some(client) => client.forward_drops()?,
             None => Vec::new(),
         };
         tables.extend([false, true].into_iter().filter_map(legacy));
         tables.retain(|table| !table.dropping.is_empty());
-        self.seen = Some((generation, now));
         if tables.is_empty() {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         let devices = self.devices()?;
-        Ok(Some(findings(&tables, &self.cluster, &devices)))
+        Ok(findings(&tables, &self.cluster, &devices))
     }
 
     fn devices(&self) -> causeway_kernel::Result<Devices> {

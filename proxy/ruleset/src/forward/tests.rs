@@ -1,4 +1,5 @@
 use ipnetwork::IpNetwork;
+use proptest::prelude::*;
 
 use super::{Devices, findings, parse_legacy};
 
@@ -93,3 +94,43 @@ fn nothing_is_claimed_of_rules_that_may_accept() {
 
 /// Answers from the outside are dropped: their source is no container's.
 const OUTSIDE_UNKNOWN: &str = OUTSIDE;
+
+fn some_rule() -> impl Strategy<Value = String> {
+    let words = vec![
+        "-s 10.0.0.0/16",
+        "-d 10.0.0.0/16",
+        "! -s 10.0.0.0/8",
+        "-s 10.0.1.0/24",
+        "-i cw0",
+        "! -o docker0",
+        "-o e+",
+        "-m conntrack --ctstate NEW",
+        "-p tcp",
+        "-m comment --comment \"a \\\" b\"",
+        "!",
+        "-s",
+    ];
+    let targets =
+        vec!["-j ACCEPT", "-j DROP", "-j A", "-g B", "-j RETURN", "-j LOG", "-j NFQUEUE", "-j", ""];
+    let chain = prop::sample::select(vec!["FORWARD", "A", "B"]);
+    let words = prop::collection::vec(prop::sample::select(words), 0..3);
+    (chain, words, prop::sample::select(targets))
+        .prop_map(|(chain, words, target)| format!("-A {chain} {} {target}", words.join(" ")))
+}
+
+proptest! {
+    /// Whatever else is there, loops among chains too: what the commands of a report make ends it,
+    /// and nothing is said of a policy of accept.
+    #[test]
+    fn a_report_ends_when_its_commands_are_typed(
+        rules in prop::collection::vec(some_rule(), 0..12),
+        noise in ".{0,80}",
+    ) {
+        let rest = format!(":A - [0:0]\n:B - [0:0]\n{}\n{noise}", rules.join("\n"));
+        let before = said(&format!(":FORWARD ACCEPT [0:0]\n{rest}"), &devices());
+        prop_assert_eq!(before, Vec::<String>::new());
+        let allowed = "-A FORWARD -s 10.0.0.0/16 -j ACCEPT\n-A FORWARD -d 10.0.0.0/16 -j ACCEPT";
+        let after = said(&format!(":FORWARD DROP [0:0]\n{allowed}\n{rest}"), &devices());
+        prop_assert_eq!(after, Vec::<String>::new());
+    }
+}

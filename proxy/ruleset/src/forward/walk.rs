@@ -10,6 +10,9 @@ use crate::Family;
 /// The kernel allows no deeper jumps.
 const DEPTH: u32 = 16;
 
+/// Rules that are looked at for one packet; where there are more, nothing is certain.
+const RULES: u32 = 100_000;
+
 /// What a chain drops for certain.
 #[derive(Clone, Debug)]
 pub(super) struct Dropped {
@@ -39,7 +42,7 @@ pub(super) fn dropped(
         Packet { net, from, to, iif, oif, new }
     };
     let certain = |packet: Packet<'_>| {
-        let possible = walk(table, chain, &packet, 0);
+        let possible = walk(table, chain, &packet, (0, &mut 0));
         possible.drop && !possible.accept && !possible.back
     };
     let between = [true, false].into_iter().any(|leaving| {
@@ -87,11 +90,21 @@ struct Possible {
     back: bool,
 }
 
-fn walk(table: &ForeignTable, chain: &str, packet: &Packet<'_>, depth: u32) -> Possible {
+/// `looked`: rules so far.
+fn walk(
+    table: &ForeignTable,
+    chain: &str,
+    packet: &Packet<'_>,
+    (depth, looked): (u32, &mut u32),
+) -> Possible {
     let anything = Possible { accept: true, drop: true, back: true };
     let (Some(rules), true) = (table.chains.get(chain), depth < DEPTH) else { return anything };
     let mut all = Possible::default();
     for rule in rules {
+        *looked += 1;
+        if *looked > RULES {
+            return anything;
+        }
         let truth = packet.fits(rule);
         if truth == Truth::No {
             continue;
@@ -102,7 +115,7 @@ fn walk(table: &ForeignTable, chain: &str, packet: &Packet<'_>, depth: u32) -> P
             Action::Drop => Possible { drop: true, ..Possible::default() },
             Action::Return => Possible { back: true, ..Possible::default() },
             Action::Unknown => anything,
-            Action::Jump(to) | Action::Goto(to) => walk(table, to, packet, depth + 1),
+            Action::Jump(to) | Action::Goto(to) => walk(table, to, packet, (depth + 1, looked)),
         };
         all.accept |= one.accept;
         all.drop |= one.drop;

@@ -134,26 +134,26 @@ impl Publisher {
         if done == Err(Failure::NoLease) {
             self.short = None;
         }
-        if done? {
+        let excluded = done?;
+        if excluded.is_none() {
             self.publish_subnets(task, client).await?;
         }
+        task.say_excluded(excluded);
         Ok(())
     }
 
-    /// Node and containers. `false`: another node of this name lives.
+    /// Node and containers. Says why not where another node of this name lives.
     async fn publish_short(
         &mut self,
-        task: &mut Task,
+        task: &Task,
         client: &mut Client,
         (record, lease): (&NodeRecord, i64),
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<String>, Failure> {
         let excluded = self.claim_node(task, client, (record, lease)).await?;
-        let free = excluded.is_none();
-        task.say_excluded(excluded);
-        if free && task.wanted.complete {
+        if excluded.is_none() && task.wanted.complete {
             self.publish_containers(task, client, lease).await?;
         }
-        Ok(free)
+        Ok(excluded)
     }
 
     /// The lease of an earlier session or run while it lasts, else a new one.

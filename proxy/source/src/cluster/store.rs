@@ -68,8 +68,13 @@ impl From<Error> for Failure {
         match i32::from(status.code()) {
             NOT_FOUND => Self::NoLease,
             OUT_OF_RANGE => Self::Compacted,
-            INVALID_ARGUMENT | PERMISSION_DENIED | RESOURCE_EXHAUSTED | FAILED_PRECONDITION
-            | UNAUTHENTICATED => Self::Refused(text),
+            RESOURCE_EXHAUSTED => Self::Refused(format!(
+                "{text}: where its space is used up, compact and defragment etcd, then run \
+                 `etcdctl alarm disarm`"
+            )),
+            INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION | UNAUTHENTICATED => {
+                Self::Refused(text)
+            }
             _ => Self::Away(text),
         }
     }

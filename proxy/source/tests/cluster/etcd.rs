@@ -170,7 +170,7 @@ impl Etcd {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn try_ctl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn try_ctl(&self, arguments: &[&str]) -> Output {
         let mut command = program("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url()]);
         command.args(["--dial-timeout", "2s", "--command-timeout", "5s"]);

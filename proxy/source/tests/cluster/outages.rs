@@ -216,6 +216,35 @@ fn a_slow_receiver_loses_nothing_and_stays_alive() {
     });
 }
 
+/// Rows: C-04
+#[test]
+fn a_full_store_is_said_and_what_is_wanted_comes_once_there_is_room() {
+    run(async {
+        let etcd = Etcd::with(false, &["--quota-backend-bytes", "600000"]);
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        let bulk = "x".repeat(60_000);
+        while etcd.ctl(&["alarm", "list"]).is_empty() {
+            drop(etcd.try_ctl(&["put", "/bulk", &bulk]));
+        }
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n2.until("refused", |seen| seen.excluded.is_some()).await;
+        let why = n2.seen.excluded.clone().unwrap();
+        assert!(why.contains("space exceeded") && why.contains("alarm disarm"), "{why}");
+        let refused = n2.apply(&[service("web", "10.96.0.1")]).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Refused(_)), "{refused:?}");
+        etcd.ctl(&["del", "/bulk"]);
+        etcd.compact();
+        etcd.ctl(&["defrag"]);
+        etcd.ctl(&["alarm", "disarm"]);
+        let path = "/causeway/v1/containers/n2/causeway/a/eth0";
+        etcd.until("published", |etcd| !etcd.get(path).is_empty()).await;
+        n2.until("in", |seen| seen.excluded.is_none()).await;
+        n2.apply(&[service("web", "10.96.0.1")]).await.unwrap();
+        assert!(n2.seen.same && n2.seen.has_node("n2"));
+    });
+}
+
 #[test]
 fn all_endpoints_are_tried() {
     run(async {

@@ -90,14 +90,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
     let facts = node::facts(&settings).map_err(Error::Node)?;
     let previous = node::previous(&settings);
-    // Before any store answers (row O-67): what is known of the overlay now, or was before.
-    let mtu = overlay::mode(&settings).and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
-    if overlay::mode(&settings).is_none() {
-        leave_overlay()?;
-    }
-    let known = store.known().map_err(Error::Store)?;
-    let parts = node::Parts::first(&settings, &known);
-    node::publish(&settings, &facts, &parts, mtu).map_err(Error::Node)?;
+    say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
     tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),
         version = env!("CARGO_PKG_VERSION"), "causewayd starts");
@@ -158,13 +151,20 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     })
 }
 
-/// What an earlier run with an overlay left would stand in the way of whoever sees to it now.
-fn leave_overlay() -> Result<(), Error> {
-    let left = overlay::leave(false).map_err(Error::Overlay)?;
-    for what in left {
-        tracing::info!("--overlay none: removed {what}");
+/// Writes `node.json` before any store answers (row O-67), with what is known of the overlay now, or
+/// was before. What an earlier run with an overlay left goes, where somebody else sees to it now.
+fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(), Error> {
+    let mode = overlay::mode(settings);
+    if mode.is_none() {
+        for what in overlay::leave(false).map_err(Error::Overlay)? {
+            tracing::info!("--overlay none: removed {what}");
+        }
     }
-    Ok(())
+    // The overlay's thread says what fails.
+    let mtu = mode.and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
+    let known = store.known().map_err(Error::Store)?;
+    let parts = node::Parts::first(settings, &known);
+    node::publish(settings, facts, &parts, mtu).map_err(Error::Node)
 }
 
 /// Signals and directories become events. They are watched before they are read the first time.

@@ -106,7 +106,7 @@ fn a_table_of_both_families_is_named_once() {
     check(&lab, Families::Dual, &policy, &text);
 }
 
-/// Rows: O-50, O-56, S-18, S-19, S-27
+/// Rows: O-50, O-54, O-56, S-18, S-19, S-27
 #[test]
 fn containers_of_other_nodes_see_the_source_and_the_internet_sees_the_node() {
     for overlay in ["vxlan", "host-gw"] {
@@ -126,6 +126,11 @@ fn containers_of_other_nodes_see_the_source_and_the_internet_sees_the_node() {
         assert_eq!([seen(&to[0]), seen(&to[1])], [ips[0].clone(), ips[1].clone()], "{overlay}");
         assert_eq!(seen(Lab::INTERNET), Lab::node_address(0), "{overlay}");
         assert_eq!(seen(Lab::INTERNET6), Lab::node_address6(0), "{overlay}");
+        // What the node itself sends comes from its end of the way: an address of its own either
+        // way, which lists of who may come can name.
+        let own = stage.node(0).tcp(&format!("{}:80", to[0])).expect("an answer").peer.ip();
+        let end = if overlay == "vxlan" { "10.0.1.0".to_owned() } else { Lab::node_address(0) };
+        assert_eq!(own.to_string(), end, "{overlay}");
         // Marks of others, all their bits, change nothing of that.
         let node = stage.node(0);
         node.sh(

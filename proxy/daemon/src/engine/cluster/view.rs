@@ -44,6 +44,11 @@ impl Engine {
             cluster.revision = known.revision;
         }
         self.membership.known = known;
+        if self.membership.known.store.is_none() {
+            // Of the embedded store: nobody has asked to share them.
+            self.membership.lost = self.objects().collect();
+            self.describe_lost();
+        }
         let mut batch = Batch::default();
         for record in view.nodes.into_values() {
             self.put_node(record, &mut batch);
@@ -69,11 +74,17 @@ impl Engine {
         );
         let mut batch = Batch::default();
         self.view_keys(&view);
-        let dead = self.view_nodes(view.nodes, same, &mut batch);
+        let mut nodes = view.nodes;
+        for (name, record) in &self.membership.nodes {
+            if unreadable(&view.unreadable, &format!("nodes/{name}")) {
+                nodes.entry(name.clone()).or_insert_with(|| record.clone());
+            }
+        }
+        let dead = self.view_nodes(nodes, same, &mut batch);
         self.view_subnets(view.subnets, same, &mut batch);
         self.view_containers(view.containers, &dead, &mut batch);
         self.remove_nodes(dead, &mut batch.new);
-        self.view_objects(view.objects, same, &mut batch);
+        self.view_objects(view.objects, &view.unreadable, same, &mut batch);
         self.membership.known =
             Known { lease: known.lease.or(self.membership.known.lease), ..known };
         self.membership.viewed = true;
@@ -165,15 +176,19 @@ impl Engine {
         }
     }
 
-    fn view_objects(&mut self, objects: Vec<Stored>, same: bool, batch: &mut Batch) {
+    fn view_objects(
+        &mut self,
+        objects: Vec<Stored>,
+        undecoded: &[String],
+        same: bool,
+        batch: &mut Batch,
+    ) {
         let there: BTreeSet<Id> = objects.iter().map(id).collect();
-        let index = &self.state.index;
-        let services = index.services().keys().map(|key| (ObjectKind::Service, key.clone()));
-        let slices = index.slices().keys().map(|key| (ObjectKind::EndpointSlice, key.clone()));
-        let nodes = index.nodes().values().map(|node| (ObjectKind::Node, node.key.clone()));
-        let known = services.chain(slices).chain(nodes);
-        let missing: Vec<Id> = known.filter(|id| !there.contains(id)).collect();
+        let missing: Vec<Id> = self.objects().filter(|id| !there.contains(id)).collect();
         for id in missing {
+            if unreadable(undecoded, &format!("{}/{}", id.1.namespace, id.1.name)) {
+                continue;
+            }
             if same && !self.membership.lost.contains(&id) {
                 batch.objects.insert(id, None);
             } else {
@@ -188,6 +203,15 @@ impl Engine {
                 self.membership.lost.remove(&id);
             }
         }
+    }
+
+    /// All objects.
+    fn objects(&self) -> impl Iterator<Item = Id> {
+        let index = &self.state.index;
+        let services = index.services().keys().map(|key| (ObjectKind::Service, key.clone()));
+        let slices = index.slices().keys().map(|key| (ObjectKind::EndpointSlice, key.clone()));
+        let nodes = index.nodes().values().map(|node| (ObjectKind::Node, node.key.clone()));
+        services.chain(slices).chain(nodes)
     }
 
     /// Whether an object is as it is here already.
@@ -249,7 +273,9 @@ impl Engine {
     fn take_batch(&mut self, mut batch: Batch, revision: i64) {
         self.take_objects(mem::take(&mut batch.objects), &mut batch.new);
         self.keep(&batch.new);
-        self.describe_peers();
+        if batch.new.iter().any(concerns_peers) {
+            self.describe_peers();
+        }
         self.describe_held();
         if let Some(cluster) = &mut self.state.cluster {
             cluster.revision = revision;
@@ -307,8 +333,9 @@ impl Engine {
         };
         let text = format!(
             "{} objects of this node are not in the cluster store, {first} the first of them: it \
-             was wiped or restored, or is another one; they go on here. To bring them back: \
-             `causeway get services -A -o yaml | causeway apply -f -`; else `causeway delete` them",
+             was wiped or restored, or they are of another one or of --store embedded; they go on \
+             here. To share them: `causeway get services -A -o yaml | causeway apply -f -`; else \
+             `causeway delete` them",
             lost.len()
         );
         if self.state.degraded.insert(LOST.to_owned(), text.clone()).is_none() {
@@ -332,6 +359,7 @@ impl Engine {
         if new.is_empty() {
             return;
         }
+        self.written += new.len();
         let kept = self.store.write_cluster(new);
         self.snapshot_kept(kept);
     }
@@ -417,6 +445,24 @@ impl Engine {
             new.push(Change::NodeGone(name));
         }
     }
+}
+
+/// Whether it says where nodes are or whether they live.
+fn concerns_peers(change: &Change) -> bool {
+    match change {
+        Change::Node(_) | Change::NodeGone(_) | Change::Subnet(_) | Change::SubnetGone(_) => true,
+        Change::Container(..)
+        | Change::ContainerGone(..)
+        | Change::Object(_)
+        | Change::ObjectGone(..) => false,
+    }
+}
+
+/// Whether a key that ends so is there and does not decode (row C-14): a newer version wrote it, and
+/// what this one knows of it goes on.
+fn unreadable(all: &[String], end: &str) -> bool {
+    let end = format!("/{end}:");
+    all.iter().any(|text| text.contains(&end))
 }
 
 fn id(stored: &Stored) -> Id {

@@ -291,6 +291,7 @@ fn objects_of_the_embedded_store_are_not_published_in_silence() {
         let mut web = world.apply(vec![service("web")]);
         assert_eq!(outcomes(&mut web), [AppliedOutcome::Created]);
         let mut world = world.restart(StoreKind::Etcd);
+        assert!(world.degraded().contains("1 objects of this node are not in the cluster store"));
         world.connect(view(&["n1"]), true);
         assert!(world.address("web").is_some());
         let degraded = world.degraded();
@@ -303,6 +304,35 @@ fn objects_of_the_embedded_store_are_not_published_in_silence() {
         assert!(write.put[0].1.is_empty());
         world.accept(write);
         assert_eq!(outcomes(&mut web), [AppliedOutcome::Created]);
+        assert_eq!(world.degraded(), "");
+    });
+}
+
+/// Rows: C-14
+#[test]
+fn what_a_newer_version_wrote_is_left_as_it_was_known() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        world.changed(vec![
+            Change::Object(stored(&at("web", "10.96.0.7"), Origin::Api)),
+            Change::Object(stored(&at("old", "10.96.0.8"), Origin::Api)),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+        ]);
+        let unreadable = [
+            "/causeway/v1/objects/service/default/web: unknown field",
+            "/causeway/v1/nodes/n2: missing field",
+        ];
+        let unreadable: Vec<String> = unreadable.map(str::to_owned).into();
+        let containers = vec![("n2".to_owned(), container("b", "10.0.2.2"))];
+        world.reset(View { unreadable, containers, ..view(&["n1"]) }, STORE, true);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
+        assert_eq!(world.address("old"), None);
+        assert_eq!(world.peers(), ["n2 "]);
+        let degraded = world.degraded();
+        assert!(degraded.contains("/causeway/v1/nodes/n2: missing field"), "{degraded}");
+        assert!(degraded.contains("a newer causewayd may have written them"), "{degraded}");
+        let objects = vec![stored(&at("web", "10.96.0.7"), Origin::Api)];
+        world.reset(View { objects, ..view(&["n1", "n2"]) }, STORE, true);
         assert_eq!(world.degraded(), "");
     });
 }

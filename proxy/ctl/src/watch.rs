@@ -24,8 +24,8 @@ struct Event {
     object: Value,
 }
 
-/// Namespace and name.
-type Key = (String, String);
+/// Namespace and name, and for pods node and container: several nodes may have one of a name.
+type Key = [String; 4];
 
 pub(crate) fn run(
     daemon: &Daemon,
@@ -124,7 +124,16 @@ impl Watch {
     }
 
     fn key(&self, object: &Value) -> Key {
-        (kind::namespace(object).to_owned(), self.look.kind.name(object).to_owned())
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        let (node, container) = match self.look.kind {
+            Kind::Pod => (
+                text(&object["spec"]["nodeName"]),
+                text(&object["metadata"]["annotations"]["causeway.io/container-id"]),
+            ),
+            _ => (String::new(), String::new()),
+        };
+        let namespace = kind::namespace(object).to_owned();
+        [namespace, self.look.kind.name(object).to_owned(), node, container]
     }
 
     fn show(&mut self, objects: &[Value], screen: &mut Screen) -> Result<(), Failure> {
@@ -198,6 +207,26 @@ mod tests {
             let wanted: Vec<Value> = wanted.iter().map(|&(name, n)| object(name, n)).collect();
             assert_eq!(shown, wanted, "{kind}");
         }
+    }
+
+    #[test]
+    fn containers_of_one_name_on_two_nodes_are_two() {
+        let look = Look { kind: Kind::Pod, wide: false, namespace: false, prefixed: false };
+        let (names, known) = (BTreeSet::new(), BTreeMap::new());
+        let mut watch = Watch { look, format: Format::Name, names, known, table: None };
+        let pod = |node: &str| {
+            json!({
+                "metadata": { "namespace": "default", "name": "web",
+                              "annotations": { "causeway.io/container-id": format!("id-{node}") } },
+                "spec": { "nodeName": node },
+            })
+        };
+        let list = |nodes: &[&str]| json!({ "items": nodes.iter().map(|node| pod(node)).collect::<Vec<_>>() });
+        assert_eq!(watch.reset(&list(&["n1", "n2"])), [pod("n1"), pod("n2")]);
+        assert_eq!(watch.reset(&list(&["n1", "n2"])), [json!(null); 0]);
+        watch.change("DELETED", pod("n1"));
+        assert_eq!(watch.reset(&list(&["n2"])), [json!(null); 0]);
+        assert_eq!(watch.reset(&list(&["n1"])), [pod("n1"), pod("n2")]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use causeway_model::{EndpointKey, NodeRecord};
+use causeway_model::{EndpointKey, EndpointRecord, HeldRecord, NodeRecord};
 use causeway_source::cluster::{Command, Container};
 
 use super::super::Engine;
@@ -36,9 +36,7 @@ impl Engine {
     pub(super) fn publish_all_containers(&mut self) {
         self.pending.publish.clear();
         let own = self.state.index.containers_of(&self.facts.name);
-        let containers = own
-            .map(|(one, healthy)| Container { record: one.record.to_record(), healthy })
-            .collect();
+        let containers = own.map(|(one, healthy)| for_others(&one.record, healthy)).collect();
         self.say(Command::Containers(containers));
     }
 
@@ -60,6 +58,12 @@ impl Engine {
 
     fn published(&self, key: &EndpointKey) -> Option<Container> {
         let (one, healthy) = self.state.index.container(&self.facts.name, key)?;
-        Some(Container { record: one.record.to_record(), healthy })
+        Some(for_others(&one.record, healthy))
     }
+}
+
+/// A container as all nodes see it: the path of its namespace means nothing on another one.
+fn for_others(record: &HeldRecord, healthy: bool) -> Container {
+    let record = EndpointRecord { netns: None, ..record.to_record() };
+    Container { record, healthy }
 }

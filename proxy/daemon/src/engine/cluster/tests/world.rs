@@ -191,8 +191,12 @@ impl World {
 
     /// A container of this node is attached (`Some`: with this address) or gone.
     pub(super) fn container(&mut self, name: &str, seq: u64, address: Option<&str>) {
+        self.event(name, seq, address.map(|address| record(name, address)));
+    }
+
+    /// The same with all that the plugin says.
+    pub(super) fn event(&mut self, name: &str, seq: u64, record: Option<EndpointRecord>) {
         let (reply, mut answer) = oneshot::channel();
-        let record = address.map(|address| record(name, address));
         let event = EndpointEvent { key: endpoint(name), seq, boot_id: BOOT.to_owned(), record };
         self.take(Event::Request(Request::Event { event, labels: Labels::new(), reply }));
         answer.try_recv().expect("answered").expect("taken");

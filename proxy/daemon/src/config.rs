@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
-use causeway_source::cluster::Tls;
+use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 
 pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     /// `--etcd-cafile`, `--etcd-certfile`, `--etcd-keyfile`
     pub etcd_tls: Tls,
     /// `--etcd-username`, `--etcd-password`
-    pub etcd_user: Option<(String, String)>,
+    pub etcd_user: Option<(String, Secret)>,
     /// `--endpoint-ttl`
     pub endpoint_ttl: Duration,
     /// `--subnet-ttl`

@@ -12,6 +12,7 @@ mod objects;
 mod overlay;
 mod ports;
 mod sync;
+mod waiting;
 mod writes;
 
 pub(crate) use load::Parts;

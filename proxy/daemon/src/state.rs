@@ -30,6 +30,9 @@ pub(crate) struct State {
     pub progress: Progress,
     /// The other nodes, by name: of the cluster store or of the peers file.
     pub peers: BTreeMap<String, Peer>,
+    /// Those of them that have joined and not said yet how their containers are reached. `Some`: that
+    /// is no trouble until then.
+    pub waiting: BTreeMap<String, Option<Instant>>,
     /// The cluster store; `None` without one.
     pub cluster: Option<ClusterState>,
     /// The overlay; `None` without one.

@@ -43,8 +43,8 @@ use tokio::sync::mpsc;
 
 use crate::Stored;
 
-/// How to reach the store and who we are. Shown without the password.
-#[derive(Clone)]
+/// How to reach the store and who we are.
+#[derive(Clone, Debug)]
 pub struct ClusterSettings {
     /// `http://HOST:PORT` or `https://HOST:PORT`, tried in turn.
     pub endpoints: Vec<String>,
@@ -53,7 +53,7 @@ pub struct ClusterSettings {
     /// For `https`.
     pub tls: Tls,
     /// User and password, where etcd asks for them.
-    pub user: Option<(String, String)>,
+    pub user: Option<(String, Secret)>,
     /// How long nodes and containers outlive the last word of their node (C-13).
     pub endpoint_ttl: Duration,
     /// How long a subnet does.
@@ -68,6 +68,16 @@ pub struct ClusterSettings {
     pub previous: Vec<IpNetwork>,
     /// What an earlier run knew.
     pub known: Known,
+}
+
+/// A text that nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("(hidden)")
+    }
 }
 
 /// Files in PEM for TLS; all may be absent: the system's authorities, no certificate of our own.
@@ -251,6 +261,21 @@ pub struct Cluster {
     commands: mpsc::UnboundedSender<Command>,
 }
 
+impl Subnets {
+    /// Why this node has none, with the remedy; `None`: it has some.
+    pub fn refused(&self) -> Option<String> {
+        match self {
+            Self::Held(_) => None,
+            Self::None(why) => Some(why.clone()),
+            Self::Lost { subnet, owner: NodeIdentity { node, machine_id } } => Some(format!(
+                "node {node} (machine {machine_id}) took {subnet} while this node was away: others \
+                 do not reach this node's containers in it, and new ones get no address; remove \
+                 those, and this node takes another subnet by itself"
+            )),
+        }
+    }
+}
+
 impl Cluster {
     /// Starts the task inside a tokio runtime. It ends when either side is dropped. It never gives
     /// up: the first report may be that the store does not answer.
@@ -275,18 +300,6 @@ impl Cluster {
     pub fn send(&self, command: Command) {
         // The task ends with the daemon only.
         drop(self.commands.send(command));
-    }
-}
-
-impl fmt::Debug for ClusterSettings {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.user.as_ref().map(|(user, _)| user);
-        out.debug_struct("ClusterSettings")
-            .field("endpoints", &self.endpoints)
-            .field("prefix", &self.prefix)
-            .field("user", &user)
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
     }
 }
 

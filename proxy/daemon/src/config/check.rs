@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
-use causeway_source::cluster::Tls;
+use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 
 use super::keys::{Given, Values};
@@ -64,7 +64,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
             cert: value.file("etcd-certfile")?,
             key: value.file("etcd-keyfile")?,
         },
-        etcd_user: value.text("etcd-username").zip(value.text("etcd-password")),
+        etcd_user: value.text("etcd-username").zip(value.text("etcd-password").map(Secret)),
         endpoint_ttl: value.parse("endpoint-ttl", duration)?.unwrap_or(Duration::from_secs(40)),
         subnet_ttl: value.parse("subnet-ttl", duration)?.unwrap_or(Duration::from_secs(24 * 3600)),
         peers_file: value.file("peers-file")?,

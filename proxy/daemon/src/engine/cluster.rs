@@ -227,15 +227,10 @@ impl Engine {
 
     fn take_subnets(&mut self, subnets: Subnets) {
         self.membership.moved_on = false;
-        let degraded = match &subnets {
-            Subnets::Held(subnets) => {
-                tracing::info!(?subnets, "this node's parts of the cluster network");
-                None
-            }
-            Subnets::None(why) => Some(why.clone()),
-            Subnets::Lost { subnet, owner } => Some(lost(*subnet, owner)),
-        };
-        match degraded {
+        if let Subnets::Held(subnets) = &subnets {
+            tracing::info!(?subnets, "this node's parts of the cluster network");
+        }
+        match subnets.refused() {
             Some(why) => {
                 tracing::error!("no subnet: {why}");
                 self.state.degraded.insert(SUBNET.to_owned(), why);
@@ -357,15 +352,6 @@ fn cluster_config(settings: &Settings) -> ClusterConfig {
         vxlan_id: settings.vxlan_id,
         vxlan_port: settings.vxlan_port,
     }
-}
-
-fn lost(subnet: IpNetwork, owner: &NodeIdentity) -> String {
-    let NodeIdentity { node, machine_id } = owner;
-    format!(
-        "node {node} (machine {machine_id}) took {subnet} while this node was away, so others do \
-         not reach this node's containers in it; remove those, and the node takes another subnet \
-         by itself"
-    )
 }
 
 #[cfg(test)]

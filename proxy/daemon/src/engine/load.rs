@@ -87,6 +87,7 @@ impl Engine {
                 files: BTreeMap::new(),
                 progress: Progress::new(now),
                 peers: BTreeMap::new(),
+                waiting: BTreeMap::new(),
                 cluster: cluster(&settings, now),
                 overlay: None,
                 settings,

@@ -53,16 +53,19 @@ impl Engine {
             before.get(*name) != Some(why) || state.problems.get(*name) != Some(why)
         });
         self.pending.touched.nodes.extend(changed.map(|(name, _)| name.clone()));
-        for (name, why) in
-            state.problems.iter().filter(|(name, why)| before.get(*name) != Some(why))
-        {
-            tracing::warn!(node = name, "overlay: {why}");
-        }
-        let mut wrong: Vec<String> = state.failure.iter().cloned().collect();
-        wrong.extend(state.problems.iter().map(|(name, why)| format!("node {name}: {why}")));
-        self.degrade(OVERLAY, wrong);
+        self.describe_overlay();
         self.say_reach();
         self.publish_node();
+    }
+
+    /// Says in `State::degraded` what is wrong with the overlay.
+    pub(super) fn describe_overlay(&mut self) {
+        let Some(state) = &self.state.overlay else { return };
+        let lasts = |name: &String| !matches!(self.state.waiting.get(name), Some(Some(_)));
+        let problems = state.problems.iter().filter(|(name, _)| lasts(name));
+        let problems = problems.map(|(name, why)| format!("node {name}: {why}"));
+        let wrong = state.failure.iter().cloned().chain(problems).collect();
+        self.degrade(OVERLAY, wrong);
     }
 
     /// Reads the peers file. What it said last goes on where it is wrong now.
@@ -104,6 +107,7 @@ impl Engine {
     /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
     /// subnets. Costs nothing where these are what was told before.
     pub(super) fn peers_changed(&mut self) {
+        self.follow_waiting();
         self.say_reach();
         self.publish_node();
         let Some(overlay) = &self.neighbourhood.overlay else { return };
@@ -147,13 +151,7 @@ impl Engine {
             return match &cluster.subnets {
                 None => Parts::Before,
                 Some(Subnets::Held(subnets)) => Parts::Given(subnets.clone()),
-                Some(Subnets::None(why)) => Parts::Refused(why.clone()),
-                Some(Subnets::Lost { subnet, owner }) => Parts::Refused(format!(
-                    "{subnet} was taken over by node {} while this node was away; containers that \
-                     have an address of it go on, new ones wait until the last of them is gone, then \
-                     this node takes another subnet",
-                    owner.node
-                )),
+                Some(none) => Parts::Refused(none.refused().unwrap_or_default()),
             };
         }
         let Some(path) = &settings.peers_file else { return Parts::Own };

@@ -28,7 +28,8 @@ impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
         let alive = self.due.alive.into_iter();
-        let others = self.due.flush.into_iter().chain(self.writes.due()).chain(self.doubts_due());
+        let others = self.due.flush.into_iter().chain(self.writes.due());
+        let others = others.chain(self.doubts_due()).chain(self.waiting_due());
         match self.due.retry {
             // It compares everything, too.
             Some((at, _)) => alive.chain(others).fold(at, Instant::min),
@@ -39,6 +40,7 @@ impl Engine {
     /// Reads what has changed on disk, brings the kernel to the plan, and answers.
     pub(crate) fn commit(&mut self) {
         self.end_doubts();
+        self.end_waiting();
         self.expire_writes(clock::now());
         if mem::take(&mut self.pending.manifests) {
             self.change_objects(Asked::Manifests, None);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use causeway_model::{Labels, MacAddress, Node, Peer};
-use causeway_source::cluster::Subnets;
 use ipnetwork::IpNetwork;
 
 use crate::state::{ClusterState, State};
@@ -141,15 +140,7 @@ fn this(state: &State) -> NodeView {
 
 /// Why this node has no subnet, where it has none.
 pub(crate) fn no_subnet(state: &State) -> Option<String> {
-    match state.cluster.as_ref()?.subnets.as_ref()? {
-        Subnets::Held(_) => None,
-        Subnets::None(why) => Some(why.clone()),
-        Subnets::Lost { subnet, owner } => Some(format!(
-            "node {} took {subnet} while this node was away: no container gets an address here; \
-             this node takes another subnet once no container of {subnet} is left",
-            owner.node
-        )),
-    }
+    state.cluster.as_ref()?.subnets.as_ref()?.refused()
 }
 
 /// Another one, by what it published.

@@ -94,6 +94,7 @@ pub(crate) fn state(folder: &Path) -> State {
         files: std::collections::BTreeMap::new(),
         progress: Progress::new(clock::now()),
         peers: std::collections::BTreeMap::new(),
+        waiting: std::collections::BTreeMap::new(),
         cluster: None,
         overlay: None,
         degraded: std::collections::BTreeMap::new(),

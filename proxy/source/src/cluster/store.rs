@@ -11,7 +11,7 @@ use etcd_client::{
 };
 use tokio::time::timeout;
 
-use super::{ClusterSettings, Tls};
+use super::{ClusterSettings, Secret, Tls};
 
 /// So long a call may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ pub(super) async fn connect(settings: &ClusterSettings, endpoint: &str) -> Resul
     if endpoint.starts_with("https://") {
         options = options.with_tls(tls(&settings.tls)?);
     }
-    if let Some((user, password)) = &settings.user {
+    if let Some((user, Secret(password))) = &settings.user {
         options = options.with_user(user, password);
     }
     bounded(Client::connect([endpoint], Some(options)))

@@ -1,6 +1,6 @@
 //! TLS, and etcd's users.
 
-use causeway_source::cluster::{ClusterSettings, Tls};
+use causeway_source::cluster::{ClusterSettings, Secret, Tls};
 
 use crate::etcd::Etcd;
 use crate::node::{Node, run, service, settings};
@@ -62,12 +62,12 @@ fn a_user_with_rights_below_the_prefix_whose_token_expires() {
         }
         etcd.user = Some(("root".into(), "secret".into()));
         let mut wrong = settings(&etcd, "n9");
-        wrong.user = Some(("cw".into(), "guess".into()));
+        wrong.user = Some(("cw".into(), Secret("guess".into())));
         let why = refusal(wrong).await;
         assert!(why.contains("authentication failed"), "{why}");
         refusal(settings(&etcd, "n9")).await;
         let mut settings = settings(&etcd, "n2");
-        settings.user = Some(("cw".into(), "word".into()));
+        settings.user = Some(("cw".into(), Secret("word".into())));
         assert!(!format!("{settings:?}").contains("word"), "passwords are not shown");
         let mut n2 = Node::start(settings);
         n2.held().await;

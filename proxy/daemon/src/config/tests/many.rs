@@ -61,7 +61,7 @@ fn many_nodes_have_defaults_and_names_in_the_file() {
     assert_eq!(read.etcd_endpoints, ["https://a.example:2379", "https://[fd00::1]:2379"]);
     assert_eq!(read.etcd_prefix, "/x/y");
     assert_eq!(read.etcd_tls.key, Some(files.0.path().join("key.pem")));
-    assert_eq!(read.etcd_user, Some(("u".to_owned(), "p".to_owned())));
+    assert_eq!(read.etcd_user, Some(("u".to_owned(), Secret("p".to_owned()))));
     assert_eq!(
         (read.endpoint_ttl, read.subnet_ttl),
         (Duration::from_secs(10), Duration::from_secs(2 * 3600))
@@ -201,6 +201,7 @@ fn a_password_is_never_said_and_who_can_read_it_is_warned_of() {
     let read = settings(&[&["--config", path.to_str().unwrap()], &flags[..]].concat()).unwrap();
     assert_eq!(read.warnings.len(), 1, "{:?}", read.warnings);
     assert!(read.warnings[0].contains("process list") && !read.warnings[0].contains(SECRET));
+    assert!(!format!("{read:?}").contains(SECRET), "passwords are not shown");
 }
 
 /// Rows: C-15

@@ -228,6 +228,14 @@ fn a_node_that_has_published_nothing_yet_is_waited_for_by_name() {
     assert!(problem.starts_with("waiting for node n2 to publish its subnet"), "{problem}");
     assert_eq!(said.degraded, [format!("node n2: {problem}")]);
     assert_eq!(fixture.node("n2").get("spec"), None);
+    // No trouble for a moment, and shown all the same.
+    fixture.state.waiting.insert("n2".to_owned(), Some(clock::now()));
+    let moment = fixture.status();
+    assert_eq!((moment.degraded.len(), &moment.peers[0].problem), (0, &said.peers[0].problem));
+    let network = &fixture.node("n2")["status"]["conditions"][1];
+    assert_eq!(network["message"].as_str(), Some(problem));
+    fixture.state.waiting.insert("n2".to_owned(), None);
+    assert_eq!(fixture.status().degraded, said.degraded);
 }
 
 #[test]
@@ -246,7 +254,7 @@ fn a_subnet_that_is_lost_or_refused_is_told_with_what_to_do() {
     assert_eq!(lost.subnets[0].lease, "lost");
     assert_eq!(node.get("spec"), None);
     let problem = node["status"]["conditions"][1]["message"].as_str().expect("why");
-    assert!(problem.contains("node n9 took 10.0.1.0/24"), "{problem}");
+    assert!(problem.contains("node n9 (machine m) took 10.0.1.0/24"), "{problem}");
     let why = "no subnet of length 24 is free in 10.0.0.0/16; enlarge --cluster-cidr".to_owned();
     let (none, _) = set(Some(Subnets::None(why.clone())), &[]);
     assert_eq!(none.subnets, []);

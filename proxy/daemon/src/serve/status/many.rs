@@ -96,6 +96,7 @@ pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
     let said = |problem: &str| state.degraded.values().any(|text| text.contains(problem));
     // This node's own troubles are all there.
     let others = nodes.values().filter(|node| node.name != state.node.name);
+    let others = others.filter(|node| !matches!(state.waiting.get(&node.name), Some(Some(_))));
     let problems = others.filter_map(|node| Some((&node.name, node.problem.as_deref()?)));
     let unsaid = problems.filter(|(_, problem)| !said(problem));
     unsaid.map(|(name, problem)| format!("node {name}: {problem}")).collect()

@@ -1,12 +1,16 @@
 //! Nodes, their subnets and containers.
 
+use std::time::Duration;
+
 use causeway_model::EndpointKey;
 use causeway_source::Origin;
 use causeway_source::cluster::{Change, Command, Report, Subnets, View};
 use serde_json::Value;
 
-use super::world::{World, at, container, endpoint, node, stored, subnet, test, view};
+use super::world::{World, at, container, endpoint, node, record, stored, subnet, test, view};
+use crate::clock;
 use crate::event::Event;
+use crate::state::OverlayState;
 
 fn web(world: &mut World) {
     world.changed(vec![Change::Object(stored(&at("web", "10.96.0.7"), Origin::Api))]);
@@ -57,6 +61,28 @@ fn services_have_the_containers_of_all_nodes() {
     });
 }
 
+#[test]
+fn others_are_not_told_the_path_of_a_containers_namespace() {
+    test(|mut world| {
+        world.commands();
+        let mut ours = record("a", "10.0.1.2");
+        ours.netns = Some("/run/netns/a".to_owned());
+        world.event("a", 1, Some(ours));
+        let all = world.engine.state.index.containers_of("n1");
+        assert_eq!(all.filter(|(one, _)| one.record.netns.is_some()).count(), 1);
+        let said = world.commands();
+        let [Command::Container(_, Some(one))] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(one.record, record("a", "10.0.1.2"));
+        let mut world = world.restart(crate::config::StoreKind::Etcd);
+        let said = world.commands();
+        let all = said.iter().find_map(|command| match command {
+            Command::Containers(all) => Some(all),
+            _ => None,
+        });
+        assert_eq!(all.expect("said")[0].record, record("a", "10.0.1.2"));
+    });
+}
+
 /// Rows: C-02, C-03, C-12
 #[test]
 fn what_a_node_says_of_itself_is_all_of_it_at_a_start() {
@@ -97,8 +123,7 @@ fn a_dead_nodes_containers_go_and_its_subnet_stays() {
         ]);
         assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
         // The store has answered for long.
-        world.engine.membership.hold =
-            crate::engine::hold::Hold::new(std::time::Duration::from_secs(40));
+        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::from_secs(40));
         world.changed(vec![
             Change::ContainerGone("n2".into(), endpoint("b")),
             Change::NodeGone("n2".into()),
@@ -119,6 +144,40 @@ fn a_dead_nodes_containers_go_and_its_subnet_stays() {
         old.owner.machine_id = "old".to_owned();
         world.changed(vec![Change::Subnet(old)]);
         assert_eq!(world.peers(), ["n2 ", "n3 "]);
+    });
+}
+
+fn overlay(world: &mut World, problems: &[(&str, &str)]) {
+    let problems = problems.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
+    world.take(Event::Overlay(OverlayState { problems: problems.collect(), ..Default::default() }));
+}
+
+/// Rows: O-47
+#[test]
+fn a_node_that_joins_is_no_trouble_unless_it_says_nothing_for_long() {
+    test(|mut world| {
+        world.connect(view(&["n1"]), false);
+        world.changed(vec![Change::Node(node("n2"))]);
+        overlay(&mut world, &[("n2", "waiting for node n2"), ("n3", "its address is ours")]);
+        assert_eq!(world.degraded(), "overlay: node n3: its address is ours\n");
+        // Other things happen meanwhile.
+        world.changed(vec![Change::Node(node("n4")), Change::Subnet(subnet("n4", "10.0.4.0/24"))]);
+        let waiting = &mut world.engine.state.waiting;
+        assert_eq!(waiting.keys().collect::<Vec<_>>(), ["n2"]);
+        let until = waiting["n2"].expect("a moment");
+        assert!(until > clock::now() && until < clock::now() + Duration::from_secs(11));
+        assert!(world.engine.next_due() <= until);
+        world.engine.state.waiting.insert("n2".to_owned(), Some(clock::now()));
+        world.engine.commit();
+        assert!(world.degraded().contains("node n2: waiting for node n2"), "{}", world.degraded());
+        assert!(world.engine.waiting_due().is_none(), "once");
+        world.changed(vec![Change::Subnet(subnet("n2", "10.0.2.0/24"))]);
+        overlay(&mut world, &[]);
+        assert_eq!((world.degraded().as_str(), world.engine.state.waiting.len()), ("", 0));
+        // Once more: a moment of its own.
+        world.changed(vec![Change::SubnetGone("10.0.2.0/24".parse().unwrap())]);
+        overlay(&mut world, &[("n2", "waiting for node n2")]);
+        assert_eq!(world.degraded(), "");
     });
 }
 

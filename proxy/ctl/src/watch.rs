@@ -125,12 +125,11 @@ impl Watch {
 
     fn key(&self, object: &Value) -> Key {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let (node, container) = match self.look.kind {
-            Kind::Pod => (
-                text(&object["spec"]["nodeName"]),
-                text(&object["metadata"]["annotations"]["causeway.io/container-id"]),
-            ),
-            _ => (String::new(), String::new()),
+        let (node, container) = if self.look.kind == Kind::Pod {
+            let container = &object["metadata"]["annotations"]["causeway.io/container-id"];
+            (text(&object["spec"]["nodeName"]), text(container))
+        } else {
+            (String::new(), String::new())
         };
         let namespace = kind::namespace(object).to_owned();
         [namespace, self.look.kind.name(object).to_owned(), node, container]

@@ -75,9 +75,9 @@ fn others_are_not_told_the_path_of_a_containers_namespace() {
         assert_eq!(one.record, record("a", "10.0.1.2"));
         let mut world = world.restart(crate::config::StoreKind::Etcd);
         let said = world.commands();
-        let all = said.iter().find_map(|command| match command {
-            Command::Containers(all) => Some(all),
-            _ => None,
+        let all = said.iter().find_map(|command| {
+            let Command::Containers(all) = command else { return None };
+            Some(all)
         });
         assert_eq!(all.expect("said")[0].record, record("a", "10.0.1.2"));
     });

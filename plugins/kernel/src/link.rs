@@ -51,6 +51,9 @@ pub struct VxlanAttributes {
     pub ttl: u8,
     /// Whether source addresses are learned into the FDB.
     pub learning: bool,
+    /// Whether it has what no device of ours is made with: `proxy`, `rsc`, `l2miss`, `l3miss`,
+    /// `external`, `gbp` or `gpe`. Never asked for.
+    pub strange: bool,
 }
 
 /// A link as the kernel reports it.

@@ -126,6 +126,7 @@ fn device(edit: impl FnOnce(&mut Link, &mut VxlanAttributes)) -> Link {
         port: 4789,
         ttl: 0,
         learning: true,
+        strange: false,
     };
     let mut link = link(7, "cwvx10", LinkKind::Veth);
     link.mtu = 1450;

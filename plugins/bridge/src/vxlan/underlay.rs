@@ -115,6 +115,7 @@ impl Underlay {
             port: wanted.port,
             ttl: wanted.ttl,
             learning: true,
+            strange: false,
         })
     }
 }

@@ -93,6 +93,7 @@ fn vxlan(data: &[InfoVxlan]) -> VxlanAttributes {
         port: 0,
         ttl: 0,
         learning: false,
+        strange: false,
     };
     for attribute in data {
         match attribute {
@@ -105,6 +106,12 @@ fn vxlan(data: &[InfoVxlan]) -> VxlanAttributes {
             InfoVxlan::Port(port) => vxlan.port = *port,
             InfoVxlan::Ttl(ttl) => vxlan.ttl = *ttl,
             InfoVxlan::Learning(on) => vxlan.learning = *on,
+            InfoVxlan::Proxy(on)
+            | InfoVxlan::Rsc(on)
+            | InfoVxlan::L2Miss(on)
+            | InfoVxlan::L3Miss(on)
+            | InfoVxlan::CollectMetadata(on) => vxlan.strange |= *on,
+            InfoVxlan::Gbp | InfoVxlan::Gpe => vxlan.strange = true,
             _ => {}
         }
     }

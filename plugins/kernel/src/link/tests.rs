@@ -169,6 +169,7 @@ fn vxlan(group: Option<&str>, local: Option<&str>, dev: u32) -> VxlanAttributes 
         port: 4789,
         ttl: 5,
         learning: true,
+        strange: false,
     }
 }
 

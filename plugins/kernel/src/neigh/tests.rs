@@ -28,6 +28,7 @@ fn device(netlink: &Netlink) -> u32 {
         port: 8472,
         ttl: 0,
         learning: false,
+        strange: false,
     };
     let made = netlink.add_vxlan_at("cwov1", 1450, OURS, &attributes).expect("a vxlan device");
     assert_eq!(made.kind, LinkKind::Vxlan(attributes.clone()));

@@ -219,5 +219,6 @@ pub(super) fn attributes(wanted: &VxlanLink) -> VxlanAttributes {
         port: wanted.port,
         ttl: 0,
         learning: false,
+        strange: false,
     }
 }

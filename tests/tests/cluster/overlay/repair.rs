@@ -17,8 +17,8 @@ fn whole(ns: &Ns) -> Vec<String> {
         let [id, port, local, learning] = ["id", "port", "local", "learning"].map(|key| &data[key]);
         let [mac, mtu, flags] = ["address", "mtu", "flags"].map(|key| &link[key]);
         let up = flags.as_array().is_some_and(|flags| flags.contains(&"UP".into()));
-        let group = &data["group"];
-        all.push(format!("{mac} {mtu} up {up} {id} {port} {local} {learning} {group}"));
+        let more = ["group", "gbp", "l2miss"].map(|key| &data[key]);
+        all.push(format!("{mac} {mtu} up {up} {id} {port} {local} {learning} {more:?}"));
         all.extend(addresses(ns));
         all.extend(neighbours(ns));
         all.extend(fdb(ns));
@@ -84,6 +84,8 @@ fn what_anybody_removes_or_changes_is_put_right() {
         "ip link set cwov1 type vxlan learning",
         "ip link del cwov1; ip link add cwov1 type vxlan id 1 dstport 4789 local 172.18.0.2 dev eth0; \
          ip link set cwov1 up",
+        "ip link del cwov1; ip link add cwov1 type vxlan id 1 dstport 8472 local 172.18.0.2 dev eth0 \
+         nolearning gbp l2miss; ip link set cwov1 up",
         "ip link del cwov1; ip link add cwov1 type bridge; ip link set cwov1 up",
         "ip route replace 10.0.2.0/24 via 172.18.0.9 dev eth0 proto 197",
         "ip -6 route replace fd00:10:0:2::/64 via fd00:172:18::9 dev eth0 proto 197",

@@ -85,6 +85,11 @@ impl<'a> Daemon<'a> {
         self.until("it listens", || self.request("GET", "/readyz", b"").is_ok());
     }
 
+    /// Where it runs.
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         let child = self.child.as_ref().expect("it runs");

@@ -114,6 +114,38 @@ fn a_subnet_that_another_has_is_refused_by_name() {
     assert_eq!(refused.expect_err("no subnet").error_code(), 11);
 }
 
+/// The subnet that a node gets first goes by its address, the one that it keeps does not.
+///
+/// Rows: O-37, O-38c
+#[test]
+fn a_node_that_boots_with_another_address_keeps_its_subnet() {
+    let lab = Lab::with_nodes(2);
+    let mut cluster = Cluster::start(&lab, Setup::default().unasked());
+    let pods = cluster.two_each("");
+    let own = subnet(&cluster.daemons[1]).expect("it has one");
+    let key = format!("/causeway/v1/subnets/{}", own.replace('/', "-"));
+    for (from, to) in [("3", "77"), ("77", "78")] {
+        cluster.daemons[1].kill();
+        lab.nodes[1].ip(&format!(
+            "addr del 172.18.0.{from}/24 dev eth0\naddr add 172.18.0.{to}/24 dev eth0\n\
+             route replace default via 172.18.0.1\n"
+        ));
+        cluster.daemons[1].again();
+        cluster.settled();
+        assert_eq!(subnet(&cluster.daemons[1]).as_deref(), Some(own.as_str()));
+        cluster.everywhere("all is well", |daemon| daemon.status().degraded.is_empty());
+        let address = format!("172.18.0.{to}\"");
+        cluster.etcd.until("its record has the new address", |etcd| {
+            etcd.get(&key).is_some_and(|value| value.contains(&address))
+        });
+        until("the other goes there", || pods[0].ping(pods[2].ip()));
+        assert_eq!(all_ping(&pods), 12);
+    }
+    assert_eq!(cluster.etcd.keys("/causeway/v1/subnets/").len(), 2);
+    let new = cluster.pod(1, "");
+    new.assert_ping(pods[0].ip());
+}
+
 /// Rows: O-34, O-35
 #[test]
 fn nodes_that_start_together_get_a_subnet_each() {

@@ -5,6 +5,7 @@ mod chaos;
 mod deaths;
 mod demo;
 mod etcd;
+mod export;
 mod families;
 mod leases;
 mod overlay;

@@ -15,3 +15,4 @@ mod sctp;
 mod serve;
 mod settings;
 mod stage;
+mod stores;

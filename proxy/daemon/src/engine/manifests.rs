@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use causeway_model::manifest::{Document, Refusal};
-use causeway_model::{EndpointSlice, Object};
 use causeway_source::Origin;
 
 use super::Engine;
@@ -43,6 +42,7 @@ impl Engine {
                 self.read_document(&file, document, &mut pass);
             }
         }
+        self.drop_old_endpoints(&mut pass.staged);
         let gone =
             self.state.files.iter().filter(|(id, file)| {
                 !pass.incomplete.contains(*file) && !pass.seen.contains_key(*id)
@@ -84,7 +84,6 @@ impl Engine {
                 return;
             }
         };
-        let mut endpoints: Vec<EndpointSlice> = Vec::new();
         for object in objects {
             let id = (object.kind(), object.key().clone());
             if let Some(first) = pass.seen.get(&id) {
@@ -96,11 +95,6 @@ impl Engine {
                 continue;
             }
             pass.seen.insert(id, file.to_owned());
-            if let Object::EndpointSlice(slice) = &object
-                && slice.from_endpoints()
-            {
-                endpoints.push(slice.clone());
-            }
             let origin = Origin::Manifest(file.to_owned());
             match self.accept(object, &origin, &mut pass.staged) {
                 Ok((_, warnings)) => pass.warnings.extend(
@@ -112,7 +106,6 @@ impl Engine {
                 }
             }
         }
-        self.drop_old_endpoints(&endpoints, &mut pass.staged);
     }
 
     /// Says problems and warnings that are new, and keeps them for `status`.

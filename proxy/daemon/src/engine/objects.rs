@@ -1,12 +1,13 @@
 //! Objects of users: completed, stored, told to the index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
 use causeway_model::allocate::Allocator;
 use causeway_model::manifest::{self, Refusal};
-use causeway_model::{EndpointSlice, Event, Object, ObjectKey, ObjectKind, Service};
+use causeway_model::{Event, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored};
 
 use super::Engine;
@@ -21,6 +22,9 @@ pub(super) type Id = (ObjectKind, ObjectKey);
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     objects: BTreeMap<Id, Option<Stored>>,
+    /// Slices that are wanted as the `Endpoints` of services, by service. They may come as one
+    /// document, or, as `get` prints them, each by itself.
+    endpoints: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// Read when it is first asked for.
     listening: Option<Listening>,
 }
@@ -29,6 +33,16 @@ impl Staged {
     /// Marks an object as gone.
     pub(super) fn delete(&mut self, id: Id) {
         self.objects.insert(id, None);
+    }
+
+    fn want_endpoints(&mut self, object: &Object) {
+        if let Object::EndpointSlice(slice) = object
+            && slice.from_endpoints()
+            && let Some(service) = slice.service()
+        {
+            let service = ObjectKey::new(Arc::clone(&slice.key.namespace), service);
+            self.endpoints.entry(service).or_default().insert(slice.key.clone());
+        }
     }
 
     /// What is to be stored and what is to go.
@@ -55,6 +69,12 @@ impl Engine {
                 Ok(objects) => self.apply_document(document, objects, &mut staged, &mut results),
             }
         }
+        for service in self.drop_old_endpoints(&mut staged) {
+            let its = results.iter_mut().rfind(|one| is_endpoints_of(one, &service));
+            if let Some(its) = its {
+                its.outcome = changed(its.outcome, AppliedOutcome::Configured);
+            }
+        }
         (staged, Applied { results })
     }
 
@@ -65,13 +85,7 @@ impl Engine {
         staged: &mut Staged,
         results: &mut Vec<AppliedObject>,
     ) {
-        let mut endpoints: Vec<EndpointSlice> = Vec::new();
         for object in objects {
-            if let Object::EndpointSlice(slice) = &object
-                && slice.from_endpoints()
-            {
-                endpoints.push(slice.clone());
-            }
             let mut result = described(document, &object, AppliedOutcome::Unchanged);
             match self.accept(object, &Origin::Api, staged) {
                 Ok((outcome, warnings)) => {
@@ -88,33 +102,23 @@ impl Engine {
                 _ => results.push(result),
             }
         }
-        if self.drop_old_endpoints(&endpoints, staged)
-            && let Some(last) = results.last_mut()
-        {
-            last.outcome = changed(last.outcome, AppliedOutcome::Configured);
-        }
     }
 
-    /// Slices of an `Endpoints` document's earlier version that its new one has not. `true`: there
-    /// were some.
-    pub(super) fn drop_old_endpoints(
-        &self,
-        endpoints: &[EndpointSlice],
-        staged: &mut Staged,
-    ) -> bool {
-        let Some(first) = endpoints.first() else { return false };
-        let Some(service) = first.service() else { return false };
-        let service = ObjectKey::new(Arc::clone(&first.key.namespace), service);
-        let old: Vec<ObjectKey> = self
-            .slices_of_endpoints(&service)
-            .filter(|key| endpoints.iter().all(|slice| slice.key != **key))
-            .cloned()
-            .collect();
-        let any = !old.is_empty();
-        for key in old {
-            staged.delete((ObjectKind::EndpointSlice, key));
+    /// Stages the end of slices of earlier versions of `Endpoints` that are not wanted any more.
+    /// Returns the services that had some.
+    pub(super) fn drop_old_endpoints(&self, staged: &mut Staged) -> Vec<ObjectKey> {
+        let mut services = Vec::new();
+        for (service, wanted) in mem::take(&mut staged.endpoints) {
+            let old = self.slices_of_endpoints(&service).filter(|key| !wanted.contains(key));
+            let old: Vec<ObjectKey> = old.cloned().collect();
+            if !old.is_empty() {
+                services.push(service);
+            }
+            for key in old {
+                staged.delete((ObjectKind::EndpointSlice, key));
+            }
         }
-        any
+        services
     }
 
     /// Slices that were written as the `Endpoints` of a service.
@@ -137,6 +141,7 @@ impl Engine {
         staged: &mut Staged,
     ) -> Result<(AppliedOutcome, Vec<String>), Refusal> {
         let id = (object.kind(), object.key().clone());
+        staged.want_endpoints(&object);
         let previous = self.previous(&id, staged);
         let lost = self.membership.lost.contains(&id);
         let elsewhere = self.membership.elsewhere.get(&id).filter(|_| !lost);
@@ -412,6 +417,12 @@ fn refused(document: usize, refusal: &Refusal) -> AppliedObject {
         }),
         warnings: Vec::new(),
     }
+}
+
+fn is_endpoints_of(one: &AppliedObject, service: &ObjectKey) -> bool {
+    one.kind == "endpoints"
+        && one.outcome != AppliedOutcome::Refused
+        && (&*one.namespace, &*one.name) == (&*service.namespace, &*service.name)
 }
 
 fn same(a: &AppliedObject, b: &AppliedObject) -> bool {

@@ -331,10 +331,12 @@ impl Engine {
             self.state.degraded.remove(LOST);
             return;
         };
+        let kinds: BTreeSet<&str> = lost.iter().map(|(kind, _)| plural(*kind)).collect();
+        let kinds = kinds.into_iter().collect::<Vec<_>>().join(",");
         let text = format!(
             "{} objects of this node are not in the cluster store, {first} the first of them: it \
              was wiped or restored, or they are of another one or of --store embedded; they go on \
-             here. To share them: `causeway get services -A -o yaml | causeway apply -f -`; else \
+             here. To share them: `causeway get {kinds} -A -o yaml | causeway apply -f -`; else \
              `causeway delete` them",
             lost.len()
         );
@@ -467,4 +469,13 @@ fn unreadable(all: &[String], end: &str) -> bool {
 
 fn id(stored: &Stored) -> Id {
     (stored.object.kind(), stored.object.key().clone())
+}
+
+/// A kind as `causeway get` takes it.
+fn plural(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Service => "services",
+        ObjectKind::EndpointSlice => "endpointslices",
+        ObjectKind::Node => "nodes",
+    }
 }

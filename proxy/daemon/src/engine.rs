@@ -196,6 +196,7 @@ impl Engine {
             }
             Event::Cluster(report) => self.take_report(report),
             Event::Overlay(state) => self.take_overlay(state),
+            Event::Addresses(ips) => self.take_addresses(ips),
             Event::Forward(found) => self.take_forward(&found),
             Event::Peers => self.read_peers(),
             Event::Stop => return true,

@@ -1,5 +1,7 @@
 //! What wakes the daemon.
 
+use std::net::IpAddr;
+
 use causeway_model::{EndpointKey, Labels};
 use tokio::sync::mpsc;
 
@@ -35,6 +37,8 @@ pub(crate) enum Event {
     Cluster(causeway_source::cluster::Report),
     /// The thread that keeps the overlay says how it is.
     Overlay(OverlayState),
+    /// This node has other addresses than those that the others know, at most one a family.
+    Addresses(Vec<IpAddr>),
     /// What others' rules drop of what containers of several nodes send each other, with what
     /// allows it; nothing any more where empty.
     Forward(Vec<String>),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{NodePorts, OverlayKind, Settings, StoreKind};
 use crate::files;
 
-/// What does not change while the daemon runs.
+/// What the daemon looked up of this node.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// Name of the node.
@@ -90,12 +90,19 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
             return Err(Error::Overlap { network, address });
         }
     }
-    let node_ports = match &settings.node_port_addresses {
-        NodePorts::Planned(addresses) => addresses.clone(),
-        NodePorts::Primary if ips.is_empty() => return Err(Error::NoAddress),
-        NodePorts::Primary => NodePortAddresses::In(only(&ips)),
-    };
+    if ips.is_empty() && settings.node_port_addresses == NodePorts::Primary {
+        return Err(Error::NoAddress);
+    }
+    let node_ports = node_ports(settings, &ips);
     Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports })
+}
+
+/// Where node ports answer on a node with these addresses.
+pub(crate) fn node_ports(settings: &Settings, ips: &[IpAddr]) -> NodePortAddresses {
+    match &settings.node_port_addresses {
+        NodePorts::Planned(addresses) => addresses.clone(),
+        NodePorts::Primary => NodePortAddresses::In(only(ips)),
+    }
 }
 
 /// Which boot this is.
@@ -124,7 +131,10 @@ fn only(ips: &[IpAddr]) -> Vec<IpNetwork> {
 
 /// The source address towards the outside, of each family; without a default route, the first
 /// address there is.
-fn primary_addresses() -> causeway_kernel::Result<Vec<IpAddr>> {
+///
+/// # Errors
+/// rtnetlink.
+pub(crate) fn primary_addresses() -> causeway_kernel::Result<Vec<IpAddr>> {
     // Documentation networks: nobody has routes of their own to them.
     let outside: [IpAddr; 2] =
         [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];

@@ -25,6 +25,7 @@ use ipnetwork::IpNetwork;
 use crate::clock;
 use crate::config::{OverlayKind, Settings};
 use crate::event::{Event, Events};
+use crate::node;
 use crate::state::OverlayState;
 
 /// How often everything is compared though nobody is known to have changed anything.
@@ -65,6 +66,9 @@ struct Aim {
     cluster: Vec<IpNetwork>,
     /// Checksums of what the device sends are computed in software (row O-16).
     no_tx_checksum: bool,
+    /// Nobody gave this node its addresses: they are those of the default routes, whatever these
+    /// are now (row O-62).
+    follow: bool,
 }
 
 /// The thread's end.
@@ -141,6 +145,7 @@ impl Overlay {
             mode,
             cluster: settings.cluster_cidrs.clone(),
             no_tx_checksum: settings.disable_tx_checksum,
+            follow: settings.node_ips.is_empty() && settings.peers_file.is_none(),
         };
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
             let now = clock::now();
@@ -267,10 +272,29 @@ impl Keeper {
                 tracing::error!("overlay: {failure}");
             }
         }
+        if let Some(ips) = self.moved()
+            && self.events.blocking_send(Event::Addresses(ips)).is_err()
+        {
+            return false;
+        }
         if self.state == before && self.state.mtu != 0 {
             return true;
         }
         self.events.blocking_send(Event::Overlay(self.state.clone())).is_ok()
+    }
+
+    /// The addresses of a node that has lost one, once it has another one of each family that it
+    /// had.
+    fn moved(&self) -> Option<Vec<IpAddr>> {
+        let (netlink, _) = self.kernel.as_ref()?;
+        let orders = self.orders.as_ref().filter(|_| self.aim.follow)?;
+        let lost = |ip: &IpAddr| matches!(netlink.link_of_address(*ip), Ok(None));
+        if !orders.ips.iter().any(lost) {
+            return None;
+        }
+        let families = |ips: &[IpAddr]| ips.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
+        let now = node::primary_addresses().ok()?;
+        (now != orders.ips && families(&now) == families(&orders.ips)).then_some(now)
     }
 }
 

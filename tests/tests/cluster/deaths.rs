@@ -117,7 +117,7 @@ fn a_node_with_a_new_address_is_followed() {
     cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
     cluster.endpoints(SERVICE, 6);
     // First under a daemon that runs, then between two runs.
-    for (from, to, running) in [("3", "33", false), ("33", "34", false)] {
+    for (from, to, running) in [("3", "33", true), ("33", "34", false)] {
         if !running {
             cluster.daemons[1].kill();
         }

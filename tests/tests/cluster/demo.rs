@@ -10,7 +10,7 @@ use serde_json::json;
 const VIP: &str = "10.96.1.100";
 const PODS: [&str; 4] = ["10.0.1.2", "10.0.1.3", "10.0.2.2", "10.0.2.3"];
 
-/// Rows: S-11, S-18, S-19, S-22, S-27, S-29, S-30, S-34, S-35, P11, P18, P42
+/// Rows: O-54, S-11, S-18, S-19, S-22, S-27, S-29, S-30, S-34, S-35, P11, P18, P42
 #[test]
 fn the_tutorials_on_nodes_with_a_store() {
     tutorials(Setup::default());
@@ -48,6 +48,9 @@ fn tutorials(setup: Setup) {
             assert_eq!(answer.peer.ip().to_string() != from.ip(), own, "{answer:?}");
         }
     }
+    // A process of the node comes as the node, by the address that it has in its own subnet.
+    let answer = answers(&lab.nodes[0], &format!("{}:80", pods[2].ip()), 1).remove(0);
+    assert_eq!(answer.peer.ip().to_string(), "10.0.1.0");
     node_ports(&lab, &pods[3], &cluster);
     from_outside(&lab);
     to_the_internet(&lab, &pods[3]);

@@ -248,7 +248,7 @@ fn a_killed_process_leaves_the_old_state_or_the_new_one() {
     assert_eq!(repaired.stdout, b"network net: in order, 1 leases\n", "{}", repaired.describe());
 }
 
-/// Rows: C77, F26
+/// Rows: C77, F26, C-01
 #[test]
 fn a_lock_that_is_never_given_back_ends_in_try_again_later() {
     let net = plain();

@@ -195,7 +195,7 @@ impl Engine {
 }
 
 /// Where addresses and ports of services come from.
-fn pools(settings: &Settings, facts: &Facts) -> Pools {
+pub(super) fn pools(settings: &Settings, facts: &Facts) -> Pools {
     let mut foreign = settings.cluster_cidrs.clone();
     foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
     Pools {

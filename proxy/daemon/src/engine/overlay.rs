@@ -68,6 +68,22 @@ impl Engine {
         self.degrade(OVERLAY, wrong);
     }
 
+    /// This node moved to these addresses: the other nodes, the plugins and the rules are to know
+    /// (row O-62).
+    pub(super) fn take_addresses(&mut self, ips: Vec<IpAddr>) {
+        if ips == self.facts.ips {
+            return;
+        }
+        tracing::warn!(before = ?self.facts.ips, now = ?ips, "this node has other addresses");
+        self.facts.node_ports = node::node_ports(&self.state.settings, &ips);
+        self.state.node.ips.clone_from(&ips);
+        self.facts.ips = ips;
+        self.pools = super::load::pools(&self.state.settings, &self.facts);
+        self.pending.node = true;
+        self.publish_self();
+        self.peers_changed();
+    }
+
     /// Reads the peers file. What it said last goes on where it is wrong now.
     pub(super) fn read_peers(&mut self) {
         let Some(path) = self.state.settings.peers_file.clone() else { return };

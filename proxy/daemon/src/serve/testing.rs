@@ -235,6 +235,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::KernelChanged
                     | Event::Cluster(_)
                     | Event::Overlay(_)
+                    | Event::Addresses(_)
                     | Event::Forward(_)
                     | Event::Peers
                     | Event::Stop => {}

@@ -19,7 +19,7 @@ impl Engine {
     }
 
     /// What this node is.
-    pub(super) fn publish_self(&self) {
+    pub(in super::super) fn publish_self(&self) {
         let running = clock::now().saturating_duration_since(self.state.progress.started);
         self.say(Command::Node(NodeRecord {
             identity: self.identity(),

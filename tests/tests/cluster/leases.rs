@@ -116,7 +116,7 @@ fn a_subnet_that_another_has_is_refused_by_name() {
 
 /// The subnet that a node gets first goes by its address, the one that it keeps does not.
 ///
-/// Rows: O-37, O-38c
+/// Rows: O-23, O-37, O-38c
 #[test]
 fn a_node_that_boots_with_another_address_keeps_its_subnet() {
     let lab = Lab::with_nodes(2);

@@ -297,7 +297,7 @@ fn a_peer_without_an_address_of_the_family_is_named() {
     );
 }
 
-/// Row: O-20
+/// Rows: O-20, O-22
 #[test]
 fn host_gw_refuses_a_peer_behind_a_gateway() {
     let mut facts = facts(Mode::HostGw, vec![peer("n2", "172.19.0.3 10.0.2.0/24")]);

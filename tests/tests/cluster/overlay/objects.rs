@@ -204,6 +204,8 @@ fn neither_death_nor_start_of_a_daemon_loses_a_packet() {
 }
 
 /// Cleaning up removes all of it, says so, and can be done again.
+///
+/// Rows: O-21
 #[test]
 fn cleanup_removes_the_overlay() {
     let lab = Lab::with_nodes(2);

@@ -55,7 +55,7 @@ impl Stage<'_> {
     }
 }
 
-/// Rows: O-05, O-11, O-12, O-13, O-14
+/// Rows: O-05, O-11, O-12, O-13, O-14, O-21, O-23
 #[test]
 fn what_anybody_removes_or_changes_is_put_right() {
     let lab = Lab::with_nodes(3);
@@ -189,7 +189,7 @@ fn a_node_with_another_address_is_reached_there() {
     assert_connected((&one.0, &one.1), (&two.0, &two.1), 1450);
 }
 
-/// Rows: O-10, O-11
+/// Rows: O-10, O-11, O-21, O-23
 #[test]
 fn the_mtu_of_the_underlay_is_followed() {
     let lab = Lab::with_nodes(2);
@@ -292,6 +292,8 @@ fn two_nodes_of_one_address_are_named_and_others_go_on() {
 }
 
 /// Other settings leave nothing of the former ones.
+///
+/// Rows: O-21
 #[test]
 fn other_settings_leave_nothing_of_former_ones() {
     let lab = Lab::with_nodes(2);

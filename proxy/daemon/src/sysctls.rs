@@ -1,11 +1,11 @@
 //! Kernel settings that services need; what they were before is remembered for `cleanup`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_kernel::{Program, Sysctl};
+use causeway_kernel::{Netlink, Program, Sysctl};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -18,6 +18,8 @@ const BRIDGE: [&str; 2] =
 pub(crate) const FORWARDING: [&str; 2] = [FORWARD_V4, FORWARD_V6];
 const FORWARD_V4: &str = "net/ipv4/ip_forward";
 const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
+/// `RTPROT_RA` (linux/rtnetlink.h)
+const ROUTES_ADVERTISED: u8 = 9;
 /// Connections from 127.0.0.1 may leave the node. Only behind the guard, which the rules hold.
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
@@ -89,6 +91,9 @@ impl Sysctls {
                 Err(problem) => problems.push(problem),
             }
         }
+        if ipv6 {
+            problems.extend(self.keep_advertised_routes().err());
+        }
         for (key, wanted) in [(FORWARD_V4, true), (FORWARD_V6, ipv6)] {
             if wanted {
                 problems.extend(self.set(key, "1").err());
@@ -96,6 +101,22 @@ impl Sysctls {
         }
         problems.extend(self.conntrack());
         problems
+    }
+
+    /// A host that forwards drops the default routes that routers advertised, unless the device says
+    /// otherwise. Devices without such a route stay as they are: a container could advertise itself.
+    fn keep_advertised_routes(&mut self) -> Result<(), String> {
+        let netlink = Netlink::open().map_err(|error| described(&error))?;
+        let routes = netlink.routes_of(ROUTES_ADVERTISED).map_err(|error| described(&error))?;
+        for index in routes.iter().map(|route| route.dev).collect::<BTreeSet<_>>() {
+            let link = netlink.link_by_index(index).map_err(|error| described(&error))?;
+            let Some(link) = link else { continue };
+            let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+            if current(&key)?.as_deref() == Some("1") {
+                self.set(&key, "2")?;
+            }
+        }
+        Ok(())
     }
 
     /// Room and time for connections. A limit that is higher already stays.
@@ -131,7 +152,9 @@ impl Sysctls {
     pub(crate) fn restore(&mut self, keep: &[&str], dry_run: bool) -> Result<Vec<String>, String> {
         let mut restored = Vec::new();
         for (key, changed) in self.memory.changed.clone() {
-            if keep.contains(&key.as_str()) {
+            // A device that forwards needs it.
+            let advertised = key.ends_with("/accept_ra") && keep.contains(&FORWARD_V6);
+            if advertised || keep.contains(&key.as_str()) {
                 continue;
             }
             if current(&key)?.as_deref() == Some(changed.set.as_str()) {

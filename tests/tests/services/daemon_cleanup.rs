@@ -56,6 +56,24 @@ fn cleanup_leaves_the_node_as_it_was_any_number_of_times() {
     }
 }
 
+/// A host that forwards IPv6 would lose the default route that its router advertises.
+#[test]
+fn an_advertised_default_route_is_kept() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    node.ip("link add other type bridge\n\
+             route add ::/0 via fd00:172:18::1 dev eth0 proto ra metric 512\n");
+    let accept = |device: &str| node.sysctl(&format!("ipv6/conf/{device}/accept_ra"));
+    assert_eq!((accept("eth0").as_str(), accept("other").as_str()), ("1", "1"));
+    let mut daemon = Daemon::start_with(node, &["--service-cidr", "10.96.0.0/16,fd00:96::/112"]);
+    assert_eq!(node.sysctl("ipv6/conf/all/forwarding"), "1");
+    assert_eq!((accept("eth0").as_str(), accept("other").as_str()), ("2", "1"));
+    daemon.stop();
+    Daemon::cleanup(node, &[]).ok();
+    assert_eq!((accept("eth0").as_str(), accept("other").as_str()), ("1", "1"));
+    assert_eq!(node.sysctl("ipv6/conf/all/forwarding"), "0");
+}
+
 #[test]
 fn cleanup_of_all_removes_attachments_and_nothing_of_others() {
     let lab = Lab::one_node();

@@ -1,5 +1,6 @@
 //! Two stores, two locks: that of the addresses, which plugins open for a moment, and that of the
 //! daemon, which is open as long as it runs.
+#![expect(clippy::disallowed_methods, reason = "how long plugins wait is what is tested")]
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@
 mod attachments;
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::backend;
 use crate::config::CleanupArgs;
@@ -58,9 +58,10 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let mut sysctls =
         Sysctls::open(&args.state_dir, &boot).map_err(|error| Error::Sysctls(error.to_string()))?;
     // Containers that stay need it; the cleanup after the last of them puts it back.
-    let keep: &[&str] =
-        if !args.all && attachments::exist(&args.run_dir) { &FORWARDING } else { &[] };
-    let kept = sysctls.changed(keep).map_err(Error::Sysctls)?;
+    let attached = !args.all && attachments::exist(&args.run_dir);
+    let keep: &[&str] = if attached { &FORWARDING } else { &[] };
+    let changed = sysctls.changed(keep).map_err(Error::Sysctls)?;
+    let mut kept: Vec<String> = changed.iter().map(|key| format!("sysctl {key}")).collect();
     let mut removed = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
     removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
     removed.extend(overlay::leave(args.dry_run).map_err(Error::Overlay)?);
@@ -68,7 +69,15 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
         removed.extend(made.map_err(Error::Attachments)?);
     }
-    removed.extend(files_of(args)?);
+    let facts = [args.run_dir.join("node.json"), args.state_dir.join("node.json")];
+    if attached {
+        // The plugins draw addresses from the subnets it names, which these containers are in.
+        let there = facts.iter().filter(|path| path.exists());
+        kept.extend(there.map(|path| path.display().to_string()));
+    } else {
+        removed.extend(remove(facts.to_vec(), args.dry_run)?);
+    }
+    removed.extend(remove(files_of(args), args.dry_run)?);
     say(&removed, &kept, args.dry_run).map_err(Error::Print)?;
     if !args.dry_run {
         // Last, while it is ours: whoever starts now makes its own.
@@ -81,30 +90,34 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
 }
 
 /// Files of the daemon. What users stored stays without `--all`.
-fn files_of(args: &CleanupArgs) -> Result<Vec<String>, Error> {
+fn files_of(args: &CleanupArgs) -> Vec<PathBuf> {
     let (run, state) = (&args.run_dir, &args.state_dir);
-    let mut paths = vec![run.join("causeway.sock"), run.join("node.json"), state.join("node.json")];
+    let mut paths = vec![run.join("causeway.sock")];
     if args.all {
         paths.extend([state.join("spool"), state.join("store"), state.join("machine-id")]);
     }
+    paths
+}
+
+/// Removes those of `paths` that are there, or only says which are.
+fn remove(mut paths: Vec<PathBuf>, dry_run: bool) -> Result<Vec<String>, Error> {
     paths.retain(|path| path.symlink_metadata().is_ok());
-    if !args.dry_run {
+    if !dry_run {
         for path in &paths {
             files::remove(path).map_err(|source| Error::File { path: path.clone(), source })?;
         }
     }
-    let shown = |path: &Path| path.display().to_string();
-    Ok(paths.iter().map(|path| shown(path)).collect())
+    Ok(paths.iter().map(|path| path.display().to_string()).collect())
 }
 
-fn say(removed: &[String], kept: &[&str], dry_run: bool) -> io::Result<()> {
+fn say(removed: &[String], kept: &[String], dry_run: bool) -> io::Result<()> {
     let word = if dry_run { "would remove" } else { "removed" };
     let mut out = io::stdout().lock();
     for what in removed {
         writeln!(out, "{word} {what}")?;
     }
-    for key in kept {
-        writeln!(out, "kept sysctl {key} for the containers that are attached")?;
+    for what in kept {
+        writeln!(out, "kept {what} for the containers that are attached")?;
     }
     let count = removed.len();
     writeln!(out, "{word} {count} {}", if count == 1 { "thing" } else { "things" })

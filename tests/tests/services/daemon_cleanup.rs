@@ -164,3 +164,56 @@ fn cleanup_leaves_forwarding_to_containers_that_stay() {
     assert_eq!(forwarding(), "0");
     assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
 }
+
+/// `"subnet": "auto"` needs `node.json`, and the containers' addresses are of the subnets in it.
+#[test]
+fn cleanup_leaves_the_nodes_subnets_to_containers_that_stay() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let data = node.data_dir().display().to_string();
+    let start = || {
+        Daemon::start_with(node, &["--cluster-cidr", "10.0.0.0/16", "--node-subnet", "10.0.1.0/24"])
+    };
+    let facts = [node.run_dir().join("node.json"), node.dir().join("state/node.json")];
+    let texts = || facts.each_ref().map(|path| std::fs::read_to_string(path).ok());
+    start().stop();
+    let told = texts();
+    assert!(told.iter().flatten().all(|text| text.contains("10.0.1.0/24")), "{told:?}");
+    let runtime = Runtime::new(node, node.conflist("blue", "auto"));
+    let (pod, new) = (node.pod(), node.pod());
+    let attachment = pod.attachment("eth0");
+    runtime.add_ok(&attachment);
+    for _ in 0..2 {
+        for said in
+            [lines(Daemon::cleanup(node, &["--dry-run"])), lines(Daemon::cleanup(node, &[]))]
+        {
+            for path in facts.iter().filter(|path| path.exists()) {
+                let kept = format!("kept {} for the containers that are attached", path.display());
+                assert!(said.contains(&kept), "{said:?}");
+            }
+            assert!(
+                !said.iter().any(|line| line.contains("emove") && line.contains("node.json")),
+                "{said:?}"
+            );
+        }
+        assert_eq!(texts(), told);
+        runtime.add_ok(&new.attachment("eth0"));
+        runtime.del_ok(&new.attachment("eth0"));
+    }
+    // With the last container gone they are the daemon's alone, as before.
+    runtime.del_ok(&attachment);
+    let last = lines(Daemon::cleanup(node, &[]));
+    let removed = format!("removed {}", facts[0].display());
+    assert!(last.contains(&removed), "{last:?}");
+    assert_eq!(texts(), [None, None]);
+    // And all means all.
+    start().stop();
+    runtime.add_ok(&attachment);
+    let lock = node.run_dir().join("gateways.lock");
+    assert!(lock.exists(), "the bridge plugin's lock for changes of gateways");
+    let all = lines(Daemon::cleanup(node, &["--all", "--data-dir", &data]));
+    assert!(all.contains(&removed), "{all:?}");
+    assert_eq!(texts(), [None, None]);
+    assert!(!lock.exists());
+    assert!(!all.iter().any(|line| line.starts_with("kept")), "{all:?}");
+}

@@ -82,6 +82,19 @@ pub(crate) enum Refusal {
     /// No pool takes these: outside of every range, or more than one for a pool.
     #[error("failed to allocate all requested IPs: {0}")]
     Unplaced(String),
+    /// Another network draws from the node's subnets, out of a store of its own.
+    #[error(
+        "network {network:?} can not have \"subnet\": \"auto\": the node's subnets are those of \
+         network {other:?}, which has {address}; give one of the two a range of its own"
+    )]
+    Shared {
+        /// Who asks.
+        network: String,
+        /// Who has addresses of the node's subnets.
+        other: String,
+        /// One of them.
+        address: IpAddr,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -187,7 +200,7 @@ pub(crate) fn exhausted<'a>(
 }
 
 /// No container survives a boot, so the leases of another boot are nobody's (row F29).
-fn other_boot(store: &dyn Store, now: &Now) -> bool {
+pub(crate) fn other_boot(store: &dyn Store, now: &Now) -> bool {
     !now.boot.is_empty() && store.state().boot != now.boot
 }
 

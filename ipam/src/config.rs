@@ -9,7 +9,7 @@
 //! | `reuseDelay` | `0s` | how long a freed address rests; who asks for it by name does not wait |
 //! | `gcGrace` | `0s` | GC spares leases given less than this before it started; those given later it spares always |
 //! | `statusIgnoresExhaustion` | false | STATUS succeeds while a pool is exhausted (else code 50) |
-//! | `subnet: "auto"` | - | one pool for each of the node's subnets in `runDir`/node.json |
+//! | `subnet: "auto"` | - | one pool for each of the node's subnets in `runDir`/node.json; for one network of a node at a time (code 7) |
 //! | `runDir` | `/run/causeway` | records and facts of the node; also read beside `ipam` |
 
 use std::net::IpAddr;
@@ -59,6 +59,8 @@ pub(crate) struct Checked {
     pub(crate) routes: Vec<Route>,
     /// `resolvConf`.
     pub(crate) resolv_conf: Option<PathBuf>,
+    /// The node's subnets where a range says `auto`; else none.
+    pub(crate) node_subnets: Vec<IpNetwork>,
 }
 
 /// The configuration as sent.
@@ -177,12 +179,12 @@ impl Checked {
             sets.push(vec![ipam.range]);
         }
         sets.extend(raw_pools(ipam.ranges, "ipam.ranges")?);
-        let sets = resolve_auto(sets, node)?;
+        let (sets, node_subnets) = resolve_auto(sets, node)?;
         let pools = check_pools(sets, &excluded)?;
         check_version(request.version, &pools)?;
         let requested = requested(request, &raw.args.cni.ips, &raw.runtimeconfig.ips)?;
         let resolv_conf = Some(ipam.resolvconf).filter(|p| !p.is_empty()).map(PathBuf::from);
-        Ok(Self { pools, requested, routes: routes(ipam.routes)?, resolv_conf })
+        Ok(Self { pools, requested, routes: routes(ipam.routes)?, resolv_conf, node_subnets })
     }
 }
 
@@ -258,14 +260,15 @@ fn raw_pools(list: RawPools, field: &str) -> Result<Vec<Vec<RawRange>>, Error> {
         .collect()
 }
 
-/// A pool whose only range says `auto` becomes one pool for each subnet of the node.
+/// A pool whose only range says `auto` becomes one pool for each subnet of the node. Also gives
+/// those subnets, or none where no range says so.
 fn resolve_auto(
     sets: Vec<Vec<RawRange>>,
     node: impl FnOnce() -> Result<Vec<IpNetwork>, Error>,
-) -> Result<Vec<Vec<RawRange>>, Error> {
+) -> Result<(Vec<Vec<RawRange>>, Vec<IpNetwork>), Error> {
     let auto = |range: &RawRange| range.subnet.eq_ignore_ascii_case(AUTO);
     if !sets.iter().flatten().any(auto) {
-        return Ok(sets);
+        return Ok((sets, Vec::new()));
     }
     let subnets = node()?;
     let mut resolved = Vec::new();
@@ -282,7 +285,7 @@ fn resolve_auto(
             _ => resolved.push(set),
         }
     }
-    Ok(resolved)
+    Ok((resolved, subnets))
 }
 
 /// `range` in the node's `subnet`: the addresses it gives count where they are of that family.

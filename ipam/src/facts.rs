@@ -1,6 +1,7 @@
 //! What is read from the machine: clock, boot id, files that others write. Everything here is an
 //! argument to the rest.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -109,18 +110,28 @@ fn parse_resolv_conf(text: &str) -> Dns {
 /// can not be read is left out: a record is a help here, not a condition. A record names its
 /// network itself; its folder's name may be shortened.
 pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
-    let folders = entries(&run_dir.join("attachments").join("bridge"));
-    let mut leases: Vec<Lease> = folders
+    let mut leases: Vec<Lease> =
+        records(run_dir).iter().flat_map(|record| record_leases(record, network)).collect();
+    leases.sort_unstable_by_key(|lease| lease.address);
+    leases.dedup_by_key(|lease| lease.address);
+    leases
+}
+
+/// The networks that have live attachments, from the same records.
+pub(crate) fn attached_networks(run_dir: &Path) -> BTreeSet<String> {
+    let records = records(run_dir);
+    let name = |record: &Value| Some(record.pointer("/key/network")?.as_str()?.to_owned());
+    records.iter().filter_map(name).collect()
+}
+
+fn records(run_dir: &Path) -> Vec<Value> {
+    entries(&run_dir.join("attachments").join("bridge"))
         .iter()
         .flat_map(|folder| entries(folder))
         .filter(|file| file.extension().is_some_and(|e| e == "json"))
         .filter_map(|file| std::fs::read(file).ok())
         .filter_map(|text| serde_json::from_slice::<Value>(&text).ok())
-        .flat_map(|record| record_leases(&record, network))
-        .collect();
-    leases.sort_unstable_by_key(|lease| lease.address);
-    leases.dedup_by_key(|lease| lease.address);
-    leases
+        .collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -5,6 +5,7 @@
 //! behind and DEL succeeds any number of times, whatever the configuration says by then (I7).
 
 mod allocator;
+mod auto;
 mod cli;
 mod config;
 mod facts;

@@ -1,12 +1,14 @@
 //! The operations, from a checked request to the store and back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cni_plugin::{About, Attachment, CniResult, Code, Dns, Error, Ip, Plugin, Request, Version};
 use ipnetwork::IpNetwork;
 
 use crate::allocator::{self, Ask, Now, Refusal};
+use crate::auto;
 use crate::config::{Checked, Place};
 use crate::facts;
 use crate::session::{self, LOCK_WAIT};
@@ -51,7 +53,8 @@ impl Plugin for Ipam {
         let (now, reuse_delay) = (self.now.clone(), place.reuse_delay);
         let granted = {
             let owner = owner.clone();
-            session::with_store(&place, LOCK_WAIT, &self.now, move |store| {
+            let lock = auto::lock(&place, &checked.node_subnets, &self.now).map_err(refused)?;
+            session::with_locked(Arc::new(lock), &place.run_dir, &self.now, move |store| {
                 let ask = Ask {
                     pools: &pools,
                     requested: &requested,
@@ -155,6 +158,10 @@ impl Plugin for Ipam {
             let transient = matches!(error.code, Code::TryAgainLater | Code::Io);
             if transient { not_available(error) } else { error }
         })?;
+        auto::check(&place, &checked.node_subnets, &self.now).map_err(|refusal| {
+            let error = refused(refusal);
+            if error.code == Code::InvalidConfig { error } else { not_available(error) }
+        })?;
         if !session::exists(&place) {
             return Ok(());
         }
@@ -218,6 +225,7 @@ fn refused(refusal: Refusal) -> Error {
         Refusal::Reserved { .. } | Refusal::Unplaced(_) => {
             Error::new(Code::AddressUnavailable, msg)
         }
+        Refusal::Shared { .. } => Error::new(Code::InvalidConfig, msg),
         Refusal::Store(error) => store_error(&error),
     }
 }

@@ -1,8 +1,8 @@
 //! One operation on a network's store: lock, open, work, close, all in bounded time.
 
 use std::any::Any;
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::allocator::Now;
@@ -34,7 +34,24 @@ where
     E: From<Error> + Send + 'static,
 {
     let lock = NetworkLock::acquire(&place.data_dir, &place.network, wait)?;
-    let (run_dir, now) = (place.run_dir.clone(), now.clone());
+    with_locked(Arc::new(lock), &place.run_dir, now, work)
+}
+
+/// Runs `work` on the store of `lock`'s network, as [`with_store`] does.
+///
+/// # Errors
+/// The store's; `work`'s, converted by the caller.
+pub(crate) fn with_locked<T, E>(
+    lock: Arc<NetworkLock>,
+    run_dir: &Path,
+    now: &Now,
+    work: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let (run_dir, now) = (run_dir.to_owned(), now.clone());
     bounded(lock.store_path(), move || {
         let opened = Disk::open(&lock)?;
         work_as_usual();

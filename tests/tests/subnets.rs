@@ -84,6 +84,40 @@ fn both_families_come_from_the_nodes_subnets() {
     assert_eq!(node.leases().len(), 0);
 }
 
+/// Two stores would hand out one address twice.
+#[test]
+fn a_second_network_with_the_nodes_subnets_is_refused_until_the_first_has_gone() {
+    let node = Node::new("node");
+    tell(&node, &of(&["10.0.1.0/24", "fd00:0:0:1::/64"]));
+    let first = Runtime::new(&node, conflist(&node));
+    let mut list = conflist(&node);
+    list["name"] = json!("second");
+    let second = Runtime::new(&node, list.clone());
+    let (pod, new) = (node.pod(), node.pod());
+    let (attachment, other) = (pod.attachment("eth0"), new.attachment("eth0"));
+    first.add_ok(&attachment);
+    let before = Snapshot::take(&node);
+    for outcome in [second.add(&other).expect_err("shared"), second.status().expect_err("shared")] {
+        let error = outcome.error();
+        assert_eq!(error["code"], 7, "{error}");
+        let msg = error["msg"].as_str().expect("a message");
+        assert!(msg.contains("give one of the two a range of its own"), "{msg}");
+        second.del_ok(&other);
+    }
+    before.assert_same(&Snapshot::take(&node));
+    first.status().unwrap_or_else(|outcome| panic!("{}", outcome.describe()));
+    first.check(&attachment).unwrap_or_else(|outcome| panic!("{}", outcome.describe()));
+    // What the message says helps.
+    list["plugins"][0]["ipam"]["subnet"] = json!("10.0.9.0/24");
+    list["plugins"][0]["bridge"] = json!("cw1");
+    let apart = Runtime::new(&node, list);
+    assert_eq!(addresses(&apart.add_ok(&other)), ["10.0.9.2/24"]);
+    apart.del_ok(&other);
+    first.del_ok(&attachment);
+    second.status().unwrap_or_else(|outcome| panic!("{}", outcome.describe()));
+    assert_eq!(addresses(&second.add_ok(&other)), ["10.0.1.2/24", "fd00:0:0:1::2/64"]);
+}
+
 /// Rows: O-38
 #[test]
 fn a_node_that_lost_its_subnet_refuses_to_attach_and_says_why() {

@@ -366,7 +366,7 @@ impl Model {
             }
             Err(Refusal::Reserved { address, .. }) => assert!(!pools[0].offers(address)),
             Err(Refusal::Unplaced(_)) => assert!(pools[0].range_of(requested[0]).is_none()),
-            Err(Refusal::Store(error)) => panic!("{error}"),
+            Err(error @ (Refusal::Store(_) | Refusal::Shared { .. })) => panic!("{error}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `causeway-ipam` as a process: requests, crowds, kills, full disks, damaged stores.
 
+mod auto;
 mod net;
 
 use std::collections::BTreeSet;

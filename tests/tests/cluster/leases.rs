@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_tests::cluster::{Cluster, Setup, all_ping, stays, until};
+use causeway_tests::cluster::{Cluster, Setup, all_ping, stays, until, within};
 use causeway_tests::{Daemon, Lab};
 
 fn subnet(daemon: &Daemon<'_>) -> Option<String> {
@@ -144,6 +144,32 @@ fn a_node_that_boots_with_another_address_keeps_its_subnet() {
     assert_eq!(cluster.etcd.keys("/causeway/v1/subnets/").len(), 2);
     let new = cluster.pod(1, "");
     new.assert_ping(pods[0].ip());
+}
+
+/// Rows: O-15, O-60
+#[test]
+fn routes_of_a_dead_node_end_with_the_lease_of_its_subnet() {
+    let lab = Lab::with_nodes(2);
+    let mut cluster = Cluster::start(&lab, Setup::default().ttls(3, 9));
+    let pods = cluster.two_each("");
+    let overlay = || {
+        let node = &lab.nodes[0];
+        let all = ["ip route show proto 197", "ip neigh show dev cwov1 nud permanent"];
+        let fdb = "bridge fdb show dev cwov1 | grep dst || true";
+        all.map(|words| node.sh(words)).join("") + &node.sh(fdb)
+    };
+    let before = overlay();
+    assert!(before.contains("10.0.2.0/24"), "{before}");
+    cluster.die(1);
+    let status = || cluster.daemons[0].status();
+    until("it is not heard of", || status().peers.iter().any(|peer| peer.state == "NotReady"));
+    assert_eq!(overlay(), before);
+    within(3 * cluster.setup.subnet_ttl, "nothing leads there", || overlay().is_empty());
+    assert_eq!(cluster.etcd.keys("/causeway/v1/subnets/"), ["/causeway/v1/subnets/10.0.1.0-24"]);
+    cluster.revive(1);
+    cluster.settled();
+    until("they are reached again", || pods[0].ping(pods[2].ip()));
+    assert_eq!(all_ping(&pods), 12);
 }
 
 /// Rows: O-34, O-35

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_tests::cluster::{Cluster, Placed, Setup, asked, in_rotation, service};
+use causeway_tests::cluster::{Cluster, Placed, Setup, asked, in_rotation, named, service};
 use causeway_tests::{Lab, say};
 use serde_json::json;
 
@@ -23,12 +23,13 @@ struct World {
     pods: Vec<Placed>,
     split: Option<usize>,
     etcd_down: bool,
+    paused: bool,
     done: Vec<String>,
 }
 
 fn step(cluster: &mut Cluster<'_>, world: &mut World, numbers: &mut Numbers) {
     let node = numbers.below(cluster.daemons.len());
-    match numbers.below(9) {
+    match numbers.below(12) {
         0..=2 => {
             let pod = cluster.pod(node, "app:cs-pod");
             world.done.push(format!("node {node} has {}", pod.ip()));
@@ -44,7 +45,7 @@ fn step(cluster: &mut Cluster<'_>, world: &mut World, numbers: &mut Numbers) {
             cluster.daemons[node].again();
             world.done.push(format!("the daemon of node {node} was killed"));
         }
-        6 if !world.etcd_down => {
+        6 if !world.etcd_down && !world.paused => {
             cluster.etcd.kill();
             world.etcd_down = true;
             world.done.push("the store is down".to_owned());
@@ -60,6 +61,24 @@ fn step(cluster: &mut Cluster<'_>, world: &mut World, numbers: &mut Numbers) {
             world.split = Some(node);
             world.done.push(format!("node {node} is cut off"));
         }
+        8 if !world.etcd_down && !world.paused => {
+            cluster.etcd.pause();
+            world.paused = true;
+            world.done.push("the store stands still".to_owned());
+        }
+        9 => {
+            // Whether it is possible now depends on the store.
+            let wanted = named("extra", "10.96.1.101", 30081, &json!({}));
+            let body = causeway_api::Apply { objects: vec![wanted], wait: true };
+            let body = serde_json::to_vec(&body).expect("JSON");
+            let done = cluster.daemons[node].request("POST", "/v1/apply", &body).is_ok();
+            world.done.push(format!("apply on node {node}: {done}"));
+        }
+        10 => {
+            let path = "/v1/services/default/extra";
+            let done = cluster.daemons[node].request("DELETE", path, b"").is_ok();
+            world.done.push(format!("delete on node {node}: {done}"));
+        }
         _ => mend(cluster, world),
     }
 }
@@ -67,6 +86,9 @@ fn step(cluster: &mut Cluster<'_>, world: &mut World, numbers: &mut Numbers) {
 fn mend(cluster: &mut Cluster<'_>, world: &mut World) {
     if world.split.take().is_some() {
         cluster.lab.heal();
+    }
+    if std::mem::take(&mut world.paused) {
+        cluster.etcd.resume();
     }
     if std::mem::take(&mut world.etcd_down) {
         cluster.etcd.again();
@@ -81,7 +103,8 @@ fn after_everything_all_nodes_agree() {
     let mut cluster = Cluster::start(&lab, Setup::default().ttls(3, 60));
     cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
     let mut world = World::default();
-    let mut numbers = Numbers(4);
+    let seed = option_env!("CAUSEWAY_CHAOS_SEED").and_then(|text| text.parse().ok());
+    let mut numbers = Numbers(seed.unwrap_or(4));
     for round in 0..3 {
         for _ in 0..20 {
             step(&mut cluster, &mut world, &mut numbers);
@@ -98,6 +121,12 @@ fn agree(cluster: &Cluster<'_>, world: &World, round: usize) {
     cluster.settled();
     cluster.everywhere("all endpoints and nothing else", |daemon| {
         in_rotation(daemon, "http-server-svc") == count && daemon.status().degraded.is_empty()
+    });
+    // Whether there is the other service is the store's word.
+    let extra =
+        cluster.etcd.keys("/causeway/v1/objects/").iter().any(|key| key.ends_with("/extra"));
+    cluster.everywhere("the store's services", |daemon| {
+        in_rotation(daemon, "extra") == if extra { count } else { usize::MAX }
     });
     cluster.etcd.until("all are published and nothing else", |etcd| {
         etcd.keys("/causeway/v1/containers/").len() == count

@@ -58,13 +58,13 @@ fn a_dead_node_leaves_rotation_keeps_its_routes_and_comes_back() {
 #[test]
 fn a_split_underlay_shorter_and_longer_than_the_leases() {
     let lab = Lab::with_nodes(3);
-    let cluster = Cluster::start(&lab, Setup::default().ttls(4, 10).unasked());
+    let cluster = Cluster::start(&lab, Setup::default().ttls(3, 7).unasked());
     let pods = cluster.two_each("app:cs-pod");
     let before: Vec<_> = cluster.daemons.iter().map(|daemon| daemon.status().subnets).collect();
     cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
     cluster.endpoints(SERVICE, 6);
     // Node 1 is alone; the store is with the others.
-    for (seconds, longer_than_endpoints) in [(2, false), (7, true), (14, true)] {
+    for (seconds, longer_than_endpoints) in [(1, false), (5, true), (10, true)] {
         cluster.daemons[0].apply(&[named("passing", "10.96.1.101", 30081, &json!({}))]);
         cluster.endpoints("passing", 6);
         lab.split(&["port0"], &["port1", "port2", "etcd0"]);

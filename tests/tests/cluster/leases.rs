@@ -104,6 +104,16 @@ fn a_subnet_that_another_has_is_refused_by_name() {
     let setup = Setup { nodes: 1, ..Setup::default() };
     let mut cluster = Cluster::start(&lab, setup.unasked().own(0, "--node-subnet", "10.0.7.0/24"));
     cluster.setup = cluster.setup.clone().own(1, "--node-subnet", "10.0.7.0/24");
+    // Not even with the first one's very state directory.
+    let (theirs, own) = (lab.nodes[0].dir().join("state"), lab.nodes[1].dir().join("state"));
+    std::os::unix::fs::symlink(&theirs, &own).expect("link the state directory");
+    let arguments = cluster.setup.arguments(1, &cluster.etcd.url());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = Daemon::refused(&lab.nodes[1], &arguments);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains(&own.display().to_string()), "{why}");
+    std::fs::remove_file(&own).expect("remove the link");
     cluster.join();
     let second = &cluster.daemons[1];
     second.until("refused", || {

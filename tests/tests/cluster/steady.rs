@@ -8,7 +8,7 @@ use causeway_tests::{Lab, say};
 use serde_json::json;
 
 /// How long traffic goes on; the figure is 60 s, by `CAUSEWAY_STEADY_SECONDS`.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 15;
 
 fn seconds() -> u64 {
     let asked = option_env!("CAUSEWAY_STEADY_SECONDS").and_then(|text| text.parse().ok());

@@ -189,7 +189,7 @@ fn a_store_that_stood_still_takes_nobody_out() {
     stays(cluster.setup.endpoint_ttl, "all endpoints in rotation", || all_three(&cluster));
     cluster.etcd.resume();
     // All short leases may have run out while it stood still.
-    stays(Duration::from_secs(8), "all endpoints in rotation", || all_three(&cluster));
+    stays(Duration::from_secs(6), "all endpoints in rotation", || all_three(&cluster));
     well(&cluster, 3);
     assert_eq!(asked(&lab.nodes[0], VIP, 3), ips(&pods));
 }

@@ -48,6 +48,23 @@ pub(crate) enum Error {
     /// `primary` without an address.
     #[error("--nodeport-addresses primary: this node has no address yet; give --node-ip")]
     NoAddress,
+    /// An overlay without an address.
+    #[error(
+        "--overlay {overlay}: this node has no address that other nodes could reach; give --node-ip"
+    )]
+    Unreachable {
+        /// Which.
+        overlay: &'static str,
+    },
+    /// Plain routes without an address of the family.
+    #[error(
+        "--overlay host-gw: nodes reach containers in {network} by addresses of that family, and \
+         this node has none; give one more --node-ip, or use --overlay vxlan"
+    )]
+    NoNextHop {
+        /// The containers' network.
+        network: IpNetwork,
+    },
     /// The services' network holds the node.
     #[error(
         "--service-cidr: {network} holds this node's address {address}; choose one apart from it"
@@ -90,6 +107,7 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
             return Err(Error::Overlap { network, address });
         }
     }
+    reachable(settings, &ips)?;
     if ips.is_empty() && settings.node_port_addresses == NodePorts::Primary {
         return Err(Error::NoAddress);
     }
@@ -102,6 +120,23 @@ pub(crate) fn node_ports(settings: &Settings, ips: &[IpAddr]) -> NodePortAddress
     match &settings.node_port_addresses {
         NodePorts::Planned(addresses) => addresses.clone(),
         NodePorts::Primary => NodePortAddresses::In(only(ips)),
+    }
+}
+
+/// An overlay needs an address of this node; plain routes need one of each family. A peers file has
+/// addresses of its own.
+fn reachable(settings: &Settings, ips: &[IpAddr]) -> Result<(), Error> {
+    let overlay = settings.overlay;
+    if overlay == OverlayKind::None || settings.peers_file.is_some() {
+        return Ok(());
+    }
+    if ips.is_empty() {
+        return Err(Error::Unreachable { overlay: overlay.name() });
+    }
+    let lacks = |network: &&IpNetwork| !ips.iter().any(|ip| ip.is_ipv4() == network.is_ipv4());
+    match settings.cluster_cidrs.iter().find(lacks) {
+        Some(&network) if overlay == OverlayKind::HostGw => Err(Error::NoNextHop { network }),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Addresses and subnets.
 
+use causeway_kernel::{AddressSpec, LinkChange};
+
 use super::*;
+use crate::serve::testing;
 
 fn networks(texts: &[&str]) -> Vec<IpNetwork> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -24,4 +27,39 @@ fn primary_addresses_leave_out_a_family_without_one() {
     assert_eq!(only(&["192.168.0.2".parse().unwrap()]), networks(&["192.168.0.2/32", "::/128"]));
     let both = ["fd00::2".parse().unwrap(), "192.168.0.2".parse().unwrap()];
     assert_eq!(only(&both), networks(&["fd00::2/128", "192.168.0.2/32"]));
+}
+
+/// Rows: O-48
+#[test]
+fn of_several_addresses_node_ip_says_which() {
+    // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+    let folder = tempfile::tempdir().unwrap();
+    let ips = |given: &[&str], overlay: OverlayKind| {
+        let mut settings = testing::settings(folder.path());
+        settings.node_ips = given.iter().map(|ip| ip.parse().unwrap()).collect();
+        settings.overlay = overlay;
+        settings.cluster_cidrs = networks(&["10.0.0.0/16", "fd00:10::/48"]);
+        let found = facts(&settings).map(|facts| facts.ips).map_err(|error| error.to_string());
+        found.map(|ips| ips.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(ips(&[], OverlayKind::None), Ok(Vec::new()));
+    let refused = "--overlay vxlan: this node has no address that other nodes could reach; give \
+                   --node-ip";
+    assert_eq!(ips(&[], OverlayKind::Vxlan), Err(refused.to_owned()));
+    let netlink = Netlink::open().unwrap();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    netlink.change_link(1, &up).unwrap();
+    for address in ["10.0.2.15/24", "192.168.56.11/24"] {
+        let address = AddressSpec { address: address.parse().unwrap(), nodad: true };
+        netlink.add_address(1, &address).unwrap();
+    }
+    // As in virtual machines, which have the first one all alike.
+    assert_eq!(ips(&[], OverlayKind::Vxlan).unwrap(), ["10.0.2.15"]);
+    assert_eq!(ips(&["192.168.56.11"], OverlayKind::Vxlan).unwrap(), ["192.168.56.11"]);
+    let refused = "--overlay host-gw: nodes reach containers in fd00:10::/48 by addresses of that \
+                   family, and this node has none; give one more --node-ip, or use --overlay vxlan";
+    assert_eq!(ips(&["192.168.56.11"], OverlayKind::HostGw), Err(refused.to_owned()));
+    let both = ["192.168.56.11", "fd00:56::11"];
+    assert_eq!(ips(&both, OverlayKind::HostGw).unwrap(), both);
 }

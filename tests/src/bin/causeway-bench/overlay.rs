@@ -1,8 +1,9 @@
 //! Between nodes: the overlay of causewayd against the same devices made by hand with `ip`.
 //!
-//! Both labs attach their containers by our plugins; in one the daemon makes the overlay from a
-//! peers file and holds its service rules, in the other `ip` and `bridge` make the same device,
-//! neighbours, FDB entries and routes, and no daemon runs. Rounds take turns.
+//! All labs attach their containers by our plugins; in one the daemon makes the overlay from a peers
+//! file and holds its service rules, in the others `ip` and `bridge` make the same device, neighbours,
+//! FDB entries and routes, without a daemon and with one that holds its service rules alone. Rounds
+//! take turns.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -20,42 +21,47 @@ const CONNECTIONS: usize = 2_000;
 
 /// Runs the section.
 pub(crate) fn run() {
-    println!("Between two nodes, causewayd's overlay against the same devices made with `ip`");
     println!(
-        "(medians of {ROUNDS} rounds; TCP of {} MiB a round, {CONNECTIONS} connections):",
-        BYTES >> 20
+        "Between two nodes, causewayd's overlay against the same devices made with `ip`, alone"
     );
+    println!(
+        "and beside the same service rules (a daemon without overlay); medians of {ROUNDS} rounds,"
+    );
+    println!("TCP of {} MiB a round, {CONNECTIONS} connections:", BYTES >> 20);
     for mode in ["vxlan", "host-gw"] {
-        let ours = Lab::two_nodes();
+        let labs = [Lab::two_nodes(), Lab::two_nodes(), Lab::two_nodes()];
+        let [ours, hand, ruled] = &labs;
         let mut daemons = Vec::new();
-        for (index, node) in ours.nodes.iter().enumerate() {
-            daemons.push(daemon(node, index, mode));
+        for (lab, overlay) in [(ours, mode), (ruled, "none")] {
+            for (index, node) in lab.nodes.iter().enumerate() {
+                daemons.push(daemon(node, index, overlay));
+            }
         }
-        let ours = Pair::attach(&ours);
-        let hand = Lab::two_nodes();
-        by_hand(&hand, mode);
-        let hand = Pair::attach(&hand);
-        let (ours_end, hand_end) = (ours.until_reached(), hand.until_reached());
-        let (mut rates, mut connects) = ([vec![], vec![]], [vec![], vec![]]);
+        by_hand(hand, mode);
+        by_hand(ruled, mode);
+        let pairs = labs.each_ref().map(Pair::attach);
+        let (mut rates, mut connects) = ([vec![], vec![], vec![]], [vec![], vec![], vec![]]);
+        let ends = pairs.each_ref().map(Pair::until_reached);
         for _ in 0..ROUNDS {
-            for (side, (pair, end)) in
-                [(&ours, ours_end), (&hand, hand_end)].into_iter().enumerate()
-            {
+            for (side, (pair, end)) in pairs.iter().zip(ends).enumerate() {
                 rates[side].push(pair.throughput(end));
                 connects[side].push(pair.connections(end));
             }
         }
-        let [a, b] = rates.each_mut().map(|rates| middle(rates));
+        let [a, b, c] = rates.each_mut().map(|rates| middle(rates));
         println!(
-            "  {mode:<8} throughput   {:>6.2} Gbit/s   by hand {:>6.2} Gbit/s   ratio {:.3}",
+            "  {mode:<8} throughput {:>6.2} Gbit/s   by hand {:.2}: {:.3}   with the rules {:.2}: {:.3}",
             a / 1e9,
             b / 1e9,
-            a / b
+            a / b,
+            c / 1e9,
+            a / c
         );
-        let [a, b] = connects.each_mut().map(|rates| middle(rates));
+        let [a, b, c] = connects.each_mut().map(|rates| middle(rates));
         println!(
-            "  {mode:<8} connections  {a:>6.0}/s        by hand {b:>6.0}/s        ratio {:.3}",
-            a / b
+            "  {mode:<8} connections {a:>6.0}/s      by hand {b:.0}: {:.3}   with the rules {c:.0}: {:.3}",
+            a / b,
+            a / c
         );
     }
     println!();
@@ -75,6 +81,9 @@ fn daemon<'a>(node: &'a Node, index: usize, mode: &str) -> Daemon<'a> {
     std::fs::write(&peers, text).expect("write the peers file");
     let peers = peers.display().to_string();
     let name = format!("n{index}");
+    if mode == "none" {
+        return Daemon::start_with(node, &["--node-name", &name]);
+    }
     Daemon::start_with(node, &["--node-name", &name, "--overlay", mode, "--peers-file", &peers])
 }
 

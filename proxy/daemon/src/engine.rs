@@ -82,8 +82,10 @@ pub(crate) struct Engine {
     /// Changes of the plan that the kernel has not yet.
     behind: Behind,
     due: Due,
-    /// Objects written since the store gave memory back.
+    /// Objects and containers written since the store gave memory back.
     written: usize,
+    /// Much was listed or written: what that took is free soon.
+    listed: bool,
     /// The kernel has held the plan once.
     settled: bool,
 }
@@ -137,6 +139,8 @@ struct Due {
     alive: Option<Instant>,
     /// The snapshot of the cluster has been written to, and is to be on disk by then.
     flush: Option<Instant>,
+    /// Free memory is to be given back.
+    trim: Option<Instant>,
 }
 
 impl Engine {

@@ -19,6 +19,9 @@ use causeway_model::{EndpointEvent, EndpointKey, Object, ObjectKey, ObjectKind};
 
 use disk::StateLock;
 
+/// How often a database is used for the sake of its memory: some hundredths of a second.
+const USES: usize = 20_000;
+
 /// Who an object came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -175,7 +178,8 @@ impl Store {
     pub fn shrink(&self) -> Result<(), Error> {
         self.flush()?;
         drop(self.db.borrow_mut().take());
-        self.with("open", |_| Ok(()))
+        // What nobody can see any more is freed bit by bit as the database is used.
+        self.with("open", |db| (0..USES).try_for_each(|_| db.get(disk::META_KEY).map(drop)))
     }
 
     /// Works on the database; opens it again where the last work failed.

@@ -117,9 +117,11 @@ impl Engine {
                 look_again: now,
                 alive: notifier.watchdog().map(|_| now),
                 flush: None,
+                trim: None,
             },
             notifier,
             written: 0,
+            listed: false,
             settled: false,
         };
         engine.read_disk()?;
@@ -137,6 +139,8 @@ impl Engine {
             self.read_snapshot()?;
         }
         self.read_containers()?;
+        // What it read is in the index now.
+        self.store.shrink()?;
         // Before any store answers, with what is known (row O-67).
         match self.state.settings.peers_file {
             Some(_) => self.read_peers(),
@@ -169,8 +173,7 @@ impl Engine {
         tracing::info!(objects = objects.len(), "read the store");
         let changes = self.state.index.apply(Event::Reset(objects));
         self.note(changes);
-        // What it read is in the index now.
-        self.store.shrink()
+        Ok(())
     }
 
     fn read_containers(&mut self) -> Result<(), causeway_source::Error> {

@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_millis(900);
 /// Comparing everything takes a tenth of the time at most, unless a change would then stay
 /// unnoticed for longer than this.
 const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// How long after much work its memory is free for certain.
+const LET_GO: Duration = Duration::from_secs(1);
 /// In `State::degraded`.
 const RULES: &str = "rules";
 
@@ -29,7 +31,7 @@ impl Engine {
     pub(super) fn next_due(&self) -> Instant {
         let alive = self.due.alive.into_iter();
         let others = self.due.flush.into_iter().chain(self.writes.due());
-        let others = others.chain(self.doubts_due()).chain(self.waiting_due());
+        let others = others.chain(self.doubts_due()).chain(self.waiting_due()).chain(self.due.trim);
         match self.due.retry {
             // It compares everything, too.
             Some((at, _)) => alive.chain(others).fold(at, Instant::min),
@@ -91,10 +93,21 @@ impl Engine {
         if self.written > MANY_WRITTEN {
             self.give_memory_back();
         }
+        self.trim_later();
+    }
+
+    /// Whoever listed the store, and sled's threads, let go of much only a moment later.
+    fn trim_later(&mut self) {
+        let now = clock::now();
+        if mem::take(&mut self.listed) {
+            self.due.trim = Some(now + LET_GO);
+        } else if self.due.trim.take_if(|at| *at <= now).is_some() {
+            trim();
+        }
     }
 
     fn give_memory_back(&mut self) {
-        self.written = 0;
+        (self.written, self.listed) = (0, true);
         if let Err(error) = self.store.shrink() {
             // It is opened again with the next use.
             tracing::error!(error = %chain(&error), "open the store again");

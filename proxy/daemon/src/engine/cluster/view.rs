@@ -91,6 +91,7 @@ impl Engine {
         let revision = self.membership.known.revision;
         self.take_batch(batch, revision);
         self.pending.manifests = true;
+        self.listed = true;
     }
 
     fn view_keys(&mut self, view: &View) {

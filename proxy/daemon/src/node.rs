@@ -100,7 +100,7 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
     }
     let ips = match settings.node_ips.is_empty() {
         false => settings.node_ips.clone(),
-        true => primary_addresses().map_err(Error::Addresses)?,
+        true => primary_addresses(&settings.cluster_cidrs).map_err(Error::Addresses)?,
     };
     for &network in &settings.service_cidrs {
         if let Some(&address) = ips.iter().find(|address| network.contains(**address)) {
@@ -165,29 +165,34 @@ fn only(ips: &[IpAddr]) -> Vec<IpNetwork> {
 }
 
 /// The source address towards the outside, of each family; without a default route, the first
-/// address there is.
+/// address there is. `cluster` are the networks of all containers: addresses in them that are not
+/// those of the default route's device are gateways of containers and ends of the overlay, which
+/// other nodes do not reach this one by.
 ///
 /// # Errors
 /// rtnetlink.
-pub(crate) fn primary_addresses() -> causeway_kernel::Result<Vec<IpAddr>> {
+pub(crate) fn primary_addresses(cluster: &[IpNetwork]) -> causeway_kernel::Result<Vec<IpAddr>> {
     // Documentation networks: nobody has routes of their own to them.
     let outside: [IpAddr; 2] =
         [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
     let netlink = Netlink::open()?;
     let mut addresses = Vec::new();
     for destination in outside {
+        let own = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
+        let outer = |address: &IpAddr| !cluster.iter().any(|network| network.contains(*address));
         let source = match netlink.route_to(destination) {
-            Ok((_, source)) => source,
+            Ok((dev, source)) => source.filter(|source| {
+                let carries = || netlink.link_of_address(*source).is_ok_and(|at| at == Some(dev));
+                own(source) && (outer(source) || carries())
+            }),
             // No route, no IPv6.
             Err(_) => None,
         };
-        let own = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
-        let source = source.filter(own);
-        let first = || netlink.local_addresses(destination.is_ipv6());
-        match source {
-            Some(address) => addresses.push(address),
-            None => addresses.extend(first().unwrap_or_default().into_iter().find(own)),
-        }
+        let first = || {
+            let all = netlink.local_addresses(destination.is_ipv6()).unwrap_or_default();
+            all.into_iter().find(|address| own(address) && outer(address))
+        };
+        addresses.extend(source.or_else(first));
     }
     Ok(addresses)
 }

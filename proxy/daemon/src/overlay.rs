@@ -293,7 +293,7 @@ impl Keeper {
             return None;
         }
         let families = |ips: &[IpAddr]| ips.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
-        let now = node::primary_addresses().ok()?;
+        let now = node::primary_addresses(&self.aim.cluster).ok()?;
         (now != orders.ips && families(&now) == families(&orders.ips)).then_some(now)
     }
 }

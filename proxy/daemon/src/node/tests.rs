@@ -39,7 +39,7 @@ fn of_several_addresses_node_ip_says_which() {
         let mut settings = testing::settings(folder.path());
         settings.node_ips = given.iter().map(|ip| ip.parse().unwrap()).collect();
         settings.overlay = overlay;
-        settings.cluster_cidrs = networks(&["10.0.0.0/16", "fd00:10::/48"]);
+        settings.cluster_cidrs = networks(&["10.244.0.0/16", "fd00:10::/48"]);
         let found = facts(&settings).map(|facts| facts.ips).map_err(|error| error.to_string());
         found.map(|ips| ips.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
@@ -62,4 +62,22 @@ fn of_several_addresses_node_ip_says_which() {
     assert_eq!(ips(&["192.168.56.11"], OverlayKind::HostGw), Err(refused.to_owned()));
     let both = ["192.168.56.11", "fd00:56::11"];
     assert_eq!(ips(&both, OverlayKind::HostGw).unwrap(), both);
+}
+
+/// Rows: O-48
+#[test]
+fn gateways_of_containers_are_no_addresses_of_the_node() {
+    // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+    let netlink = Netlink::open().unwrap();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    netlink.change_link(1, &up).unwrap();
+    // As after a restart: the overlay's end and a bridge's gateway are there already.
+    for address in ["10.0.1.0/32", "172.18.0.2/24", "fd00:10:0:1::/128", "fd00:10:0:1::1/64"] {
+        let address = AddressSpec { address: address.parse().unwrap(), nodad: true };
+        netlink.add_address(1, &address).unwrap();
+    }
+    let cluster = networks(&["10.0.0.0/16", "fd00:10::/48"]);
+    let found = primary_addresses(&cluster).unwrap();
+    assert_eq!(found, ["172.18.0.2".parse::<IpAddr>().unwrap()]);
 }

@@ -30,8 +30,8 @@ use crate::state::OverlayState;
 
 /// How often everything is compared though nobody is known to have changed anything.
 const PERIOD: Duration = Duration::from_secs(10);
-/// After what others changed was put right, the next look at their changes waits this long; twice
-/// as long each time that they change it again.
+/// After what others changed was put right, or a failure, the next look at changes waits this long;
+/// twice as long each time that they change it again, or that it fails again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// After a failure, likewise.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), PERIOD);
@@ -80,8 +80,8 @@ struct Keeper {
     /// Made by the thread, and anew after a failure.
     kernel: Option<(Netlink, Monitor)>,
     orders: Option<Orders>,
-    /// What the kernel was made to hold last.
-    settled: Option<Wanted>,
+    /// What the kernel was made to hold last, and whether by complete orders.
+    settled: Option<(Wanted, bool)>,
     /// What was said last.
     state: OverlayState,
     interest: causeway_kernel::Interest,
@@ -213,7 +213,13 @@ impl Keeper {
                 return;
             }
             self.take_changes();
-            if clock::now() >= self.due && self.orders.is_some() && !self.look() {
+            if clock::now() < self.due {
+                continue;
+            }
+            if self.orders.is_none() {
+                // They wake it.
+                self.due = clock::now() + PERIOD;
+            } else if !self.look() {
                 return;
             }
         }
@@ -259,7 +265,8 @@ impl Keeper {
             (Ok(()), true) => (self.streaks.0.saturating_add(1), 0),
             (Ok(()), false) => (0, 0),
         };
-        self.not_before = now + grown(PAUSE, self.streaks.0);
+        // What failed may have changed things before it did, which must not wake it at once forever.
+        self.not_before = now + grown(PAUSE, self.streaks.0.max(self.streaks.1));
         self.due = now + PERIOD;
         if self.streaks.1 > 0 {
             self.due = now + grown(RETRY, self.streaks.1);

@@ -62,13 +62,15 @@ impl Keeper {
         let mut steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
         steps.retain(|step| orders.allow(step));
         // What differs though nothing else is wanted than before was changed by others.
-        let repair = self.settled.as_ref() == Some(&wanted);
+        let before = self.settled.as_ref();
+        let repair = before == Some(&(wanted.clone(), orders.complete));
+        let swept = before.is_some_and(|(_, complete)| *complete);
         let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
         let failures = hands.take(&steps, repair);
         self.interest.links.extend(hands.device());
         let failures = failures.into_iter().chain(hands.tune(self.aim.no_tx_checksum).err());
         let mut failures: Vec<String> = failures.collect();
-        if self.settled.is_none() && failures.is_empty() && orders.complete {
+        if !swept && failures.is_empty() && orders.complete {
             let others = remove_others(netlink, wanted.link.as_ref());
             failures.extend(others.map_err(chain).err());
         }
@@ -79,7 +81,7 @@ impl Keeper {
         self.state.vtep = wanted.link.as_ref().map(|link| link.mac);
         self.state.mtu = wanted.mtu;
         self.state.problems.clone_from(&wanted.problems);
-        self.settled = Some(wanted);
+        self.settled = Some((wanted, orders.complete));
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 }

@@ -1,4 +1,6 @@
-//! Pace.
+//! Pace, and what becomes of an earlier overlay.
+
+use causeway_kernel::{AddressSpec, LinkChange, Mac, VxlanAttributes};
 
 use super::*;
 
@@ -8,4 +10,86 @@ fn pauses_double_up_to_the_longest() {
     assert_eq!([0, 1, 2, 3, 5, 6, 1000].map(millis), [0, 20, 40, 80, 320, 500, 500]);
     assert_eq!(grown(RETRY, 1), Duration::from_millis(500));
     assert_eq!(grown(RETRY, u32::MAX), PERIOD);
+}
+
+/// A keeper in a network namespace of its own, whose node is 172.18.0.2 on `lo`.
+fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
+    // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+    let netlink = Netlink::open().unwrap();
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    netlink.change_link(1, &up).unwrap();
+    let address = AddressSpec { address: "172.18.0.2/24".parse().unwrap(), nodad: true };
+    netlink.add_address(1, &address).unwrap();
+    let (events, told) = tokio::sync::mpsc::channel(16);
+    let now = clock::now();
+    let keeper = Keeper {
+        aim: Aim {
+            mode: Mode::Vxlan { id: 1, port: 8472, direct: false },
+            cluster: vec!["10.0.0.0/16".parse().unwrap()],
+            no_tx_checksum: false,
+            follow: false,
+        },
+        events,
+        incoming: channel().1,
+        woken: UnixStream::pair().unwrap().0,
+        kernel: None,
+        orders: Some(Orders {
+            node: "n1".to_owned(),
+            ips: vec!["172.18.0.2".parse().unwrap()],
+            subnets: vec!["10.0.1.0/24".parse().unwrap()],
+            peers: Vec::new(),
+            complete: true,
+        }),
+        settled: None,
+        state: OverlayState::default(),
+        interest: causeway_kernel::Interest::default(),
+        streaks: (0, 0),
+        due: now,
+        not_before: now,
+    };
+    (keeper, told)
+}
+
+/// Rows: O-12
+#[test]
+fn devices_of_other_settings_go_once_all_nodes_are_known() {
+    let (mut keeper, _told) = keeper();
+    let netlink = Netlink::open().unwrap();
+    let other = VxlanAttributes {
+        id: 2,
+        group: None,
+        dev: Some(1),
+        local: Some("172.18.0.2".parse().unwrap()),
+        port: 8472,
+        ttl: 0,
+        learning: false,
+        strange: false,
+    };
+    netlink.add_vxlan_at("cwov2", 1450, Mac([2, 0, 0, 0, 0, 2]), &other).unwrap();
+    let there = |name: &str| netlink.link(name).unwrap().is_some();
+    let complete = |keeper: &mut Keeper, complete: bool| {
+        keeper.orders.as_mut().unwrap().complete = complete;
+        keeper.settle().unwrap();
+    };
+    complete(&mut keeper, false);
+    assert!(there("cwov1") && there("cwov2"), "nothing goes while nodes may be missing");
+    complete(&mut keeper, true);
+    assert!(there("cwov1") && !there("cwov2"), "left of other settings");
+    assert_eq!(keeper.state.repairs, 0, "nobody else changed anything");
+}
+
+#[test]
+fn after_failures_changes_wake_it_less_and_less() {
+    let (mut keeper, _told) = keeper();
+    keeper.orders.as_mut().unwrap().ips = vec!["172.18.0.9".parse().unwrap()];
+    for wanted in [20, 40, 80] {
+        let before = clock::now();
+        assert!(keeper.look());
+        let pause = keeper.not_before.saturating_duration_since(before);
+        assert!(pause >= Duration::from_millis(wanted), "{pause:?} after a failure");
+    }
+    keeper.orders.as_mut().unwrap().ips = vec!["172.18.0.2".parse().unwrap()];
+    assert!(keeper.look());
+    assert!(keeper.not_before <= clock::now(), "all is well again");
 }

@@ -169,9 +169,6 @@ fn many() {
         ms(started.elapsed()),
         memory(&more)
     );
-    // What the listing took is given back a moment later.
-    std::thread::sleep(Duration::from_secs(2));
-    println!("  two seconds later: {}", memory(&more));
     let commits = Commits::of(&lab.nodes[1]);
     let cpu = processor_time(&more);
     let mut times = Vec::new();

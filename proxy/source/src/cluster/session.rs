@@ -237,6 +237,11 @@ impl<'a> Session<'a> {
             self.task.say(Report::Written { id, result });
             return;
         }
+        if write.seen > self.revision {
+            // Decided by what was there before the store was restored or wiped.
+            self.task.say(Report::Written { id, result: Err(WriteError::Conflict(self.revision)) });
+            return;
+        }
         let (client, keys) = (self.client.clone(), Arc::clone(&self.task.keys));
         let me = self.task.settings.identity.node.clone();
         self.pending.insert(id);

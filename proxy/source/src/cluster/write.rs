@@ -66,7 +66,12 @@ pub(super) async fn write(
         items.into_iter().partition(|item| item.new.iter().any(|claim| moved.contains(claim)));
     let mut revision = seen;
     for items in [first, after] {
-        revision = revision.max(all(&client, seen, batches(items)).await?);
+        revision = match all(&client, seen, batches(items)).await {
+            Ok(at) => revision.max(at),
+            // What was written of it is to be seen, too, before the rest is decided anew.
+            Err(WriteError::Conflict(at)) => return Err(WriteError::Conflict(revision.max(at))),
+            Err(error) => return Err(error),
+        };
     }
     Ok(revision)
 }
@@ -96,7 +101,11 @@ async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64,
             Err(error) => failure = worse(failure, WriteError::Away(error.to_string())),
         }
     }
-    failure.map_or(Ok(revision), Err)
+    match failure {
+        Some(WriteError::Conflict(at)) => Err(WriteError::Conflict(revision.max(at))),
+        Some(other) => Err(other),
+        None => Ok(revision),
+    }
 }
 
 /// What says more of the two: a refusal, then that nothing is known, then the newer conflict.
@@ -126,6 +135,10 @@ async fn one(mut client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome,
         let found: Vec<Found> = answers.iter().filter_map(Found::of).collect();
         if let Some(newest) = found.iter().map(|one| one.revision).filter(|at| *at > seen).max() {
             return Ok(Outcome::Conflict(newest));
+        }
+        // Somebody deleted it, which leaves no revision: it was later than the decision.
+        if batch.iter().any(|item| item.stood() && !item.is_among(&found)) {
+            return Ok(Outcome::Conflict(seen + 1));
         }
         astray.clear();
         for item in &batch {
@@ -221,6 +234,9 @@ fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> Txn {
     for item in batch {
         let key = item.object.as_str();
         compares.push(Compare::mod_revision(key, CompareOp::Less, seen + 1));
+        if item.stood() {
+            compares.push(Compare::create_revision(key, CompareOp::Greater, 0));
+        }
         gets.push(TxnOp::get(key, Some(GetOptions::new().with_keys_only())));
         puts.push(match &item.value {
             Some(value) => TxnOp::put(key, value.as_slice(), None),
@@ -292,10 +308,20 @@ fn item(
 }
 
 impl Item {
+    /// Whether the decision was about an object that is there and has claims: those are not to be
+    /// taken from whoever has them once it is gone.
+    fn stood(&self) -> bool {
+        !(self.kept.is_empty() && self.dropped.is_empty())
+    }
+
+    fn is_among(&self, found: &[Found]) -> bool {
+        found.iter().any(|one| one.key == self.object.as_bytes())
+    }
+
     /// How much of a transaction it takes, if claims are astray.
     fn width(&self) -> usize {
         let claims = self.new.len() + self.kept.len();
-        (1 + 2 * claims).max(1 + claims + self.dropped.len())
+        (2 + 2 * claims).max(1 + claims + self.dropped.len())
     }
 
     fn bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_source::cluster::{Command, WriteError};
+use causeway_source::cluster::{Command, Write, WriteError};
 use tokio::time::Instant;
 
 use crate::etcd::Etcd;
@@ -189,6 +189,11 @@ fn a_restored_backup_is_noticed_by_its_revision() {
         assert!(!n2.seen.same && n2.seen.has_object("web"));
         assert_eq!(n2.seen.known.store, known.store);
         assert!(n2.seen.known.revision < known.revision);
+        // What was decided before, when there was more, is decided anew.
+        let put = vec![(service("web", "10.96.0.9"), vec!["address/10.96.0.1".to_owned()])];
+        n2.send(Command::Write(Write { id: 0, seen: known.revision, put, delete: Vec::new() }));
+        let Err(WriteError::Conflict(at)) = n2.answer(0).await else { panic!("it was written") };
+        assert!(at < known.revision);
         n2.apply(&[service("s9", "10.96.2.9")]).await.unwrap();
         etcd.until("the node is there", |etcd| etcd.keys("/causeway/v1/nodes/").len() == 1).await;
         n2.until("connected", |seen| seen.is_connected()).await;

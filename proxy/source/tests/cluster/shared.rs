@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use causeway_model::Object;
-use causeway_source::cluster::{Command, WriteError};
+use causeway_source::cluster::{Command, Write, WriteError};
 
 use crate::etcd::Etcd;
 use crate::node::{Node, bulky, claims, config, container, record, run, service, settings};
@@ -155,6 +155,38 @@ fn claims_without_an_object_are_taken_over_and_others_named() {
     });
 }
 
+/// Rows: C-12
+#[test]
+fn what_somebody_else_deleted_meanwhile_takes_no_claim_from_its_heir() {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n2.held().await;
+        n3.held().await;
+        let (web, heir) = (service("web", "10.96.0.1"), service("heir", "10.96.0.1"));
+        n2.apply(std::slice::from_ref(&web)).await.unwrap();
+        n3.until("web", |seen| seen.has_object("web")).await;
+        let id = n2.ask(Vec::new(), std::slice::from_ref(&web));
+        n2.answer(id).await.unwrap();
+        n2.until("gone", |seen| !seen.has_object("web")).await;
+        n2.apply(&[heir]).await.unwrap();
+        // n3 has not looked since: what it decides is about the service that is gone.
+        let seen = n3.seen.known.revision;
+        let delete = vec![(web.object.kind(), web.object.key().clone(), claims(&web))];
+        n3.send(Command::Write(Write { id: 1, seen, put: Vec::new(), delete }));
+        let put = vec![(service("web", "10.96.0.2"), claims(&web))];
+        n3.send(Command::Write(Write { id: 2, seen, put, delete: Vec::new() }));
+        for id in [1, 2] {
+            let answer = n3.answer(id).await;
+            let Err(WriteError::Conflict(at)) = answer else { panic!("{answer:?}") };
+            n3.until("the revision", |seen| seen.known.revision >= at).await;
+        }
+        assert_eq!(etcd.get("/causeway/v1/claims/address/10.96.0.1"), "default/heir");
+        assert!(!n3.seen.has_object("web"));
+    });
+}
+
 #[test]
 fn five_thousand_services_take_seconds() {
     run(async {
@@ -190,7 +222,7 @@ fn revisions_of_others_are_seen_too() {
         etcd.ctl(&["put", "/somebody/else", "1"]);
         let at = etcd.revision();
         n2.until("its revision", |seen| seen.known.revision >= at).await;
-        let gone = service("none", "10.96.0.1");
+        let gone = bulky("none", 1);
         let id = n2.ask(Vec::new(), &[gone]);
         let revision = n2.answer(id).await.unwrap();
         assert!(revision <= n2.seen.known.revision, "nothing was written, so it is seen");

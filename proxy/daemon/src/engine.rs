@@ -141,6 +141,8 @@ struct Due {
     flush: Option<Instant>,
     /// Free memory is to be given back.
     trim: Option<Instant>,
+    /// The cluster store refused what the manifest directory has: next attempt.
+    manifests: Option<Instant>,
 }
 
 impl Engine {

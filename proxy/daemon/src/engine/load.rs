@@ -118,6 +118,7 @@ impl Engine {
                 alive: notifier.watchdog().map(|_| now),
                 flush: None,
                 trim: None,
+                manifests: None,
             },
             notifier,
             written: 0,

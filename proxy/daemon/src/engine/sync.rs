@@ -30,8 +30,9 @@ impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
         let alive = self.due.alive.into_iter();
-        let others = self.due.flush.into_iter().chain(self.writes.due());
-        let others = others.chain(self.doubts_due()).chain(self.waiting_due()).chain(self.due.trim);
+        let others = [self.due.flush, self.due.trim, self.due.manifests].into_iter().flatten();
+        let others = others.chain(self.writes.due());
+        let others = others.chain(self.doubts_due()).chain(self.waiting_due());
         match self.due.retry {
             // It compares everything, too.
             Some((at, _)) => alive.chain(others).fold(at, Instant::min),
@@ -44,6 +45,7 @@ impl Engine {
         self.end_doubts();
         self.end_waiting();
         self.expire_writes(clock::now());
+        self.retry_manifests();
         if mem::take(&mut self.pending.manifests) {
             self.change_objects(Asked::Manifests, None);
         }

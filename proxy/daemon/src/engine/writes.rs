@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_EACH: Duration = Duration::from_millis(10);
 /// How long a change waits for its turn.
 const QUEUED: Duration = Duration::from_secs(60);
+/// When the manifest directory is tried again after the store has refused it.
+const MANIFESTS_AGAIN: Duration = Duration::from_secs(10);
 /// How often a change is staged anew before it is given up.
 const ATTEMPTS: u32 = 10;
 /// What to do while the store is away.
@@ -294,7 +296,7 @@ impl Engine {
 
     fn give_up(&mut self, mut current: Current, refused: Refused) {
         if matches!(current.job.asked, Asked::Manifests) {
-            self.membership.manifests_wait = true;
+            self.manifests_later();
         }
         self.finish(&mut current, Some(refused));
         self.claim_anew();
@@ -337,8 +339,23 @@ impl Engine {
     }
 
     fn put_off(&mut self, job: Job, refused: impl FnOnce() -> Refused) {
-        self.membership.manifests_wait |= matches!(job.asked, Asked::Manifests);
+        if matches!(job.asked, Asked::Manifests) {
+            self.manifests_later();
+        }
         answer(job.reply, Err(refused()));
+    }
+
+    /// The manifest directory is read again when the store is back, or after a while.
+    fn manifests_later(&mut self) {
+        self.membership.manifests_wait = true;
+        self.due.manifests = Some(clock::now() + MANIFESTS_AGAIN);
+    }
+
+    /// Reads the manifest directory again, where its time has come.
+    pub(super) fn retry_manifests(&mut self) {
+        if self.due.manifests.take_if(|at| *at <= clock::now()).is_some() {
+            self.pending.manifests = true;
+        }
     }
 }
 

@@ -337,6 +337,27 @@ fn what_a_newer_version_wrote_is_left_as_it_was_known() {
     });
 }
 
+/// Rows: C-12
+#[test]
+fn manifests_that_the_store_refused_are_tried_again() {
+    test(|mut world| {
+        world.connect(view(&["n1"]), false);
+        world.manifest("mine.json", &[at("web", "10.96.0.7")]);
+        let write = world.written();
+        world.refuse(&write, WriteError::Refused("no space".to_owned()));
+        assert!(world.degraded().contains("no space"), "{}", world.degraded());
+        assert_eq!(world.writes().len(), 0, "not at once");
+        let due = world.engine.due.manifests.expect("a time");
+        assert!(world.engine.next_due() <= due);
+        world.engine.due.manifests = Some(clock::now());
+        world.engine.commit();
+        let write = world.written();
+        world.accept(write);
+        assert_eq!((world.degraded().as_str(), world.engine.due.manifests), ("", None));
+        assert_eq!(world.address("web").as_deref(), Some("10.96.0.7"));
+    });
+}
+
 #[test]
 fn manifests_of_two_nodes_do_not_fight() {
     test(|mut world| {

@@ -170,7 +170,7 @@ impl Engine {
                     tracing::info!(after = away, "the cluster store answers");
                 }
                 *now = Ok(());
-                self.membership.hold.connected(clock::now());
+                self.doubt_anew();
                 self.store_is_back();
             }
             (Err(why), Err((_, before))) if !first => *before = why,

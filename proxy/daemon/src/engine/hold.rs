@@ -73,9 +73,13 @@ impl Hold {
         }
     }
 
-    /// The store answers, for the first time or again.
+    /// The store answers, for the first time or again: whoever is kept can be heard of from now on.
     pub(super) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
+        for kept in self.kept.values_mut() {
+            let (Kept::Away { until, .. } | Kept::Back { until, .. }) = kept;
+            *until = (*until).max(now + self.ttl);
+        }
     }
 
     /// Records of `nodes` vanished together; those of `alive` other peers are there. Returns which

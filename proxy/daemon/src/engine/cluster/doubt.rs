@@ -68,8 +68,30 @@ impl Engine {
         self.state.degraded.insert(HELD.to_owned(), text);
     }
 
-    /// When something in doubt is to be given up.
+    /// A part of the cluster network is nobody's any more. While its node is held, so is that.
+    pub(super) fn subnet_gone(&mut self, subnet: IpNetwork, new: &mut Vec<Change>) {
+        let Some(record) = self.membership.subnets.get(&subnet) else { return };
+        if self.membership.hold.holds(&record.owner.node) {
+            let until = clock::now() + self.state.settings.endpoint_ttl;
+            self.membership.doubtful_subnets.insert(subnet, until);
+            return;
+        }
+        self.membership.doubtful_subnets.remove(&subnet);
+        self.membership.subnets.remove(&subnet);
+        new.push(Change::SubnetGone(subnet));
+    }
+
+    /// The store answers again: what is in doubt has all the time to be heard of.
+    pub(super) fn doubt_anew(&mut self) {
+        let now = clock::now();
+        self.membership.hold.connected(now);
+        let until = now + self.state.settings.endpoint_ttl;
+        self.membership.doubtful_subnets.values_mut().for_each(|at| *at = until);
+    }
+
+    /// When something in doubt is to be given up. Never while the store, which could tell, is away.
     pub(in super::super) fn doubts_due(&self) -> Option<Instant> {
+        self.state.cluster.as_ref()?.connection.as_ref().ok()?;
         let subnets = self.membership.doubtful_subnets.values().copied();
         subnets.chain(self.membership.hold.next()).min()
     }

@@ -81,8 +81,8 @@ impl Engine {
             }
         }
         let dead = self.view_nodes(nodes, same, &mut batch);
-        self.view_subnets(view.subnets, same, &mut batch);
-        self.view_containers(view.containers, &dead, &mut batch);
+        self.view_subnets(view.subnets, &view.unreadable, same, &mut batch);
+        self.view_containers(view.containers, &view.unreadable, &dead, &mut batch);
         self.remove_nodes(dead, &mut batch.new);
         self.view_objects(view.objects, &view.unreadable, same, &mut batch);
         self.membership.known =
@@ -133,17 +133,21 @@ impl Engine {
     fn view_subnets(
         &mut self,
         subnets: BTreeMap<IpNetwork, SubnetRecord>,
+        undecoded: &[String],
         same: bool,
         batch: &mut Batch,
     ) {
         let until = clock::now() + self.state.settings.endpoint_ttl;
         let missing = self.membership.subnets.keys().filter(|known| !subnets.contains_key(*known));
         for subnet in missing.copied().collect::<Vec<_>>() {
+            let end = format!("subnets/{}-{}", subnet.network(), subnet.prefix());
+            if unreadable(undecoded, &end) {
+                continue;
+            }
             if !same {
                 self.membership.doubtful_subnets.insert(subnet, until);
             } else if !self.membership.doubtful_subnets.contains_key(&subnet) {
-                self.membership.subnets.remove(&subnet);
-                batch.new.push(Change::SubnetGone(subnet));
+                self.subnet_gone(subnet, &mut batch.new);
             }
         }
         for record in subnets.into_values() {
@@ -154,6 +158,7 @@ impl Engine {
     fn view_containers(
         &mut self,
         containers: Vec<(String, Container)>,
+        undecoded: &[String],
         dead: &BTreeSet<String>,
         batch: &mut Batch,
     ) {
@@ -168,7 +173,9 @@ impl Engine {
             .collect();
         drop(there);
         for (node, key) in missing {
-            if !self.membership.hold.doubts(&node) {
+            let EndpointKey { network, container_id, ifname } = &key;
+            let end = format!("containers/{node}/{network}/{container_id}/{ifname}");
+            if !self.membership.hold.doubts(&node) && !unreadable(undecoded, &end) {
                 self.remove_container(&node, key, &mut batch.new);
             }
         }
@@ -231,18 +238,22 @@ impl Engine {
     pub(super) fn take_changes(&mut self, changes: Vec<Change>, revision: i64) {
         let mut batch = Batch::default();
         // The end of a node and of its containers is one fact.
-        let mut gone = BTreeSet::new();
-        for change in &changes {
+        let mut gone: BTreeMap<String, usize> = BTreeMap::new();
+        for (at, change) in changes.iter().enumerate() {
             if let Change::NodeGone(name) = change {
-                gone.insert(name.clone());
+                gone.insert(name.clone(), at);
             } else if let Change::Node(record) = change {
                 gone.remove(&record.identity.node);
             }
         }
-        let dead = self.nodes_gone(gone, Cause::Change);
+        let dead = self.nodes_gone(gone.keys().cloned().collect(), Cause::Change);
         self.remove_nodes(dead, &mut batch.new);
-        for change in changes {
-            self.take_change(change, &mut batch);
+        for (at, change) in changes.into_iter().enumerate() {
+            // What a node said before its end is no sign of life.
+            let of_node = says_that_it_lives(&change).and_then(|node| gone.get(node));
+            if of_node.is_none_or(|end| *end < at) {
+                self.take_change(change, &mut batch);
+            }
         }
         self.membership.known.revision = revision;
         self.take_batch(batch, revision);
@@ -253,12 +264,7 @@ impl Engine {
             Change::Node(record) => self.put_node(record, batch),
             Change::NodeGone(_) => {}
             Change::Subnet(record) => self.put_subnet(record, batch),
-            Change::SubnetGone(subnet) => {
-                self.membership.doubtful_subnets.remove(&subnet);
-                if self.membership.subnets.remove(&subnet).is_some() {
-                    batch.new.push(Change::SubnetGone(subnet));
-                }
-            }
+            Change::SubnetGone(subnet) => self.subnet_gone(subnet, &mut batch.new),
             Change::Container(node, container) => self.update_container(node, container, batch),
             Change::ContainerGone(node, key) => {
                 if self.membership.hold.container_gone(&node, &key) {
@@ -458,6 +464,20 @@ fn concerns_peers(change: &Change) -> bool {
         | Change::ContainerGone(..)
         | Change::Object(_)
         | Change::ObjectGone(..) => false,
+    }
+}
+
+/// The node that says so of itself.
+fn says_that_it_lives(change: &Change) -> Option<&String> {
+    match change {
+        Change::Node(record) => Some(&record.identity.node),
+        Change::Container(node, _) => Some(node),
+        Change::NodeGone(_)
+        | Change::Subnet(_)
+        | Change::SubnetGone(_)
+        | Change::ContainerGone(..)
+        | Change::Object(_)
+        | Change::ObjectGone(..) => None,
     }
 }
 

@@ -199,7 +199,11 @@ fn run(start: Instant, history: &[Step]) -> Run {
     let mut away: BTreeMap<&str, Instant> = BTreeMap::new();
     for (number, step) in history.iter().enumerate() {
         match step {
-            Step::Connected => hold.connected(now),
+            Step::Connected => {
+                hold.connected(now);
+                // All have their time from now on.
+                away.values_mut().for_each(|since| *since = now);
+            }
             Step::Vanish(nodes, cause) => {
                 let gone: Vec<&str> =
                     nodes.iter().copied().filter(|node| alive.remove(*node)).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_model::EndpointKey;
 use causeway_source::Origin;
-use causeway_source::cluster::{Change, Command, Report, Subnets, View};
+use causeway_source::cluster::{Change, Command, Known, Report, Subnets, View};
 use serde_json::Value;
 
 use super::world::{World, at, container, endpoint, node, record, stored, subnet, test, view};
@@ -235,6 +235,118 @@ fn a_wiped_store_takes_no_peer_away_at_once() {
         assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
         assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
         assert!(world.degraded().contains("held nodes: n2"));
+    });
+}
+
+/// Rows: C-10
+#[test]
+fn nobody_in_doubt_is_given_up_while_the_store_is_away() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        web(&mut world);
+        world.changed(vec![
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+        ]);
+        world.away();
+        world.report(Report::Connection(Ok(())));
+        // Its time is over at once.
+        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::ZERO);
+        let refused = Report::Connection(Err("connection refused".to_owned()));
+        let known = Known { store: Some("store-2".to_owned()), revision: 9, lease: None };
+        let wiped = Report::Reset { view: view(&["n1"]), known, same: false };
+        for report in [wiped, refused] {
+            world.engine.take(Event::Cluster(report));
+        }
+        for until in world.engine.membership.doubtful_subnets.values_mut() {
+            *until = clock::now();
+        }
+        world.engine.commit();
+        assert_eq!(world.engine.doubts_due(), None);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24"]);
+        // From now on it can be heard of.
+        world.report(Report::Connection(Ok(())));
+        assert_eq!(world.endpoints("web"), [""; 0]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24 silent"]);
+        assert!(world.engine.doubts_due().is_some());
+    });
+}
+
+/// Rows: C-10
+#[test]
+fn the_subnet_of_a_held_node_is_held_with_it() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2", "n3"]), false);
+        world.changed(vec![
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Subnet(subnet("n3", "10.0.3.0/24")),
+        ]);
+        // Away for longer than any lease.
+        world.away();
+        world.connect(view(&["n1"]), true);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 10.0.3.0/24"]);
+        world.changed(vec![
+            Change::Node(node("n2")),
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Node(node("n3")),
+            Change::Subnet(subnet("n3", "10.0.3.0/24")),
+        ]);
+        assert_eq!(world.engine.doubts_due(), None);
+        world.away();
+        world.report(Report::Connection(Ok(())));
+        world.changed(vec![
+            Change::NodeGone("n2".into()),
+            Change::NodeGone("n3".into()),
+            Change::SubnetGone("10.0.2.0/24".parse().unwrap()),
+        ]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 10.0.3.0/24"]);
+    });
+}
+
+/// Rows: C-13
+#[test]
+fn a_node_that_spoke_and_died_in_one_report_is_dead() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        web(&mut world);
+        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::from_secs(40));
+        world.changed(vec![
+            Change::Node(node("n2")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+            Change::NodeGone("n2".into()),
+            Change::ContainerGone("n2".into(), endpoint("b")),
+        ]);
+        assert_eq!(world.endpoints("web"), [""; 0]);
+        assert_eq!(world.peers(), [""; 0]);
+        // And one that came after the other, dead one of its name lives.
+        world.changed(vec![
+            Change::NodeGone("n2".into()),
+            Change::Node(node("n2")),
+            Change::Container("n2".into(), container("c", "10.0.2.3")),
+        ]);
+        assert_eq!(world.endpoints("web"), ["10.0.2.3"]);
+        assert_eq!(world.peers(), ["n2 "]);
+    });
+}
+
+/// Rows: C-14
+#[test]
+fn what_a_newer_version_wrote_of_a_node_is_as_it_was() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        web(&mut world);
+        world.changed(vec![
+            Change::Subnet(subnet("n2", "10.0.2.0/24")),
+            Change::Container("n2".into(), container("b", "10.0.2.2")),
+        ]);
+        let web = at("web", "10.96.0.7");
+        let at = |key: &str| format!("/causeway/v1/{key}: missing field");
+        let unreadable = vec![at("containers/n2/net/b/eth0"), at("subnets/10.0.2.0-24")];
+        let services = vec![stored(&web, Origin::Api)];
+        world.reset(View { unreadable, objects: services, ..view(&["n1", "n2"]) }, "store-1", true);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24"]);
     });
 }
 

@@ -52,8 +52,7 @@ pub(crate) enum Error {
 /// See [`Error`]; what was removed before stays removed.
 pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let lock = start::lock(&args.run_dir).map_err(Error::Lock)?;
-    // The rules first: without them nobody needs the sysctls, and the guard must not go before
-    // `route_localnet`, which is taken back here.
+    // Before the rules, which hold the guard of `route_localnet`: that is taken back here.
     let boot = node::boot_id().map_err(|error| Error::Sysctls(error.to_string()))?;
     let mut sysctls =
         Sysctls::open(&args.state_dir, &boot).map_err(|error| Error::Sysctls(error.to_string()))?;

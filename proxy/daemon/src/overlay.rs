@@ -33,6 +33,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// After what others changed was put right, or a failure, the next look at changes waits this long;
 /// twice as long each time that they change it again, or that it fails again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// After a look, the next one at changes waits so many times as long as that took, the longest pause
+/// at most: where somebody changes routes all the time, looking is not to cost more than a tenth.
+const REST: u32 = 9;
 /// After a failure, likewise.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), PERIOD);
 
@@ -258,6 +261,7 @@ impl Keeper {
     /// Looks at the kernel, puts right what differs, says how it is. `false`: nobody listens.
     fn look(&mut self) -> bool {
         let before = self.state.clone();
+        let began = clock::now();
         let settled = self.settle();
         let now = clock::now();
         self.streaks = match (&settled, self.state.repairs > before.repairs) {
@@ -266,7 +270,8 @@ impl Keeper {
             (Ok(()), false) => (0, 0),
         };
         // What failed may have changed things before it did, which must not wake it at once forever.
-        self.not_before = now + grown(PAUSE, self.streaks.0.max(self.streaks.1));
+        let pause = grown(PAUSE, self.streaks.0.max(self.streaks.1));
+        self.not_before = now + pause.max(((now - began) * REST).min(PAUSE.1));
         self.due = now + PERIOD;
         if self.streaks.1 > 0 {
             self.due = now + grown(RETRY, self.streaks.1);

@@ -1,7 +1,7 @@
 //! How this node reaches the containers of the other nodes: peers to links, routes, neighbours and
 //! FDB entries, and what to change where the kernel holds something else.
 //!
-//! Pure (invariant I1). [`plan`] makes [`Wanted`] of the facts; [`diff`] compares it with what the
+//! Pure (invariant I1). [`plan()`] makes [`Wanted`] of the facts; [`diff()`] compares it with what the
 //! kernel [`Holds`] and returns [`Step`]s in an order in which each one finds what it needs (I5) and
 //! nothing that works is taken away before its replacement is there (row O-66). Ours are the vxlan
 //! device with all that is on it, and routes of protocol [`ROUTE_PROTOCOL`] (I2).

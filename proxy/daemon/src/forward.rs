@@ -37,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The engine's end. When it is dropped the thread ends.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    _stop: Sender<()>,
+    addresses: Sender<Vec<IpAddr>>,
 }
 
 /// The thread's end.
@@ -48,7 +48,8 @@ struct Watcher {
     /// Name of the vxlan device.
     device: Option<String>,
     events: Events,
-    stop: Receiver<()>,
+    /// Those addresses, whenever they are others.
+    incoming: Receiver<Vec<IpAddr>>,
     /// `None` while the kernel has no nf_tables.
     client: Option<Client>,
     /// The rules that were read last.
@@ -84,12 +85,18 @@ impl Forward {
             Some(Mode::HostGw) | None => None,
         };
         let (cluster, ips) = (settings.cluster_cidrs.clone(), ips.to_vec());
-        let (sender, stop) = channel();
+        let (addresses, incoming) = channel();
         std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
             let (client, seen, said) = (None, None, Vec::new());
-            Watcher { cluster, ips, device, events, stop, client, seen, said }.run();
+            Watcher { cluster, ips, device, events, incoming, client, seen, said }.run();
         })?;
-        Ok(Some(Self { _stop: sender }))
+        Ok(Some(Self { addresses }))
+    }
+
+    /// Tells it this node's addresses: the devices that carry them lead to the other nodes.
+    pub(crate) fn follow(&self, ips: Vec<IpAddr>) {
+        // Its end is the process's.
+        drop(self.addresses.send(ips));
     }
 }
 
@@ -109,9 +116,21 @@ impl Watcher {
                     self.client = None;
                 }
             }
-            match self.stop.recv_timeout(PERIOD) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            if !self.wait() {
+                return;
+            }
+        }
+    }
+
+    /// Until the next look. `false`: the engine is gone.
+    fn wait(&mut self) -> bool {
+        match self.incoming.recv_timeout(PERIOD) {
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+            Ok(ips) => {
+                self.ips = ips;
+                self.seen = None;
+                true
             }
         }
     }
@@ -214,3 +233,6 @@ fn legacy(ipv6: bool) -> Option<ForeignTable> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             told,
             sysctls,
             overlay,
+            forward,
             front,
             notifier,
             machine_id,
@@ -146,7 +147,6 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.start_cluster(sender, previous);
         engine.run(events).await;
         engine.leave().await;
-        drop(forward);
         Ok(())
     })
 }

@@ -19,6 +19,7 @@ use ipnetwork::IpNetwork;
 use crate::backend::Backend;
 use crate::clock;
 use crate::config::{Settings, StoreKind};
+use crate::forward::Forward;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
@@ -43,6 +44,8 @@ pub(crate) struct Parts {
     pub sysctls: Sysctls,
     /// Started, without orders; `None` without one.
     pub overlay: Option<Overlay>,
+    /// Started; `None` where this node is alone.
+    pub forward: Option<Forward>,
     /// Not started.
     pub front: Front,
     /// To systemd.
@@ -65,6 +68,7 @@ impl Engine {
             told,
             sysctls,
             overlay,
+            forward,
             front,
             notifier,
             machine_id,
@@ -96,7 +100,7 @@ impl Engine {
             },
             store,
             cluster: None,
-            neighbourhood: Neighbourhood::new(overlay),
+            neighbourhood: Neighbourhood::new(overlay, forward),
             membership: Membership::new(machine_id, ttl),
             writes: Writes::default(),
             facts,

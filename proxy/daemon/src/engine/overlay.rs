@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::Engine;
 use crate::config::OverlayKind;
+use crate::forward::Forward;
 use crate::node::{self, Parts};
 use crate::overlay::{Orders, Overlay};
 use crate::peers::{self, Entry};
@@ -24,7 +25,11 @@ const NODE_FILE: &str = "node.json";
 pub(super) struct Neighbourhood {
     /// The thread; `None` without an overlay.
     overlay: Option<Overlay>,
-    /// What it was told last.
+    /// Who looks at others' rules; `None` where this node is alone.
+    forward: Option<Forward>,
+    /// This node's addresses, as that was told last.
+    followed: Vec<IpAddr>,
+    /// What the overlay was told last.
     ordered: Option<Orders>,
     /// What the peers file says of this node.
     own: Option<Entry>,
@@ -38,8 +43,8 @@ pub(super) struct Neighbourhood {
 
 impl Neighbourhood {
     /// Nobody has been told anything.
-    pub(super) fn new(overlay: Option<Overlay>) -> Self {
-        Self { overlay, ..Self::default() }
+    pub(super) fn new(overlay: Option<Overlay>, forward: Option<Forward>) -> Self {
+        Self { overlay, forward, ..Self::default() }
     }
 }
 
@@ -126,11 +131,18 @@ impl Engine {
         self.follow_waiting();
         self.say_reach();
         self.publish_node();
+        let ips = self.own_ips();
+        if let Some(forward) = &self.neighbourhood.forward
+            && self.neighbourhood.followed != ips
+        {
+            forward.follow(ips.clone());
+            self.neighbourhood.followed.clone_from(&ips);
+        }
         let Some(overlay) = &self.neighbourhood.overlay else { return };
         let own = &self.state.node.name;
         let orders = Orders {
             node: own.clone(),
-            ips: self.own_ips(),
+            ips,
             subnets: self.own_subnets(),
             peers: self.state.peers.values().filter(|peer| peer.name != *own).cloned().collect(),
             complete: match self.state.settings.peers_file {

@@ -70,6 +70,7 @@ fn engine(folder: &Path, store: StoreKind) -> (Engine, mpsc::Receiver<Event>) {
         told: true,
         sysctls: Sysctls::open(folder, BOOT).expect("sysctls"),
         overlay: None,
+        forward: None,
         front: Front::new(sender, &settings),
         notifier: Notifier::new(&BTreeMap::new()).expect("nobody to notify"),
         machine_id: "machine-1".to_owned(),

@@ -5,16 +5,13 @@ use std::time::Duration;
 use causeway_source::cluster::{Command, Subnets};
 
 use crate::etcd::Etcd;
-use crate::node::{Node, container, ip, net, record, run, settings};
+use crate::node::{Node, container, ip, net, of_one, record, run, settings};
 
 /// Rows: C-12, C-13, O-60
 #[test]
 fn a_dead_node_goes_with_its_containers_and_leaves_its_subnet() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
+    of_one(async |etcd, n2| {
         n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
-        n2.held().await;
         let mut n3 = Node::start(settings(&etcd, "n3"));
         n3.until("the container", |seen| seen.has_container("n2", "a")).await;
         let settings = n2.end();
@@ -30,11 +27,8 @@ fn a_dead_node_goes_with_its_containers_and_leaves_its_subnet() {
 /// Rows: O-42
 #[test]
 fn a_restart_uses_the_lease_on_and_nobody_notices() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
+    of_one(async |etcd, n2| {
         n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
-        n2.held().await;
         let mut n3 = Node::start(settings(&etcd, "n3"));
         n3.until("all", |seen| {
             seen.has_container("n2", "a") && seen.subnet_of("n2").is_some() && seen.has_node("n3")
@@ -57,11 +51,8 @@ fn a_restart_uses_the_lease_on_and_nobody_notices() {
 /// Rows: C-08
 #[test]
 fn a_lease_that_is_revoked_is_granted_anew() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
+    of_one(async |etcd, n2| {
         n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
-        n2.held().await;
         let mut n3 = Node::start(settings(&etcd, "n3"));
         n3.until("the container", |seen| seen.has_container("n2", "a")).await;
         let text = etcd.ctl(&["lease", "list"]);

@@ -49,6 +49,25 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     builder.enable_all().build().expect("a runtime").block_on(test);
 }
 
+/// Runs a test of a store and of `n2`, which has its subnet.
+pub(crate) fn of_one(test: impl AsyncFnOnce(Etcd, Node)) {
+    run(async {
+        let etcd = Etcd::start();
+        let mut n2 = Node::start(settings(&etcd, "n2"));
+        n2.held().await;
+        test(etcd, n2).await;
+    });
+}
+
+/// The same with `n3`.
+pub(crate) fn of_two(test: impl AsyncFnOnce(Etcd, Node, Node)) {
+    of_one(async |etcd, n2| {
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.held().await;
+        test(etcd, n2, n3).await;
+    });
+}
+
 pub(crate) fn config() -> ClusterConfig {
     ClusterConfig {
         schema: ClusterConfig::SCHEMA,

@@ -6,7 +6,7 @@ use causeway_source::cluster::{Command, Write, WriteError};
 use tokio::time::Instant;
 
 use crate::etcd::Etcd;
-use crate::node::{Node, bulky, container, net, run, service, settings};
+use crate::node::{Node, bulky, container, net, of_one, of_two, run, service, settings};
 
 /// Rows: C-02, C-03
 #[test]
@@ -111,12 +111,7 @@ fn history_that_is_gone_is_one_reset_with_what_changed_meanwhile() {
 /// Rows: C-06, O-39
 #[test]
 fn a_watch_that_history_left_behind_is_one_reset() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        let mut n3 = Node::start(settings(&etcd, "n3"));
-        n2.held().await;
-        n3.held().await;
+    of_two(async |etcd, mut n2, mut n3| {
         // n3 takes no report: more comes than the watch's buffers hold.
         let mut at = 0;
         for round in 0..25 {
@@ -173,10 +168,7 @@ fn a_wiped_store_is_another_one_and_gets_all_that_nodes_are() {
 /// Rows: C-11
 #[test]
 fn a_restored_backup_is_noticed_by_its_revision() {
-    run(async {
-        let mut etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |mut etcd, mut n2| {
         n2.apply(&[service("web", "10.96.0.1")]).await.unwrap();
         let backup = etcd.snapshot();
         for round in 0..10 {
@@ -203,12 +195,7 @@ fn a_restored_backup_is_noticed_by_its_revision() {
 /// Rows: C-06
 #[test]
 fn a_slow_receiver_loses_nothing_and_stays_alive() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        let mut n3 = Node::start(settings(&etcd, "n3"));
-        n2.held().await;
-        n3.held().await;
+    of_two(async |_etcd, mut n2, mut n3| {
         // n3 takes no report meanwhile; its channel holds four.
         for round in 0..150 {
             let one = service(&format!("s{round}"), &format!("10.96.3.{round}"));
@@ -265,10 +252,7 @@ fn all_endpoints_are_tried() {
 
 #[test]
 fn a_planned_end_sends_what_is_waiting_and_gives_nothing_up() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, n2| {
         let one = container("last", "10.0.2.9");
         n2.send(Command::Container(one.record.key.clone(), Some(one)));
         n2.send(Command::Stop);

@@ -7,7 +7,9 @@ use causeway_model::Object;
 use causeway_source::cluster::{Command, Write, WriteError};
 
 use crate::etcd::Etcd;
-use crate::node::{Node, bulky, claims, config, container, record, run, service, settings};
+use crate::node::{
+    Node, bulky, claims, config, container, of_one, of_two, record, run, service, settings,
+};
 
 /// Rows: C-12, O-30, O-31
 #[test]
@@ -69,12 +71,7 @@ fn own_keys_are_as_wanted_whoever_changes_them() {
 /// Rows: C-12
 #[test]
 fn objects_are_written_by_comparing() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        let mut n3 = Node::start(settings(&etcd, "n3"));
-        n2.held().await;
-        n3.held().await;
+    of_two(async |etcd, mut n2, mut n3| {
         let web = service("web", "10.96.0.1");
         n2.apply(std::slice::from_ref(&web)).await.unwrap();
         assert!(n2.seen.has_object("web"));
@@ -102,12 +99,7 @@ fn objects_are_written_by_comparing() {
 /// Rows: C-12
 #[test]
 fn one_of_two_gets_an_address() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        let mut n3 = Node::start(settings(&etcd, "n3"));
-        n2.held().await;
-        n3.held().await;
+    of_two(async |etcd, mut n2, mut n3| {
         for round in 0..10 {
             let ip = format!("10.96.1.{round}");
             let (a, b) = (format!("a{round}"), format!("b{round}"));
@@ -125,10 +117,7 @@ fn one_of_two_gets_an_address() {
 /// Rows: C-12
 #[test]
 fn claims_without_an_object_are_taken_over_and_others_named() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, mut n2| {
         let (one, two) = (service("one", "10.96.0.1"), service("two", "10.96.0.2"));
         n2.apply(&[one.clone(), two.clone()]).await.unwrap();
         etcd.ctl(&["del", "/causeway/v1/objects/service/default/one"]);
@@ -158,12 +147,7 @@ fn claims_without_an_object_are_taken_over_and_others_named() {
 /// Rows: C-12
 #[test]
 fn what_somebody_else_deleted_meanwhile_takes_no_claim_from_its_heir() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        let mut n3 = Node::start(settings(&etcd, "n3"));
-        n2.held().await;
-        n3.held().await;
+    of_two(async |etcd, mut n2, mut n3| {
         let (web, heir) = (service("web", "10.96.0.1"), service("heir", "10.96.0.1"));
         n2.apply(std::slice::from_ref(&web)).await.unwrap();
         n3.until("web", |seen| seen.has_object("web")).await;
@@ -215,10 +199,7 @@ fn five_thousand_services_take_seconds() {
 
 #[test]
 fn revisions_of_others_are_seen_too() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, mut n2| {
         etcd.ctl(&["put", "/somebody/else", "1"]);
         let at = etcd.revision();
         n2.until("its revision", |seen| seen.known.revision >= at).await;
@@ -231,10 +212,7 @@ fn revisions_of_others_are_seen_too() {
 
 #[test]
 fn a_service_that_no_transaction_can_hold_is_refused() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |_etcd, mut n2| {
         let mut wide = service("wide", "10.96.0.1");
         if let Object::Service(service) = &mut wide.object {
             service.cluster_ips =
@@ -251,10 +229,7 @@ fn a_service_that_no_transaction_can_hold_is_refused() {
 /// Rows: O-41
 #[test]
 fn other_settings_keep_a_node_out_until_they_are_alike() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, _n2| {
         let mut other = settings(&etcd, "n3");
         other.config.vxlan_port = 4789;
         let mut n3 = Node::start(other);
@@ -275,10 +250,7 @@ fn other_settings_keep_a_node_out_until_they_are_alike() {
 /// Rows: C-14
 #[test]
 fn what_a_newer_version_wrote_is_named_and_left_alone() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, mut n2| {
         let odd = "/causeway/v1/objects/service/default/odd";
         etcd.ctl(&["put", odd, "{\"format\":2}"]);
         etcd.ctl(&["put", "/causeway/v1/leaders/x", "n9"]);

@@ -7,7 +7,7 @@ use causeway_model::NodeIdentity;
 use causeway_source::cluster::{Command, Subnets};
 
 use crate::etcd::Etcd;
-use crate::node::{Node, config, ip, net, record, run, settings};
+use crate::node::{Node, config, ip, net, of_one, record, run, settings};
 
 /// Rows: O-34, O-35, O-64
 #[test]
@@ -235,10 +235,7 @@ fn a_node_that_slept_longer_than_its_lease_finds_the_new_owner() {
 /// Rows: O-38
 #[test]
 fn a_record_that_somebody_deletes_is_back_at_once() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, n2| {
         let path = "/causeway/v1/subnets/10.0.2.0-24";
         let value = etcd.get(path);
         etcd.ctl(&["del", path]);
@@ -251,10 +248,7 @@ fn a_record_that_somebody_deletes_is_back_at_once() {
 /// Rows: O-34
 #[test]
 fn another_one_asked_for_replaces_what_the_node_had() {
-    run(async {
-        let etcd = Etcd::start();
-        let mut n2 = Node::start(settings(&etcd, "n2"));
-        n2.held().await;
+    of_one(async |etcd, n2| {
         let mut asks = n2.end();
         asks.asked = vec![net("10.0.60.0/24")];
         let mut n2 = Node::start(asks);

@@ -172,7 +172,7 @@ pub(crate) fn command() -> Command {
         .arg(config_arg())
         .args(KEYS.iter().filter(|key| matches!(key.name, "run-dir" | "state-dir")).map(arg));
     Command::new("causewayd")
-        .about("Keeps the services of this node working")
+        .about("Keeps services and the way to other nodes working on this node")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help("Every flag is also a variable (--node-name: CAUSEWAY_NODE_NAME) and a key of the file (node_name).")
         .args_conflicts_with_subcommands(true)

@@ -206,15 +206,9 @@ daemon node2 10.0.2.0/24
 until_true "its containers are back" endpoints_are node1 "$three"
 cw get endpoints | sed 's/^/  /'
 
-say "The end of the service, and causewayd cleanup on both nodes"
+say "The end of the service"
 cw2 delete -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
 ! ip netns exec pod3 curl -sS --max-time 3 http://172.17.10.10:3001/ 2>/dev/null || fail "the service still answers"
-for node in node1 node2; do
-  kill "${daemon_pid[$node]}"
-  wait "${daemon_pid[$node]}" 2>/dev/null || true
-  on "$node" "$bin/causewayd" cleanup | tail -1 | sed "s/^/  $node: /"
-done
-
 say "cnitool del, four times"
 for pod in "${pods[@]}"; do
   CAP_ARGS=''
@@ -222,6 +216,13 @@ for pod in "${pods[@]}"; do
   cni "${node_of[$pod]}" del "$pod" || fail "DEL of $pod"
   took=$(( ($(date +%s%N) - started) / 1000 ))
   line "$pod: gone in $((took/1000)).$(printf %03d $((took%1000))) ms with cnitool"
+done
+
+say "causewayd cleanup on both nodes"
+for node in node1 node2; do
+  kill "${daemon_pid[$node]}"
+  wait "${daemon_pid[$node]}" 2>/dev/null || true
+  on "$node" "$bin/causewayd" cleanup | tail -1 | sed "s/^/  $node: /"
 done
 
 say "What is left"

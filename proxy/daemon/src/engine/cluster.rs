@@ -170,7 +170,10 @@ impl Engine {
                     tracing::info!(after = away, "the cluster store answers");
                 }
                 *now = Ok(());
-                self.doubt_anew();
+                // A node that never knew of others can not have missed that they live.
+                if self.membership.known.store.is_some() {
+                    self.doubt_anew();
+                }
                 self.store_is_back();
             }
             (Err(why), Err((_, before))) if !first => *before = why,

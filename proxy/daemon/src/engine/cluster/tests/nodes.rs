@@ -214,6 +214,23 @@ fn nodes_that_vanish_together_after_an_outage_are_held() {
     });
 }
 
+/// Rows: O-60
+#[test]
+fn a_death_is_believed_from_the_first_minute_of_a_new_node() {
+    test(|mut world| {
+        world.connect(view(&["n1", "n2"]), false);
+        web(&mut world);
+        world.changed(vec![Change::Container("n2".into(), container("b", "10.0.2.2"))]);
+        assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
+        world.changed(vec![
+            Change::NodeGone("n2".into()),
+            Change::ContainerGone("n2".into(), endpoint("b")),
+        ]);
+        assert_eq!(world.endpoints("web"), Vec::<String>::new());
+        assert_eq!(world.degraded(), "");
+    });
+}
+
 /// Rows: C-10
 #[test]
 fn a_wiped_store_takes_no_peer_away_at_once() {

@@ -125,7 +125,6 @@ fn propagation() {
         ms(p99(&times)),
         ms(median(&mut local))
     );
-    println!("  store: {}", there.status().store);
 }
 
 fn many() {

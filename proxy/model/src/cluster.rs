@@ -155,6 +155,17 @@ impl ClusterConfig {
     }
 }
 
+/// Length of a node's part of a cluster network that nodes share: `node_subnet_len` of an IPv4 one,
+/// 64 of an IPv6 one, or 8 bits beyond its own where it is a /64 or longer.
+pub fn part_len(cluster: IpNetwork, node_subnet_len: u8) -> u8 {
+    let length = match cluster {
+        IpNetwork::V4(_) => node_subnet_len,
+        IpNetwork::V6(cluster) if cluster.prefix() < 64 => 64,
+        IpNetwork::V6(cluster) => (cluster.prefix() + 8).min(126),
+    };
+    length.max(cluster.prefix())
+}
+
 impl MacAddress {
     /// The address of the vxlan device of a node: the same whenever and wherever it is asked for, so
     /// that a device made anew, and peers that nobody told, need no message. Locally administered,

@@ -18,7 +18,7 @@ mod record;
 mod resolved;
 
 pub use cluster::{
-    ClusterConfig, MacAddress, NoMacAddress, NodeIdentity, NodeRecord, Peer, SubnetRecord,
+    ClusterConfig, MacAddress, NoMacAddress, NodeIdentity, NodeRecord, Peer, SubnetRecord, part_len,
 };
 pub use index::{Changes, Container, Event, Index};
 pub use labels::LabelSet;

@@ -101,6 +101,9 @@ pub struct Known {
     pub revision: i64,
     /// The short lease, used on while it lasts (O-42).
     pub lease: Option<i64>,
+    /// Objects that the store had lost are held: what is missing in it the next time was not deleted
+    /// there either (C-10).
+    pub lost: bool,
 }
 
 /// A container of a node, for all nodes.

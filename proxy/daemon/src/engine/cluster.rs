@@ -316,11 +316,9 @@ impl Engine {
 
     /// What the next run is to know, on disk.
     fn keep_known(&mut self) {
-        let mut known = self.membership.known.clone();
-        if !self.membership.lost.is_empty() {
-            // The next run holds them, too.
-            known.store = known.store.map(|store| format!("{store} lost objects"));
-        }
+        // What is held the next run holds, too.
+        let lost = !self.membership.lost.is_empty();
+        let known = Known { lost, ..self.membership.known.clone() };
         let kept = self.store.set_known(&known);
         self.snapshot_kept(kept);
     }

@@ -238,8 +238,8 @@ impl Engine {
                 self.state.progress.conflicts += 1;
                 if current.job.attempts >= ATTEMPTS {
                     let text = format!(
-                        "other nodes wrote first {ATTEMPTS} times in a row; nothing is stored, \
-                         try again"
+                        "other nodes wrote first {ATTEMPTS} times in a row; a large change may be \
+                         stored in part, try again"
                     );
                     return self.give_up(current, Refused::new(503, text));
                 }
@@ -315,7 +315,7 @@ impl Engine {
                 ),
                 Stage::Conflict(revision) => format!(
                     "another node wrote first, at revision {revision}, which this node does not \
-                     get to see; nothing is stored; {REMEDY}"
+                     get to see; a large change may be stored in part; {REMEDY}"
                 ),
             };
             self.give_up(current, Refused::new(503, text));

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use causeway_model::{ClusterConfig, NodeIdentity};
+use causeway_model::{ClusterConfig, NodeIdentity, part_len};
 use ipnetwork::IpNetwork;
 
 use super::Subnets;
@@ -43,16 +43,6 @@ pub(super) fn choose(wish: &Wish<'_>, taken: &Taken) -> Result<Vec<IpNetwork>, S
     wish.config.cluster_cidrs.iter().map(|cluster| wish.part_of(*cluster, taken)).collect()
 }
 
-/// Length of a node's part of a cluster network.
-pub(super) fn part_len(config: &ClusterConfig, cluster: IpNetwork) -> u8 {
-    let length = match cluster {
-        IpNetwork::V4(_) => config.node_subnet_len,
-        IpNetwork::V6(cluster) if cluster.prefix() < 64 => 64,
-        IpNetwork::V6(cluster) => (cluster.prefix() + 8).min(126),
-    };
-    length.max(cluster.prefix())
-}
-
 /// Something that this node had, still wants, and another one has.
 fn lost(wish: &Wish<'_>, taken: &Taken) -> Option<Subnets> {
     let still_wanted = |subnet: &&IpNetwork| {
@@ -71,7 +61,7 @@ impl Wish<'_> {
         if let Some(asked) = self.asked.iter().find(family) {
             return self.asked_for(*asked, taken);
         }
-        let length = part_len(self.config, cluster);
+        let length = part_len(cluster, self.config.node_subnet_len);
         let fits = |subnet: &&IpNetwork| subnet.prefix() == length && within(cluster, **subnet);
         let own = taken.subnets.iter().filter(|(_, owner)| owner.as_ref() == Some(self.identity));
         if let Some(own) = own.map(|(subnet, _)| subnet).find(fits) {
@@ -131,7 +121,8 @@ impl Wish<'_> {
     fn fits(&self, subnet: IpNetwork) -> bool {
         self.asked.contains(&subnet)
             || self.config.cluster_cidrs.iter().any(|cluster| {
-                subnet.prefix() == part_len(self.config, *cluster) && within(*cluster, subnet)
+                subnet.prefix() == part_len(*cluster, self.config.node_subnet_len)
+                    && within(*cluster, subnet)
             })
     }
 }

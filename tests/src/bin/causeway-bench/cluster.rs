@@ -16,7 +16,7 @@ use causeway_tests::{DEADLINE, Daemon, Etcd, Lab, Node};
 use etcd_client::{Txn, TxnOp};
 use serde_json::{Value, json};
 
-use crate::report::{median, ms, p99};
+use crate::report::{median, memory, ms, p99};
 
 const CHANGES: usize = 1_000;
 const NODES: u32 = 200;
@@ -318,14 +318,6 @@ fn until(daemon: &Daemon<'_>, holds: impl Fn() -> bool) {
         assert!(Instant::now() < limit, "{:?}", daemon.status());
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn memory(daemon: &Daemon<'_>) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
-    let status = status.expect("the daemon runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u32>().ok());
-    format!("{:.1} MiB resident", f64::from(kib.expect("a number")) / 1024.0)
 }
 
 /// User and system time of a process; ticks are hundredths of a second.

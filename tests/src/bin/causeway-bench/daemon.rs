@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use causeway_tests::{Daemon, Node};
 
-use crate::report::{median, ms, p99};
+use crate::report::{median, memory, ms, p99};
 use crate::services::documents;
 
 const SERVICES: usize = 45_000;
@@ -46,13 +46,4 @@ pub(crate) fn run() {
     daemon.again();
     println!("  restart until the rules are found right: {}", ms(started.elapsed()));
     println!("  after it: {}", memory(&daemon));
-}
-
-/// Resident memory as the kernel counts it.
-fn memory(daemon: &Daemon<'_>) -> String {
-    let path = format!("/proc/{}/status", daemon.pid());
-    let status = std::fs::read_to_string(path).expect("the daemon runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u32>().ok());
-    format!("{:.1} MiB resident", f64::from(kib.expect("a number")) / 1024.0)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use causeway_tests::Daemon;
+
 /// One figure: ours and the peer's, median and 99th percentile.
 pub(crate) fn report(what: &str, peer_name: &str, ours: &[Duration], peer: &[Duration]) {
     let (mut ours, mut peer) = (ours.to_vec(), peer.to_vec());
@@ -41,4 +43,13 @@ pub(crate) fn p99(times: &[Duration]) -> Duration {
 /// A time in milliseconds.
 pub(crate) fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Resident memory of a daemon as the kernel counts it.
+pub(crate) fn memory(daemon: &Daemon<'_>) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
+    let status = status.expect("the daemon runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u32>().ok());
+    format!("{:.1} MiB resident", f64::from(kib.expect("a number")) / 1024.0)
 }

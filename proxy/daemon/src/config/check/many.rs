@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use causeway_model::part_len;
 use ipnetwork::IpNetwork;
 
 use super::super::keys::{Given, Values};
@@ -154,10 +155,7 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
 
 /// A part of the cluster network for every node.
 fn subnets(values: &Values, settings: &Settings) -> Result<(), Error> {
-    let length = |cluster: &IpNetwork| match cluster {
-        IpNetwork::V4(_) => settings.node_subnet_len,
-        IpNetwork::V6(cluster) => cluster.prefix().max(64),
-    };
+    let length = |cluster: &IpNetwork| part_len(*cluster, settings.node_subnet_len);
     for cluster in &settings.cluster_cidrs {
         if cluster.is_ipv4() && length(cluster) <= cluster.prefix() {
             let reason = format!(

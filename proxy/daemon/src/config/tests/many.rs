@@ -129,6 +129,10 @@ fn settings_of_many_nodes_go_together() {
         "cluster_cidr = [\"10.0.0.0/16\", \"fd00:10::/56\"]\nservice_cidr = \"10.96.0.0/16\"\n";
     etcd(&format!("{six}node_subnet = \"fd00:10::/72\""), "have parts of length 64");
     assert!(files.settings(&format!("{ETCD}{six}node_subnet = \"fd00:10:0:1::/64\"")).is_ok());
+    // The parts are those that the cluster store deals.
+    let narrow = "cluster_cidr = [\"fd00:10::/64\"]\nservice_cidr = [\"fd00:96::/112\"]\n";
+    etcd(&format!("{narrow}node_subnet = \"fd00:10::/64\""), "have parts of length 72");
+    assert!(files.settings(&format!("{ETCD}{narrow}node_subnet = \"fd00:10::/72\"")).is_ok());
 }
 
 /// Rows: C-15

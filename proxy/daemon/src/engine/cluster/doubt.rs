@@ -59,8 +59,8 @@ impl Engine {
         }
         let names: Vec<&str> = held.iter().map(String::as_str).collect();
         let text = format!(
-            "{} vanished from the cluster store together: the store may have lost them. They count \
-             as there for {} and are given up then, unless they are heard of",
+            "{} vanished from the cluster store after it was away or listed anew: it may have lost \
+             them. They count as there for {} and are given up then, unless they are heard of",
             names.join(", "),
             clock::words(self.state.settings.endpoint_ttl)
         );

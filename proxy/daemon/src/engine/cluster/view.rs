@@ -64,7 +64,8 @@ impl Engine {
     /// Everything there is.
     pub(super) fn take_view(&mut self, view: View, known: Known, same: bool) {
         // What this node knows without a store, or of another one, is not missing from this one.
-        let same = same && self.membership.known.store == known.store;
+        let before = &self.membership.known;
+        let same = same && !before.lost && before.store == known.store;
         tracing::info!(
             revision = known.revision,
             same,
@@ -86,7 +87,7 @@ impl Engine {
         self.remove_nodes(dead, &mut batch.new);
         self.view_objects(view.objects, &view.unreadable, same, &mut batch);
         self.membership.known =
-            Known { lease: known.lease.or(self.membership.known.lease), ..known };
+            Known { lease: known.lease.or(self.membership.known.lease), lost: false, ..known };
         self.membership.viewed = true;
         let revision = self.membership.known.revision;
         self.take_batch(batch, revision);

@@ -57,7 +57,7 @@ fn read_view(store: &Store) -> View {
 #[test]
 fn the_cluster_is_there_again_after_a_restart_beside_what_is_this_nodes_own() {
     let folder = tempfile::tempdir().expect("a folder");
-    let known = Known { store: Some("id".into()), revision: 9, lease: Some(-1) };
+    let known = Known { store: Some("id".into()), revision: 9, lease: Some(-1), lost: true };
     let wanted = View {
         nodes: [("n2".to_owned(), node("n2"))].into(),
         subnets: ["10.0.2.0/24", "fd00::/64"]

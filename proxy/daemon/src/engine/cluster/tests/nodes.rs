@@ -270,7 +270,8 @@ fn nobody_in_doubt_is_given_up_while_the_store_is_away() {
         // Its time is over at once.
         world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::ZERO);
         let refused = Report::Connection(Err("connection refused".to_owned()));
-        let known = Known { store: Some("store-2".to_owned()), revision: 9, lease: None };
+        let known =
+            Known { store: Some("store-2".to_owned()), revision: 9, lease: None, lost: false };
         let wiped = Report::Reset { view: view(&["n1"]), known, same: false };
         for report in [wiped, refused] {
             world.engine.take(Event::Cluster(report));

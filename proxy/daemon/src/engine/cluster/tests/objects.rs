@@ -216,7 +216,8 @@ fn what_a_wiped_store_lost_goes_on_and_can_be_brought_back() {
         let mut world = world.restart(StoreKind::Etcd);
         let objects = vec![stored(&documents[2], Origin::Manifest("file.json".to_owned()))];
         world.report(Report::Connection(Ok(())));
-        world.reset(View { objects, ..view(&["n1"]) }, "store-2", false);
+        // The store is the one known: what it had lost before is still not deleted.
+        world.reset(View { objects, ..view(&["n1"]) }, "store-2", true);
         assert!(world.degraded().contains("2 objects"), "{}", world.degraded());
         world.commands();
 
@@ -251,7 +252,8 @@ fn a_start_without_the_store_has_what_it_said_last() {
         assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
         assert!(world.engine.state.plan.services.contains_key(&key("web")), "committed");
         assert_eq!(world.peers(), ["n2 10.0.2.0/24"]);
-        let known = Known { store: Some(STORE.to_owned()), revision: 3, lease: Some(12) };
+        let known =
+            Known { store: Some(STORE.to_owned()), revision: 3, lease: Some(12), lost: false };
         assert_eq!(world.engine.membership.known, known);
         let degraded = world.degraded();
         assert!(degraded.contains("snapshot of revision 3"), "{degraded}");

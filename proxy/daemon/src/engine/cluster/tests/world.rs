@@ -112,8 +112,12 @@ impl World {
 
     pub(super) fn reset(&mut self, view: View, store: &str, same: bool) {
         self.revision += 1;
-        let known =
-            Known { store: Some(store.to_owned()), revision: self.revision, lease: Some(7) };
+        let known = Known {
+            store: Some(store.to_owned()),
+            revision: self.revision,
+            lease: Some(7),
+            lost: false,
+        };
         self.report(Report::Reset { view, known, same });
     }
 

@@ -71,6 +71,18 @@ const DASHED: &[(char, &[(u32, u32)])] = &[
 const OTHERS: &[&str] =
     &["S-04", "S-05", "S-06", "S-07", "S-09", "S-10", "S-12", "S-13", "S-14", "S-15"];
 
+/// Rows of the first minutes and a container's whole life: the letters after R, and the last number.
+const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 13)];
+
+/// Rows whose test is still to be written.
+#[rustfmt::skip]
+const OPEN: &[&str] = &[
+    "RA1", "RA2", "RA3", "RA4", "RA5", "RA6", "RA7", "RA8", "RA9", "RA10",
+    "RB1", "RB2", "RB3", "RB4", "RB5", "RB6", "RB7", "RB8", "RB9", "RB10",
+    "RC1", "RC2", "RC3", "RC4", "RC5", "RC6", "RC7", "RC8", "RC9", "RC10", "RC11", "RC12", "RC13", "RC14",
+    "RD1", "RD2", "RD3", "RD4", "RD5", "RD6", "RD7", "RD8", "RD9", "RD10", "RD11", "RD12", "RD13",
+];
+
 const MAX_LINES: usize = 800;
 
 #[test]
@@ -233,14 +245,18 @@ fn every_row_has_a_test() {
     };
     let more = ["O-38b", "O-38c", "U-07", "U-08", "U-11"].map(str::to_owned);
     let rows = numbered('C', 88).chain(numbered('F', 52)).chain(numbered('P', 100));
-    let known: BTreeSet<String> = rows.chain(DASHED.iter().flat_map(dashed)).chain(more).collect();
+    let lettered = FIRST_MINUTES
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("R{letter}{number}")));
+    let rows = rows.chain(DASHED.iter().flat_map(dashed)).chain(more).chain(lettered);
+    let known: BTreeSet<String> = rows.collect();
     let excused: BTreeSet<_> = NOT_OURS.iter().map(|(row, _)| (*row).to_owned()).collect();
     let is_known = |row: &String| known.contains(row) || OTHERS.contains(&row.as_str());
     let mut wrong = String::new();
     let mut seen = BTreeSet::new();
     for test in tests() {
         for row in test.rows {
-            if row.starts_with(['C', 'F', 'P', 'O', 'S']) && !is_known(&row) {
+            if row.starts_with(['C', 'F', 'P', 'O', 'R', 'S']) && !is_known(&row) {
                 writeln!(wrong, "{}: no row is called {row:?}", test.name).expect("a String");
             }
             seen.insert(row);
@@ -248,6 +264,7 @@ fn every_row_has_a_test() {
     }
     let missing: Vec<_> = known.iter().filter(|row| !seen.contains(*row)).collect();
     let missing: Vec<_> = missing.into_iter().filter(|row| !excused.contains(*row)).collect();
+    let missing: Vec<_> = missing.into_iter().filter(|row| !OPEN.contains(&row.as_str())).collect();
     if !missing.is_empty() {
         let mut numbers = missing;
         numbers.sort_by_key(|row| (row.chars().next(), row[1..].parse::<i32>().ok(), *row));

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 /// Kind of the records of this plugin below `runDir`.
-pub(crate) const KIND: &str = "bridge";
+pub const KIND: &str = "bridge";
 
 /// Format of [`Record`]. Fields may be added without a new number; readers take defaults.
 const VERSION: u32 = 1;
@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 /// What one attachment owns on this node. Written before the veth pair is made, and again with
 /// the addresses before the first rule is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     /// Format number.
     pub version: u32,
     /// Whose.

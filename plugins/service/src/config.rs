@@ -33,7 +33,7 @@ pub(crate) struct Settings {
 /// Which sources a container sees as the node's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Masquerade {
+pub enum Masquerade {
     /// `snat` false: none.
     Nothing,
     /// Itself and 127.0.0.0/8: without it they get no answer.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A protocol whose ports can be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// TCP
     Tcp,
     /// UDP
@@ -125,7 +125,7 @@ pub(crate) struct Mapping {
 
 /// A mapping to one address of one container: what rules are made of, and what records hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Binding {
+pub struct Binding {
     /// Protocol.
     pub protocol: Protocol,
     /// The host's address; `None`: every local address of the family of `target`.

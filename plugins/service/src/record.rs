@@ -4,15 +4,15 @@ use causeway_kernel::RecordKey;
 use cni_plugin::Request;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Masquerade;
-use crate::mapping::Binding;
+pub use crate::config::Masquerade;
+pub use crate::mapping::{Binding, Protocol};
 
 /// Kind of our records below `runDir`.
-pub(crate) const KIND: &str = "service";
+pub const KIND: &str = "service";
 
 /// What an attachment owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     /// What carries the rules out.
     pub backend: RecordBackend,
     /// The mappings.
@@ -30,7 +30,7 @@ pub(crate) struct Record {
 /// What carries the rules out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum RecordBackend {
+pub enum RecordBackend {
     /// nf_tables by netlink.
     Nftables,
     /// `iptables-restore`.

@@ -5,7 +5,7 @@
 # process namespaces first: nothing of it touches the host, whatever happens.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-bin=${CAUSEWAY_BIN:?the folder of the release binaries}
+bin=${CAUSEWAY_BIN:?the folder of our programs}
 tools=${CAUSEWAY_TOOLS:?the folder of cnitool}
 
 if [ "${CAUSEWAY_DEMO_INSIDE:-}" != yes ]; then

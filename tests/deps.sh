@@ -1,18 +1,21 @@
 #!/bin/bash
 # Installs what the tests, the demo and the benchmarks need beside Rust, on Debian 12. Packages come
-# from apt; everything else goes to target/tools and is made once. Any number of runs.
+# from apt (tests/programs.txt names them); everything else goes to target/tools and is made once. Any
+# number of runs.
+#
+#   tests/deps.sh [SET]    a set of tests/programs.txt alone: demo, fresh or fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$PWD/target/tools
 mkdir -p "$tools/bin"
 
-packages=(
-  ca-certificates curl gcc git libc6-dev make protobuf-compiler python3 python3-pip # building, fetching Go
-  conntrack iproute2 iptables iputils-ping jq kmod nftables procps strace tcpdump util-linux # the lab
-  etcd-client etcd-server openssl # the cluster store, with certificates
-  containerd containernetworking-plugins runc # real runtimes, and upstream's plugins as the peer
-  busybox-static qemu-system-x86 # a machine with another kernel
-)
+set=${1:-all}
+packages=()
+while read -r package its _; do
+  case $set:$its in
+    all:demo | all:test | all:fresh | "$its:$its") packages+=("$package") ;;
+  esac
+done < <(grep -v '^#' tests/programs.txt)
 missing=()
 for package in "${packages[@]}"; do
   state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -41,8 +44,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+[[ $set != fresh && $set != fuzz ]] || exit 0
+
 # Debian's kernel, unpacked and not installed: the machine's own boot set-up is none of our business.
-if [ ! -e "$tools/kernel/ready" ]; then
+if [ $set != demo ] && [ ! -e "$tools/kernel/ready" ]; then
   rm -rf "$tools/kernel"
   mkdir -p "$tools/kernel"
   image=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '$1 == "Depends:" { print $2; exit }')
@@ -63,7 +68,7 @@ fi
 # Debian 12 has Go 1.19; both Go programs ask for 1.22 or later.
 recent() { [ "$(printf '%s\ngo1.22\n' "$("$1" env GOVERSION)" | sort -V | head -1)" = go1.22 ]; }
 go=$(command -v go || true)
-if [ ! -x "$tools/bin/cnitool" ] || [ ! -x "$tools/bin/nerdctl" ]; then
+if [ ! -x "$tools/bin/cnitool" ] || { [ $set != demo ] && [ ! -x "$tools/bin/nerdctl" ]; }; then
   if [ -z "$go" ] || ! recent "$go"; then
     # The package's own `bin/go` is a Python script that starts this one.
     go=$tools/go/go/bin/go
@@ -73,7 +78,11 @@ if [ ! -x "$tools/bin/cnitool" ] || [ ! -x "$tools/bin/nerdctl" ]; then
     fi
   fi
   export GOBIN=$tools/bin CGO_ENABLED=0
-  "$go" install github.com/containernetworking/cni/cnitool@v1.3.0
+  [ -x "$GOBIN/cnitool" ] || "$go" install github.com/containernetworking/cni/cnitool@v1.3.0
+fi
+[ $set != demo ] || exit 0
+
+if [ ! -x "$tools/bin/nerdctl" ]; then
   # Built from its own folder, so that its go.sum vouches for everything it uses. For itself, where
   # the public checksum database does not answer for this version, the sum stands here.
   nerdctl=github.com/containerd/nerdctl/v2@v2.0.3

@@ -112,14 +112,14 @@ impl Snapshot {
 
     /// Takes the network state of a namespace.
     pub fn of(ns: &Ns) -> Self {
-        let one = |script: &str| ns.sh(script).lines().map(str::to_owned).collect::<Vec<_>>();
+        let sh = |script: &str| ns.sh(script).lines().map(str::to_owned).collect::<Vec<_>>();
         Self(BTreeMap::from([
             ("links", ns.links().into_iter().map(steady).collect()),
-            ("addresses", one("ip -o addr show | sed '/scope link/d; s/valid_lft.*//'")),
+            ("addresses", sh("ip -o addr show | sed '/scope link/d; s/valid_lft.*//'")),
             ("routes", steady_routes(ns.routes())),
-            ("policy rules", one("ip rule show; ip -6 rule show")),
-            ("neighbours", one("ip neigh show nud permanent; ip neigh show proxy")),
-            ("fdb", one("bridge fdb show | grep -w permanent || true")),
+            ("policy rules", sh("ip rule show; ip -6 rule show")),
+            ("neighbours", sh("ip neigh show nud permanent; ip neigh show proxy")),
+            ("fdb", sh("bridge fdb show | grep -w permanent || true")),
             ("nft", ns.nft().lines().map(str::to_owned).collect()),
             ("iptables", ns.iptables().lines().map(str::to_owned).collect()),
         ]))

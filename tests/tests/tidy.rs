@@ -1,6 +1,13 @@
 //! The tree against its own rules: arrows, charters, sizes, configurations, rows, invariants.
 #![expect(clippy::disallowed_methods, reason = "cargo is asked for the packages")]
 
+#[path = "tidy/literals.rs"]
+mod literals;
+#[path = "tidy/programs.rs"]
+mod programs;
+#[path = "tidy/shell.rs"]
+mod shell;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -77,7 +84,7 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 /// Rows whose test is still to be written.
 #[rustfmt::skip]
 const OPEN: &[&str] = &[
-    "RA1", "RA2", "RA3", "RA4", "RA5", "RA6", "RA7", "RA8", "RA9", "RA10",
+    "RA2", "RA3", "RA4", "RA5", "RA6", "RA7", "RA8", "RA9", "RA10",
     "RB1", "RB2", "RB3", "RB4", "RB5", "RB6", "RB7", "RB8", "RB9", "RB10",
     "RC1", "RC2", "RC3", "RC4", "RC5", "RC6", "RC7", "RC8", "RC9", "RC10", "RC11", "RC12", "RC13", "RC14",
     "RD1", "RD2", "RD3", "RD4", "RD5", "RD6", "RD7", "RD8", "RD9", "RD10", "RD11", "RD12", "RD13",

@@ -138,7 +138,7 @@ fn tls(files: &Tls) -> Result<TlsOptions, String> {
         None => SYSTEM_AUTHORITIES
             .iter()
             .find_map(|path| fs::read(path).ok())
-            .ok_or("no authorities of the system found: name a file with --etcd-ca")?,
+            .ok_or("no authorities of the system found: name a file with --etcd-cafile")?,
     };
     options = options.ca_certificate(Certificate::from_pem(authorities));
     match (&files.cert, &files.key) {

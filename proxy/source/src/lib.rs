@@ -1,6 +1,8 @@
-//! Where facts are kept and where they come from: the embedded store (sled) and manifest files.
+//! Where facts are kept and where they come from: the embedded store (sled), manifest files, and
+//! etcd, whose client this is, too.
 
 pub mod cluster;
+pub mod etcd;
 mod manifests;
 mod store;
 mod watch;

@@ -2,12 +2,12 @@
 //! O-41, C-14).
 
 use causeway_model::ClusterConfig;
-use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 use serde::{Deserialize, Serialize};
 
 use super::keys::{Key, Keys};
 use super::store::{Failure, bounded};
 use super::value;
+use crate::etcd::{Client, Compare, CompareResult, RangeRequest, RequestOp, TxnRequest};
 
 /// What the store says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,26 +35,25 @@ struct AnyVersion {
 
 /// Writes the configuration where there is none, and says what there is.
 pub(super) async fn agree(
-    client: &mut Client,
+    client: &Client,
     keys: &Keys,
     ours: &ClusterConfig,
 ) -> Result<Agreed, Failure> {
     let key = keys.text(&Key::Config);
     let store = format!("{:016x}{:016x}", super::random(), super::random());
     let stored = value::encode(&Stored { store: store.clone(), config: ours.clone() });
-    let txn = Txn::new()
-        .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
-        .and_then([TxnOp::put(key.as_str(), stored, None)])
-        .or_else([TxnOp::get(key.as_str(), None)]);
+    let txn = TxnRequest::new()
+        .when([Compare::create_revision(key.as_str(), CompareResult::Equal, 0)])
+        .and_then([RequestOp::put(key.as_str(), stored, 0)])
+        .or_else([RequestOp::get(RangeRequest::one(key.as_str()))]);
     let response = bounded(client.txn(txn)).await?;
-    if response.succeeded() {
+    if response.succeeded {
         return Ok(Agreed { store, excluded: None });
     }
-    let responses = response.op_responses();
-    let Some(TxnOpResponse::Get(found)) = responses.first() else {
+    let Some(found) = response.ranges().next() else {
         return Err(Failure::Away("the answer lacks the configuration".into()));
     };
-    let bytes = found.kvs().first().map(|pair| pair.value()).unwrap_or_default();
+    let bytes = found.kvs.first().map(|pair| pair.value.as_slice()).unwrap_or_default();
     Ok(judge(bytes, ours, &key))
 }
 

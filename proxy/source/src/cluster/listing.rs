@@ -3,20 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use etcd_client::{Client, KeyValue, WatchOptions, WatchStream};
-
 use super::config::{self, Agreed};
 use super::keys::Keys;
 use super::publish::Held;
 use super::store::{self, Failure, bounded};
 use super::{Change, ClusterSettings, View, value};
+use crate::etcd::{Client, KeyValue, Watch, WatchCreateRequest, end_of};
 
 /// A connection and what there is.
 pub(super) struct Opened {
     pub(super) client: Client,
     pub(super) agreed: Agreed,
     pub(super) listing: Listing,
-    pub(super) watch: Option<WatchStream>,
+    pub(super) watch: Option<Watch>,
 }
 
 /// All there is at a revision.
@@ -39,32 +38,31 @@ impl Opened {
         endpoint: &str,
     ) -> Result<Self, String> {
         let named = |failure: Failure| format!("{endpoint}: {}", failure.into_text());
-        let mut client = store::connect(&settings, endpoint).await?;
-        let agreed = config::agree(&mut client, &keys, &settings.config).await.map_err(named)?;
+        let client = store::connect(&settings, endpoint).await?;
+        let agreed = config::agree(&client, &keys, &settings.config).await.map_err(named)?;
         if agreed.excluded.is_some() {
             return Ok(Self { client, agreed, listing: Listing::default(), watch: None });
         }
-        let listing = Listing::read(&mut client, &settings, &keys).await.map_err(named)?;
-        let watch = watch(&mut client, keys.root(), listing.revision).await.map_err(named)?;
+        let listing = Listing::read(&client, &settings, &keys).await.map_err(named)?;
+        let watch = watch(&client, keys.root(), listing.revision).await.map_err(named)?;
         Ok(Self { client, agreed, listing, watch: Some(watch) })
     }
 }
 
 /// A watch on all keys, from the next revision on.
-pub(super) async fn watch(
-    client: &mut Client,
-    root: &str,
-    revision: i64,
-) -> Result<WatchStream, Failure> {
-    let options =
-        WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
-    let mut watches = client.watch_client().max_decoding_message_size(store::MESSAGE);
-    bounded(watches.watch(root, Some(options))).await
+pub(super) async fn watch(client: &Client, root: &str, revision: i64) -> Result<Watch, Failure> {
+    let create = WatchCreateRequest {
+        key: root.into(),
+        range_end: end_of(root.as_bytes()),
+        start_revision: revision + 1,
+        progress_notify: true,
+    };
+    bounded(client.watch(create)).await
 }
 
 impl Listing {
     pub(super) async fn read(
-        client: &mut Client,
+        client: &Client,
         settings: &ClusterSettings,
         keys: &Keys,
     ) -> Result<Self, Failure> {
@@ -77,11 +75,11 @@ impl Listing {
     }
 
     fn add(&mut self, keys: &Keys, me: &str, pair: &KeyValue) {
-        if let Some(own) = own_key(keys, me, pair.key()) {
+        if let Some(own) = own_key(keys, me, &pair.key) {
             self.own.push((own, Held::of(pair)));
         }
         let view = &mut self.view;
-        match value::decode(keys, me, pair.key(), pair.value()) {
+        match value::decode(keys, me, &pair.key, &pair.value) {
             Ok(Some(Change::Node(record))) => {
                 drop(view.nodes.insert(record.identity.node.clone(), record));
             }
@@ -95,7 +93,7 @@ impl Listing {
             Ok(_) => {}
             Err(why) => {
                 view.unreadable.push(why);
-                self.unreadable.insert(pair.key().to_vec());
+                self.unreadable.insert(pair.key.clone());
             }
         }
     }

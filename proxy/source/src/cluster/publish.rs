@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use causeway_model::NodeRecord;
-use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
 use super::store::{self, Failure, bounded};
 use super::task::Task;
 use super::{Reach, Report, value};
+use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
 
 /// The server's limit is 128 operations a transaction.
 const OPERATIONS: usize = 100;
@@ -32,8 +32,8 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn of(pair: &KeyValue) -> Self {
-        let entry = Some((pair.value().to_vec(), pair.lease()));
-        Self { revision: pair.mod_revision(), entry }
+        let entry = Some((pair.value.clone(), pair.lease));
+        Self { revision: pair.mod_revision, entry }
     }
 
     pub(super) fn gone(revision: i64) -> Self {
@@ -102,7 +102,7 @@ impl Publisher {
     pub(super) async fn renew(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
     ) -> Result<Duration, Failure> {
         let now = Instant::now();
         let period = |ttl: Duration| (ttl / 3).min(LONGEST).max(Duration::from_millis(100));
@@ -126,7 +126,7 @@ impl Publisher {
     pub(super) async fn publish(
         &mut self,
         task: &mut Task,
-        client: &mut Client,
+        client: &Client,
     ) -> Result<(), Failure> {
         let Some(record) = task.wanted.node.clone() else { return Ok(()) };
         let lease = self.short_lease(task, client).await?;
@@ -146,7 +146,7 @@ impl Publisher {
     async fn publish_short(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         (record, lease): (&NodeRecord, i64),
     ) -> Result<Option<String>, Failure> {
         let excluded = self.claim_node(task, client, (record, lease)).await?;
@@ -157,7 +157,7 @@ impl Publisher {
     }
 
     /// The lease of an earlier session or run while it lasts, else a new one.
-    async fn short_lease(&mut self, task: &mut Task, client: &mut Client) -> Result<i64, Failure> {
+    async fn short_lease(&mut self, task: &mut Task, client: &Client) -> Result<i64, Failure> {
         if let Some(lease) = self.short {
             return Ok(lease);
         }
@@ -191,7 +191,7 @@ impl Publisher {
     async fn claim_node(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         (record, lease): (&NodeRecord, i64),
     ) -> Result<Option<String>, Failure> {
         let key = task.keys.node(&record.identity.node);
@@ -200,25 +200,24 @@ impl Publisher {
             if self.own.get(&key).is_some_and(|held| held.entry == wanted) {
                 return Ok(None);
             }
-            let found = bounded(client.get(key.as_str(), None)).await?;
-            let found = found.kvs().first();
+            let found = bounded(client.get(RangeRequest::one(key.as_str()))).await?;
+            let found = found.kvs.first();
             if let Some(other) = found
-                && other.lease() != lease
-                && Some(other.lease()) != task.known.lease
-                && let Some(why) = clash(other.value(), record)
+                && other.lease != lease
+                && Some(other.lease) != task.known.lease
+                && let Some(why) = clash(&other.value, record)
             {
                 self.own.insert(key, Held::of(other));
                 return Ok(Some(why));
             }
-            let at = found.map_or(0, KeyValue::mod_revision);
+            let at = found.map_or(0, |pair| pair.mod_revision);
             let bytes = wanted.as_ref().map(|(bytes, _)| bytes.clone()).unwrap_or_default();
-            let options = PutOptions::new().with_lease(lease);
-            let txn = Txn::new()
-                .when([Compare::mod_revision(key.as_str(), CompareOp::Equal, at)])
-                .and_then([TxnOp::put(key.as_str(), bytes, Some(options))]);
+            let txn = TxnRequest::new()
+                .when([Compare::mod_revision(key.as_str(), CompareResult::Equal, at)])
+                .and_then([RequestOp::put(key.as_str(), bytes, lease)]);
             let done = bounded(client.txn(txn)).await?;
-            if done.succeeded() {
-                let revision = done.header().map_or(at, |header| header.revision());
+            if done.succeeded {
+                let revision = done.header.map_or(at, |header| header.revision);
                 self.own.insert(key, Held { revision, entry: wanted });
                 return Ok(None);
             }
@@ -229,7 +228,7 @@ impl Publisher {
     async fn publish_containers(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         lease: i64,
     ) -> Result<(), Failure> {
         let me = &task.settings.identity.node;
@@ -244,22 +243,21 @@ impl Publisher {
                 size += bytes.as_ref().map_or(1, Vec::len);
                 batch.extend(todo.next());
             }
-            let options = || Some(PutOptions::new().with_lease(lease));
             let operation = |(key, bytes): &(String, Option<Vec<u8>>)| match bytes {
-                Some(bytes) => TxnOp::put(key.as_str(), bytes.as_slice(), options()),
-                None => TxnOp::delete(key.as_str(), None),
+                Some(bytes) => RequestOp::put(key.as_str(), bytes.as_slice(), lease),
+                None => RequestOp::delete(key.as_str()),
             };
-            let operations: Vec<TxnOp> = batch.iter().map(operation).collect();
+            let operations: Vec<RequestOp> = batch.iter().map(operation).collect();
             // As long as the node of this name is this one.
-            let txn = Txn::new()
-                .when([Compare::lease(node.as_str(), CompareOp::Equal, lease)])
+            let txn = TxnRequest::new()
+                .when([Compare::lease(node.as_str(), CompareResult::Equal, lease)])
                 .and_then(operations);
             let done = bounded(client.txn(txn)).await?;
-            if !done.succeeded() {
+            if !done.succeeded {
                 self.own.remove(&node);
                 return Err(Failure::NoLease);
             }
-            let revision = done.header().map_or(0, |header| header.revision());
+            let revision = done.header.map_or(0, |header| header.revision);
             for (key, bytes) in batch {
                 let entry = bytes.map(|bytes| (bytes, lease));
                 self.own.insert(key, Held { revision, entry });

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, KeyValue, WatchResponse, WatchStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -15,6 +14,7 @@ use super::publish::{Held, Publisher};
 use super::store::{self, Failure, bounded};
 use super::task::Task;
 use super::{Change, Command, Report, Write, WriteError, value, write};
+use crate::etcd::{self, Client, EventType, KeyValue, Watch, WatchResponse};
 
 /// How often the watch is asked whether it lives; twice that without a word ends the connection.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub(super) struct Session<'a> {
     client: Client,
     agreed: Agreed,
     listing: Listing,
-    watch: Option<WatchStream>,
+    watch: Option<Watch>,
     revision: i64,
     /// Revision of the last answer about progress: all until there is here when the next one comes.
     /// (One answer alone may overtake events in etcd before 3.4.25 and 3.5.8.)
@@ -86,7 +86,7 @@ type Answer = (u64, Result<i64, WriteError>);
 enum Wake {
     Delivered,
     Command(Option<Command>),
-    Watch(Result<Option<WatchResponse>, etcd_client::Error>),
+    Watch(Result<Option<WatchResponse>, etcd::Error>),
     Written(Option<Result<Answer, JoinError>>),
     Due,
     Deaf,
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
     async fn excluded(&mut self, why: String) -> End {
         self.task.say_excluded(Some(why));
         for lease in self.task.leases() {
-            if let Err(failure) = store::keep_alive(&mut self.client, lease).await {
+            if let Err(failure) = store::keep_alive(&self.client, lease).await {
                 return failure.into();
             }
         }
@@ -253,16 +253,16 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         (self.timers.heard, self.timers.asked) = (now, false);
         self.timers.ask = now + PROGRESS;
-        if response.canceled() {
-            if response.compact_revision() > 0 {
+        if response.canceled {
+            if response.compact_revision > 0 {
                 return self.list_again().await;
             }
-            let why = response.cancel_reason();
+            let why = &response.cancel_reason;
             return Err(End::Lost(format!("the server ended the watch: {why}")));
         }
-        if response.events().is_empty() {
-            if !response.created() {
-                self.progressed(response.header().map_or(0, |header| header.revision()));
+        if response.events.is_empty() {
+            if !response.created {
+                self.progressed(response.header.map_or(0, |header| header.revision));
             }
             return Ok(());
         }
@@ -281,22 +281,22 @@ impl<'a> Session<'a> {
         let settings = Arc::clone(&self.task.settings);
         let me = settings.identity.node.as_str();
         let (mut changes, mut revision) = (Vec::new(), self.revision);
-        for event in response.events() {
-            let Some(pair) = event.kv() else { continue };
-            revision = revision.max(pair.mod_revision());
-            let put = event.event_type() == EventType::Put;
+        for event in &response.events {
+            let Some(pair) = &event.kv else { continue };
+            revision = revision.max(pair.mod_revision);
+            let put = event.r#type() == EventType::Put;
             let keys = Arc::clone(&self.task.keys);
-            if keys.parse(pair.key()) == Some(Key::Config) {
+            if keys.parse(&pair.key) == Some(Key::Config) {
                 // Somebody cleared the store, or changed what all agreed on.
                 return Err(End::Again);
             }
             self.concerns_us(&keys, pair, put);
             let change = if put {
-                value::decode(&keys, me, pair.key(), pair.value())
+                value::decode(&keys, me, &pair.key, &pair.value)
             } else {
-                Ok(value::gone(&keys, pair.key()))
+                Ok(value::gone(&keys, &pair.key))
             };
-            if change.is_err() != self.unreadable.contains(pair.key()) {
+            if change.is_err() != self.unreadable.contains(&pair.key) {
                 // The view names these keys: it is sent anew, for many at once.
                 self.timers.list.get_or_insert(Instant::now() + GATHER);
             }
@@ -308,13 +308,13 @@ impl<'a> Session<'a> {
 
     /// Notes a change of what this node publishes.
     fn concerns_us(&mut self, keys: &Keys, pair: &KeyValue, put: bool) {
-        let revision = pair.mod_revision();
+        let revision = pair.mod_revision;
         let mut concerns = false;
-        if let Some(own) = own_key(keys, &self.task.settings.identity.node, pair.key()) {
+        if let Some(own) = own_key(keys, &self.task.settings.identity.node, &pair.key) {
             let held = if put { Held::of(pair) } else { Held::gone(revision) };
             concerns = self.publisher.saw(own, held);
         }
-        if let Some(Key::Subnet(subnet) | Key::Reservation(subnet)) = keys.parse(pair.key()) {
+        if let Some(Key::Subnet(subnet) | Key::Reservation(subnet)) = keys.parse(&pair.key) {
             concerns |= self.publisher.saw_subnet(self.task, subnet, revision);
         }
         if concerns {
@@ -332,8 +332,8 @@ impl<'a> Session<'a> {
     /// Reads everything again and watches on from there.
     async fn list_again(&mut self) -> Result<(), End> {
         let (settings, keys) = (Arc::clone(&self.task.settings), Arc::clone(&self.task.keys));
-        self.listing = Listing::read(&mut self.client, &settings, &keys).await?;
-        let watch = watch(&mut self.client, keys.root(), self.listing.revision).await?;
+        self.listing = Listing::read(&self.client, &settings, &keys).await?;
+        let watch = watch(&self.client, keys.root(), self.listing.revision).await?;
         self.watch = Some(watch);
         self.progress = 0;
         self.timers.list = None;
@@ -355,7 +355,7 @@ impl<'a> Session<'a> {
             }
         }
         if now >= self.timers.renew {
-            self.timers.renew = now + self.publisher.renew(self.task, &mut self.client).await?;
+            self.timers.renew = now + self.publisher.renew(self.task, &self.client).await?;
             if self.publisher.needs_lease() {
                 self.timers.publish = Some(now);
             }
@@ -371,7 +371,7 @@ impl<'a> Session<'a> {
     }
 
     async fn publish(&mut self) -> Result<(), End> {
-        match self.publisher.publish(self.task, &mut self.client).await {
+        match self.publisher.publish(self.task, &self.client).await {
             Ok(()) => {}
             Err(Failure::Refused(why)) => {
                 let why = format!("the store refuses what this node says of itself: {why}");
@@ -388,7 +388,7 @@ impl<'a> Session<'a> {
     async fn close(mut self, end: End) -> End {
         if matches!(end, End::Stopped) {
             let last = async {
-                drop(self.publisher.publish(self.task, &mut self.client).await);
+                drop(self.publisher.publish(self.task, &self.client).await);
                 while let Some(done) = self.writes.join_next().await {
                     if let Ok((id, result)) = done {
                         self.answer(id, result);

@@ -6,12 +6,12 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use etcd_client::{
-    Certificate, Client, ConnectOptions, Error, GetOptions, Identity, KeyValue, TlsOptions,
-};
 use tokio::time::timeout;
+use tonic::Code;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::{ClusterSettings, Secret, Tls};
+use crate::etcd::{Client, Error, KeyValue, Options, RangeRequest, User, end_of};
 
 /// So long a call may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -19,8 +19,6 @@ const CALL: Duration = Duration::from_secs(5);
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// So many keys are read at once.
 const PAGE: i64 = 1000;
-/// A response may be so large: what one page or one revision holds at most.
-pub(super) const MESSAGE: usize = 512 << 20;
 /// Where distributions keep the authorities that the system trusts.
 const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -55,39 +53,39 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // gRPC's numbers, which etcd's documentation gives its errors.
-        const INVALID_ARGUMENT: i32 = 3;
-        const NOT_FOUND: i32 = 5;
-        const PERMISSION_DENIED: i32 = 7;
-        const RESOURCE_EXHAUSTED: i32 = 8;
-        const FAILED_PRECONDITION: i32 = 9;
-        const OUT_OF_RANGE: i32 = 11;
-        const UNAUTHENTICATED: i32 = 16;
         let text = describe(&error);
-        let Error::GRpcStatus(status) = error else { return Self::Away(text) };
-        match i32::from(status.code()) {
-            NOT_FOUND => Self::NoLease,
-            OUT_OF_RANGE => Self::Compacted,
-            RESOURCE_EXHAUSTED => Self::Refused(format!(
+        let Error::Status(status) = error else { return Self::Away(text) };
+        match status.code() {
+            Code::NotFound => Self::NoLease,
+            Code::OutOfRange => Self::Compacted,
+            Code::ResourceExhausted => Self::Refused(format!(
                 "{text}: where its space is used up, compact and defragment etcd, then run \
                  `etcdctl alarm disarm`"
             )),
-            INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION | UNAUTHENTICATED => {
-                Self::Refused(text)
-            }
-            _ => Self::Away(text),
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Unauthenticated => Self::Refused(text),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::Aborted
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Self::Away(text),
         }
     }
 }
 
 /// What went wrong and why, in one line.
 fn describe(error: &Error) -> String {
-    let (mut text, mut source) = if let Error::GRpcStatus(status) = error {
+    let (mut text, mut source) = if let Error::Status(status) = error {
         (status.message().to_owned(), status.source())
-    } else if let Error::TransportError(error) = error {
-        (error.to_string(), error.source())
     } else {
-        (error.to_string(), None)
+        (error.to_string(), error.source())
     };
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -112,27 +110,24 @@ pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, Error>>) -> 
 /// # Errors
 /// In words, naming the file or the endpoint.
 pub(super) async fn connect(settings: &ClusterSettings, endpoint: &str) -> Result<Client, String> {
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(CALL)
-        .with_keep_alive(PING.0, PING.1)
-        .with_keep_alive_while_idle(true)
-        .with_tcp_keepalive(PING.0)
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    if endpoint.starts_with("https://") {
-        options = options.with_tls(tls(&settings.tls)?);
-    }
-    if let Some((user, Secret(password))) = &settings.user {
-        options = options.with_user(user, password);
-    }
-    bounded(Client::connect([endpoint], Some(options)))
+    let tls = endpoint.starts_with("https://").then(|| tls(&settings.tls)).transpose()?;
+    let user = settings.user.as_ref();
+    let options = Options {
+        connect_timeout: Some(CALL),
+        ping: Some(PING),
+        tcp_keepalive: Some(PING.0),
+        tls,
+        require_leader: true,
+        user: user.map(|(name, Secret(password))| User::new(name, password)),
+    };
+    bounded(Client::connect(endpoint, options))
         .await
         .map_err(|failure| format!("{endpoint}: {}", failure.into_text()))
 }
 
 /// Files are read at each connection: certificates are renewed.
-fn tls(files: &Tls) -> Result<TlsOptions, String> {
-    let mut options = TlsOptions::new();
+fn tls(files: &Tls) -> Result<ClientTlsConfig, String> {
+    let mut options = ClientTlsConfig::new();
     let authorities = match &files.ca {
         Some(path) => read(path)?,
         None => SYSTEM_AUTHORITIES
@@ -156,64 +151,52 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Renews a lease; `false`: it is gone.
-pub(super) async fn keep_alive(client: &mut Client, id: i64) -> Result<bool, Failure> {
-    let call = async {
-        match client.lease_keep_alive(id).await {
-            // The answer had no time left.
-            Err(Error::LeaseKeepAliveError(_)) => Ok(false),
-            other => other.map(|_| true),
-        }
-    };
-    bounded(call).await
+pub(super) async fn keep_alive(client: &Client, id: i64) -> Result<bool, Failure> {
+    Ok(bounded(client.lease_keep_alive(id)).await? > 0)
 }
 
 /// Whether a lease is there, of this length in seconds; then it is renewed.
-pub(super) async fn lease_lives(client: &mut Client, id: i64, ttl: i64) -> Result<bool, Failure> {
-    let found = match bounded(client.lease_time_to_live(id, None)).await {
+pub(super) async fn lease_lives(client: &Client, id: i64, ttl: i64) -> Result<bool, Failure> {
+    let found = match bounded(client.lease_time_to_live(id)).await {
         Err(Failure::NoLease) => return Ok(false),
         other => other?,
     };
-    Ok(found.ttl() > 0 && found.granted_ttl() == ttl && keep_alive(client, id).await?)
+    Ok(found.ttl > 0 && found.granted_ttl == ttl && keep_alive(client, id).await?)
 }
 
 /// A new lease.
-pub(super) async fn grant(client: &mut Client, ttl: i64) -> Result<i64, Failure> {
-    Ok(bounded(client.lease_grant(ttl, None)).await?.id())
+pub(super) async fn grant(client: &Client, ttl: i64) -> Result<i64, Failure> {
+    bounded(client.lease_grant(ttl)).await
 }
 
 /// All keys below a prefix at one revision, page by page. Returns the revision.
 pub(super) async fn list(
-    client: &mut Client,
+    client: &Client,
     prefix: &str,
     mut take: impl FnMut(KeyValue),
 ) -> Result<i64, Failure> {
-    let mut kv = client.kv_client().max_decoding_message_size(MESSAGE);
-    let end = end_of(prefix);
+    let end = end_of(prefix.as_bytes());
     let (mut from, mut revision) = (prefix.as_bytes().to_vec(), 0);
     loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
-        let mut page = bounded(kv.get(from, Some(options.with_revision(revision)))).await?;
+        let range = RangeRequest {
+            key: from,
+            range_end: end.clone(),
+            limit: PAGE,
+            revision,
+            keys_only: false,
+        };
+        let page = bounded(client.get(range)).await?;
         if revision == 0 {
-            revision = page.header().map_or(0, |header| header.revision());
+            revision = page.header.map_or(0, |header| header.revision);
         }
-        let pairs = page.take_kvs();
-        let last = pairs.last().map(|pair| pair.key().to_vec());
-        pairs.into_iter().for_each(&mut take);
+        let last = page.kvs.last().map(|pair| pair.key.clone());
+        page.kvs.into_iter().for_each(&mut take);
         match last {
-            Some(mut last) if page.more() => {
+            Some(mut last) if page.more => {
                 last.push(0);
                 from = last;
             }
             _ => return Ok(revision),
         }
     }
-}
-
-/// The first key behind all that begin with `prefix`, which ends with a slash.
-fn end_of(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -12,6 +11,7 @@ use causeway_model::{Object, ObjectKey, ObjectKind, allocate};
 use super::keys::{Key, Keys};
 use super::store::{Failure, bounded};
 use super::{Write, WriteError, value};
+use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
 
 /// The server's limit is 128 comparisons and 128 operations.
 const MOST: usize = 120;
@@ -119,21 +119,17 @@ fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
     })
 }
 
-async fn one(mut client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Failure> {
+async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Failure> {
     let mut astray = Vec::new();
     for _ in 0..ROUNDS {
         let response = bounded(client.txn(transaction(&batch, seen, &astray))).await?;
-        let answers = response.op_responses();
-        if response.succeeded() {
-            let changed = answers.iter().any(|answer| match answer {
-                TxnOpResponse::Delete(deleted) => deleted.deleted() > 0,
-                TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Txn(_) => true,
-            });
-            let revision = response.header().map(|header| header.revision());
-            return Ok(Outcome::Done(revision.filter(|_| changed)));
+        if response.succeeded {
+            let revision = response.header.map(|header| header.revision);
+            return Ok(Outcome::Done(revision.filter(|_| response.changed())));
         }
-        let found: Vec<Found> = answers.iter().filter_map(Found::of).collect();
-        if let Some(newest) = found.iter().map(|one| one.revision).filter(|at| *at > seen).max() {
+        let found: Vec<&KeyValue> = response.ranges().flat_map(|range| &range.kvs).collect();
+        if let Some(newest) = found.iter().map(|one| one.mod_revision).filter(|at| *at > seen).max()
+        {
             return Ok(Outcome::Conflict(newest));
         }
         // Somebody deleted it, which leaves no revision: it was later than the decision.
@@ -142,32 +138,13 @@ async fn one(mut client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome,
         }
         astray.clear();
         for item in &batch {
-            match item.astray(&mut client, &found).await? {
+            match item.astray(&client, &found).await? {
                 Ok(claims) => astray.extend(claims),
                 Err(held) => return Ok(Outcome::Held(held)),
             }
         }
     }
     Err(Failure::Away("addresses and ports change hands all the time".into()))
-}
-
-/// A key that a failed transaction read.
-struct Found {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    revision: i64,
-}
-
-impl Found {
-    fn of(answer: &TxnOpResponse) -> Option<Self> {
-        let TxnOpResponse::Get(got) = answer else { return None };
-        let pair = got.kvs().first()?;
-        Some(Self {
-            key: pair.key().to_vec(),
-            value: pair.value().to_vec(),
-            revision: pair.mod_revision(),
-        })
-    }
 }
 
 /// A claim that is not as its objects have it: somebody changed one key alone.
@@ -184,14 +161,14 @@ impl Item {
     /// set right; or one that another object has, in words.
     async fn astray(
         &self,
-        client: &mut Client,
-        found: &[Found],
+        client: &Client,
+        found: &[&KeyValue],
     ) -> Result<Result<Vec<Astray>, String>, Failure> {
         let mut all = Vec::new();
         for (claims, kept) in [(&self.new, false), (&self.kept, true)] {
             for claim in claims {
                 let held = found.iter().find(|one| one.key == claim.as_bytes());
-                let revision = held.map_or(0, |held| held.revision);
+                let revision = held.map_or(0, |held| held.mod_revision);
                 let ours = held.is_some_and(|held| held.value == self.owner.as_bytes());
                 if (held.is_none() && !kept) || (ours && kept) {
                     continue;
@@ -214,56 +191,56 @@ impl Item {
     /// The key of the object that a claim names, if that does not exist.
     async fn absent_owner(
         &self,
-        client: &mut Client,
+        client: &Client,
         claim: &str,
-        held: &Found,
+        held: &KeyValue,
     ) -> Result<Result<String, String>, Failure> {
         let owner = String::from_utf8_lossy(&held.value).into_owned();
         let objects = self.object.strip_suffix(&self.owner).unwrap_or(&self.object);
         let object = format!("{objects}{owner}");
-        let options = GetOptions::new().with_keys_only();
-        if bounded(client.get(object.as_str(), Some(options))).await?.count() == 0 {
+        let range = RangeRequest::one(object.as_str()).keys_only();
+        if bounded(client.get(range)).await?.kvs.is_empty() {
             return Ok(Ok(object));
         }
         Ok(Err(format!("{claim} belongs to {owner}: choose another one, or delete {owner} first")))
     }
 }
 
-fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> Txn {
+fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> TxnRequest {
     let (mut compares, mut puts, mut gets) = (Vec::new(), Vec::new(), Vec::new());
     for item in batch {
         let key = item.object.as_str();
-        compares.push(Compare::mod_revision(key, CompareOp::Less, seen + 1));
+        compares.push(Compare::mod_revision(key, CompareResult::Less, seen + 1));
         if item.stood() {
-            compares.push(Compare::create_revision(key, CompareOp::Greater, 0));
+            compares.push(Compare::create_revision(key, CompareResult::Greater, 0));
         }
-        gets.push(TxnOp::get(key, Some(GetOptions::new().with_keys_only())));
+        gets.push(RequestOp::get(RangeRequest::one(key).keys_only()));
         puts.push(match &item.value {
-            Some(value) => TxnOp::put(key, value.as_slice(), None),
-            None => TxnOp::delete(key, None),
+            Some(value) => RequestOp::put(key, value.as_slice(), 0),
+            None => RequestOp::delete(key),
         });
         for (claims, kept) in [(&item.new, false), (&item.kept, true)] {
             for claim in claims {
                 let key = claim.as_str();
-                gets.push(TxnOp::get(key, None));
+                gets.push(RequestOp::get(RangeRequest::one(key)));
                 let wrong = astray.iter().find(|one| one.claim == *claim);
                 if wrong.is_some() || !kept {
-                    puts.push(TxnOp::put(key, item.owner.as_str(), None));
+                    puts.push(RequestOp::put(key, item.owner.as_str(), 0));
                 }
                 compares.push(match wrong {
-                    None if kept => Compare::value(key, CompareOp::Equal, item.owner.as_str()),
-                    None => Compare::create_revision(key, CompareOp::Equal, 0),
-                    Some(one) => Compare::mod_revision(key, CompareOp::Equal, one.revision),
+                    None if kept => Compare::value(key, CompareResult::Equal, item.owner.as_str()),
+                    None => Compare::create_revision(key, CompareResult::Equal, 0),
+                    Some(one) => Compare::mod_revision(key, CompareResult::Equal, one.revision),
                 });
                 let absent = wrong.and_then(|one| one.absent.as_deref());
                 compares.extend(
-                    absent.map(|object| Compare::create_revision(object, CompareOp::Equal, 0)),
+                    absent.map(|object| Compare::create_revision(object, CompareResult::Equal, 0)),
                 );
             }
         }
-        puts.extend(item.dropped.iter().map(|claim| TxnOp::delete(claim.as_str(), None)));
+        puts.extend(item.dropped.iter().map(|claim| RequestOp::delete(claim.as_str())));
     }
-    Txn::new().when(compares).and_then(puts).or_else(gets)
+    TxnRequest::new().when(compares).and_then(puts).or_else(gets)
 }
 
 fn items(keys: &Keys, me: &str, write: Write) -> Vec<Item> {
@@ -314,7 +291,7 @@ impl Item {
         !(self.kept.is_empty() && self.dropped.is_empty())
     }
 
-    fn is_among(&self, found: &[Found]) -> bool {
+    fn is_among(&self, found: &[&KeyValue]) -> bool {
         found.iter().any(|one| one.key == self.object.as_bytes())
     }
 

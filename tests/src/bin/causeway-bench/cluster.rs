@@ -12,8 +12,8 @@ use causeway_model::{
 use causeway_nft::{Client, Monitor};
 use causeway_ruleset::services;
 use causeway_source::cluster::Container;
+use causeway_source::etcd::{self, RangeRequest, RequestOp, TxnRequest};
 use causeway_tests::{DEADLINE, Daemon, Etcd, Lab, Node};
-use etcd_client::{Txn, TxnOp};
 use serde_json::{Value, json};
 
 use crate::report::{median, memory, ms, p99};
@@ -277,9 +277,10 @@ fn node_keys(node: u32, config: &str) -> Vec<(String, String)> {
 /// What the daemon's own node record says of the configuration.
 fn digest(lab: &Lab, etcd: &Etcd) -> String {
     let text = in_etcd(lab, etcd, async |client| {
-        let found = client.get("/causeway/v1/nodes/n0", None).await.expect("an answer");
-        let pair = found.kvs().first().expect("the node is registered");
-        pair.value_str().expect("text").to_owned()
+        let found =
+            client.get(RangeRequest::one("/causeway/v1/nodes/n0")).await.expect("an answer");
+        let pair = found.kvs.first().expect("the node is registered");
+        String::from_utf8(pair.value.clone()).expect("text")
     });
     let record: NodeRecord = serde_json::from_str(&text).expect("a node record");
     record.config
@@ -288,11 +289,11 @@ fn digest(lab: &Lab, etcd: &Etcd) -> String {
 fn put(lab: &Lab, etcd: &Etcd, pairs: &[(String, String)]) {
     in_etcd(lab, etcd, async |client| {
         for batch in pairs.chunks(BATCH) {
-            let puts: Vec<TxnOp> = batch
+            let puts: Vec<RequestOp> = batch
                 .iter()
-                .map(|(key, value)| TxnOp::put(key.as_str(), value.as_str(), None))
+                .map(|(key, value)| RequestOp::put(key.as_str(), value.as_str(), 0))
                 .collect();
-            client.txn(Txn::new().and_then(puts)).await.expect("a transaction");
+            client.txn(TxnRequest::new().and_then(puts)).await.expect("a transaction");
         }
     })
 }
@@ -301,13 +302,13 @@ fn put(lab: &Lab, etcd: &Etcd, pairs: &[(String, String)]) {
 fn in_etcd<T: Send>(
     lab: &Lab,
     etcd: &Etcd,
-    work: impl AsyncFnOnce(&mut etcd_client::Client) -> T + Send,
+    work: impl AsyncFnOnce(&etcd::Client) -> T + Send,
 ) -> T {
     lab.client.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let client = etcd_client::Client::connect([etcd.url()], None).await;
-            work(&mut client.expect("a connection")).await
+            let client = etcd::Client::connect(&etcd.url(), etcd::Options::default()).await;
+            work(&client.expect("a connection")).await
         })
     })
 }

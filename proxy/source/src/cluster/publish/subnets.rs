@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_model::{NodeIdentity, SubnetRecord};
-use etcd_client::{
-    Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
-};
 use ipnetwork::IpNetwork;
 
 use super::{Publisher, seconds};
@@ -14,6 +11,7 @@ use crate::cluster::registry::{Taken, Wish, choose};
 use crate::cluster::store::{self, Failure, bounded};
 use crate::cluster::task::Task;
 use crate::cluster::{Reach, Subnets, random, value};
+use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
 
 /// Races lost in a row before the connection is looked at.
 const RACES: usize = 1000;
@@ -37,7 +35,7 @@ impl Publisher {
     pub(super) async fn publish_subnets(
         &mut self,
         task: &mut Task,
-        client: &mut Client,
+        client: &Client,
     ) -> Result<(), Failure> {
         let Some(reach) = task.wanted.reach.clone() else { return Ok(()) };
         if task.lost || self.settled && self.reach.as_ref() == Some(&reach) {
@@ -79,7 +77,7 @@ impl Publisher {
     async fn adopt_long(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         there: &Registered,
     ) -> Result<(), Failure> {
         let ttl = seconds(task.settings.subnet_ttl);
@@ -96,7 +94,7 @@ impl Publisher {
     async fn long_lease(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         there: &Registered,
     ) -> Result<i64, Failure> {
         self.adopt_long(task, client, there).await?;
@@ -114,13 +112,13 @@ impl Publisher {
     async fn settle(
         &mut self,
         task: &Task,
-        client: &mut Client,
+        client: &Client,
         (there, subnets): (&Registered, &[IpNetwork]),
         (reach, lease): (&Reach, i64),
     ) -> Result<bool, Failure> {
         let (mut compares, mut operations) = (Vec::new(), Vec::new());
         let unchanged =
-            |key: &str, revision| Compare::mod_revision(key, CompareOp::Equal, revision);
+            |key: &str, revision| Compare::mod_revision(key, CompareResult::Equal, revision);
         for subnet in subnets {
             let key = task.keys.text(&Key::Subnet(*subnet));
             let bytes = value::encode(&record(task, *subnet, reach));
@@ -131,26 +129,26 @@ impl Publisher {
             compares.push(unchanged(&key, entry.map_or(0, |entry| entry.revision)));
             if entry.is_none() && !task.settings.asked.contains(subnet) {
                 let reserved = task.keys.text(&Key::Reservation(*subnet));
-                compares.push(Compare::create_revision(reserved, CompareOp::Equal, 0));
+                compares.push(Compare::create_revision(reserved, CompareResult::Equal, 0));
             }
-            let options = PutOptions::new().with_lease(lease);
-            operations.push(TxnOp::put(key, bytes, Some(options)));
+            operations.push(RequestOp::put(key, bytes, lease));
         }
         for (subnet, entry) in there.own(&task.settings.identity) {
             if !subnets.contains(subnet) {
                 let key = task.keys.text(&Key::Subnet(*subnet));
                 compares.push(unchanged(&key, entry.revision));
-                operations.push(TxnOp::delete(key, None));
+                operations.push(RequestOp::delete(key));
             }
         }
         if operations.is_empty() {
             return Ok(true);
         }
-        let done = bounded(client.txn(Txn::new().when(compares).and_then(operations))).await?;
-        if done.succeeded() {
-            self.subnets_at = done.header().map_or(0, |header| header.revision());
+        let done =
+            bounded(client.txn(TxnRequest::new().when(compares).and_then(operations))).await?;
+        if done.succeeded {
+            self.subnets_at = done.header.map_or(0, |header| header.revision);
         }
-        Ok(done.succeeded())
+        Ok(done.succeeded)
     }
 }
 
@@ -176,18 +174,15 @@ fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
 }
 
 impl Registered {
-    async fn read(client: &mut Client, keys: &Keys) -> Result<Self, Failure> {
-        let prefix = || Some(GetOptions::new().with_prefix());
-        let txn = Txn::new().and_then([
-            TxnOp::get(keys.subnets(), prefix()),
-            TxnOp::get(keys.reservations(), Some(GetOptions::new().with_prefix().with_keys_only())),
+    async fn read(client: &Client, keys: &Keys) -> Result<Self, Failure> {
+        let txn = TxnRequest::new().and_then([
+            RequestOp::get(RangeRequest::prefix(keys.subnets())),
+            RequestOp::get(RangeRequest::prefix(keys.reservations()).keys_only()),
         ]);
-        let mut kv = client.kv_client().max_decoding_message_size(store::MESSAGE);
         let mut there = Self::default();
-        for answer in bounded(kv.txn(txn)).await?.op_responses() {
-            let TxnOpResponse::Get(found) = answer else { continue };
-            for pair in found.kvs() {
-                match keys.parse(pair.key()) {
+        for found in bounded(client.txn(txn)).await?.ranges() {
+            for pair in &found.kvs {
+                match keys.parse(&pair.key) {
                     Some(Key::Subnet(subnet)) => {
                         there.records.insert(subnet, Entry::of(pair));
                     }
@@ -213,12 +208,12 @@ impl Registered {
 
 impl Entry {
     fn of(pair: &KeyValue) -> Self {
-        let record: Result<SubnetRecord, String> = value::json(pair.value());
+        let record: Result<SubnetRecord, String> = value::json(&pair.value);
         Self {
             owner: record.ok().map(|record| record.owner),
-            value: pair.value().to_vec(),
-            lease: pair.lease(),
-            revision: pair.mod_revision(),
+            value: pair.value.clone(),
+            lease: pair.lease,
+            revision: pair.mod_revision,
         }
     }
 }

@@ -180,7 +180,7 @@ impl<'a> Daemon<'a> {
 
     /// The same with an open outcome for each object.
     pub fn try_apply(&self, objects: &[Value]) -> Applied {
-        let body = Apply { objects: objects.to_vec(), wait: true };
+        let body = Apply { objects: objects.to_vec(), wait: true, ..Apply::default() };
         let body = serde_json::to_vec(&body).expect("JSON");
         let answer = self.request("POST", "/v1/apply", &body);
         let answer = answer.unwrap_or_else(|e| panic!("apply: {e:?}\n{}", self.log()));

@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel |
 //! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also where some were refused |
-//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404 |
+//! | `POST /v1/delete` | [`Delete`] | [`Applied`], 200 also where some were refused or not found |
+//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 where a manifest of a node has it |
 //! | `GET /v1/{services,endpoints,endpointslices,pods,nodes,leases}` with `?namespace=`, `/NAMESPACE/NAME`, `?watch=true` | - | a Kubernetes `List`; one object; a line of JSON an event `{type, object}` (`ADDED`, `MODIFIED`, `DELETED`; `RESET` first with the list) |
 //! | `GET /v1/describe/NAMESPACE/NAME` | - | [`Description`] |
 //! | `GET /v1/status` | - | [`Status`] |
@@ -24,6 +25,7 @@ pub use spool::{DEFAULT_SPOOL, Spool};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use causeway_model::manifest::Validate;
 use causeway_ruleset::trace::Trace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,14 +33,38 @@ use serde_json::Value;
 /// Where the daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/causeway/causeway.sock";
 
-/// Objects to store.
+/// Objects to store. Who reads or writes very many takes them as text, `O`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Apply {
+pub struct Apply<O = Value> {
     /// Kubernetes objects in JSON, in order.
-    pub objects: Vec<Value>,
+    pub objects: Vec<O>,
     /// Answer when the rules are in this node's kernel, not when stored.
     pub wait: bool,
+    /// What becomes of objects with fields that Kubernetes does not have.
+    #[serde(default)]
+    pub validate: Validate,
+}
+
+/// Objects to delete, all at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delete {
+    /// Which, in order.
+    pub objects: Vec<ObjectName>,
+}
+
+/// Which object, by the words of its path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectName {
+    /// `services`, `endpointslices`, `endpoints` or `nodes`
+    pub kind: String,
+    /// Namespace; none for a node.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
 }
 
 /// What became of each object, in order (an `Endpoints` document is one).
@@ -53,7 +79,7 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedObject {
-    /// Position in [`Apply::objects`].
+    /// Position in [`Apply::objects`] or [`Delete::objects`].
     pub document: usize,
     /// `service`, `endpoints`, `endpointslice`, `node`: as in `service/NAME created`.
     pub kind: String,
@@ -83,7 +109,11 @@ pub enum AppliedOutcome {
     Unchanged,
     /// Gone.
     Deleted,
-    /// Not taken, see [`AppliedObject::refusal`].
+    /// There was none to delete.
+    NotFound,
+    /// Of a kind that others act on.
+    Skipped,
+    /// Not taken, or not deleted, see [`AppliedObject::refusal`].
     Refused,
 }
 
@@ -260,7 +290,7 @@ pub struct Description {
 pub struct DescribedPort {
     /// Name of the port; may be empty.
     pub name: String,
-    /// `TCP`, `UDP` or `SCTP`
+    /// `TCP`, `UDP` or `SCTP`; empty for the addresses of a headless service without ports.
     pub protocol: String,
     /// Endpoints with state.
     pub endpoints: Vec<DescribedEndpoint>,
@@ -272,7 +302,7 @@ pub struct DescribedPort {
 pub struct DescribedEndpoint {
     /// Address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0 for an address alone.
     pub port: u16,
     /// `ready`, `serving`, `terminating`, `not ready`
     pub state: String,
@@ -308,7 +338,7 @@ pub struct TraceAnswer {
     pub trace: Trace,
 }
 
-/// `causeway svc test NAME [-n 8] [--from node|POD]`.
+/// `causeway svc test NAME [--count 8] [--from node|POD]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SvcTest {
@@ -334,6 +364,10 @@ pub struct SvcTestAnswer {
     pub address: Option<IpAddr>,
     /// Why there was no answer.
     pub error: Option<String>,
+    /// It sent something back. A connection over TCP is only opened, which the kernel does for a
+    /// program that listens.
+    #[serde(default)]
+    pub answered: bool,
 }
 
 /// An error with its causes, outermost first, in one line.

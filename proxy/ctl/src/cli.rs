@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use causeway_api::DEFAULT_SOCKET;
+use causeway_model::manifest::Validate;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -80,6 +81,33 @@ pub(crate) struct ApplyArgs {
     /// Return when the objects are stored, not when the rules are in the kernel
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// What to do with fields that Kubernetes does not have
+    #[arg(long, value_enum, value_name = "strict|warn|ignore", default_value = "strict")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
+    pub(crate) validate: Validation,
+}
+
+/// What becomes of a document with a field that Kubernetes does not have. kubectl's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Validation {
+    /// Refuse the document
+    #[value(alias = "true")]
+    Strict,
+    /// Apply it without the field, and warn
+    Warn,
+    /// Apply it without the field
+    #[value(alias = "false")]
+    Ignore,
+}
+
+impl From<Validation> for Validate {
+    fn from(word: Validation) -> Self {
+        match word {
+            Validation::Strict => Self::Strict,
+            Validation::Warn => Self::Warn,
+            Validation::Ignore => Self::Ignore,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -123,7 +151,7 @@ pub(crate) struct DescribeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SvcCommand {
-    /// Connect to a service several times and say who answers
+    /// Connect to a service several times and show which endpoints take the connections
     Test(SvcTestArgs),
 }
 
@@ -133,14 +161,13 @@ pub(crate) struct SvcTestArgs {
     #[arg(value_name = "NAME")]
     pub(crate) service: String,
     /// How many connections
-    #[arg(short = 'n', long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) count: u32,
     /// Where they come from: node, or [NAMESPACE/]POD
     #[arg(long, default_value = "node", value_name = "node|POD")]
     pub(crate) from: String,
-    /// Namespace of names without one
-    #[arg(long, default_value = "default")]
-    pub(crate) namespace: String,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,11 @@
 //! The daemon as the commands see it: requests with typed answers.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use causeway_api::{Client, Error};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,18 +30,17 @@ impl Daemon {
 
     /// What a `GET` of a path answers.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.request("GET", path, None)
+        self.request("GET", path, b"")
     }
 
     /// What a `POST` to a path answers.
-    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
-        self.request("POST", path, Some(body))
-    }
-
-    /// Deletes an object; `false` where there was none.
-    pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<bool, Failure> {
-        let path = object_path(kind, namespace, name);
-        found(self.request::<Value>("DELETE", &path, None)).map(|answer| answer.is_some())
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(io::Error::from)?;
+        self.request("POST", path, &body)
     }
 
     /// An object by name, `None` where there is none.
@@ -82,10 +83,9 @@ impl Daemon {
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        body: &[u8],
     ) -> Result<T, Failure> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let answer = self.client.request(method, path, body.as_bytes(), TIMEOUT)?;
+        let answer = self.client.request(method, path, body, TIMEOUT)?;
         decode(method, path, &answer)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use causeway_api::chain;
+use causeway_api::{Applied, AppliedObject, AppliedOutcome, Delete, ObjectName, chain};
 use causeway_model::Object;
 
+use crate::apply::why;
 use crate::cli::{DeleteArgs, Format};
 use crate::daemon::Daemon;
 use crate::files;
@@ -32,19 +33,54 @@ pub(crate) fn run(
     }
     let (targets, mut bad) =
         if args.file.is_empty() { (by_name(args)?, false) } else { by_file(screen, args)? };
-    for Target { kind, namespace, name } in &targets {
-        let deleted = daemon.delete(*kind, namespace, name)?;
-        let singular = kind.singular();
-        if !deleted && !args.ignore_not_found {
-            bad = true;
-            screen.complain(&not_found(*kind, namespace, name))?;
-        } else if deleted && format == Some(Format::Name) {
-            screen.say(&format!("{singular}/{name}"))?;
-        } else if deleted {
-            screen.say(&format!("{singular} \"{name}\" deleted"))?;
-        }
+    if targets.is_empty() {
+        return Ok(Verdict::finding_if(bad));
+    }
+    let objects = targets.iter().map(|Target { kind, namespace, name }| ObjectName {
+        kind: kind.plural().to_owned(),
+        namespace: if kind.is_namespaced() { namespace.clone() } else { String::new() },
+        name: name.clone(),
+    });
+    let deleted: Applied = daemon.post("/v1/delete", &Delete { objects: objects.collect() })?;
+    for (target, result) in targets.iter().zip(&deleted.results) {
+        bad |= report(screen, args, format, (target, result))?;
     }
     Ok(Verdict::finding_if(bad))
+}
+
+/// Says what became of an object; returns whether it is still there or never was.
+fn report(
+    screen: &mut Screen,
+    args: &DeleteArgs,
+    format: Option<Format>,
+    (target, result): (&Target, &AppliedObject),
+) -> Result<bool, Failure> {
+    let Target { kind, namespace, name } = target;
+    let singular = kind.singular();
+    match result.outcome {
+        AppliedOutcome::Refused => {
+            let slash = if kind.is_namespaced() { "/" } else { "" };
+            let namespace = if kind.is_namespaced() { namespace } else { "" };
+            let why = why(result);
+            screen
+                .complain(&format!("{singular} {namespace}{slash}{name} is not deleted: {why}"))?;
+            return Ok(true);
+        }
+        AppliedOutcome::NotFound if args.ignore_not_found => return Ok(false),
+        AppliedOutcome::NotFound => {
+            screen.complain(&not_found(*kind, namespace, name))?;
+            return Ok(true);
+        }
+        AppliedOutcome::Created
+        | AppliedOutcome::Configured
+        | AppliedOutcome::Unchanged
+        | AppliedOutcome::Skipped
+        | AppliedOutcome::Deleted => match format {
+            Some(Format::Name) => screen.say(&format!("{singular}/{name}"))?,
+            Some(_) | None => screen.say(&format!("{singular} \"{name}\" deleted"))?,
+        },
+    }
+    Ok(false)
 }
 
 fn by_name(args: &DeleteArgs) -> Result<Vec<Target>, Failure> {
@@ -90,7 +126,7 @@ fn by_file(screen: &mut Screen, args: &DeleteArgs) -> Result<(Vec<Target>, bool)
             }
         }
     }
-    if targets.is_empty() && !bad {
+    if !bad && manifests.iter().all(|manifest| manifest.documents.is_empty()) {
         bad = true;
         screen.complain("there are no objects to delete")?;
     }

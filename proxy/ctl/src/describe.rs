@@ -1,6 +1,6 @@
 //! `causeway describe service`
 
-use causeway_api::{DescribedPort, Description};
+use causeway_api::{DescribedEndpoint, DescribedPort, Description};
 use serde_json::{Value, json};
 
 use crate::cli::{DescribeArgs, Document, Format};
@@ -106,6 +106,9 @@ fn fields(description: &Description) -> Vec<(&'static str, String)> {
     for (position, port) in list(&spec["ports"]).enumerate() {
         port_fields(&mut fields, port, description.ports.get(position));
     }
+    if list(&spec["ports"]).next().is_none() && !description.ports.is_empty() {
+        fields.push(("Endpoints", in_rotation(description.ports.first())));
+    }
     fields.push(("Session Affinity", text(&spec["sessionAffinity"], "None")));
     optional(&mut fields, "External Traffic Policy", &text(&spec["externalTrafficPolicy"], NONE));
     optional(&mut fields, "Internal Traffic Policy", &text(&spec["internalTrafficPolicy"], NONE));
@@ -128,13 +131,23 @@ fn port_fields(
     if port["nodePort"].as_u64().is_some_and(|port| port > 0) {
         fields.push(("NodePort", format!("{name}  {}/{protocol}", text(&port["nodePort"], UNSET))));
     }
-    let in_rotation: Vec<String> = described
-        .iter()
-        .flat_map(|port| &port.endpoints)
-        .filter(|endpoint| endpoint.in_rotation)
-        .map(|endpoint| socket(&endpoint.address.to_string(), &endpoint.port.to_string()))
-        .collect();
-    fields.push(("Endpoints", crate::columns::some_of(&in_rotation, NONE)));
+    fields.push(("Endpoints", in_rotation(described)));
+}
+
+/// The endpoints that get new connections.
+fn in_rotation(port: Option<&DescribedPort>) -> String {
+    let all = port.iter().flat_map(|port| &port.endpoints);
+    let chosen: Vec<String> = all.filter(|endpoint| endpoint.in_rotation).map(place).collect();
+    crate::columns::some_of(&chosen, NONE)
+}
+
+/// Address and port; the address where it has none.
+fn place(endpoint: &DescribedEndpoint) -> String {
+    let address = endpoint.address.to_string();
+    match endpoint.port {
+        0 => address,
+        port => socket(&address, &port.to_string()),
+    }
 }
 
 /// Every endpoint of a port with its state.
@@ -145,7 +158,7 @@ fn endpoints(port: &DescribedPort) -> Vec<String> {
         .map(|endpoint| {
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.to_owned());
             vec![
-                socket(&endpoint.address.to_string(), &endpoint.port.to_string()),
+                place(endpoint),
                 endpoint.state.clone(),
                 if endpoint.in_rotation { "yes" } else { "no" }.to_owned(),
                 or_none(&endpoint.pod),
@@ -154,7 +167,11 @@ fn endpoints(port: &DescribedPort) -> Vec<String> {
         })
         .collect();
     let name = if port.name.is_empty() { UNSET } else { &port.name };
-    let mut lines = vec![format!("Endpoints of port {name}/{}:", port.protocol)];
+    let title = match port.protocol.as_str() {
+        "" => "Endpoints:".to_owned(),
+        protocol => format!("Endpoints of port {name}/{protocol}:"),
+    };
+    let mut lines = vec![title];
     let table = table::lines(&["ENDPOINT", "STATE", "NEW TRAFFIC", "POD", "NODE"], &rows);
     lines.extend(table.into_iter().map(|line| format!("  {line}")));
     lines

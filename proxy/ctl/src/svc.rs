@@ -35,7 +35,7 @@ pub(crate) fn test(
         Document::Yaml => screen.yaml(&document(&answers))?,
     }
     let all = u32::try_from(answers.len()).is_ok_and(|count| count >= request.count);
-    Ok(Verdict::finding_if(!all || answers.iter().any(|answer| answer.address.is_none())))
+    Ok(Verdict::finding_if(!all || answers.iter().any(|answer| !is_good(answer))))
 }
 
 fn request(args: &SvcTestArgs) -> Result<SvcTest, Failure> {
@@ -44,11 +44,11 @@ fn request(args: &SvcTestArgs) -> Result<SvcTest, Failure> {
         Some(_) => return Err(Failure::Usage("after : comes a port's name or number".into())),
         None => (args.service.as_str(), None),
     };
-    let (namespace, name) = qualified(service, &args.namespace);
+    let (namespace, name) = qualified(service, &args.namespace.namespace);
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
         return Err(Failure::Usage(format!("{service} is not [NAMESPACE/]NAME")));
     }
-    let from = source(&args.from, &args.namespace);
+    let from = source(&args.from, &args.namespace.namespace);
     let [namespace, name] = [namespace, name].map(str::to_owned);
     Ok(SvcTest { namespace, name, port, count: args.count, from })
 }
@@ -57,7 +57,10 @@ fn request(args: &SvcTestArgs) -> Result<SvcTest, Failure> {
 fn show(screen: &mut Screen, answer: &SvcTestAnswer) -> Result<(), Failure> {
     let number = answer.number;
     match (answer.address, &answer.error) {
-        (Some(address), _) => screen.say(&format!("{number}: {address}"))?,
+        (Some(address), None) => screen.say(&format!("{number}: {address}"))?,
+        (Some(address), Some(error)) => {
+            screen.say_in(Style::Bad, &format!("{number}: {address}: {error}"))?;
+        }
         (None, error) => {
             let error = error.as_deref().unwrap_or("no answer");
             screen.say_in(Style::Bad, &format!("{number}: {error}"))?;
@@ -66,15 +69,21 @@ fn show(screen: &mut Screen, answer: &SvcTestAnswer) -> Result<(), Failure> {
     Ok(screen.flush()?)
 }
 
+/// Somebody took the connection, and what had to come back came.
+fn is_good(answer: &SvcTestAnswer) -> bool {
+    answer.address.is_some() && answer.error.is_none()
+}
+
 fn count(answers: &[SvcTestAnswer]) -> BTreeMap<IpAddr, usize> {
     let mut counts = BTreeMap::new();
-    for address in answers.iter().filter_map(|answer| answer.address) {
+    let good = answers.iter().filter(|answer| is_good(answer));
+    for address in good.filter_map(|answer| answer.address) {
         *counts.entry(address).or_insert(0) += 1;
     }
     counts
 }
 
-/// The share of each address that answered.
+/// The share of each address that took connections, or that answered, where answers are waited for.
 fn shares(answers: &[SvcTestAnswer]) -> Vec<String> {
     let total = answers.len();
     let row = |address: String, count: usize| {
@@ -84,15 +93,18 @@ fn shares(answers: &[SvcTestAnswer]) -> Vec<String> {
     };
     let counts = count(answers);
     let mut rows: Vec<_> = counts.iter().map(|(address, &n)| row(address.to_string(), n)).collect();
-    let failed = answers.iter().filter(|answer| answer.address.is_none()).count();
+    let failed = answers.iter().filter(|answer| !is_good(answer)).count();
     if failed > 0 {
         rows.push(row("failed".to_owned(), failed));
     }
     if rows.is_empty() {
         return Vec::new();
     }
+    let mut good = answers.iter().filter(|answer| is_good(answer)).peekable();
+    let answered = good.peek().is_some() && good.all(|answer| answer.answered);
+    let counted = if answered { "ANSWERS" } else { "CONNECTIONS" };
     let mut lines = vec![String::new()];
-    lines.extend(table::lines(&["ENDPOINT", "ANSWERS", "SHARE"], &rows));
+    lines.extend(table::lines(&["ENDPOINT", counted, "SHARE"], &rows));
     lines
 }
 
@@ -105,16 +117,19 @@ fn document(answers: &[SvcTestAnswer]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Namespace;
 
+    /// Rows: RB10
     #[test]
     fn shares_are_counted_per_endpoint() {
         let answer = |number, last: Option<u8>| SvcTestAnswer {
             number,
             address: last.map(|last| IpAddr::from([10, 0, 1, last])),
             error: None,
+            answered: true,
         };
         let answers = [Some(3), Some(2), Some(3), None, Some(3), Some(2)];
-        let answers: Vec<_> = (1..).zip(answers).map(|(n, last)| answer(n, last)).collect();
+        let mut answers: Vec<_> = (1..).zip(answers).map(|(n, last)| answer(n, last)).collect();
         assert_eq!(
             shares(&answers),
             [
@@ -126,6 +141,16 @@ mod tests {
             ]
         );
         assert!(shares(&[]).is_empty());
+        // Sent to an endpoint that did not answer.
+        answers[0].error = Some("no datagram came back".to_owned());
+        assert_eq!(
+            shares(&answers)[3..],
+            ["10.0.1.3   2         33.3%", "failed     2         33.3%"]
+        );
+        // TCP: opened, not answered.
+        answers.truncate(2);
+        answers.iter_mut().for_each(|one| (one.error, one.answered) = (None, false));
+        assert_eq!(shares(&answers)[1], "ENDPOINT   CONNECTIONS   SHARE");
     }
 
     #[test]
@@ -139,6 +164,7 @@ mod tests {
             (("a/b/c", "node"), None),
         ] {
             let [service, from, namespace] = [words.0, words.1, "default"].map(str::to_owned);
+            let namespace = Namespace { namespace };
             let got = request(&SvcTestArgs { service, count: 8, from, namespace }).ok();
             let wanted = wanted.map(|(namespace, name, port, from)| SvcTest {
                 namespace: namespace.to_owned(),

@@ -219,8 +219,8 @@ impl Engine {
             Request::Apply { apply, reply } => {
                 self.change_objects(Asked::Apply(apply), Some(reply));
             }
-            Request::Delete { target, reply } => {
-                self.change_objects(Asked::Delete(target), Some(reply));
+            Request::Delete { targets, reply } => {
+                self.change_objects(Asked::Delete(targets), Some(reply));
             }
             Request::Query(query) => self.pending.queries.push(query),
         }

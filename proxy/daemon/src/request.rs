@@ -2,6 +2,7 @@
 
 use causeway_api::{Applied, Apply, Problem};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::serve::Query;
@@ -20,15 +21,15 @@ pub(crate) enum Request {
     },
     /// `POST /v1/apply`
     Apply {
-        /// The objects.
-        apply: Apply,
+        /// The objects, each read when its turn comes: as values they take many times the room.
+        apply: Apply<Box<RawValue>>,
         /// Answered when stored, or with [`Apply::wait`] when the rules are in the kernel.
         reply: Reply<Applied>,
     },
-    /// `DELETE /v1/KIND/NAMESPACE/NAME`
+    /// `DELETE /v1/KIND/NAMESPACE/NAME`, `POST /v1/delete`
     Delete {
         /// What is to go.
-        target: Target,
+        targets: Vec<Target>,
         /// Answered when the rules are in the kernel.
         reply: Reply<Applied>,
     },
@@ -36,7 +37,7 @@ pub(crate) enum Request {
     Query(Query),
 }
 
-/// What a `DELETE` names.
+/// An object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An object.

@@ -6,6 +6,7 @@
 //! KEP-3668).
 
 mod address;
+mod misplaced;
 mod port;
 
 use std::collections::btree_map::Entry;
@@ -156,7 +157,10 @@ impl Allocator {
         }
         let mut warnings = Vec::new();
         let mut work = Work { allocator: self, pools, previous, warnings: &mut warnings };
-        let done = work.addresses(&mut service).and_then(|()| work.ports(&mut service));
+        let done = work.drop_misplaced(&mut service);
+        let done = done
+            .and_then(|()| work.addresses(&mut service))
+            .and_then(|()| work.ports(&mut service));
         done.map_err(|(field, reason)| Refusal {
             line: 0,
             kind: "Service".to_owned(),

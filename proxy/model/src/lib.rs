@@ -23,8 +23,8 @@ pub use cluster::{
 pub use index::{Changes, Container, Event, Index};
 pub use labels::LabelSet;
 pub use object::{
-    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Node, Object, ObjectKey, ObjectKind,
-    Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
+    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Node, Object, ObjectKey,
+    ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
     TrafficDistribution, TrafficPolicy,
 };
 pub use record::{EndpointEvent, EndpointKey, EndpointRecord, HeldRecord, Labels};

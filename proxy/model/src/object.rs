@@ -287,6 +287,33 @@ pub struct Service {
     pub balance: Balance,
     /// Annotation `causeway.io/health-check: tcp`.
     pub health_check: bool,
+    /// Fields given that are not of its type; `None` once the service is complete.
+    pub misplaced: Option<Box<Misplaced>>,
+}
+
+/// Fields that a document gives a service of a type that does not have them. Kubernetes drops those
+/// that an earlier version of the service, of a type that has them, had alike (a type was changed
+/// in what `get -o yaml` wrote), and refuses others. Which it is depends on the earlier version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Misplaced {
+    /// `spec.externalTrafficPolicy`
+    pub external_policy: Option<TrafficPolicy>,
+    /// `spec.allocateLoadBalancerNodePorts`
+    pub allocate_node_ports: Option<bool>,
+    /// `spec.loadBalancerClass`
+    pub load_balancer_class: Option<Box<str>>,
+    /// `spec.healthCheckNodePort`
+    pub health_check_node_port: Option<u16>,
+    /// `spec.clusterIPs` of an ExternalName.
+    pub cluster_ips: Box<[IpAddr]>,
+    /// `spec.clusterIP: None` of one.
+    pub headless: bool,
+    /// `spec.ipFamilies` of one.
+    pub ip_families: &'static [IpFamily],
+    /// `spec.ipFamilyPolicy` of one.
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// Whether there is a `status.loadBalancer.ingress`.
+    pub ingress: bool,
 }
 
 impl Service {
@@ -326,6 +353,7 @@ impl Service {
             traffic_distribution: None,
             balance: Balance::Random,
             health_check: false,
+            misplaced: None,
         }
     }
 
@@ -436,4 +464,12 @@ pub struct Node {
     pub labels: LabelSet,
     /// Addresses.
     pub addresses: Box<[IpAddr]>,
+    /// It is about to be deleted: it has a deletion timestamp or the taint
+    /// [`Node::TO_BE_DELETED`]. Load balancers are told to send it no new connections.
+    pub deleted: bool,
+}
+
+impl Node {
+    /// Taint that the cluster autoscaler puts on a node before it deletes it.
+    pub const TO_BE_DELETED: &'static str = "ToBeDeletedByClusterAutoscaler";
 }

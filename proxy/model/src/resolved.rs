@@ -10,7 +10,8 @@ use crate::{ObjectKey, Service};
 pub struct Resolved {
     /// The service.
     pub service: Arc<Service>,
-    /// As many as the service has ports, in their order.
+    /// As many as the service has ports, in their order. A headless service without ports has one,
+    /// whose endpoints are addresses alone (their port is 0): names lead to them.
     pub ports: Vec<ResolvedPort>,
 }
 
@@ -27,7 +28,7 @@ pub struct ResolvedPort {
 pub struct Endpoint {
     /// Address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0 for an address alone.
     pub port: u16,
     /// Ready; [`Service::publish_not_ready`] is already part of it for selected containers.
     pub ready: bool,

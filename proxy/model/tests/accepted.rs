@@ -8,7 +8,7 @@ use causeway_model::{
 
 fn objects(text: &str) -> Vec<Object> {
     let objects = |document: Document| {
-        assert_eq!(document.warnings, [""; 0]);
+        assert_eq!((&*document.warnings, &*document.unknown), (&[][..], &[][..]));
         document.objects.unwrap_or_else(|refusal| panic!("{}", refusal.at("text")))
     };
     parse(text).into_iter().flat_map(objects).collect()
@@ -278,5 +278,73 @@ fn a_heap_of_anything_does_no_harm() {
     for text in inputs {
         let start: String = text.chars().take(20).collect();
         assert!(parse(&text).len() <= text.len(), "{start}");
+    }
+}
+
+/// Every field of Kubernetes 1.37 is known, whether it is read or not.
+/// Rows: RB9
+#[test]
+fn all_that_kubernetes_writes_is_known() {
+    let text = include_str!("known.yaml");
+    let documents = parse(text);
+    assert_eq!(documents.len(), 4);
+    for document in documents {
+        assert_eq!((&*document.unknown, &*document.warnings), (&[][..], &[][..]));
+        assert!(document.objects.is_ok(), "{document:?}");
+    }
+}
+
+/// Rows: RD7
+#[test]
+fn an_empty_list_map_or_text_counts_as_unset() {
+    let bare = service("spec: {ports: [{port: 80}]}");
+    let empty = service(
+        "spec:
+  type: ClusterIP
+  clusterIPs: []
+  externalIPs: []
+  externalName: ''
+  ipFamilies: []
+  loadBalancerClass: ''
+  loadBalancerIP: ''
+  loadBalancerSourceRanges: []
+  selector: {}
+  sessionAffinityConfig: {}
+  ports: [{port: 80}]
+status: {loadBalancer: {ingress: []}}
+",
+    );
+    assert_eq!(empty, bare);
+    let name = service(
+        "spec: {type: ExternalName, externalName: a.example.com, clusterIPs: [], ipFamilies: [], \
+         loadBalancerSourceRanges: []}",
+    );
+    assert_eq!(name.misplaced, None);
+}
+
+/// Rows: RB9
+#[test]
+fn each_field_has_its_line() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.0.1
+  ports:
+  - port: 80
+    nodePort: 30080
+  - {port: 81, name: b}
+";
+    let document = &parse(text)[0];
+    for (field, line) in [
+        ("spec.clusterIP", 5),
+        ("spec.ports[0].nodePort", 8),
+        ("spec.ports[1].nodePort", 9),
+        ("spec.ports[10].nodePort", 6),
+        ("spec.healthCheckNodePort", 4),
+        ("metadata.name", 1),
+        ("", 1),
+    ] {
+        assert_eq!(document.line_of(field), line, "{field}");
     }
 }

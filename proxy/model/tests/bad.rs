@@ -4,25 +4,43 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use causeway_model::manifest::parse;
+use causeway_model::Object;
+use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::manifest::{Refusal, Validate, parse};
 
 /// What commands print of a file.
 fn said(name: &str, text: &str) -> String {
     let mut said = String::new();
     for document in parse(text) {
-        for warning in &document.warnings {
-            said += &format!("{name}: warning: {warning}\n");
+        for warning in document.warnings(Validate::Strict) {
+            said += &format!("{name}:{}: warning: {}\n", warning.line, warning.text);
         }
-        match document.objects {
-            Ok(objects) => {
-                for object in objects {
-                    said += &format!("{name}:{}: {} accepted\n", document.line, object.key());
+        let refusals = document.refusals(Validate::Strict);
+        for refusal in &refusals {
+            said += &format!("{}\n", refusal.at(name));
+        }
+        for object in document.objects.iter().flatten().filter(|_| refusals.is_empty()) {
+            said += &match completed(object) {
+                Ok(()) => format!("{name}:{}: {} accepted\n", document.line, object.key()),
+                Err(mut refusal) => {
+                    refusal.line = document.line_of(&refusal.field);
+                    format!("{}\n", refusal.at(name))
                 }
-            }
-            Err(refusal) => said += &format!("{}\n", refusal.at(name)),
+            };
         }
     }
     said
+}
+
+/// What only who knows the other objects can refuse.
+fn completed(object: &Object) -> Result<(), Refusal> {
+    let Object::Service(service) = object else { return Ok(()) };
+    let pools = Pools {
+        service_cidrs: ["10.96.0.0/16", "fd00:96::/112"].map(|text| text.parse().unwrap()).into(),
+        node_ports: (30_000, 32_767),
+        foreign: Vec::new(),
+    };
+    Allocator::default().complete(&pools, service.clone(), None).map(drop)
 }
 
 fn check(path: &Path) {

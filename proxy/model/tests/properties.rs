@@ -22,7 +22,8 @@ proptest! {
         let documents = parse(&json.to_string());
         prop_assert_eq!(documents.len(), 1);
         prop_assert_eq!(documents[0].objects.as_ref().expect("accepted"), &[object]);
-        prop_assert_eq!(&documents[0].warnings, &[""; 0]);
+        prop_assert_eq!(&documents[0].warnings, &[]);
+        prop_assert_eq!(&documents[0].unknown, &[]);
     }
 
     #[test]

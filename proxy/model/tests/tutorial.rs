@@ -22,7 +22,7 @@ fn pools() -> Pools {
 
 fn only(documents: Vec<Document>) -> Service {
     assert_eq!(documents.len(), 1, "{documents:?}");
-    assert_eq!(documents[0].warnings, [""; 0]);
+    assert_eq!((&*documents[0].warnings, &*documents[0].unknown), (&[][..], &[][..]));
     match documents[0].objects.as_deref() {
         Ok([Object::Service(service)]) => service.clone(),
         other => panic!("{other:?}"),

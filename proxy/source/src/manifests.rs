@@ -163,7 +163,7 @@ fn unreadable(error: &io::Error) -> Document {
         field: "file".to_owned(),
         reason: format!("it can not be read: {error}"),
     };
-    Document { line: 1, objects: Err(refusal), warnings: Vec::new() }
+    Document::refused(refusal)
 }
 
 fn is_absence(error: &io::Error) -> bool {

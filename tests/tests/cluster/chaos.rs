@@ -69,7 +69,8 @@ fn step(cluster: &mut Cluster<'_>, world: &mut World, numbers: &mut Numbers) {
         9 => {
             // Whether it is possible now depends on the store.
             let wanted = named("extra", "10.96.1.101", 30081, &json!({}));
-            let body = causeway_api::Apply { objects: vec![wanted], wait: true };
+            let body =
+                causeway_api::Apply { objects: vec![wanted], wait: true, ..Default::default() };
             let body = serde_json::to_vec(&body).expect("JSON");
             let done = cluster.daemons[node].request("POST", "/v1/apply", &body).is_ok();
             world.done.push(format!("apply on node {node}: {done}"));

@@ -108,3 +108,44 @@ fn what_changed_while_no_daemon_ran_is_in_the_rules_of_the_next() {
         assert!(has(30081) && !has(30080), "{backend}: {}", node.nft());
     }
 }
+
+/// What a manifest has comes back with the next start: it is not deleted, and the file is named. A
+/// slip in a manifest is as wrong as in `apply`.
+///
+/// Rows: RB8, RB9
+#[test]
+fn what_a_manifest_has_is_not_deleted_and_a_slip_in_one_is_refused() {
+    let lab = Lab::one_node();
+    let daemon = Daemon::start(&lab.nodes[0]);
+    daemon.manifest("a.yaml", &manifest("one", 80));
+    until(&daemon, &["one"]);
+    daemon.apply(&[serde_json::json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "two"}, "spec": {"ports": [{"port": 81}]}})]);
+    let path = daemon.manifests().join("a.yaml").display().to_string();
+    let deleted = daemon.causeway(&["delete", "svc", "one", "two"]);
+    assert_eq!(deleted.code(), 1, "{deleted:?}");
+    assert_eq!(deleted.stdout, b"service \"two\" deleted\n", "{deleted:?}");
+    let said = String::from_utf8_lossy(&deleted.stderr).into_owned();
+    assert!(
+        said.contains(&format!("default/one is not deleted: it comes from the manifest {path}")),
+        "{said}"
+    );
+    assert_eq!(services(&daemon), ["one"]);
+    let refused = daemon.request("DELETE", "/v1/services/default/one", b"");
+    assert!(
+        matches!(refused, Err(causeway_api::Error::Refused { status: 409, .. })),
+        "{refused:?}"
+    );
+    // As it is now it would take the selector away.
+    daemon
+        .manifest("a.yaml", &manifest("one", 80).replace("spec:", "spec:\n  selectr: {app: web}"));
+    daemon.until("it is told", || {
+        let degraded = daemon.status().degraded.join("\n");
+        degraded.contains(&format!(
+            "{path}:6: Service default/one: spec.selectr: unknown field, did you mean selector?"
+        ))
+    });
+    assert_eq!(services(&daemon), ["one"]);
+    std::fs::remove_file(&path).expect("remove the manifest");
+    until(&daemon, &[]);
+}

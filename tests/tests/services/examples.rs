@@ -223,7 +223,7 @@ fn round_robin_goes_in_the_order_of_addresses() {
         world.apply(&annotated, &["service/http-server-svc created"]);
         let turn = ["a", "b", "c", "d"];
         assert_eq!(answers(&inside.ns, "10.96.1.100:8080", 8), [turn, turn].concat());
-        let shown = world.ctl("svc test http-server-svc -n 4 --from inside", "").ok();
+        let shown = world.ctl("svc test http-server-svc --count 4 --from inside", "").ok();
         let lines: Vec<String> =
             (1..).zip(&pods).map(|(number, pod)| format!("{number}: {}\n", pod.address)).collect();
         assert!(shown.starts_with(&lines.concat()), "{shown}");

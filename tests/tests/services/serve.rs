@@ -237,7 +237,7 @@ fn a_test_of_a_service_tells_which_endpoints_answer() {
                           "from": "client" });
     let answers = svc_test(&daemon, &request);
     assert_eq!((answers[0].address, answers[0].error.as_deref()), (None, Some("refused")));
-    let shown = daemon.causeway(&["svc", "test", "web", "-n", "2"]).ok();
+    let shown = daemon.causeway(&["svc", "test", "web", "--count", "2"]).ok();
     assert!(shown.contains(PODS[1]) && shown.contains(PODS[2]), "{shown}");
 }
 

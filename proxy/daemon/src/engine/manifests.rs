@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use causeway_model::manifest::{Document, Refusal};
+use causeway_model::manifest::{Document, Refusal, Validate};
 use causeway_source::Origin;
 
 use super::Engine;
@@ -39,7 +39,7 @@ impl Engine {
         pass.incomplete.extend(scan.busy);
         for (file, documents) in scan.files {
             for document in documents {
-                self.read_document(&file, document, &mut pass);
+                self.read_document(&file, &document, &mut pass);
             }
         }
         self.drop_old_endpoints(&mut pass.staged);
@@ -65,26 +65,26 @@ impl Engine {
         self.report("manifests", pass.problems, pass.warnings);
     }
 
-    fn read_document(&mut self, file: &str, document: Document, pass: &mut Pass) {
+    fn read_document(&mut self, file: &str, document: &Document, pass: &mut Pass) {
         let path = self.state.settings.manifest_dir.join(file);
         let path = path.display();
-        for warning in document.warnings {
-            pass.warnings.push(format!("{path}:{}: {warning}", document.line));
+        // A slip makes another service, silently: a folder is as strict as `apply`.
+        let validate = Validate::Strict;
+        for warning in document.warnings(validate) {
+            pass.warnings.push(format!("{path}:{}: {}", warning.line, warning.text));
         }
         let refused = |refusal: &Refusal| {
-            let line = if refusal.line == 0 { document.line } else { refusal.line };
-            let Refusal { kind, object, field, reason, .. } = refusal;
-            format!("{path}:{line}: {kind} {object}: {field}: {reason}")
+            let field = &refusal.field;
+            let line = if refusal.line == 0 { document.line_of(field) } else { refusal.line };
+            format!("{path}:{line}: {refusal}")
         };
-        let objects = match document.objects {
-            Ok(objects) => objects,
-            Err(refusal) => {
-                pass.problems.push(refused(&refusal));
-                pass.incomplete.insert(file.to_owned());
-                return;
-            }
-        };
-        for object in objects {
+        let refusals = document.refusals(validate);
+        if !refusals.is_empty() {
+            pass.problems.extend(refusals.into_iter().map(refused));
+            pass.incomplete.insert(file.to_owned());
+            return;
+        }
+        for object in document.objects.iter().flatten().cloned() {
             let id = (object.kind(), object.key().clone());
             if let Some(first) = pass.seen.get(&id) {
                 let name = &id.1;
@@ -97,9 +97,10 @@ impl Engine {
             pass.seen.insert(id, file.to_owned());
             let origin = Origin::Manifest(file.to_owned());
             match self.accept(object, &origin, &mut pass.staged) {
-                Ok((_, warnings)) => pass.warnings.extend(
-                    warnings.iter().map(|text| format!("{path}:{}: {text}", document.line)),
-                ),
+                Ok((_, warnings)) => pass.warnings.extend(warnings.iter().map(|text| {
+                    let field = text.split(": ").next().unwrap_or_default();
+                    format!("{path}:{}: {text}", document.line_of(field))
+                })),
                 Err(refusal) => {
                     pass.problems.push(refused(&refusal));
                     pass.incomplete.insert(file.to_owned());

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
 use causeway_model::allocate::Allocator;
-use causeway_model::manifest::{self, Refusal};
+use causeway_model::manifest::{self, Document, Refusal, Validate};
 use causeway_model::{Event, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored};
+use serde_json::value::RawValue;
 
 use super::Engine;
 use super::ports::{self, Listening};
@@ -60,13 +61,14 @@ impl Staged {
 
 impl Engine {
     /// Stages objects. Bad ones are refused one by one.
-    pub(super) fn stage_apply(&mut self, apply: &Apply) -> (Staged, Applied) {
+    pub(super) fn stage_apply(&mut self, apply: &Apply<Box<RawValue>>) -> (Staged, Applied) {
         let mut staged = Staged::default();
         let mut results = Vec::new();
-        for (document, value) in apply.objects.iter().enumerate() {
-            match manifest::from_json(value) {
-                Err(refusal) => results.push(refused(document, &refusal)),
-                Ok(objects) => self.apply_document(document, objects, &mut staged, &mut results),
+        for (document, text) in apply.objects.iter().enumerate() {
+            // Only nesting without end is JSON and yet no value.
+            let value = serde_json::from_str(text.get()).unwrap_or_default();
+            for found in manifest::parse_json(&value) {
+                self.stage_document(document, (found, apply.validate), &mut staged, &mut results);
             }
         }
         for service in self.drop_old_endpoints(&mut staged) {
@@ -76,6 +78,31 @@ impl Engine {
             }
         }
         (staged, Applied { results })
+    }
+
+    /// Stages a document as far as it is taken.
+    fn stage_document(
+        &mut self,
+        document: usize,
+        (found, validate): (Document, Validate),
+        staged: &mut Staged,
+        results: &mut Vec<AppliedObject>,
+    ) {
+        if let Some(refusal) = found.refusals(validate).first() {
+            results.push(refused(document, refusal));
+            return;
+        }
+        let warnings = found.warnings(validate).into_iter().map(|warning| warning.text);
+        let warnings: Vec<String> = warnings.collect();
+        let before = results.len();
+        let objects = found.objects.unwrap_or_default();
+        if objects.is_empty() && !warnings.is_empty() {
+            results.push(skipped(document));
+        }
+        self.apply_document(document, objects, staged, results);
+        if let Some(first) = results.get_mut(before) {
+            first.warnings.splice(0..0, warnings);
+        }
     }
 
     fn apply_document(
@@ -246,52 +273,68 @@ impl Engine {
         }
     }
 
-    /// Stages the end of an object.
-    ///
-    /// # Errors
-    /// 404.
-    pub(super) fn stage_delete(&self, target: &Target) -> Result<(Staged, Applied), Refused> {
-        let (ids, kind, key): (Vec<Id>, _, _) = match target {
-            Target::Object(kind, key) => (vec![(*kind, key.clone())], kind_name(*kind), key),
-            Target::Endpoints(key) => {
-                let keys = self.slices_of_endpoints(key);
-                let ids = keys.map(|key| (ObjectKind::EndpointSlice, key.clone())).collect();
-                (ids, "endpoints", key)
-            }
-        };
-        let ids: Vec<Id> =
-            ids.into_iter().filter(|id| self.previous(id, &Staged::default()).is_some()).collect();
-        if ids.is_empty() {
-            return Err(Refused::new(404, format!("there is no {kind} {key}")));
-        }
+    /// Stages the end of objects. What a manifest directory has would come back with the next start:
+    /// that is refused.
+    pub(super) fn stage_delete(&self, targets: &[Target]) -> (Staged, Applied) {
         let mut staged = Staged::default();
-        let mut warnings = Vec::new();
-        for id in ids {
-            if let Some(file) = self.state.files.get(&id) {
-                warnings.push(format!(
-                    "it stands in {file} of the manifest directory and comes back when that \
-                     directory changes; remove it there"
-                ));
+        let mut results = Vec::new();
+        for (document, target) in targets.iter().enumerate() {
+            let (ids, kind, key): (Vec<Id>, _, _) = match target {
+                Target::Object(kind, key) => (vec![(*kind, key.clone())], kind_name(*kind), key),
+                Target::Endpoints(key) => {
+                    let keys = self.slices_of_endpoints(key);
+                    let ids = keys.map(|key| (ObjectKind::EndpointSlice, key.clone())).collect();
+                    (ids, "endpoints", key)
+                }
+            };
+            let there = |id: &Id| match staged.objects.get(id) {
+                Some(staged) => staged.is_some(),
+                None => self.has_stored(id),
+            };
+            let ids: Vec<Id> = ids.into_iter().filter(there).collect();
+            let kept = ids.iter().find_map(|id| self.kept_by(id));
+            let outcome = match (&kept, ids.is_empty()) {
+                (Some(_), _) => AppliedOutcome::Refused,
+                (None, true) => AppliedOutcome::NotFound,
+                (None, false) => AppliedOutcome::Deleted,
+            };
+            if outcome == AppliedOutcome::Deleted {
+                ids.into_iter().for_each(|id| staged.delete(id));
             }
-            if let Some((node, file)) = self.membership.elsewhere.get(&id) {
-                warnings.push(format!(
-                    "it stands in {file} of the manifest directory of node {node} and comes back \
-                     when that directory changes; remove it there"
-                ));
-            }
-            staged.delete(id);
+            let refusal = kept.map(|reason| FieldProblem { field: String::new(), reason });
+            results.push(AppliedObject {
+                document,
+                kind: kind.to_owned(),
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                outcome,
+                refusal,
+                warnings: Vec::new(),
+            });
         }
-        warnings.dedup();
-        let result = AppliedObject {
-            document: 0,
-            kind: kind.to_owned(),
-            namespace: key.namespace.to_string(),
-            name: key.name.to_string(),
-            outcome: AppliedOutcome::Deleted,
-            refusal: None,
-            warnings,
-        };
-        Ok((staged, Applied { results: vec![result] }))
+        (staged, Applied { results })
+    }
+
+    /// Why an object can not be deleted: a manifest has it.
+    fn kept_by(&self, id: &Id) -> Option<String> {
+        if let Some(file) = self.state.files.get(id) {
+            let path = self.state.settings.manifest_dir.join(file);
+            let path = path.display();
+            return Some(format!("it comes from the manifest {path}: remove it there"));
+        }
+        let (node, file) = self.membership.elsewhere.get(id)?;
+        Some(format!(
+            "it comes from {file} of the manifest directory of node {node}: remove it there"
+        ))
+    }
+
+    fn has_stored(&self, (kind, key): &Id) -> bool {
+        let index = &self.state.index;
+        match kind {
+            ObjectKind::Service => index.services().contains_key(key),
+            ObjectKind::EndpointSlice => index.slices().contains_key(key),
+            ObjectKind::Node => index.nodes().contains_key(&*key.name),
+        }
     }
 
     /// Writes what is staged to this node's store, then tells the index.
@@ -398,6 +441,19 @@ fn described(document: usize, object: &Object, outcome: AppliedOutcome) -> Appli
         namespace: object.key().namespace.to_string(),
         name,
         outcome,
+        refusal: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// A document of a kind that is not ours; its warning names it.
+fn skipped(document: usize) -> AppliedObject {
+    AppliedObject {
+        document,
+        kind: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        outcome: AppliedOutcome::Skipped,
         refusal: None,
         warnings: Vec::new(),
     }

@@ -12,6 +12,7 @@ use causeway_api::{Applied, Apply};
 use causeway_model::{Object, ObjectKind, allocate};
 use causeway_source::Stored;
 use causeway_source::cluster::{Command, Write, WriteError};
+use serde_json::value::RawValue;
 
 use super::manifests::Pass;
 use super::objects::{Id, Staged};
@@ -36,9 +37,9 @@ const REMEDY: &str = "see to the cluster store, then try again; what runs goes o
 #[derive(Debug)]
 pub(super) enum Asked {
     /// `causeway apply`
-    Apply(Apply),
+    Apply(Apply<Box<RawValue>>),
     /// `causeway delete`
-    Delete(Target),
+    Delete(Vec<Target>),
     /// The manifest directory.
     Manifests,
 }
@@ -103,14 +104,12 @@ impl Engine {
         }
         let wait = waits(&asked);
         let applied = match &asked {
-            Asked::Apply(apply) => Ok(self.stage_apply(apply)),
-            Asked::Delete(target) => self.stage_delete(target),
+            Asked::Apply(apply) => self.stage_apply(apply),
+            Asked::Delete(targets) => self.stage_delete(targets),
             Asked::Manifests => return self.read_manifests(),
         };
-        let applied = applied.and_then(|(staged, applied)| {
-            self.write(staged)?;
-            Ok(applied)
-        });
+        let (staged, applied) = applied;
+        let applied = self.write(staged).map(|()| applied);
         if let Some(reply) = reply {
             self.answer_later(applied, wait, reply);
         }
@@ -171,19 +170,16 @@ impl Engine {
         job.attempts += 1;
         let mut pass = None;
         let staged = match &job.asked {
-            Asked::Apply(apply) => Ok(self.stage_apply(apply)),
-            Asked::Delete(target) => self.stage_delete(target),
+            Asked::Apply(apply) => self.stage_apply(apply),
+            Asked::Delete(targets) => self.stage_delete(targets),
             Asked::Manifests => {
                 let mut found = self.stage_manifests();
                 let staged = mem::take(&mut found.staged);
                 pass = Some(found);
-                Ok((staged, Applied::default()))
+                (staged, Applied::default())
             }
         };
-        let (staged, applied) = match staged {
-            Ok(staged) => staged,
-            Err(refused) => return answer(job.reply, Err(refused)),
-        };
+        let (staged, applied) = staged;
         let write = self.write_of(staged);
         let until = clock::now() + patience(&write);
         let mut current = Current { job, id: write.id, applied, pass, stage: Stage::Sent, until };

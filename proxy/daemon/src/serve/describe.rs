@@ -18,7 +18,9 @@ pub(crate) fn describe(state: &State, key: &ObjectKey) -> Result<Description, Re
     let resolved = state.index.resolve(key).ok_or_else(|| {
         Refused::new(404, format!("service {key} is not known; see: causeway get services -A"))
     })?;
-    let ports = resolved.service.ports.iter().zip(&resolved.ports);
+    // Addresses alone have no port.
+    let ports = resolved.service.ports.iter().map(Some).chain(std::iter::repeat(None));
+    let ports = ports.zip(&resolved.ports);
     Ok(Description {
         service: render::service(&resolved.service),
         ports: ports.map(|(port, found)| described(state, key, port, found)).collect(),
@@ -29,20 +31,24 @@ pub(crate) fn describe(state: &State, key: &ObjectKey) -> Result<Description, Re
 fn described(
     state: &State,
     key: &ObjectKey,
-    port: &ServicePort,
+    port: Option<&ServicePort>,
     found: &ResolvedPort,
 ) -> DescribedPort {
+    let at = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
     let endpoint = |endpoint: &Endpoint| DescribedEndpoint {
         address: endpoint.address,
         port: endpoint.port,
         state: condition(endpoint).to_owned(),
-        in_rotation: in_rotation(state, key, port, (endpoint.address, endpoint.port)),
+        in_rotation: match port {
+            Some(port) => in_rotation(state, key, port, at(endpoint)),
+            None => endpoint.ready,
+        },
         pod: endpoint.pod.as_ref().map(|pod| pod.to_string()),
         node: endpoint.node.as_ref().map(|node| node.to_string()),
     };
     DescribedPort {
-        name: port.name.to_string(),
-        protocol: port.protocol.name().to_owned(),
+        name: port.map(|port| port.name.to_string()).unwrap_or_default(),
+        protocol: port.map(|port| port.protocol.name().to_owned()).unwrap_or_default(),
         endpoints: found.endpoints.iter().map(endpoint).collect(),
     }
 }

@@ -8,12 +8,13 @@ use axum::extract::{Path, Query as Params, Request as HttpRequest, State as Shar
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use causeway_api::{Apply, SvcTest, TraceRequest};
+use causeway_api::{AppliedOutcome, Apply, Delete, SvcTest, TraceRequest};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::collect::{Item, Kind};
@@ -42,6 +43,7 @@ pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/events", put(put_event))
         .route("/v1/apply", post(apply))
+        .route("/v1/delete", post(delete_many))
         .route("/v1/status", get(status))
         .route("/v1/trace", post(trace_packet))
         .route("/v1/svc-test", post(test_service))
@@ -121,8 +123,21 @@ async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Sta
 }
 
 async fn apply(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
-    let apply: Apply = json(request, APPLY_LIMIT).await?;
+    let apply: Apply<Box<RawValue>> = json(request, APPLY_LIMIT).await?;
     let applied = api.ask(|reply| Request::Apply { apply, reply }).await?;
+    Ok(axum::Json(applied).into_response())
+}
+
+async fn delete_many(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
+    let delete: Delete = json(request, APPLY_LIMIT).await?;
+    let targets = delete.objects.into_iter().enumerate().map(|(number, name)| {
+        target(&name.kind, &name.namespace, &name.name).map_err(|refused| {
+            let message = format!("field objects[{number}]: {}", refused.problem.message);
+            Refused::new(400, message)
+        })
+    });
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let applied = api.ask(|reply| Request::Delete { targets, reply }).await?;
     Ok(axum::Json(applied).into_response())
 }
 
@@ -214,18 +229,10 @@ async fn delete_one(
     Shared(api): Shared<Api>,
     Path((kind, namespace, name)): Path<(String, String, String)>,
 ) -> Result<Response, Refused> {
-    let key = ObjectKey::new(namespace, name);
-    let target = match known(&kind)? {
-        Kind::Services => Target::Object(ObjectKind::Service, key),
-        Kind::EndpointSlices => Target::Object(ObjectKind::EndpointSlice, key),
-        Kind::Endpoints => Target::Endpoints(key),
-        Kind::Nodes => {
-            return Err(Refused::new(404, "nodes have no namespace: delete /v1/nodes/NAME"));
-        }
-        Kind::Pods => return Err(pods_are_not_deleted()),
-    };
-    let applied = api.ask(|reply| Request::Delete { target, reply }).await?;
-    Ok(axum::Json(applied).into_response())
+    if known(&kind)? == Kind::Nodes {
+        return Err(Refused::new(404, "nodes have no namespace: delete /v1/nodes/NAME"));
+    }
+    delete(&api, target(&kind, &namespace, &name)?).await
 }
 
 async fn delete_global(
@@ -233,9 +240,34 @@ async fn delete_global(
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
     global(&kind, &name)?;
-    let target = Target::Object(ObjectKind::Node, ObjectKey::new("", name));
-    let applied = api.ask(|reply| Request::Delete { target, reply }).await?;
-    Ok(axum::Json(applied).into_response())
+    delete(&api, target(&kind, "", &name)?).await
+}
+
+/// Deletes one object: what became of it is the status.
+async fn delete(api: &Api, target: Target) -> Result<Response, Refused> {
+    let applied = api.ask(|reply| Request::Delete { targets: vec![target], reply }).await?;
+    let Some(one) = applied.results.first() else {
+        return Ok(axum::Json(applied).into_response());
+    };
+    let slash = if one.namespace.is_empty() { "" } else { "/" };
+    let object = format!("{} {}{slash}{}", one.kind, one.namespace, one.name);
+    match (one.outcome, &one.refusal) {
+        (AppliedOutcome::NotFound, _) => Err(Refused::new(404, format!("there is no {object}"))),
+        (_, Some(refusal)) => Err(Refused::new(409, format!("{object}: {}", refusal.reason))),
+        _ => Ok(axum::Json(applied).into_response()),
+    }
+}
+
+/// What is to be deleted, by the words of its path.
+fn target(kind: &str, namespace: &str, name: &str) -> Result<Target, Refused> {
+    let key = || ObjectKey::new(namespace, name);
+    Ok(match known(kind)? {
+        Kind::Services => Target::Object(ObjectKind::Service, key()),
+        Kind::EndpointSlices => Target::Object(ObjectKind::EndpointSlice, key()),
+        Kind::Endpoints => Target::Endpoints(key()),
+        Kind::Nodes => Target::Object(ObjectKind::Node, ObjectKey::new("", name)),
+        Kind::Pods => return Err(pods_are_not_deleted()),
+    })
 }
 
 fn pods_are_not_deleted() -> Refused {

@@ -181,7 +181,9 @@ type Port = (String, u16, &'static str);
 /// Addresses with the same ports stand together, as Kubernetes' controller packs them.
 fn subsets(resolved: &Resolved) -> Vec<Value> {
     let mut addresses: BTreeMap<IpAddr, (BTreeSet<Port>, bool, Value)> = BTreeMap::new();
-    for (port, endpoints) in resolved.service.ports.iter().zip(&resolved.ports) {
+    // Addresses alone have no port.
+    let ports = resolved.service.ports.iter().map(Some).chain(std::iter::repeat(None));
+    for (port, endpoints) in ports.zip(&resolved.ports) {
         for endpoint in &endpoints.endpoints {
             let entry = addresses.entry(endpoint.address).or_insert_with(|| {
                 let mut address = json!({ "ip": endpoint.address });
@@ -197,7 +199,9 @@ fn subsets(resolved: &Resolved) -> Vec<Value> {
                 }
                 (BTreeSet::new(), true, address)
             });
-            entry.0.insert((port.name.to_string(), endpoint.port, port.protocol.name()));
+            if let Some(port) = port {
+                entry.0.insert((port.name.to_string(), endpoint.port, port.protocol.name()));
+            }
             entry.1 &= endpoint.ready;
         }
     }
@@ -217,7 +221,10 @@ fn subset(ports: &BTreeSet<Port>, ready: Vec<Value>, unready: Vec<Value>) -> Val
         }
         value
     };
-    let mut subset = json!({ "ports": ports.iter().map(port).collect::<Vec<_>>() });
+    let mut subset = json!({});
+    if !ports.is_empty() {
+        subset["ports"] = ports.iter().map(port).collect::<Vec<_>>().into();
+    }
     for (name, addresses) in [("addresses", ready), ("notReadyAddresses", unready)] {
         if !addresses.is_empty() {
             subset[name] = addresses.into();

@@ -87,7 +87,10 @@ pub(crate) fn run(prepared: Prepared) -> mpsc::Receiver<String> {
                 Ok(netns) => attempt(&prepared, netns.as_ref()),
                 Err(error) => (None, Some(error.to_string())),
             };
-            let answer = SvcTestAnswer { number, address, error };
+            let answer = {
+                let answered = prepared.protocol == Protocol::Udp && error.is_none();
+                SvcTestAnswer { number, address, error, answered }
+            };
             let line = serde_json::to_string(&answer).unwrap_or_default() + "\n";
             if lines.blocking_send(line).is_err() {
                 return;

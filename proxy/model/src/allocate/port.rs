@@ -10,11 +10,6 @@ impl Work<'_> {
     /// Settles node ports and the health check node port.
     pub(super) fn ports(&mut self, service: &mut Service) -> Result<(), Refused> {
         if !matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer) {
-            // Checked documents have none; what is left of another type goes.
-            for port in &mut service.ports {
-                port.node_port = None;
-            }
-            service.health_check_node_port = None;
             return Ok(());
         }
         self.given_ports(service)?;

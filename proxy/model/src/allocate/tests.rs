@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{IpFamilyPolicy, ServicePort, TargetPort, TrafficPolicy};
+use crate::{IpFamilyPolicy, ServicePort, TargetPort, TrafficPolicy, manifest};
 
 fn network(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -384,4 +384,63 @@ fn claims_are_named_once_each() {
     service.health_check_node_port = Some(30001);
     let expected = ["address/10.96.0.1", "address/fd00:96::1", "port/tcp/30001", "port/udp/30001"];
     assert_eq!(claims(&service), expected);
+}
+
+/// `get -o yaml`, another type, `apply`: what belongs to the former type goes. What was changed, or
+/// never was, is refused.
+/// Rows: RD7
+#[test]
+fn fields_of_a_former_type_are_dropped_where_they_are_unchanged() {
+    let pools = both();
+    let allocator = Allocator::default();
+    let read = |json: &serde_json::Value| match manifest::from_json(json).unwrap().remove(0) {
+        crate::Object::Service(service) => service,
+        other @ (crate::Object::EndpointSlice(_) | crate::Object::Node(_)) => panic!("{other:?}"),
+    };
+    let document = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "allocateLoadBalancerNodePorts": true,
+            "loadBalancerClass": "example.com/lb",
+            "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+    });
+    let (balanced, _) = allocator.complete(&pools, read(&document), None).unwrap();
+    let written = manifest::to_json(&crate::Object::Service(balanced.clone()));
+    for kind in ["ClusterIP", "ExternalName"] {
+        let mut changed = written.clone();
+        changed["spec"]["type"] = kind.into();
+        if kind == "ExternalName" {
+            changed["spec"]["externalName"] = "web.example.com".into();
+        }
+        // By way of the command line.
+        let changed = read(&manifest::to_json(&crate::Object::Service(read(&changed))));
+        let (service, _) = allocator.complete(&pools, changed.clone(), Some(&balanced)).unwrap();
+        assert!(service.ports.iter().all(|port| port.node_port.is_none()));
+        assert_eq!(service.health_check_node_port, None);
+        assert_eq!(service.load_balancer_class, None);
+        assert_eq!(service.misplaced, None);
+        assert_eq!(service.cluster_ips.is_empty(), kind == "ExternalName");
+        let refused = allocator.complete(&pools, changed.clone(), None).unwrap_err();
+        assert_eq!(refused.field, "spec.ports[0].nodePort");
+        let again = allocator.complete(&pools, changed, Some(&service)).unwrap_err();
+        assert_eq!(again.field, "spec.ports[0].nodePort");
+    }
+    let mut cluster = written.clone();
+    cluster["spec"]["type"] = "ClusterIP".into();
+    for (path, value, field) in [
+        ("/spec/ports/1/nodePort", serde_json::json!(31_999), "spec.ports[0].nodePort"),
+        ("/spec/externalTrafficPolicy", "Cluster".into(), "spec.externalTrafficPolicy"),
+        ("/spec/loadBalancerClass", "example.com/b".into(), "spec.loadBalancerClass"),
+        ("/spec/healthCheckNodePort", 31_999.into(), "spec.healthCheckNodePort"),
+        ("/spec/allocateLoadBalancerNodePorts", false.into(), "spec.allocateLoadBalancerNodePorts"),
+    ] {
+        let mut changed = cluster.clone();
+        *changed.pointer_mut(path).unwrap() = value;
+        let refused = allocator.complete(&pools, read(&changed), Some(&balanced)).unwrap_err();
+        assert_eq!(refused.field, field, "{path}");
+    }
 }

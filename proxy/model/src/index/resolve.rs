@@ -18,7 +18,9 @@ pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
-    let mut ports = vec![ResolvedPort::default(); service.ports.len()];
+    let addresses_alone = service.headless && service.ports.is_empty();
+    let count = if addresses_alone { 1 } else { service.ports.len() };
+    let mut ports = vec![ResolvedPort::default(); count];
     for (container, healthy) in index.containers.selected(service) {
         let zone = index.zone(&container.node);
         container_endpoints(service, (container, healthy, zone), &mut ports);
@@ -57,11 +59,16 @@ fn container_endpoints(
         hostname: syntax::is_dns_label(hostname).then(|| Arc::clone(hostname)),
         pod: Some(Arc::clone(pod)),
     };
+    let add = |resolved: &mut ResolvedPort, number| {
+        let ips = record.ips.iter().filter(|ip| has_family(service, **ip));
+        resolved.endpoints.extend(ips.map(|ip| Endpoint { port: number, ..endpoint(*ip) }));
+    };
+    if service.ports.is_empty() {
+        ports.iter_mut().for_each(|resolved| add(resolved, 0));
+    }
     for (port, resolved) in service.ports.iter().zip(ports) {
         if let Some(number) = target(port, record) {
-            let endpoints =
-                record.ips.iter().filter(|ip| has_family(service, **ip)).map(|ip| endpoint(*ip));
-            resolved.endpoints.extend(endpoints.map(|one| Endpoint { port: number, ..one }));
+            add(resolved, number);
         }
     }
 }
@@ -96,26 +103,33 @@ fn target(port: &ServicePort, record: &HeldRecord) -> Option<u16> {
 
 /// Ports are matched by name and protocol (row 5).
 fn slice_endpoints(service: &Service, slice: &EndpointSlice, ports: &mut [ResolvedPort]) {
+    if service.ports.is_empty() {
+        ports.iter_mut().for_each(|resolved| add_all(slice, 0, resolved));
+    }
     for (port, resolved) in service.ports.iter().zip(ports) {
         let matching = slice
             .ports
             .iter()
             .find(|other| other.name == port.name && other.protocol == port.protocol);
         let Some(number) = matching.and_then(|port| port.port) else { continue };
-        for one in &slice.endpoints {
-            resolved.endpoints.extend(one.addresses.iter().map(|address| Endpoint {
-                address: *address,
-                port: number,
-                ready: one.ready,
-                serving: one.serving,
-                terminating: one.terminating,
-                node: one.node.clone(),
-                zone: one.zone.clone(),
-                hints: one.hints.clone(),
-                hostname: one.hostname.clone(),
-                pod: one.target.clone(),
-            }));
-        }
+        add_all(slice, number, resolved);
+    }
+}
+
+fn add_all(slice: &EndpointSlice, number: u16, resolved: &mut ResolvedPort) {
+    for one in &slice.endpoints {
+        resolved.endpoints.extend(one.addresses.iter().map(|address| Endpoint {
+            address: *address,
+            port: number,
+            ready: one.ready,
+            serving: one.serving,
+            terminating: one.terminating,
+            node: one.node.clone(),
+            zone: one.zone.clone(),
+            hints: one.hints.clone(),
+            hostname: one.hostname.clone(),
+            pod: one.target.clone(),
+        }));
     }
 }
 

@@ -427,3 +427,30 @@ fn labels_keep_whatever_is_in_them() {
     assert_eq!(set.to_map().into_iter().collect::<LabelSet>(), set);
     assert!(LabelSet::default().is_empty());
 }
+
+/// Rows: RD4
+#[test]
+fn a_headless_service_without_ports_has_addresses() {
+    const HEADLESS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.9]}, {addresses: [10.0.0.8], conditions: {ready: false}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other}
+spec: {type: ExternalName, externalName: db.example.com, selector: {app: db}}
+";
+    let containers =
+        ["a@n1 10.0.0.2,fd00::2 app=db", "b@n1 10.0.0.3 app=db", "c@n1 10.0.0.4 app=x"];
+    let index = index(HEADLESS, &containers);
+    check(&index, "db", &["10.0.0.2:0 10.0.0.3:0 10.0.0.8:0! 10.0.0.9:0 fd00::2:0"]);
+    check(&index, "other", &[]);
+}

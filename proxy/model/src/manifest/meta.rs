@@ -21,38 +21,17 @@ pub(super) struct Meta {
 pub(super) type Rule = fn(&str) -> Result<(), String>;
 
 /// `metadata` of an object in a namespace, whose name keeps to `rule`.
-pub(super) fn meta(root: &Field<'_>, rule: Rule, warnings: &mut Vec<String>) -> Checked<Meta> {
+pub(super) fn meta(root: &Field<'_>, rule: Rule) -> Checked<Meta> {
     let meta = root.get("metadata");
     let field = meta.get("namespace");
     let namespace = field.text()?.unwrap_or("default");
     syntax::dns_label(namespace).map_err(|reason| field.problem(reason))?;
-    cluster_wide(root, (namespace, rule), warnings)
+    cluster_wide(root, (namespace, rule))
 }
 
-fn cluster_wide(
-    root: &Field<'_>,
-    (namespace, rule): (&str, Rule),
-    warnings: &mut Vec<String>,
-) -> Checked<Meta> {
-    const KNOWN: &[&str] = &[
-        "annotations",
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "generateName",
-        "generation",
-        "labels",
-        "managedFields",
-        "name",
-        "namespace",
-        "ownerReferences",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    ];
+fn cluster_wide(root: &Field<'_>, (namespace, rule): (&str, Rule)) -> Checked<Meta> {
     let meta = root.get("metadata");
-    meta.known(KNOWN, warnings)?;
+    meta.map()?;
     let field = meta.get("name");
     let name = field.required_text()?;
     rule(name).map_err(|reason| field.problem(reason))?;
@@ -146,9 +125,8 @@ pub(super) fn port_number(number: i64) -> Result<u16, String> {
 }
 
 /// A `v1 Node`.
-pub(super) fn node(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Node> {
-    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], warnings)?;
-    let meta = cluster_wide(root, ("", syntax::dns_subdomain), warnings)?;
+pub(super) fn node(root: &Field<'_>) -> Checked<Node> {
+    let meta = cluster_wide(root, ("", syntax::dns_subdomain))?;
     let mut addresses = Vec::new();
     for entry in root.get("status").get("addresses").items()? {
         let kind = entry.get("type").text()?;
@@ -159,7 +137,12 @@ pub(super) fn node(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Node
             }
         }
     }
+    let mut deleted = root.get("metadata").get("deletionTimestamp").text()?.is_some();
+    for taint in root.get("spec").get("taints").items()? {
+        deleted |= taint.get("key").text()? == Some(Node::TO_BE_DELETED);
+    }
     Ok(Node {
+        deleted,
         key: meta.key,
         created: meta.created,
         labels: meta.labels,

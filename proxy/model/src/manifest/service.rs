@@ -1,16 +1,17 @@
 //! `v1 Service`: what Kubernetes' `ValidateService` asks for, with its defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::IpAddr;
 
 use crate::{
-    Balance, Ingress, IpFamily, IpFamilyPolicy, Protocol, Service, ServicePort, ServiceType,
-    TargetPort, TrafficDistribution, TrafficPolicy,
+    Balance, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Protocol, Service, ServicePort,
+    ServiceType, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 
 use super::meta::{self, choice, each, port, port_number, read, refuse, required};
 use super::syntax;
-use super::tree::{Checked, Field};
+use super::tree::{Checked, Field, Problem};
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds`, and its greatest value.
 const AFFINITY: (u32, u32) = (10_800, 86_400);
@@ -19,38 +20,14 @@ const FAMILIES: &[(&str, IpFamily)] = &[("IPv4", IpFamily::V4), ("IPv6", IpFamil
 const POLICIES: &[(&str, TrafficPolicy)] =
     &[("Cluster", TrafficPolicy::Cluster), ("Local", TrafficPolicy::Local)];
 
-const SPEC: &[&str] = &[
-    "allocateLoadBalancerNodePorts",
-    "clusterIP",
-    "clusterIPs",
-    "externalIPs",
-    "externalName",
-    "externalTrafficPolicy",
-    "healthCheckNodePort",
-    "internalTrafficPolicy",
-    "ipFamilies",
-    "ipFamilyPolicy",
-    "loadBalancerClass",
-    "loadBalancerIP",
-    "loadBalancerSourceRanges",
-    "ports",
-    "publishNotReadyAddresses",
-    "selector",
-    "sessionAffinity",
-    "sessionAffinityConfig",
-    "trafficDistribution",
-    "type",
-];
-
 /// A `v1 Service`.
-pub(super) fn service(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<Service> {
-    root.known(&["apiVersion", "kind", "metadata", "spec", "status"], warnings)?;
-    let meta = meta::meta(root, syntax::dns_1035, warnings)?;
+pub(super) fn service(root: &Field<'_>, notes: &mut Vec<Problem>) -> Checked<Service> {
+    let meta = meta::meta(root, syntax::dns_1035)?;
     let spec = root.get("spec");
     if !spec.is_present() {
         return Err(spec.missing());
     }
-    spec.known(SPEC, warnings)?;
+    spec.map()?;
     let mut service = Service::new(meta.key);
     service.created = meta.created;
     service.labels = meta.labels;
@@ -69,13 +46,23 @@ pub(super) fn service(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<S
     service.publish_not_ready = spec.get("publishNotReadyAddresses").boolean()?.unwrap_or_default();
     addresses(&spec, &mut service)?;
     families(&spec, &mut service)?;
+    let mut misplaced = Misplaced::default();
+    if service.service_type == ServiceType::ExternalName {
+        no_address(&spec, &mut service, &mut misplaced);
+    }
     external_name(&spec, &mut service)?;
-    ports(&spec, &mut service, warnings)?;
+    ports(&spec, &mut service)?;
     affinity(&spec, &mut service)?;
-    policies(&spec, &mut service)?;
-    load_balancer(&spec, &mut service, warnings)?;
-    ingress(&root.get("status").get("loadBalancer").get("ingress"), &mut service)?;
+    policies(&spec, &mut service, &mut misplaced)?;
+    load_balancer(&spec, &mut service, (&mut misplaced, notes))?;
+    let field = root.get("status").get("loadBalancer").get("ingress");
+    if service.service_type == ServiceType::LoadBalancer {
+        ingress(&field, &mut service)?;
+    } else {
+        misplaced.ingress = field.is_set();
+    }
     our_annotations(&root.get("metadata").get("annotations"), &mut service)?;
+    service.misplaced = (misplaced != Misplaced::default()).then(|| Box::new(misplaced));
     Ok(service)
 }
 
@@ -100,7 +87,7 @@ fn addresses(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     if texts.iter().any(|(text, _)| *text == "None") {
         service.headless = true;
         return match (texts.len(), service.service_type) {
-            (1, ServiceType::ClusterIp) => external_ips(spec, service),
+            (1, ServiceType::ClusterIp | ServiceType::ExternalName) => external_ips(spec, service),
             (1, _) => refuse(&one, "None is possible for type ClusterIP only"),
             _ => refuse(&all, "None must stand alone"),
         };
@@ -112,9 +99,6 @@ fn addresses(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
             return refuse(field, "one address a family");
         }
         addresses.push(address);
-    }
-    if service.service_type == ServiceType::ExternalName && !addresses.is_empty() {
-        return refuse(&one, "must not be set for type ExternalName");
     }
     service.cluster_ips = addresses.into();
     external_ips(spec, service)
@@ -148,12 +132,6 @@ fn families(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
         families.push(IpFamily::of(*address));
     }
     let policy = spec.get("ipFamilyPolicy");
-    if service.service_type == ServiceType::ExternalName {
-        return match [&field, &policy].into_iter().find(|field| field.is_present()) {
-            Some(field) => refuse(field, "must not be set for type ExternalName"),
-            None => Ok(()),
-        };
-    }
     let given = choice(
         &policy,
         &[
@@ -174,6 +152,20 @@ fn families(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     Ok(())
 }
 
+/// An ExternalName has no cluster address.
+fn no_address(spec: &Field<'_>, service: &mut Service, misplaced: &mut Misplaced) {
+    misplaced.cluster_ips = mem::take(&mut service.cluster_ips);
+    misplaced.headless = mem::take(&mut service.headless);
+    if spec.get("ipFamilies").is_set() {
+        misplaced.ip_families = service.ip_families;
+    }
+    if spec.get("ipFamilyPolicy").is_set() {
+        misplaced.ip_family_policy = Some(service.ip_family_policy);
+    }
+    service.ip_families = &[];
+    service.ip_family_policy = IpFamilyPolicy::SingleStack;
+}
+
 fn external_name(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     let field = spec.get("externalName");
     let rule = |text: &str| {
@@ -183,13 +175,13 @@ fn external_name(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     };
     if service.service_type == ServiceType::ExternalName {
         service.external_name = Some(required(&field, rule)?);
-    } else if field.is_present() && field.text()?.is_some() {
+    } else if field.text()?.is_some() {
         return refuse(&field, "is for type ExternalName only");
     }
     Ok(())
 }
 
-fn ports(spec: &Field<'_>, service: &mut Service, warnings: &mut Vec<String>) -> Checked<()> {
+fn ports(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     let field = spec.get("ports");
     let items = field.items()?;
     let optional = service.headless || service.service_type == ServiceType::ExternalName;
@@ -201,7 +193,7 @@ fn ports(spec: &Field<'_>, service: &mut Service, warnings: &mut Vec<String>) ->
     let mut node_ports = BTreeMap::new();
     let mut ports = Vec::with_capacity(items.len());
     for item in &items {
-        let port = service_port(item, service, warnings)?;
+        let port = service_port(item)?;
         let name = item.get("name");
         if port.name.is_empty() && items.len() > 1 {
             return refuse(&name, "is required where there are several ports");
@@ -225,12 +217,8 @@ fn ports(spec: &Field<'_>, service: &mut Service, warnings: &mut Vec<String>) ->
     Ok(())
 }
 
-fn service_port(
-    item: &Field<'_>,
-    service: &Service,
-    warnings: &mut Vec<String>,
-) -> Checked<ServicePort> {
-    item.known(&["appProtocol", "name", "nodePort", "port", "protocol", "targetPort"], warnings)?;
+fn service_port(item: &Field<'_>) -> Checked<ServicePort> {
+    item.map()?;
     let number = port(&item.get("port"))?.ok_or_else(|| item.get("port").missing())?;
     let target = item.get("targetPort");
     let target = match target.int_or_text()? {
@@ -249,7 +237,7 @@ fn service_port(
         protocol: protocol(&item.get("protocol"))?,
         port: number,
         target,
-        node_port: node_port(&item.get("nodePort"), service)?,
+        node_port: node_port(&item.get("nodePort"))?,
         app_protocol: read(&item.get("appProtocol"), |text| {
             syntax::qualified_name(text).map(|()| text.into())
         })?,
@@ -262,18 +250,9 @@ pub(super) fn protocol(field: &Field<'_>) -> Checked<Protocol> {
     Ok(choice(field, &choices)?.unwrap_or(Protocol::Tcp))
 }
 
-fn node_port(field: &Field<'_>, service: &Service) -> Checked<Option<u16>> {
+fn node_port(field: &Field<'_>) -> Checked<Option<u16>> {
     // 0 is how Kubernetes writes none.
-    if field.int()? == Some(0) {
-        return Ok(None);
-    }
-    let number = port(field)?;
-    let possible =
-        matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer);
-    if number.is_some() && !possible {
-        return refuse(field, "is for types NodePort and LoadBalancer only");
-    }
-    Ok(number)
+    if field.int()? == Some(0) { Ok(None) } else { port(field) }
 }
 
 fn affinity(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
@@ -281,7 +260,7 @@ fn affinity(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     let sticky = choice(&field, &[("None", false), ("ClientIP", true)])?.unwrap_or(false);
     let config = spec.get("sessionAffinityConfig");
     if !sticky {
-        return match config.is_present() {
+        return match config.is_set() {
             true => refuse(&config, "is for sessionAffinity ClientIP only"),
             false => Ok(()),
         };
@@ -296,14 +275,13 @@ fn affinity(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     Ok(())
 }
 
-fn policies(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
-    let field = spec.get("externalTrafficPolicy");
-    let external = choice(&field, POLICIES)?;
-    if external.is_some() && !is_external(service) {
-        let reason = "is for types NodePort and LoadBalancer, and for externalIPs, only";
-        return refuse(&field, reason);
+fn policies(spec: &Field<'_>, service: &mut Service, misplaced: &mut Misplaced) -> Checked<()> {
+    let external = choice(&spec.get("externalTrafficPolicy"), POLICIES)?;
+    if is_external(service) {
+        service.external_policy = external.unwrap_or(TrafficPolicy::Cluster);
+    } else {
+        misplaced.external_policy = external;
     }
-    service.external_policy = external.unwrap_or(TrafficPolicy::Cluster);
     service.internal_policy =
         choice(&spec.get("internalTrafficPolicy"), POLICIES)?.unwrap_or(TrafficPolicy::Cluster);
     service.traffic_distribution = choice(
@@ -326,35 +304,40 @@ pub(super) fn is_external(service: &Service) -> bool {
 fn load_balancer(
     spec: &Field<'_>,
     service: &mut Service,
-    warnings: &mut Vec<String>,
+    (misplaced, notes): (&mut Misplaced, &mut Vec<Problem>),
 ) -> Checked<()> {
-    const ONLY: &[&str] =
-        &["allocateLoadBalancerNodePorts", "loadBalancerClass", "loadBalancerSourceRanges"];
     let is_one = service.service_type == ServiceType::LoadBalancer;
-    if let Some(field) = ONLY.iter().map(|name| spec.get(name)).find(|f| f.is_present() && !is_one)
-    {
-        return refuse(&field, "is for type LoadBalancer only");
+    let ranges = spec.get("loadBalancerSourceRanges");
+    if ranges.is_set() && !is_one {
+        return refuse(&ranges, "is for type LoadBalancer only");
     }
-    service.allocate_node_ports =
-        spec.get("allocateLoadBalancerNodePorts").boolean()?.unwrap_or(true);
-    service.load_balancer_class = read(&spec.get("loadBalancerClass"), |text| {
+    let allocate = spec.get("allocateLoadBalancerNodePorts").boolean()?;
+    let class = read(&spec.get("loadBalancerClass"), |text| {
         syntax::qualified_name(text).map(|()| text.into())
     })?;
+    if is_one {
+        service.allocate_node_ports = allocate.unwrap_or(true);
+        service.load_balancer_class = class;
+    } else {
+        misplaced.allocate_node_ports = allocate;
+        misplaced.load_balancer_class = class;
+    }
     service.load_balancer_ip = read(&spec.get("loadBalancerIP"), syntax::ip)?;
-    service.source_ranges = each(&spec.get("loadBalancerSourceRanges"), |item| {
+    service.source_ranges = each(&ranges, |item| {
         let network = required(item, syntax::network)?;
         let text = item.required_text()?;
         if text.trim() != network.to_string() {
-            warnings.push(format!("{text} is taken as the network {network}"));
+            notes.push(item.problem(format!("{text} is taken as the network {network}")));
         }
         Ok(network)
     })?;
     let field = spec.get("healthCheckNodePort");
     if field.int()?.is_some_and(|number| number != 0) {
-        service.health_check_node_port = port(&field)?;
-        if !is_one || service.external_policy != TrafficPolicy::Local {
-            let reason = "is for type LoadBalancer with externalTrafficPolicy Local only";
-            return refuse(&field, reason);
+        let number = port(&field)?;
+        if is_one && service.external_policy == TrafficPolicy::Local {
+            service.health_check_node_port = number;
+        } else {
+            misplaced.health_check_node_port = number;
         }
     }
     Ok(())
@@ -362,9 +345,6 @@ fn load_balancer(
 
 /// `status.loadBalancer.ingress`
 fn ingress(field: &Field<'_>, service: &mut Service) -> Checked<()> {
-    if field.is_present() && service.service_type != ServiceType::LoadBalancer {
-        return refuse(field, "is for type LoadBalancer only");
-    }
     service.ingress = each(field, |item| {
         let ip = read(&item.get("ip"), syntax::unicast)?;
         let mode = item.get("ipMode");

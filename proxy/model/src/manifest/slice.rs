@@ -18,9 +18,8 @@ const MAX_PORTS: usize = 20_000;
 const MAX_HINTS: usize = 8;
 
 /// A `discovery.k8s.io/v1 EndpointSlice`.
-pub(super) fn slice(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<EndpointSlice> {
-    root.known(&["addressType", "apiVersion", "endpoints", "kind", "metadata", "ports"], warnings)?;
-    let meta = meta::meta(root, syntax::dns_subdomain, warnings)?;
+pub(super) fn slice(root: &Field<'_>) -> Checked<EndpointSlice> {
+    let meta = meta::meta(root, syntax::dns_subdomain)?;
     let field = root.get("addressType");
     let family = match field.required_text()? {
         "IPv4" => IpFamily::V4,
@@ -31,19 +30,7 @@ pub(super) fn slice(root: &Field<'_>, warnings: &mut Vec<String>) -> Checked<End
     let ports = ports(&root.get("ports"))?;
     let field = root.get("endpoints");
     let endpoints = each(&field, |item| {
-        item.known(
-            &[
-                "addresses",
-                "conditions",
-                "deprecatedTopology",
-                "hints",
-                "hostname",
-                "nodeName",
-                "targetRef",
-                "zone",
-            ],
-            warnings,
-        )?;
+        item.map()?;
         endpoint(item, family, &meta.key)
     })?;
     if endpoints.len() > MAX_ENDPOINTS {
@@ -147,12 +134,8 @@ fn target(field: &Field<'_>, key: &ObjectKey) -> Checked<Option<Arc<ObjectKey>>>
 }
 
 /// A `v1 Endpoints`: a slice for every subset and family, named `NAME.endpoints.N`.
-pub(super) fn endpoints(
-    root: &Field<'_>,
-    warnings: &mut Vec<String>,
-) -> Checked<Vec<EndpointSlice>> {
-    root.known(&["apiVersion", "kind", "metadata", "subsets"], warnings)?;
-    let meta = meta::meta(root, syntax::dns_1035, warnings)?;
+pub(super) fn endpoints(root: &Field<'_>) -> Checked<Vec<EndpointSlice>> {
+    let meta = meta::meta(root, syntax::dns_1035)?;
     let mut slices = Vec::new();
     for subset in root.get("subsets").items()? {
         let ports = ports(&subset.get("ports"))?;

@@ -2,8 +2,7 @@
 
 use serde_json::Value as Json;
 
-/// So many unknown fields of a map are named.
-const MAX_UNKNOWN: usize = 20;
+use super::schema::{self, Fields};
 
 /// A value and the line where it begins; 0 where it has none (JSON of the API).
 #[derive(Clone, Debug)]
@@ -98,6 +97,16 @@ impl<'t> Field<'t> {
     /// There is a value other than null.
     pub(super) fn is_present(&self) -> bool {
         self.value().is_some()
+    }
+
+    /// There is a value, and it says something: an empty list, map or string says as little as null.
+    pub(super) fn is_set(&self) -> bool {
+        self.value().is_some_and(|value| match value {
+            Value::Text(text) => !text.is_empty(),
+            Value::List(items) => !items.is_empty(),
+            Value::Map(entries) => !entries.is_empty(),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) => true,
+        })
     }
 
     /// The field of this name in a map; absent where this is absent or no map.
@@ -209,28 +218,44 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// The field is a map (or absent), and keys that are none of `known` are warned of.
-    pub(super) fn known(&self, known: &[&str], warnings: &mut Vec<String>) -> Checked<()> {
-        let entries = match self.value() {
-            None => return Ok(()),
-            Some(Value::Map(entries)) => entries,
-            Some(other) => return Err(self.wrong("a map", other)),
-        };
-        let mut unknown = entries.iter().filter(|entry| !known.contains(&entry.key.as_str()));
-        for entry in unknown.by_ref().take(MAX_UNKNOWN) {
-            let hint = known
-                .iter()
-                .find(|name| name.eq_ignore_ascii_case(&entry.key))
-                .map_or_else(String::new, |name| format!(", did you mean {name}?"));
-            let at = if entry.line > 0 { format!("line {}: ", entry.line) } else { String::new() };
-            let path = super::shown(&self.path_of(&entry.key));
-            warnings.push(format!("{at}{path}: unknown field, ignored{hint}"));
+    /// The field is a map, or absent.
+    pub(super) fn map(&self) -> Checked<()> {
+        match self.value() {
+            None | Some(Value::Map(_)) => Ok(()),
+            Some(other) => Err(self.wrong("a map", other)),
         }
-        let more = unknown.count();
-        if more > 0 {
-            warnings.push(format!("{more} more unknown fields, ignored"));
+    }
+
+    /// What is in it that Kubernetes does not have there.
+    pub(super) fn unknown(&self, fields: Fields) -> Vec<Problem> {
+        self.tree.map(|tree| schema::unknown(tree, fields)).unwrap_or_default()
+    }
+
+    /// Lines of the field, of what it has, and of what that has, by path.
+    pub(super) fn places(&self) -> Vec<(Box<str>, usize)> {
+        /// `spec.ports[0].nodePort`
+        const DEPTH: usize = 3;
+        let mut places = Vec::new();
+        self.add_places(DEPTH, &mut places);
+        places
+    }
+
+    fn add_places(&self, depth: usize, places: &mut Vec<(Box<str>, usize)>) {
+        places.push((self.path.as_str().into(), self.line));
+        let Some(depth) = depth.checked_sub(1) else { return };
+        match self.value() {
+            Some(Value::Map(entries)) => {
+                entries.iter().for_each(|entry| self.get(&entry.key).add_places(depth, places));
+            }
+            Some(Value::List(_)) => {
+                let items = self.items().into_iter().flatten();
+                items.for_each(|item| item.add_places(depth, places));
+            }
+            Some(
+                Value::Null | Value::Bool(_) | Value::Int(_) | Value::Number(_) | Value::Text(_),
+            )
+            | None => {}
         }
-        Ok(())
     }
 
     fn path_of(&self, name: &str) -> String {

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, LabelSet, Node, Object, ObjectKey,
-    Service, ServicePort, ServiceType, SliceEndpoint, TargetPort, TrafficDistribution,
+    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, LabelSet, Misplaced, Node, Object,
+    ObjectKey, Service, ServicePort, ServiceType, SliceEndpoint, TargetPort, TrafficDistribution,
     TrafficPolicy,
 };
 
@@ -67,12 +67,17 @@ fn service_json(service: &Service) -> Value {
     );
     policies(service, &mut spec);
     load_balancer(service, &mut spec);
+    let mut load_balancer = status(service);
+    if let Some(fields) = &service.misplaced {
+        misplaced(fields, &mut spec);
+        put(&mut load_balancer, "ingress", fields.ingress.then(|| json!([{}])));
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": meta,
         "spec": spec,
-        "status": { "loadBalancer": status(service) },
+        "status": { "loadBalancer": load_balancer },
     })
 }
 
@@ -107,12 +112,7 @@ fn addresses(service: &Service, spec: &mut Map<String, Value>) {
         put(spec, "clusterIPs", list(&service.cluster_ips, |ip| json!(ip)));
     }
     put(spec, "ipFamilies", list(service.ip_families, |family| json!(family_name(*family))));
-    let policy = match service.ip_family_policy {
-        IpFamilyPolicy::SingleStack => "SingleStack",
-        IpFamilyPolicy::PreferDualStack => "PreferDualStack",
-        IpFamilyPolicy::RequireDualStack => "RequireDualStack",
-    };
-    put(spec, "ipFamilyPolicy", json!(policy));
+    put(spec, "ipFamilyPolicy", family_policy_name(service.ip_family_policy));
 }
 
 fn port_json(port: &ServicePort) -> Value {
@@ -131,12 +131,8 @@ fn port_json(port: &ServicePort) -> Value {
 }
 
 fn policies(service: &Service, spec: &mut Map<String, Value>) {
-    let name = |policy| match policy {
-        TrafficPolicy::Cluster => json!("Cluster"),
-        TrafficPolicy::Local => json!("Local"),
-    };
-    put(spec, "internalTrafficPolicy", name(service.internal_policy));
-    let external = is_external(service).then(|| name(service.external_policy));
+    put(spec, "internalTrafficPolicy", policy_name(service.internal_policy));
+    let external = is_external(service).then(|| policy_name(service.external_policy));
     put(spec, "externalTrafficPolicy", external);
     let distribution = service.traffic_distribution.map(|one| match one {
         TrafficDistribution::PreferSameZone => json!("PreferSameZone"),
@@ -160,10 +156,37 @@ fn load_balancer(service: &Service, spec: &mut Map<String, Value>) {
     put(spec, "healthCheckNodePort", service.health_check_node_port.map(|port| json!(port)));
 }
 
-fn status(service: &Service) -> Value {
+/// Of a service that is on its way to who knows the earlier version.
+fn misplaced(fields: &Misplaced, spec: &mut Map<String, Value>) {
+    put(spec, "externalTrafficPolicy", fields.external_policy.map(policy_name));
+    put(spec, "allocateLoadBalancerNodePorts", fields.allocate_node_ports.map(Value::from));
+    put(spec, "loadBalancerClass", fields.load_balancer_class.as_ref().map(|name| json!(name)));
+    put(spec, "healthCheckNodePort", fields.health_check_node_port.map(Value::from));
+    put(spec, "clusterIPs", list(&fields.cluster_ips, |ip| json!(ip)));
+    put(spec, "clusterIP", fields.headless.then(|| json!("None")));
+    put(spec, "ipFamilies", list(fields.ip_families, |family| json!(family_name(*family))));
+    put(spec, "ipFamilyPolicy", fields.ip_family_policy.map(family_policy_name));
+}
+
+fn status(service: &Service) -> Map<String, Value> {
     let mut map = Map::new();
     put(&mut map, "ingress", list(&service.ingress, ingress_json));
-    Value::Object(map)
+    map
+}
+
+fn policy_name(policy: TrafficPolicy) -> Value {
+    match policy {
+        TrafficPolicy::Cluster => json!("Cluster"),
+        TrafficPolicy::Local => json!("Local"),
+    }
+}
+
+fn family_policy_name(policy: IpFamilyPolicy) -> Value {
+    match policy {
+        IpFamilyPolicy::SingleStack => json!("SingleStack"),
+        IpFamilyPolicy::PreferDualStack => json!("PreferDualStack"),
+        IpFamilyPolicy::RequireDualStack => json!("RequireDualStack"),
+    }
 }
 
 fn ingress_json(ingress: &Ingress) -> Value {
@@ -228,12 +251,17 @@ fn node_json(node: &Node) -> Value {
         .iter()
         .map(|address| json!({ "type": "InternalIP", "address": address }))
         .collect();
-    json!({
+    let mut json = json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": metadata(&node.key, node.created, &node.labels),
         "status": { "addresses": addresses },
-    })
+    });
+    if node.deleted {
+        let taint = json!({ "key": Node::TO_BE_DELETED, "effect": "NoSchedule" });
+        json["spec"] = json!({ "taints": [taint] });
+    }
+    json
 }
 
 fn family_name(family: IpFamily) -> &'static str {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
+use super::stream;
 use super::tree::{Entry, Problem, Tree, Value};
 
 /// How deep a document may nest. Kubernetes objects need a dozen.
@@ -29,29 +30,31 @@ pub(super) fn documents(text: &str, each: &mut dyn FnMut(Parsed)) {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut parser = Parser::new_from_str_with_options(text, options);
-    loop {
-        let parsed = document(&mut parser);
-        let broken = parsed.as_ref().is_some_and(|parsed| parsed.tree.is_err());
-        let ended = parsed.is_none();
-        if let Some(parsed) = parsed {
-            each(parsed);
-        }
-        if ended || (broken && !matches!(parser.proceed_next_document(), Ok(true))) {
-            return;
+    for part in stream::parts(text) {
+        let mut parser = Parser::new_from_str_with_options(part.text, options.clone());
+        loop {
+            let parsed = document(&mut parser, part.lines);
+            let broken = parsed.as_ref().is_some_and(|parsed| parsed.tree.is_err());
+            let ended = parsed.is_none();
+            if let Some(parsed) = parsed {
+                each(parsed);
+            }
+            if ended || (broken && !matches!(parser.proceed_next_document(), Ok(true))) {
+                break;
+            }
         }
     }
 }
 
-/// The next document; `None` at the end.
-fn document<'i>(parser: &mut Parser<'i, StrInput<'i>>) -> Option<Parsed> {
-    let mut builder = Builder::default();
+/// The next document of a part with so many lines before it; `None` at the end.
+fn document<'i>(parser: &mut Parser<'i, StrInput<'i>>, lines: usize) -> Option<Parsed> {
+    let mut builder = Builder { lines, ..Builder::default() };
     let mut line = 0;
     loop {
         let (event, span) = match parser.next_event()? {
             Ok(next) => next,
             Err(error) => {
-                let at = error.marker().line();
+                let at = lines + error.marker().line();
                 let problem = if *error.kind() == ErrorKind::RecursionLimitExceeded {
                     too_deep(at)
                 } else {
@@ -91,6 +94,8 @@ struct Open {
 
 #[derive(Default)]
 struct Builder {
+    /// Before what the parser reads.
+    lines: usize,
     open: Vec<Open>,
     anchors: BTreeMap<usize, Tree>,
     aliased: usize,
@@ -99,7 +104,7 @@ struct Builder {
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: &Span, first: &mut usize) -> Result<(), Problem> {
-        let line = span.start.line();
+        let line = self.lines + span.start.line();
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 seen(first, line);

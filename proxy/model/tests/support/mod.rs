@@ -66,6 +66,7 @@ fn node() -> impl Strategy<Value = Node> {
             created: 0,
             labels: zone.map(|zone| ("topology.kubernetes.io/zone", zone)).into_iter().collect(),
             addresses: ip.into_iter().collect(),
+            deleted: name == "node2",
         }
     })
 }

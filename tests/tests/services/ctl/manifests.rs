@@ -53,8 +53,9 @@ fn a_bad_document_is_refused_with_its_place_and_the_rest_is_applied() {
     assert_eq!(api.bodies().len(), asked);
 }
 
+/// Rows: RB9
 #[test]
-fn what_the_daemon_refuses_is_shown_with_the_documents_place() {
+fn what_the_daemon_refuses_is_shown_with_the_fields_place() {
     let api = Api::new();
     let mut results = applied(&[("service", "a", "created"), ("service", "b", "refused")]);
     results["results"][0]["warnings"] = json!(["10.1.2.3 is outside 10.96.0.0/16"]);
@@ -63,7 +64,9 @@ fn what_the_daemon_refuses_is_shown_with_the_documents_place() {
     api.answer("POST /v1/apply", 200, &results);
     let document = |name: &str| NODEPORT_YAML.replace("http-server-svc", name);
     let finished = run(&api, "apply -f -", &format!("{}---\n{}", document("a"), document("b")));
-    let begins = document("a").lines().count() + 2;
+    let behind = document("a").lines().count() + 1;
+    let line = NODEPORT_YAML.lines().position(|line| line.contains("nodePort:")).expect("there");
+    let line = behind + line + 1;
     check_finished(
         &finished,
         1,
@@ -71,7 +74,7 @@ fn what_the_daemon_refuses_is_shown_with_the_documents_place() {
         &[
             "<stdin>:1: Service default/a: warning: 10.1.2.3 is outside 10.96.0.0/16",
             &format!(
-                "<stdin>:{begins}: Service default/b: spec.ports[0].nodePort: 30080 is taken by default/a"
+                "<stdin>:{line}: Service default/b: spec.ports[0].nodePort: 30080 is taken by default/a"
             ),
         ],
     );
@@ -95,34 +98,45 @@ fn files_that_are_not_there_do_not_keep_the_others() {
     check(&api, "apply -f -", 1, &[], &["causeway: there are no objects to apply"]);
 }
 
+/// One request for all of them, so that the daemon writes once.
+/// Rows: RC10
 #[test]
 fn delete_goes_by_name_or_by_file() {
     let api = Api::new();
-    let deleted = applied(&[("service", "web", "deleted")]);
-    api.answer("DELETE /v1/services/default/web", 200, &deleted);
-    api.answer("DELETE /v1/services/default/http-server-svc", 200, &deleted);
-    api.answer("DELETE /v1/endpointslices/shop/web-1", 200, &deleted);
-    api.answer("DELETE /v1/nodes/n2", 200, &deleted);
-    check(&api, "delete service web", 0, &["service \"web\" deleted"], &[]);
-    check(
-        &api,
+    let delete = |words: &str, results: &[(&str, &str, &str)], asked: Value| {
+        api.answer("POST /v1/delete", 200, &applied(results));
+        let finished = run(&api, words, NODEPORT_YAML);
+        assert_eq!(api.last_body()["objects"], asked, "{words}");
+        finished
+    };
+    let service = |name| json!({"kind": "services", "namespace": "default", "name": name});
+    let web = ("service", "web", "deleted");
+    let finished = delete("delete service web", &[web], json!([service("web")]));
+    check_finished(&finished, 0, &["service \"web\" deleted"], &[]);
+    let finished = delete(
         "delete svc/web no/n2",
-        0,
-        &["service \"web\" deleted", "node \"n2\" deleted"],
-        &[],
+        &[web, ("node", "n2", "deleted")],
+        json!([service("web"), {"kind": "nodes", "name": "n2"}]),
     );
-    check(
-        &api,
+    check_finished(&finished, 0, &["service \"web\" deleted", "node \"n2\" deleted"], &[]);
+    let finished = delete(
         "delete endpointslice web-1 -n shop",
-        0,
-        &["endpointslice.discovery.k8s.io \"web-1\" deleted"],
-        &[],
+        &[("endpointslice", "web-1", "deleted")],
+        json!([{"kind": "endpointslices", "namespace": "shop", "name": "web-1"}]),
     );
-    let finished = run(&api, "delete -f -", NODEPORT_YAML);
+    let line = "endpointslice.discovery.k8s.io \"web-1\" deleted";
+    check_finished(&finished, 0, &[line], &[]);
+    let from_file = ("service", "http-server-svc", "deleted");
+    let finished = delete("delete -f -", &[from_file], json!([service("http-server-svc")]));
     check_finished(&finished, 0, &["service \"http-server-svc\" deleted"], &[]);
     let missing = "causeway: services \"gone\" not found in namespace default";
-    check(&api, "delete svc gone web", 1, &["service \"web\" deleted"], &[missing]);
-    check(&api, "delete svc gone --ignore-not-found", 0, &[], &[]);
+    let both = [("service", "gone", "notfound"), web];
+    let asked = json!([service("gone"), service("web")]);
+    let finished = delete("delete svc gone web", &both, asked);
+    check_finished(&finished, 1, &["service \"web\" deleted"], &[missing]);
+    let words = "delete svc gone --ignore-not-found";
+    let finished = delete(words, &both[..1], json!([service("gone")]));
+    check_finished(&finished, 0, &[], &[]);
     check(
         &api,
         "delete pod p1",
@@ -132,6 +146,92 @@ fn delete_goes_by_name_or_by_file() {
             "causeway: pods can not be deleted here: they go when the runtime removes their containers",
         ],
     );
+}
+
+/// Rows: RB8
+#[test]
+fn what_a_manifest_has_is_not_deleted_and_the_file_is_named() {
+    let api = Api::new();
+    let mut results = applied(&[("service", "web", "refused"), ("service", "b", "deleted")]);
+    results["results"][0]["refusal"] =
+        json!({"field": "", "reason": "it comes from the manifest /m/web.yaml: remove it there"});
+    api.answer("POST /v1/delete", 200, &results);
+    check(
+        &api,
+        "delete svc web b",
+        1,
+        &["service \"b\" deleted"],
+        &["causeway: service default/web is not deleted: it comes from the manifest /m/web.yaml: \
+           remove it there"],
+    );
+}
+
+/// Rows: RB9
+#[test]
+fn an_unknown_field_is_refused_warned_of_or_ignored() {
+    let api = Api::new();
+    api.answer("POST /v1/apply", 200, &applied(&[("service", "http-server-svc", "created")]));
+    let slip = NODEPORT_YAML.replace("selector:", "selectr:");
+    let line = slip.lines().position(|line| line.contains("selectr:")).expect("there") + 1;
+    let what =
+        "Service default/http-server-svc: spec.selectr: unknown field, did you mean selector?";
+    let created = ["service/http-server-svc created"];
+    for words in ["apply -f -", "apply -f - --validate", "apply -f - --validate=true"] {
+        let finished = run(&api, words, &slip);
+        check_finished(&finished, 1, &[], &[&format!("<stdin>:{line}: {what}")]);
+        assert!(api.bodies().is_empty());
+    }
+    let finished = run(&api, "apply -f - --validate=warn", &slip);
+    let warning = format!("<stdin>:{line}: warning: {what}; ignored");
+    check_finished(&finished, 0, &created, &[&warning]);
+    assert_eq!(api.last_body()["objects"][0]["spec"].get("selectr"), None);
+    for words in ["apply -f - --validate=ignore", "apply -f - --validate=false"] {
+        check_finished(&run(&api, words, &slip), 0, &created, &[]);
+    }
+    assert_eq!(run(&api, "apply -f - --validate=perhaps", &slip).code(), 2);
+}
+
+/// Rows: RD5, RD6
+#[test]
+fn charts_with_other_kinds_and_streams_of_json_are_applied() {
+    let api = Api::new();
+    api.answer("POST /v1/apply", 200, &applied(&[("service", "http-server-svc", "created")]));
+    let chart = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n{NODEPORT_YAML}---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: r, namespace: shop}}\n"
+    );
+    let last = chart.lines().count() - 2;
+    check_finished(
+        &run(&api, "apply -f -", &chart),
+        0,
+        &["service/http-server-svc created"],
+        &[
+            "<stdin>:1: warning: Namespace shop: skipped: not a kind that Causeway acts on",
+            &format!(
+                "<stdin>:{last}: warning: Role shop/r: skipped: not a kind that Causeway acts on"
+            ),
+        ],
+    );
+    let slip = "apiVersion: v1\nkind: Sevice\nmetadata: {name: web}\n";
+    let said =
+        "<stdin>:2: Sevice default/web: kind: v1 has no kind \"Sevice\", did you mean Service?";
+    check_finished(&run(&api, "apply -f -", slip), 1, &[], &[said]);
+    let names = ["a", "b", "c"];
+    let document = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"ports": [{"port": 80}]}})
+    };
+    let line = |name| document(name).to_string();
+    let pretty = |name| serde_json::to_string_pretty(&document(name)).expect("JSON");
+    for stream in
+        [names.map(line).join("\n"), names.map(pretty).join("\n"), names.map(line).concat()]
+    {
+        run(&api, "apply -f -", &stream).ok();
+        let sent = api.last_body();
+        let sent = sent["objects"].as_array().expect("objects").iter();
+        let sent: Vec<_> = sent.map(|one| one["metadata"]["name"].clone()).collect();
+        assert_eq!(sent, names, "{stream}");
+    }
 }
 
 /// What `get -o yaml` prints is what `apply` reads.
@@ -149,6 +249,43 @@ fn yaml_can_be_applied_again() {
     );
 }
 
+/// Slices of one service's `Endpoints` are one wish, however large what stands between them is.
+/// Rows: RC11
+#[test]
+fn large_files_go_in_parts_that_keep_endpoints_together() {
+    let api = Api::new();
+    api.answer("POST /v1/apply", 200, &applied(&[]));
+    let slice = |number: u8| {
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata":
+            {"name": format!("db.endpoints.{number}"), "labels": {"kubernetes.io/service-name": "db",
+            "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io"}},
+            "addressType": "IPv4", "ports": [], "endpoints": [{"addresses": ["10.0.0.1"]}]})
+    };
+    let note = "x".repeat(200_000);
+    let service = |number: usize| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("s{number}"),
+            "annotations": {"note": note}}, "spec": {"ports": [{"port": 80}]}})
+    };
+    let mut text = slice(0).to_string();
+    (0..12).for_each(|number| text += &service(number).to_string());
+    text += &slice(1).to_string();
+    run(&api, "apply -f -", &text).ok();
+    let parts: Vec<Vec<String>> = api
+        .bodies()
+        .iter()
+        .map(|body| {
+            let objects = body["objects"].as_array().expect("objects").iter();
+            objects
+                .map(|one| one["metadata"]["name"].as_str().expect("a name").to_owned())
+                .collect()
+        })
+        .collect();
+    assert_eq!(parts.len(), 3, "{parts:?}");
+    assert_eq!(parts.concat().len(), 14);
+    let slices = |part: &Vec<String>| part.iter().filter(|name| name.starts_with("db")).count();
+    assert_eq!(parts.iter().map(slices).collect::<Vec<_>>(), [2, 0, 0]);
+}
+
 /// `Endpoints` of two families are two slices in the store and one document for the user.
 #[test]
 fn endpoints_stay_one_document() {
@@ -161,6 +298,6 @@ fn endpoints_stay_one_document() {
     assert_eq!(sent["objects"].as_array().map(Vec::len), Some(1), "{sent}");
     assert_eq!(sent["objects"][0]["items"].as_array().map(Vec::len), Some(2), "{sent}");
     let deleted = applied(&[("endpoints", "db", "deleted")]);
-    api.answer("DELETE /v1/endpoints/default/db", 200, &deleted);
+    api.answer("POST /v1/delete", 200, &deleted);
     check_finished(&run(&api, "delete -f -", yaml), 0, &["endpoints \"db\" deleted"], &[]);
 }

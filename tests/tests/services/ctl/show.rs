@@ -313,10 +313,11 @@ fn status_shows_store_subnets_overlay_and_the_other_nodes() {
     assert!(shown.contains(wanted), "{shown}");
 }
 
+/// Rows: RB10
 #[test]
 fn svc_test_prints_each_answer_and_the_shares() {
     let api = Api::new();
-    let answer = |number: u32, last: u8| json!({"number": number, "address": format!("10.0.1.{last}"), "error": null});
+    let answer = |number: u32, last: u8| json!({"number": number, "address": format!("10.0.1.{last}"), "error": null, "answered": number > 0});
     let mut answers = vec![answer(1, 2), answer(2, 3), answer(3, 2)];
     api.answer_lines("POST /v1/svc-test", &answers);
     let shares = [
@@ -326,11 +327,11 @@ fn svc_test_prints_each_answer_and_the_shares() {
         "10.0.1.3   1         33.3%",
     ];
     let lines = [&["1: 10.0.1.2", "2: 10.0.1.3", "3: 10.0.1.2"], &shares[..]].concat();
-    check(&api, "svc test shop/web:http -n 3 --from p1", 0, &lines, &[]);
+    check(&api, "svc test web:http -n shop --count 3 --from shop/p1", 0, &lines, &[]);
     assert_eq!(
         api.last_body(),
         json!({"namespace": "shop", "name": "web", "port": "http",
-        "count": 3, "from": "default/p1"})
+        "count": 3, "from": "shop/p1"})
     );
     // Fewer answers than asked for, and one that failed.
     check(&api, "svc test web", 1, &lines, &[]);
@@ -339,7 +340,7 @@ fn svc_test_prints_each_answer_and_the_shares() {
     api.answer_lines("POST /v1/svc-test", &answers);
     check(
         &api,
-        "svc test web -n 3",
+        "svc test web --count 3",
         1,
         &[
             "1: 10.0.1.2",

@@ -25,7 +25,7 @@ fn usage_errors_and_an_absent_daemon_exit_with_2() {
         "delete svc",
         "get svc -o xml",
         "status -o name",
-        "svc test web -n 0",
+        "svc test web --count 0",
         "svc test web:",
         "trace node",
         "completion tcsh",

@@ -178,7 +178,7 @@ fn status_describe_and_trace_say_what_is_and_why() {
         assert_eq!(traced.code(), 1, "{traced:?}");
         let json: Value = serde_json::from_slice(&traced.stdout).expect("JSON");
         assert_eq!(json["trace"]["outcome"], "reject");
-        let tested = world.ctl("svc test http-server-svc -n 2", "");
+        let tested = world.ctl("svc test http-server-svc --count 2", "");
         assert_eq!(tested.code(), 1, "{tested:?}");
         assert!(tested.stdout.starts_with(b"1: "), "{tested:?}");
     });

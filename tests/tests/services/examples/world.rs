@@ -140,12 +140,12 @@ impl World<'_> {
     /// shares add up.
     #[track_caller]
     pub(crate) fn svc_test(&self, containers: &[&Container]) {
-        let shown = self.ctl("svc test http-server-svc -n 48", "").ok();
+        let shown = self.ctl("svc test http-server-svc --count 48", "").ok();
         let (answers, shares) = shown.split_once("\n\n").unwrap_or_else(|| panic!("{shown}"));
         let answers: Vec<&str> =
             answers.lines().filter_map(|line| Some(line.split_once(": ")?.1)).collect();
         assert_eq!(answers.len(), 48, "{shown}");
-        let mut wanted = vec!["ENDPOINT ANSWERS SHARE".to_owned()];
+        let mut wanted = vec!["ENDPOINT CONNECTIONS SHARE".to_owned()];
         for container in containers {
             let count = answers.iter().filter(|one| **one == container.address).count();
             wanted.push(format!("{} {count}", container.address));

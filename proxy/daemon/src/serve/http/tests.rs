@@ -135,16 +135,16 @@ fn changes_reach_the_engine_and_its_answer_the_client() {
         ] {
             let answer = async {
                 let request = stub.changes.recv().await.expect("a request");
-                let Request::Delete { target, reply } = request else { panic!("{request:?}") };
+                let Request::Delete { targets, reply } = request else { panic!("{request:?}") };
                 reply.send(Ok(Applied::default())).expect("a client");
-                target
+                targets
             };
             let socket = stub.socket.clone();
             let ask = tokio::task::spawn_blocking(move || {
                 let client = causeway_api::Client::new(&socket);
                 client.request("DELETE", path, b"", Duration::from_secs(10))
             });
-            assert_eq!(answer.await, wanted, "{path}");
+            assert_eq!(answer.await, [wanted], "{path}");
             let body = ask.await.expect("a thread").expect("an answer");
             assert_eq!(body, br#"{"results":[]}"#);
         }

@@ -66,7 +66,7 @@ fn a_change_is_answered_when_it_has_come_back() {
 fn without_waiting_it_is_answered_when_it_is_written() {
     test(|mut world| {
         world.connect(view(&["n1"]), false);
-        let mut web = world.ask(Apply { objects: vec![service("web")], wait: false });
+        let mut web = world.ask(Apply { objects: vec![service("web")], ..Apply::default() });
         assert!(waits(&mut web));
         let write = world.written();
         world.report(Report::Written { id: write.id, result: Ok(9) });

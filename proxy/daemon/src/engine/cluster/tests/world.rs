@@ -178,11 +178,14 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, objects: Vec<Value>) -> Answer {
-        self.ask(Apply { objects, wait: true })
+        self.ask(Apply { objects, wait: true, ..Apply::default() })
     }
 
     pub(super) fn ask(&mut self, apply: Apply) -> Answer {
         let (reply, answer) = oneshot::channel();
+        let raw = |object| serde_json::value::to_raw_value(object).expect("JSON");
+        let objects = apply.objects.iter().map(raw).collect();
+        let apply = Apply { objects, wait: apply.wait, validate: apply.validate };
         self.take(Event::Request(Request::Apply { apply, reply }));
         answer
     }
@@ -190,7 +193,7 @@ impl World {
     pub(super) fn delete(&mut self, service: &str) -> Answer {
         let (reply, answer) = oneshot::channel();
         let target = Target::Object(ObjectKind::Service, key(service));
-        self.take(Event::Request(Request::Delete { target, reply }));
+        self.take(Event::Request(Request::Delete { targets: vec![target], reply }));
         answer
     }
 

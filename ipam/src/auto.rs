@@ -16,7 +16,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -24,16 +23,12 @@ use serde::{Deserialize, Serialize};
 use crate::allocator::{self, Now, Refusal};
 use crate::config::Place;
 use crate::lock::NetworkLock;
-use crate::session::{self, LOCK_WAIT};
+use crate::session::{self, LOCK_WAIT, Patience};
 use crate::store::{self, Error, Store};
 use crate::{facts, repair};
 
 /// Name of the file, and of the lock for changes of its owner: no network's name begins with a dot.
 const TURN: &str = ".auto";
-/// How long STATUS waits for the lock of the network that has the subnets. Every ADD and DEL holds
-/// it for some milliseconds.
-const STATUS_WAIT: Duration = Duration::from_secs(1);
-
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
@@ -70,7 +65,7 @@ pub(crate) fn lock(
         Some(owner) if ours(&owner) => {}
         Some(owner) => take_over(place, &owner.network, subnets, now)?,
         None => {
-            unshared(place, subnets, LOCK_WAIT, now)?;
+            unshared(place, subnets, Patience::USUAL, now)?;
             Owner::new(place, subnets).write(&file)?;
         }
     }
@@ -85,7 +80,8 @@ pub(crate) fn lock(
 /// Whether [`lock`] would be refused. Changes nothing.
 ///
 /// # Errors
-/// As for [`lock`].
+/// As for [`lock`]; [`Error::Locked`] at once while another process works on a store that would
+/// have to be looked at.
 pub(crate) fn check(place: &Place, subnets: &[IpNetwork], now: &Now) -> Result<(), Refusal> {
     if subnets.is_empty() {
         return Ok(());
@@ -93,11 +89,13 @@ pub(crate) fn check(place: &Place, subnets: &[IpNetwork], now: &Now) -> Result<(
     match Owner::read(&Owner::file(&place.data_dir))? {
         Some(owner) if owner.network == place.network => Ok(()),
         Some(owner) => {
-            let lock = NetworkLock::acquire(&place.data_dir, &owner.network, STATUS_WAIT)?;
+            let wait = Patience::STATUS.lock;
+            let lock = NetworkLock::acquire(&place.data_dir, &owner.network, wait)?;
             let Owner { network, subnets } = owner.with(subnets);
-            refuse(place, &network, held(Arc::new(lock), &subnets, place, now)?)
+            let found = held(Arc::new(lock), &subnets, place, Patience::STATUS, now)?;
+            refuse(place, &network, found)
         }
-        None => unshared(place, subnets, STATUS_WAIT, now),
+        None => unshared(place, subnets, Patience::STATUS, now),
     }
 }
 
@@ -110,7 +108,7 @@ fn take_over(place: &Place, other: &str, subnets: &[IpNetwork], now: &Now) -> Re
         Some(owner) => owner.with(subnets).subnets,
         None => subnets.to_vec(),
     };
-    refuse(place, other, held(Arc::clone(&lock), &all, place, now)?)?;
+    refuse(place, other, held(Arc::clone(&lock), &all, place, Patience::USUAL, now)?)?;
     Owner::new(place, subnets).write(&file)?;
     drop(lock);
     Ok(())
@@ -121,7 +119,7 @@ fn take_over(place: &Place, other: &str, subnets: &[IpNetwork], now: &Now) -> Re
 fn unshared(
     place: &Place,
     subnets: &[IpNetwork],
-    wait: Duration,
+    patience: Patience,
     now: &Now,
 ) -> Result<(), Refusal> {
     let mut others = facts::attached_networks(&place.run_dir);
@@ -129,8 +127,8 @@ fn unshared(
     others.extend(repair::networks(&place.data_dir).unwrap_or_default());
     others.remove(&place.network);
     for other in others {
-        let lock = NetworkLock::acquire(&place.data_dir, &other, wait)?;
-        let found = match held(Arc::new(lock), subnets, place, now) {
+        let lock = NetworkLock::acquire(&place.data_dir, &other, patience.lock)?;
+        let found = match held(Arc::new(lock), subnets, place, patience, now) {
             // A damaged store stops its own network only.
             Err(Error::Damaged { .. }) => recorded(&other, subnets, place),
             found => found?,
@@ -145,14 +143,19 @@ fn held(
     lock: Arc<NetworkLock>,
     subnets: &[IpNetwork],
     place: &Place,
+    patience: Patience,
     now: &Now,
 ) -> Result<Option<IpAddr>, Error> {
     let network = lock.network().to_owned();
+    if lock.emptied().is_some() {
+        // A record that is left is that of a DEL under way, which released its lease already.
+        return Ok(None);
+    }
     if !session::exists(&Place { network: network.clone(), ..place.clone() }) {
         return Ok(recorded(&network, subnets, place));
     }
     let (wanted, moment) = (subnets.to_vec(), now.clone());
-    session::with_locked(lock, &place.run_dir, now, move |store: &mut dyn Store| {
+    session::with_locked(lock, &place.run_dir, patience, now, move |store: &mut dyn Store| {
         if allocator::other_boot(store, &moment) {
             return Ok(None);
         }

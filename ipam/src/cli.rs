@@ -11,7 +11,7 @@ use crate::import;
 use crate::list::ListedLease;
 use crate::plugin::store_error;
 use crate::repair::{self, Outcome};
-use crate::session::{self, LOCK_WAIT};
+use crate::session::{self, Patience};
 use crate::store::{self, Lease};
 
 const USAGE: &str = "\
@@ -121,7 +121,7 @@ fn import(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     let ownerless = found.ownerless.clone();
     let boot = now.boot.clone();
     let work = move |store: &mut dyn store::Store| import::merge(store, found, &boot);
-    let outcome = session::with_store(&place(options, network), LOCK_WAIT, now, work);
+    let outcome = session::with_store(&place(options, network), Patience::USUAL, now, work);
     let outcome = outcome.map_err(|e: store::Error| failed(&e))?;
     say(
         out,
@@ -171,7 +171,7 @@ fn show(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failu
             continue;
         }
         let leases: Vec<Lease> =
-            session::with_store(&place, LOCK_WAIT, now, |store| store.leases())
+            session::with_store(&place, Patience::USUAL, now, |store| store.leases())
                 .map_err(|e| failed(&e))?;
         all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
     }

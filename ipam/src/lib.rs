@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod facts;
 mod import;
+mod leftover;
 mod list;
 mod lock;
 mod plugin;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::{Place, RUN_DIR};
+use crate::session::{self, Patience};
 use crate::store::{self, Lease};
-use crate::{facts, repair, session};
+use crate::{facts, repair};
 
 /// A leased address, as `causeway-ipam show` and `causeway get leases` print it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +64,7 @@ pub fn list(
         },
     };
     let now = facts::now();
+    let patience = Patience { lock: wait, ..Patience::USUAL };
     let mut all = Vec::new();
     for network in networks {
         let place = Place {
@@ -74,8 +76,9 @@ pub fn list(
         if !session::exists(&place) {
             continue;
         }
-        let leases: Vec<Lease> = session::with_store(&place, wait, &now, |store| store.leases())
-            .map_err(ListError::of)?;
+        let leases: Vec<Lease> =
+            session::with_store(&place, patience, &now, |store| store.leases())
+                .map_err(ListError::of)?;
         all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
     }
     Ok(all)

@@ -3,7 +3,9 @@
 //! The lock is an `flock` on `<dataDir>/.<network>.lock` and dies with its process. The file says
 //! who holds it, for the message of those who wait in vain, and which commit was the last
 //! ([`NetworkLock::seal`]): sled takes a torn end of its log for the end, so a log cut short would
-//! otherwise open without complaint and hand out addresses that are in use.
+//! otherwise open without complaint and hand out addresses that are in use. Where a store had
+//! nothing left, its files may be gone: the rest of this file says what goes on from there
+//! ([`NetworkLock::emptied`]).
 //!
 //! The dot keeps the file apart from stores: no network's name begins with one (row C9).
 
@@ -15,12 +17,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::store::Error;
+use crate::store::{Error, State};
 
 /// Where the number of the last commit begins in the file; before it stands the process id.
 const SEAL_AT: u64 = 16;
 /// Bytes of the seal: 20 digits, a space, 8 hexadecimal digits, a newline.
 const SEAL_LEN: usize = 30;
+/// Where the state of the store when it was last empty begins: [`EMPTY`] or [`USED`], CRC-32, a
+/// space, JSON, a newline.
+const NOTE_AT: u64 = SEAL_AT + SEAL_LEN as u64;
+/// Nothing was written since.
+const EMPTY: u8 = b'E';
+/// Something may have been written since.
+const USED: u8 = b'U';
 
 /// The lock of one network's store, held until dropped.
 #[derive(Debug)]
@@ -36,7 +45,7 @@ impl NetworkLock {
     /// # Errors
     /// [`Error::Locked`] after `wait`; I/O errors.
     pub(crate) fn acquire(data_dir: &Path, network: &str, wait: Duration) -> Result<Self, Error> {
-        let path = data_dir.join(format!(".{network}.lock"));
+        let path = Self::path(data_dir, network);
         let io = |what| {
             let path = path.display().to_string();
             move |source| Error::Io { what, path, source }
@@ -90,6 +99,75 @@ impl NetworkLock {
         let (digits, crc) = text.trim_end().split_once(' ')?;
         let crc = u32::from_str_radix(crc, 16).ok()?;
         (crc32fast::hash(digits.as_bytes()) == crc).then(|| digits.parse().ok())?
+    }
+
+    /// The lock file of `network` below `data_dir`.
+    pub(crate) fn path(data_dir: &Path, network: &str) -> PathBuf {
+        data_dir.join(format!(".{network}.lock"))
+    }
+
+    /// The state of the store where nothing is leased and no address rests; `None` from the first
+    /// write on. Its files may be gone.
+    pub(crate) fn emptied(&self) -> Option<State> {
+        self.note().filter(|(flag, _)| *flag == EMPTY).and_then(|_| self.base())
+    }
+
+    /// What files that were made anew go on from while nothing is written: the last commit that is
+    /// on disk for certain left an empty store.
+    pub(crate) fn base(&self) -> Option<State> {
+        self.note().map(|(_, state)| state).filter(|state| Some(state.generation) == self.seal())
+    }
+
+    /// Whether the store has been empty after it had leases, now or before.
+    pub(crate) fn was_emptied(&self) -> bool {
+        self.note().is_some()
+    }
+
+    fn note(&self) -> Option<(u8, State)> {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 512];
+        loop {
+            let at = NOTE_AT + bytes.len() as u64;
+            match self.file.read_at(&mut chunk, at) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        let (flag, line) = bytes.split_first()?;
+        let (crc, json) = std::str::from_utf8(line).ok()?.trim().split_once(' ')?;
+        let crc = u32::from_str_radix(crc, 16).ok()?;
+        let state = (crc32fast::hash(json.as_bytes()) == crc).then(|| serde_json::from_str(json));
+        Some((*flag, state?.ok()?))
+    }
+
+    /// Records the state of a store that is empty.
+    ///
+    /// # Errors
+    /// It can not be written.
+    pub(crate) fn write_emptied(&self, state: &State) -> Result<(), Error> {
+        let json = serde_json::to_string(state).unwrap_or_default();
+        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        let written = self.file.set_len(NOTE_AT).and_then(|()| {
+            self.write_seal(state.generation);
+            self.file.write_all_at(line.as_bytes(), NOTE_AT + 1)?;
+            self.file.write_all_at(&[EMPTY], NOTE_AT)
+        });
+        written.map_err(|source| self.not_written(source))
+    }
+
+    /// Says that the store may have leases from now on, whenever this process is killed.
+    ///
+    /// # Errors
+    /// It can not be written.
+    pub(crate) fn mark_used(&self) -> Result<(), Error> {
+        self.file.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
+    }
+
+    fn not_written(&self, source: io::Error) -> Error {
+        let path = Self::path(&self.data_dir, &self.network).display().to_string();
+        Error::Io { what: "write", path, source }
     }
 
     /// Records the number of a commit that is on disk. A failure leaves the older number, which

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cni_plugin::{About, Attachment, CniResult, Code, Dns, Error, Ip, Plugin, Request, Version};
 use ipnetwork::IpNetwork;
@@ -11,7 +10,7 @@ use crate::allocator::{self, Ask, Now, Refusal};
 use crate::auto;
 use crate::config::{Checked, Place};
 use crate::facts;
-use crate::session::{self, LOCK_WAIT};
+use crate::session::{self, Patience};
 use crate::store::{self, Owner};
 
 /// Who we are. The keys of `CNI_ARGS` are those that containerd, CRI-O and nerdctl send, with or
@@ -28,10 +27,6 @@ pub(crate) const ABOUT: About = About {
         "NERDCTL_CNI_DHCP_HOSTNAME",
     ],
 };
-
-/// How long STATUS waits for the lock. A store that others are working on serves ADD, so then the
-/// answer is yes (row C77).
-const STATUS_WAIT: Duration = Duration::ZERO;
 
 /// The IPAM plugin.
 #[derive(Debug)]
@@ -54,16 +49,22 @@ impl Plugin for Ipam {
         let granted = {
             let owner = owner.clone();
             let lock = auto::lock(&place, &checked.node_subnets, &self.now).map_err(refused)?;
-            session::with_locked(Arc::new(lock), &place.run_dir, &self.now, move |store| {
-                let ask = Ask {
-                    pools: &pools,
-                    requested: &requested,
-                    owner: &owner,
-                    reuse_delay,
-                    now: &now,
-                };
-                allocator::allocate(store, &ask)
-            })
+            session::with_locked(
+                Arc::new(lock),
+                &place.run_dir,
+                Patience::USUAL,
+                &self.now,
+                move |store| {
+                    let ask = Ask {
+                        pools: &pools,
+                        requested: &requested,
+                        owner: &owner,
+                        reuse_delay,
+                        now: &now,
+                    };
+                    allocator::allocate(store, &ask)
+                },
+            )
         };
         let grants = granted.map_err(|refusal| {
             if matches!(refusal, Refusal::Store(store::Error::Io { .. })) {
@@ -106,8 +107,10 @@ impl Plugin for Ipam {
         let owner = owner_of(&request.attachment);
         let owned = if session::exists(&place) {
             let owner = owner.clone();
-            session::with_store(&place, LOCK_WAIT, &self.now, move |store| store.owned(&owner))
-                .map_err(|e| store_error(&e))?
+            session::with_store(&place, Patience::USUAL, &self.now, move |store| {
+                store.owned(&owner)
+            })
+            .map_err(|e| store_error(&e))?
         } else {
             Vec::new()
         };
@@ -119,7 +122,8 @@ impl Plugin for Ipam {
                 request.network
             ));
         }
-        let previous = request.required_prev_result()?;
+        // upstream's host-local asks for none: then the lease is all there is to compare with.
+        let Some(previous) = &request.prev_result else { return Ok(()) };
         let claimed: BTreeSet<_> = previous.ips.iter().map(|ip| ip.address.ip()).collect();
         if let Some(address) = owned.iter().find(|address| !claimed.contains(address)) {
             return wrong(format!(
@@ -144,7 +148,7 @@ impl Plugin for Ipam {
         let grace = u64::try_from(place.gc_grace.as_millis()).unwrap_or(u64::MAX);
         let drawn_ms = self.now.boot_ms.saturating_sub(grace);
         let (now, reuse_delay) = (facts::now(), place.reuse_delay);
-        session::with_store(&place, LOCK_WAIT, &self.now, move |store| {
+        session::with_store(&place, Patience::USUAL, &self.now, move |store| {
             allocator::collect(store, &valid, drawn_ms, reuse_delay, &now).map(drop)
         })
         .map_err(|e| store_error(&e))
@@ -158,15 +162,20 @@ impl Plugin for Ipam {
             let transient = matches!(error.code, Code::TryAgainLater | Code::Io);
             if transient { not_available(error) } else { error }
         })?;
-        auto::check(&place, &checked.node_subnets, &self.now).map_err(|refusal| {
-            let error = refused(refusal);
-            if error.code == Code::InvalidConfig { error } else { not_available(error) }
-        })?;
+        match auto::check(&place, &checked.node_subnets, &self.now) {
+            // A store that others are working on serves ADD, so the answer is yes (row C77).
+            Ok(()) | Err(Refusal::Store(store::Error::Locked { .. })) => {}
+            Err(refusal) => {
+                let error = refused(refusal);
+                let wrong = error.code == Code::InvalidConfig;
+                return Err(if wrong { error } else { not_available(error) });
+            }
+        }
         if !session::exists(&place) {
             return Ok(());
         }
         let (now, reuse_delay) = (self.now.clone(), place.reuse_delay);
-        let answer = session::with_store(&place, STATUS_WAIT, &self.now, move |store| {
+        let answer = session::with_store(&place, Patience::STATUS, &self.now, move |store| {
             allocator::exhausted(store, &checked.pools, reuse_delay, &now)
                 .map(|pool| pool.map(ToString::to_string))
         });
@@ -184,7 +193,7 @@ impl Plugin for Ipam {
 impl Ipam {
     fn release(&self, place: &Place, owner: Owner) -> Result<(), store::Error> {
         let (now, reuse_delay) = (self.now.clone(), place.reuse_delay);
-        session::with_store(place, LOCK_WAIT, &self.now, move |store| {
+        session::with_store(place, Patience::USUAL, &self.now, move |store| {
             allocator::release(store, &owner, reuse_delay, &now).map(drop)
         })
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::allocator::Now;
 use crate::facts;
 use crate::lock::NetworkLock;
-use crate::session::{self, LOCK_WAIT};
+use crate::session::{self, LOCK_WAIT, Patience};
 use crate::store::disk::{self, Disk};
 use crate::store::{Change, Error, Lease, Store};
 
@@ -72,8 +72,11 @@ pub(crate) fn repair(
 /// files.
 fn verify(data_dir: &Path, network: &str, lock: &NetworkLock) -> Result<u64, Error> {
     let scratch = Scratch::copy(&lock.store_path(), data_dir, network)?;
-    let (path, network, seal) = (scratch.0.clone(), network.to_owned(), lock.seal());
-    session::bounded(lock.store_path(), move || disk::verify(&path, &network, seal))
+    let (path, network) = (scratch.0.clone(), network.to_owned());
+    let (seal, anew) = (lock.seal(), lock.base().is_some());
+    session::bounded(lock.store_path(), Patience::USUAL.work, move || {
+        disk::verify(&path, &network, seal, anew)
+    })
 }
 
 /// Builds a new store and puts it in place of the damaged one.
@@ -113,7 +116,7 @@ fn salvage(
 ) -> Result<Vec<Lease>, Error> {
     let scratch = Scratch::copy(&lock.store_path(), data_dir, network)?;
     let path = scratch.0.clone();
-    let salvaged = session::bounded(lock.store_path(), move || {
+    let salvaged = session::bounded(lock.store_path(), Patience::USUAL.work, move || {
         if forget_snapshot {
             disk::remove_snapshots(&path);
         }

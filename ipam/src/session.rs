@@ -8,15 +8,37 @@ use std::time::Duration;
 use crate::allocator::Now;
 use crate::config::Place;
 use crate::facts;
+use crate::leftover;
 use crate::lock::NetworkLock;
-use crate::store::disk::{self, Disk};
+use crate::store::disk::{self, Disk, Opened};
 use crate::store::{Change, Damage, Error, Store};
 
 /// How long an operation waits for the lock before it asks the runtime to try again (row F26).
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// How long an operation may work on the store. Damaged files can make sled panic in a thread of
-/// its own, and its other threads then wait for ever.
-const WORK_TIME: Duration = Duration::from_secs(20);
+
+/// How long an operation waits, for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the network's lock.
+    pub(crate) lock: Duration,
+    /// For the last opener's threads, which have sled's own lock a moment longer.
+    pub(crate) close: Duration,
+    /// For the work on the store. Damaged files can make sled panic in a thread of its own, and its
+    /// other threads then wait for ever.
+    pub(crate) work: Duration,
+}
+
+impl Patience {
+    /// Of whoever changes leases.
+    pub(crate) const USUAL: Self =
+        Self { lock: LOCK_WAIT, close: disk::CLOSE_WAIT, work: Duration::from_secs(12) };
+    /// Of STATUS: the kubelet's runtime asks every five seconds and waits for the answer.
+    pub(crate) const STATUS: Self = Self {
+        lock: Duration::ZERO,
+        close: Duration::from_millis(300),
+        work: Duration::from_millis(1200),
+    };
+}
 
 /// Runs `work` on the store of `place`. A store that is made by this is seeded with the addresses
 /// of the attachments that are on record (row F24).
@@ -25,7 +47,7 @@ const WORK_TIME: Duration = Duration::from_secs(20);
 /// The store's; `work`'s, converted by the caller.
 pub(crate) fn with_store<T, E>(
     place: &Place,
-    wait: Duration,
+    patience: Patience,
     now: &Now,
     work: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
@@ -33,8 +55,8 @@ where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
 {
-    let lock = NetworkLock::acquire(&place.data_dir, &place.network, wait)?;
-    with_locked(Arc::new(lock), &place.run_dir, now, work)
+    let lock = NetworkLock::acquire(&place.data_dir, &place.network, patience.lock)?;
+    with_locked(Arc::new(lock), &place.run_dir, patience, now, work)
 }
 
 /// Runs `work` on the store of `lock`'s network, as [`with_store`] does.
@@ -44,6 +66,7 @@ where
 pub(crate) fn with_locked<T, E>(
     lock: Arc<NetworkLock>,
     run_dir: &Path,
+    patience: Patience,
     now: &Now,
     work: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
@@ -52,18 +75,24 @@ where
     E: From<Error> + Send + 'static,
 {
     let (run_dir, now) = (run_dir.to_owned(), now.clone());
-    bounded(lock.store_path(), move || {
-        let opened = Disk::open(&lock)?;
+    bounded(lock.store_path(), patience.work, move || {
+        let Opened { mut disk, fresh, wiped } = Disk::open(&lock, patience.close)?;
         work_as_usual();
-        let mut disk = opened.disk;
-        if opened.fresh {
+        if fresh {
             let lease = facts::attached(&run_dir, lock.network());
-            disk.commit(Change { boot: Some(now.boot), lease, ..Change::default() })?;
+            disk.commit(Change { boot: Some(now.boot.clone()), lease, ..Change::default() })?;
         }
+        let had_leases = disk.state().leases > 0;
         let worked = work(&mut disk);
-        let closed = disk.close(opened.fresh);
+        let emptied = had_leases && worked.is_ok() && disk.is_empty()?;
+        let state = emptied.then(|| disk.state().clone());
+        let closed = disk.close(wiped);
         let value = worked?;
         closed?;
+        if let Some(state) = state {
+            // The last lease went, and its network maybe with it.
+            leftover::note(&lock, &state, now.unix);
+        }
         Ok(value)
     })
 }
@@ -74,9 +103,10 @@ pub(crate) fn exists(place: &Place) -> bool {
 }
 
 /// Runs `work`, which uses the sled files in `path`, in a thread: a panic is damage, and so is
-/// no answer.
+/// no answer within `time`.
 pub(crate) fn bounded<T, E>(
     path: PathBuf,
+    time: Duration,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
 where
@@ -93,10 +123,10 @@ where
             drop(send.send(work()));
         })
         .map_err(Error::Thread)?;
-    match receive.recv_timeout(WORK_TIME) {
+    match receive.recv_timeout(time) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            Err(damaged(format!("sled does not answer for {} seconds", WORK_TIME.as_secs())))
+            Err(damaged(format!("sled does not answer for {time:?}")))
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let why = worker.join().err().map_or_else(String::new, |panic| text(&*panic));

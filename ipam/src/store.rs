@@ -9,6 +9,8 @@ mod record;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::range::Span;
 
 /// Who holds an address within a network.
@@ -35,7 +37,7 @@ pub(crate) struct Lease {
 }
 
 /// What is known of the store as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Boot id under which the leases were given; empty when never set.
     pub(crate) boot: String,

@@ -295,7 +295,7 @@ fn a_kernel_without_ipv6_attaches_ipv4_and_says_why_not_ipv6() {
     before.assert_same(&Snapshot::take(&node));
 }
 
-/// Rows: F49, C77
+/// Rows: F49, C77, RC7
 #[test]
 fn a_hung_ipam_is_ended() {
     let node = Node::new("node");
@@ -304,7 +304,32 @@ fn a_hung_ipam_is_ended() {
     fake.script("STATUS", "exec sleep 3600");
     let error = net.on_network("STATUS", json!({})).error();
     assert_eq!(error["code"], 50);
-    assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("fake-ipam")), "{error}");
+    let msg = "IPAM plugin fake-ipam gave no result within 2s and was killed";
+    assert_eq!(error["msg"], msg);
+}
+
+/// With all that it started, and what ADD made is taken back. It takes the time that an IPAM
+/// plugin has.
+///
+/// Rows: RC7
+#[test]
+fn an_add_whose_ipam_hangs_ends_and_leaves_nothing() {
+    let node = Node::new("node");
+    let fake = FakeIpam::one("10.0.1.2");
+    let net = Net::new(&node, &fake, gateway());
+    let pod = node.pod();
+    let running = fake.file("running");
+    fake.script("ADD", &format!("exec 9> {}; flock 9; sleep 3600 & wait", running.display()));
+    let before = Snapshot::take(&node);
+    let error = net.run("ADD", &pod.attachment("eth0")).error();
+    assert_eq!(error["code"], 11, "{error}");
+    assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("was killed")), "{error}");
+    // Its child held the lock, too.
+    node.sh(&format!("flock --nonblock {} true", running.display()));
+    assert_eq!(fake.commands(), ["ADD", "DEL"]);
+    assert!(pod.link("eth0").is_none());
+    node.ip("link del cw0\n");
+    before.assert_same(&Snapshot::take(&node));
 }
 
 /// Rows: F43

@@ -60,7 +60,7 @@ fn with_both(test: impl Fn(&mut dyn Store)) {
     test(&mut Memory::default());
     let dir = tempfile::tempdir().unwrap();
     let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
-    let mut opened = Disk::open(&lock).unwrap();
+    let mut opened = Disk::open(&lock, store::disk::CLOSE_WAIT).unwrap();
     assert!(opened.fresh);
     test(&mut opened.disk);
 }
@@ -382,7 +382,7 @@ fn two_ranges() -> Pool {
 
 fn on_disk(dir: &Path, test: impl FnOnce(&mut dyn Store)) {
     let lock = NetworkLock::acquire(dir, "net", Duration::ZERO).unwrap();
-    let mut opened = Disk::open(&lock).unwrap();
+    let mut opened = Disk::open(&lock, store::disk::CLOSE_WAIT).unwrap();
     if opened.fresh {
         opened.disk.commit(Change::default()).unwrap();
     }

@@ -31,7 +31,7 @@ fn leases_are_listed_by_network_and_a_node_without_any_has_none() {
         };
         let change = store::Change { lease: vec![lease], ..store::Change::default() };
         let done: Result<(), store::Error> =
-            session::with_store(&place, Duration::from_secs(1), &now, |store| store.commit(change));
+            session::with_store(&place, Patience::USUAL, &now, |store| store.commit(change));
         done.expect("a lease");
     }
     let all = list(&data, None, Duration::from_secs(1)).expect("a list");

@@ -17,8 +17,8 @@ use crate::range::{Family, Span, number};
 /// Size of the log's segments. sled wipes the rest of the last segment at every open, so a small
 /// one opens faster; a quarter is the largest entry that stays in the log.
 const SEGMENT: usize = 128 * 1024;
-/// How long the last opener may take to come to its end.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long the last opener may take to come to its end, where nobody is in a hurry.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of sled's page cache: an operation touches a dozen pages.
 const CACHE: u64 = 4 * 1024 * 1024;
 
@@ -39,6 +39,8 @@ pub(crate) struct Opened<'a> {
     pub(crate) disk: Disk<'a>,
     /// Nothing has ever been committed: the caller seeds it (row F24).
     pub(crate) fresh: bool,
+    /// The files were made just now.
+    pub(crate) wiped: bool,
 }
 
 /// Whether `path` holds a database; it may be damaged.
@@ -51,14 +53,14 @@ fn has_snapshot(path: &Path) -> bool {
     entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"snap."))
 }
 
-/// Opens sled's files in `path`, creating them as needed.
+/// Opens sled's files in `path`, creating them as needed. The last opener has `close` to end.
 ///
 /// # Errors
 /// sled's; [`Error::Locked`].
-pub(crate) fn open_files(path: &Path) -> Result<sled::Db, Error> {
+pub(crate) fn open_files(path: &Path, close: Duration) -> Result<sled::Db, Error> {
     // sled gives up at once where its own lock is held, and its threads let go of it a moment after
     // the database was dropped. Whoever closed it last is on the way out, so this wait is short.
-    drop(lock::foreign(&path.join("db"), CLOSE_WAIT)?);
+    drop(lock::foreign(&path.join("db"), close)?);
     remove_unfinished(path)?;
     sled::Config::new()
         .path(path)
@@ -90,23 +92,61 @@ fn remove_unfinished(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Puts a damaged snapshot aside: sled refuses the whole database for it, although the log beside
+/// it holds all that the snapshot tells, only slower to read. Whether one was put aside.
+fn put_damaged_snapshots_aside(path: &Path) -> Result<bool, Error> {
+    let mut found = false;
+    for entry in path.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b"snap.") {
+            continue;
+        }
+        let (from, what) = (entry.path(), "read");
+        let failed = |what: &'static str, from: &Path| {
+            let path = from.display().to_string();
+            move |source| Error::Io { what, path, source }
+        };
+        if snapshot_is_whole(&std::fs::read(&from).map_err(failed(what, &from))?) {
+            continue;
+        }
+        let mut aside = std::ffi::OsString::from("damaged-");
+        aside.push(&name);
+        std::fs::rename(&from, path.join(aside)).map_err(failed("rename", &from))?;
+        found = true;
+    }
+    Ok(found)
+}
+
+/// Whether the checksum of a snapshot is that of its content: content, its length in 8 bytes, its
+/// CRC-32 in 4 (`read_snapshot` of sled 0.34).
+fn snapshot_is_whole(bytes: &[u8]) -> bool {
+    let Some((content, ends)) = bytes.split_last_chunk::<12>() else { return false };
+    !content.is_empty() && crc32fast::hash(content).to_le_bytes() == ends[8..]
+}
+
 impl<'a> Disk<'a> {
-    /// Opens the store of `lock`'s network, creating it as needed.
+    /// Opens the store of `lock`'s network, creating it as needed. The last opener has `close` to
+    /// end.
     ///
     /// # Errors
     /// I/O errors; [`Error::Damaged`] when the files do not hold what the last commit wrote.
-    pub(crate) fn open(lock: &'a NetworkLock) -> Result<Opened<'a>, Error> {
+    pub(crate) fn open(lock: &'a NetworkLock, close: Duration) -> Result<Opened<'a>, Error> {
         let path = lock.store_path();
         let wiped = !path.join("db").exists();
         if wiped && has_snapshot(&path) {
             return Err(damaged(&path, Damage("there is a snapshot without its log".into())));
         }
-        let db = open_files(&path)?;
-        let state = read_state(&db, &path, lock.network(), lock.seal().filter(|_| !wiped))?;
-        let fresh = state.is_none();
-        let state = state.unwrap_or_else(|| following(lock));
         let network = lock.network().to_owned();
-        Ok(Opened { disk: Self { db, path, network, state, lock, dirty: false }, fresh })
+        if put_damaged_snapshots_aside(&path)? {
+            verify(&path, &network, lock.seal(), lock.base().is_some())?;
+        }
+        let db = open_files(&path, close)?;
+        let base = lock.base();
+        let seal = lock.seal().filter(|_| !wiped);
+        let state = read_state(&db, &path, &network, seal, base.is_some())?;
+        let fresh = state.is_none() && base.is_none();
+        let state = state.or(base).unwrap_or_else(|| following(lock));
+        Ok(Opened { disk: Self { db, path, network, state, lock, dirty: false }, fresh, wiped })
     }
 
     /// Makes a store in the empty folder `path`, to take the place of `lock`'s.
@@ -114,7 +154,7 @@ impl<'a> Disk<'a> {
     /// # Errors
     /// I/O errors.
     pub(crate) fn open_at(path: PathBuf, lock: &'a NetworkLock) -> Result<Self, Error> {
-        let db = open_files(&path)?;
+        let db = open_files(&path, CLOSE_WAIT)?;
         let network = lock.network().to_owned();
         Ok(Self { db, path, network, state: following(lock), lock, dirty: false })
     }
@@ -137,6 +177,19 @@ impl<'a> Disk<'a> {
         }
         lock.write_seal(generation);
         sync_folders(&place)
+    }
+
+    /// Whether nothing is leased and no address rests.
+    ///
+    /// # Errors
+    /// The store can not be read.
+    pub(crate) fn is_empty(&self) -> Result<bool, Error> {
+        if self.state.leases > 0 {
+            return Ok(false);
+        }
+        // An address that rests has a record as a leased one has.
+        let first = self.db.range(record::all_slots()).next().transpose();
+        Ok(first.map_err(|e| convert(&self.path, "read", e))?.is_none())
     }
 
     /// Closes the store. What was committed survives a power cut from here on (row F27): sled's
@@ -201,6 +254,9 @@ impl<'a> Disk<'a> {
 
     fn write(&mut self, batch: sled::Batch, state: State) -> Result<(), Error> {
         let failed = |e| convert(&self.path, "write", e);
+        if !self.dirty && self.lock.emptied().is_some() {
+            self.lock.mark_used()?;
+        }
         self.db.apply_batch(batch).map_err(failed)?;
         self.db.flush().map_err(failed)?;
         self.dirty = true;
@@ -395,16 +451,18 @@ impl<'a> Edit<'a> {
 }
 
 /// The state on disk; `None` when nothing was ever committed. `seal` is the number of the last
-/// commit that is known to have been on disk.
+/// commit that is known to have been on disk; `anew`: the files may have been made after it.
 fn read_state(
     db: &sled::Db,
     path: &Path,
     network: &str,
     seal: Option<u64>,
+    anew: bool,
 ) -> Result<Option<State>, Error> {
     let found = db.get(record::META_KEY).map_err(|e| convert(path, "read", e))?;
     let state = match found {
         Some(bytes) => Some(record::decode_state(network, &bytes).map_err(|e| damaged(path, e))?),
+        None if db.is_empty() && anew => return Ok(None),
         None if db.is_empty() => None,
         None => return Err(damaged(path, Damage("the format record is missing".into()))),
     };
@@ -438,10 +496,15 @@ fn sync(path: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Damaged`] naming the first record that is wrong.
-pub(crate) fn verify(path: &Path, network: &str, seal: Option<u64>) -> Result<u64, Error> {
+pub(crate) fn verify(
+    path: &Path,
+    network: &str,
+    seal: Option<u64>,
+    anew: bool,
+) -> Result<u64, Error> {
     let wrong = |what: String| Err(damaged(path, Damage(what)));
-    let db = open_files(path)?;
-    let state = read_state(&db, path, network, seal)?.unwrap_or_default();
+    let db = open_files(path, CLOSE_WAIT)?;
+    let state = read_state(&db, path, network, seal, anew)?.unwrap_or_default();
     let (mut taken, mut owned) = (BTreeMap::new(), BTreeSet::new());
     let (mut bits, mut leases) = (BTreeSet::new(), 0_u64);
     for entry in db.iter() {
@@ -484,7 +547,7 @@ fn read_slots(key: &[u8], value: &[u8]) -> Result<Vec<(IpAddr, Slot)>, Damage> {
 /// # Errors
 /// sled does not open the files at all.
 pub(crate) fn salvage(path: &Path) -> Result<Vec<Lease>, Error> {
-    let db = open_files(path)?;
+    let db = open_files(path, CLOSE_WAIT)?;
     let range = || db.range(record::all_slots());
     let forward = range().map_while(Result::ok);
     let backward = range().rev().map_while(Result::ok);

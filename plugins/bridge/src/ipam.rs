@@ -9,10 +9,15 @@ use cni_plugin::{CniResult, Code, Command, Error, Invocation, Request};
 
 use crate::fault;
 
-/// Time for one operation. A DHCP server may take its time; nothing may take for ever (row F49).
-const LIMIT: Duration = Duration::from_secs(30);
-const DHCP_LIMIT: Duration = Duration::from_secs(90);
-const STATUS_LIMIT: Duration = Duration::from_secs(5);
+/// Time for one operation (row F49). A failed ADD takes [`LIMIT`] and [`UNDO_LIMIT`] at most, well
+/// below the two minutes after which the kubelet gives a sandbox up and starts another one.
+const LIMIT: Duration = Duration::from_secs(15);
+/// A DHCP server may take its time.
+const DHCP_LIMIT: Duration = Duration::from_secs(60);
+/// Time for the release of what a failed ADD may have taken.
+const UNDO_LIMIT: Duration = Duration::from_secs(10);
+/// The kubelet's runtime asks every five seconds.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The IPAM plugin of one request.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,7 @@ impl Ipam<'_> {
     /// ADD.
     ///
     /// # Errors
-    /// The plugin's own error; as [`Ipam::find`]; 6 where it gives no result in time.
+    /// The plugin's own error; as [`Ipam::find`]; 6 for no result, 11 where it gives none in time.
     pub(crate) fn add(&self) -> Result<CniResult, Error> {
         self.run(Command::Add)?.ok_or_else(|| {
             Error::new(Code::Decode, format!("IPAM plugin {} gave no result", self.plugin))
@@ -57,6 +62,14 @@ impl Ipam<'_> {
         self.run(Command::Del).map(drop)
     }
 
+    /// DEL of what a failed ADD may have taken.
+    ///
+    /// # Errors
+    /// As [`Ipam::add`].
+    pub(crate) fn take_back(&self) -> Result<(), Error> {
+        self.run_within(Command::Del, UNDO_LIMIT).map(drop)
+    }
+
     /// CHECK, GC or STATUS.
     ///
     /// # Errors
@@ -66,9 +79,12 @@ impl Ipam<'_> {
     }
 
     fn run(&self, command: Command) -> Result<Option<CniResult>, Error> {
+        self.run_within(command, self.limit(command))
+    }
+
+    fn run_within(&self, command: Command, limit: Duration) -> Result<Option<CniResult>, Error> {
         let invocation = Invocation::new(self.plugin, command, self.request)?;
         let path = program(&invocation)?;
-        let limit = self.limit(command);
         let output = run(&Program {
             path: path.to_owned(),
             args: Vec::new(),
@@ -80,7 +96,7 @@ impl Ipam<'_> {
         warn_raw(&output.stderr);
         if output.timed_out {
             return Err(Error::new(
-                Code::Decode,
+                Code::TryAgainLater,
                 format!(
                     "IPAM plugin {} gave no result within {limit:?} and was killed",
                     self.plugin

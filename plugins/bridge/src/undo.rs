@@ -83,7 +83,7 @@ impl Scene<'_> {
         let last = || record::is_last(self.run_dir, 1);
         match done {
             Done::Record => self.records.remove(self.key).map_err(fault::kernel),
-            Done::Lease => self.ipam.map_or(Ok(()), |ipam| ipam.del()),
+            Done::Lease => self.ipam.map_or(Ok(()), |ipam| ipam.take_back()),
             Done::Veth(name) => self.delete_veth(name).map_err(fault::kernel),
             Done::Spoof(host_ifname) => spoof::remove(self.run_dir, self.key, host_ifname, last()),
             Done::Masquerade(addresses) => masq::remove(self.run_dir, self.key, addresses, last()),

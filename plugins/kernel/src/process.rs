@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub struct Program<'a> {
     pub env: BTreeMap<String, String>,
     /// Bytes for stdin.
     pub stdin: &'a [u8],
-    /// Killed after this long; the output says so.
+    /// Killed after this long, with all that it started; the output says so.
     pub timeout: Duration,
 }
 
@@ -66,8 +67,7 @@ pub fn run(program: &Program<'_>) -> Result<Output> {
         Err(error) => (Err(error), true),
     };
     if timed_out {
-        // By its own number, which stays taken until `wait` below.
-        drop(child.kill());
+        kill_group(&child);
     }
     let status = child.wait().map_err(failed)?;
     let (stdout, stderr) = exchange.map_err(failed)?;
@@ -78,6 +78,15 @@ pub fn run(program: &Program<'_>) -> Result<Output> {
         stdout,
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     })
+}
+
+/// Kills a child and what it started: a script that waits for another program would leave that
+/// behind, which then goes on with what was given up.
+fn kill_group(child: &Child) {
+    let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
+    // SAFETY: kill takes numbers. The child leads a group of its number, which stays taken until
+    // the child was waited for.
+    unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
 /// Ignores SIGTERM from now on, here and in children (row F48: a DEL that was begun is finished).
@@ -111,6 +120,7 @@ fn spawn(program: &Program<'_>, deadline: Deadline) -> io::Result<Child> {
     const ATTEMPTS: u32 = 30;
     let mut command = Command::new(&program.path);
     command.args(&program.args).env_clear().envs(&program.env);
+    command.process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut attempt = 1;
     loop {

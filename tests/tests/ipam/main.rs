@@ -103,6 +103,19 @@ fn check_compares_the_leases_with_the_result() {
     assert_ne!(check("a", &result).code(), 0);
 }
 
+/// As upstream's `host-local`, which asks for none.
+///
+/// Rows: RC8
+#[test]
+fn check_without_a_result_asks_for_a_lease_alone() {
+    let net = plain();
+    net.add("a");
+    net.call("CHECK", "a").run().silent();
+    let error = net.call("CHECK", "b").run().error();
+    let part = "no address of network net is leased to eth0 of container b";
+    assert!(error["msg"].as_str().is_some_and(|msg| msg.contains(part)), "{error}");
+}
+
 /// Rows: C73, C74, C83, F1, F46, F47
 #[test]
 fn gc_frees_what_is_not_listed_in_this_network_only() {
@@ -265,6 +278,38 @@ fn a_lock_that_is_never_given_back_ends_in_try_again_later() {
     assert!(msg.contains("/net is locked by process "), "{msg}");
     drop(hung);
     net.add("b");
+}
+
+/// The kubelet's runtime asks every five seconds. A store that is in use serves ADD a moment later.
+///
+/// Rows: RC7
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the row is a limit of time")]
+fn status_does_not_wait_for_stores_in_use() {
+    let net = plain();
+    net.add("a");
+    let mut auto = net.with("name", json!("new"));
+    auto.config["ipam"]["ranges"] = json!([[{ "subnet": "auto" }]]);
+    std::fs::write(net.node.run_dir().join("node.json"), r#"{"subnets":["10.9.0.0/24"]}"#).unwrap();
+    let names = ["one", "two", "three"];
+    for name in names {
+        net.with("name", json!(name)).add("a");
+    }
+    let data = net.node.data_dir();
+    let paths = names.map(|name| data.join(format!(".{name}.lock")));
+    for (held, network) in [(vec![data.join("net/db")], &net), (paths.to_vec(), &auto)] {
+        let hung: Vec<_> = held
+            .iter()
+            .map(|path| std::fs::File::options().read(true).write(true).open(path).unwrap())
+            .collect();
+        for file in &hung {
+            // SAFETY: flock takes no pointer, and the descriptor is open.
+            assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+        }
+        let start = std::time::Instant::now();
+        network.call("STATUS", "").run().silent();
+        assert!(start.elapsed() < std::time::Duration::from_millis(2500), "{:?}", start.elapsed());
+    }
 }
 
 /// Rows: F27

@@ -59,6 +59,20 @@ fn a_hanging_program_is_ended_and_said_so() {
     assert_eq!(output.stdout, b"begun\n");
 }
 
+/// Rows: RC7
+#[test]
+fn what_a_hanging_program_started_ends_with_it() {
+    let folder = Folder::new();
+    let lock = folder.0.join("lock");
+    let script = format!("exec 9> {}; flock 9; sleep 600 & echo begun; wait", lock.display());
+    let program = Program { timeout: Duration::from_secs(1), ..shell(&script) };
+    let output = run(&program).expect("it starts");
+    assert!(output.timed_out);
+    assert_eq!(output.stdout, b"begun\n");
+    // The grandchild has it as long as it lives.
+    crate::FileLock::acquire(&lock, Duration::from_secs(20)).expect("nobody holds it");
+}
+
 #[test]
 fn a_grandchild_that_keeps_the_pipes_is_not_waited_for() {
     let output = run(&shell("sleep 2 & echo done")).expect("it starts");

@@ -47,41 +47,47 @@ pub enum FlowFilter {
     },
 }
 
-/// Deletes matching UDP entries and returns how many. A host without conntrack has none.
-///
-/// The kernel (since 5.8) picks the entries of one or two filters by its own; with more, or an
-/// older kernel, all UDP entries are read once and picked here.
-///
-/// # Errors
-/// See [`crate::Error`].
-pub fn delete_udp_flows(filters: &[FlowFilter]) -> Result<usize> {
-    let queries: Vec<(Family, &FlowFilter)> = filters
-        .iter()
-        .flat_map(|filter| Family::BOTH.map(|family| (family, filter)))
-        .filter(|(family, filter)| filter.concerns(*family))
-        .collect();
-    if queries.is_empty() {
-        return Ok(0);
+/// A connection to conntrack of the calling thread's namespace.
+pub struct UdpFlows {
+    connection: Connection,
+}
+
+impl UdpFlows {
+    /// Connects. `None`: a host without conntrack, which has no flows.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn open() -> Result<Option<Self>> {
+        Ok(Connection::open()?.map(|connection| Self { connection }))
     }
-    let Some(connection) = Connection::open()? else { return Ok(0) };
-    let mut doomed = Vec::new();
-    for family in Family::BOTH {
-        let ours: Vec<&FlowFilter> =
-            queries.iter().filter(|(of, _)| *of == family).map(|(_, filter)| *filter).collect();
-        match ours.as_slice() {
-            [] => {}
-            [one] => doomed.extend(connection.flows(family, Some(one))?),
-            _ => doomed.extend(connection.flows(family, None)?),
+
+    /// Deletes matching UDP entries and returns how many.
+    ///
+    /// The kernel (since 5.8) picks the entries of one or two filters by its own; with more, or an
+    /// older kernel, all UDP entries are read once and picked here.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn delete(&self, filters: &[FlowFilter]) -> Result<usize> {
+        let mut doomed = Vec::new();
+        for family in Family::BOTH {
+            let ours: Vec<&FlowFilter> =
+                filters.iter().filter(|filter| filter.concerns(family)).collect();
+            match ours.as_slice() {
+                [] => {}
+                [one] => doomed.extend(self.connection.flows(family, Some(one))?),
+                _ => doomed.extend(self.connection.flows(family, None)?),
+            }
+            doomed.retain(|flow: &Flow| {
+                flow.family != family || ours.iter().any(|filter| filter.matches(flow))
+            });
         }
-        doomed.retain(|flow: &Flow| {
-            flow.family != family || ours.iter().any(|filter| filter.matches(flow))
-        });
+        let mut deleted = 0;
+        for flow in &doomed {
+            deleted += usize::from(self.connection.delete(flow)?);
+        }
+        Ok(deleted)
     }
-    let mut deleted = 0;
-    for flow in &doomed {
-        deleted += usize::from(connection.delete(flow)?);
-    }
-    Ok(deleted)
 }
 
 impl FlowFilter {

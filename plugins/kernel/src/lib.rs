@@ -8,6 +8,7 @@
 
 mod announce;
 mod clock;
+mod closing;
 mod conntrack;
 mod error;
 mod link;
@@ -28,9 +29,9 @@ mod undo;
 mod warn;
 
 pub use announce::ANNOUNCE_SYSCTLS;
+pub use closing::close_in_child;
 pub use conntrack::{
-    FlowFilter, NodePortAddresses, UdpFrontend, UdpFrontendAt, answered_by, delete_udp_flows,
-    reconcile_udp,
+    FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
 };
 pub use error::{Error, Result};
 pub use link::{
@@ -42,7 +43,7 @@ pub use monitor::{Interest, Monitor, wait_readable};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, own_netns};
-pub use process::{Output, Program, close_in_child, ignore_sigterm, run};
+pub use process::{Output, Program, ignore_sigterm, run};
 pub use record::{RecordKey, Records};
 pub use route::{AddressSpec, AddressState, RouteSpec, Way};
 pub use sysctl::Sysctl;

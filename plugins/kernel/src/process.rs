@@ -95,24 +95,6 @@ pub fn ignore_sigterm() {
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
 
-/// Leaves the closing of this process' descriptors to a child that does nothing else; call it last.
-///
-/// Closing an nfnetlink socket after deletions waits until the kernel has freed what was deleted,
-/// some 10 ms after it is out of the rules. Whoever waits for this process need not wait for that.
-/// The child has no stdin, stdout or stderr and ends by itself; `init` reaps it.
-pub fn close_in_child() {
-    // SAFETY: between fork and _exit the child calls nothing but close, which is
-    // async-signal-safe, so it does not matter what other threads held at the fork.
-    unsafe {
-        if libc::fork() == 0 {
-            for stream in 0..=2 {
-                libc::close(stream);
-            }
-            libc::_exit(0);
-        }
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns programs")]
 fn spawn(program: &Program<'_>, deadline: Deadline) -> io::Result<Child> {
     /// Someone is writing the program right now (`ETXTBSY`): an installation takes longer than a
@@ -153,7 +135,7 @@ struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     fn new(child: &mut Child, stdin: &'a [u8]) -> io::Result<Self> {
         let exchange = Self {
-            process: pidfd(child)?,
+            process: pidfd(child.id())?,
             stdin: child.stdin.take(),
             pending: stdin,
             out: child.stdout.take(),
@@ -260,9 +242,11 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn pidfd(child: &Child) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two numbers. The child is not waited for yet, so its number is its.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+/// A descriptor of a process: this one, or a child that is not waited for yet, so that its number
+/// is its own.
+pub(crate) fn pidfd(process: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     match RawFd::try_from(fd) {
         // SAFETY: a new descriptor that nothing else owns.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

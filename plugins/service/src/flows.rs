@@ -2,7 +2,9 @@
 //! client that never pauses does not notice a new container behind a host port, nor that the old
 //! one is gone (row F45).
 
-use causeway_kernel::{FlowFilter, Netlink, delete_udp_flows};
+use std::mem::ManuallyDrop;
+
+use causeway_kernel::{FlowFilter, Netlink, UdpFlows};
 
 use crate::attachment::warn;
 use crate::mapping::{Binding, Protocol};
@@ -44,9 +46,14 @@ pub(crate) fn forget_containers(bindings: &[Binding]) {
 }
 
 fn forget(filters: &[FlowFilter]) {
-    if !filters.is_empty()
-        && let Err(error) = delete_udp_flows(filters)
-    {
+    if filters.is_empty() {
+        return;
+    }
+    // Closed by the end of the process, as the connection to nf_tables is: after deletions there,
+    // closing any netfilter socket waits for the kernel.
+    let flows = UdpFlows::open().map(|flows| flows.map(ManuallyDrop::new));
+    let forgotten = flows.and_then(|flows| flows.map_or(Ok(0), |flows| flows.delete(filters)));
+    if let Err(error) = forgotten {
         complain(&error);
     }
 }

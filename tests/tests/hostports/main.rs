@@ -1,5 +1,6 @@
 //! Host ports, with packets: by nftables and, alike, by iptables.
 
+mod closing;
 mod iptables;
 mod lifecycle;
 mod refusal;

@@ -62,6 +62,10 @@ fn udp_left() -> Vec<u16> {
     ports
 }
 
+fn delete_udp_flows(filters: &[FlowFilter]) -> Result<usize> {
+    UdpFlows::open()?.expect("netfilter netlink").delete(filters)
+}
+
 /// Four UDP flows and a TCP flow.
 fn table() {
     flow(CLIENT, ("192.0.2.1", 8053), ("10.1.0.2", 53), Protocol::Udp);

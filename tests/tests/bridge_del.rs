@@ -354,9 +354,9 @@ fn gc_removes_what_is_not_valid_and_nothing_else() {
         assert!(node.nft().contains(address), "{}", node.nft());
     }
     assert!(!node.nft().contains("10.0.1.3"), "{}", node.nft());
-    // No list means that nothing is valid; a lost record does not hide a link or a rule.
+    // A lost record does not hide a link or a rule.
     std::fs::remove_dir_all(node.run_dir().join("attachments/bridge/net")).expect("lose records");
-    nets[0].on_network("GC", json!({})).silent();
+    nets[0].on_network("GC", json!({ "cni.dev/valid-attachments": [] })).silent();
     assert!(pods[0].link("eth0").is_none() && pods[2].link("eth0").is_some());
     assert!(!node.nft().contains("10.0.1.2"), "{}", node.nft());
     assert!(node.nft().contains("10.0.1.4"), "{}", node.nft());

@@ -34,6 +34,7 @@ impl Bench {
         let (run, data) = (self.node().run_dir(), self.node().data_dir());
         let mut config = json!({
             "cniVersion": "1.1.0", "name": "contract", "type": plugin, "runDir": run,
+            "cni.dev/valid-attachments": [],
             "ipam": { "type": "causeway-ipam", "dataDir": data, "runDir": run,
                       "ranges": [[{ "subnet": "10.77.0.0/24" }]] } });
         if plugin == "causeway-bridge" {
@@ -166,6 +167,30 @@ fn gc_and_status_need_no_attachment() {
             }
             call.run().silent();
         }
+    }
+}
+
+/// Without the list of what is attached, as `cnitool gc` calls, GC touches nothing.
+///
+/// Rows: RC13
+#[test]
+fn gc_without_a_list_is_refused_and_detaches_nothing() {
+    let bench = Bench::new();
+    for plugin in PLUGINS {
+        let result = bench.call(plugin, "ADD").run().json();
+        let before = Snapshot::take(bench.node());
+        let mut config = bench.config(plugin);
+        config.as_object_mut().expect("an object").remove("cni.dev/valid-attachments");
+        let outcome = bench.with(plugin, "GC", &config).run();
+        assert_eq!(outcome.error_code(), 7, "{}", outcome.describe());
+        let error = outcome.error();
+        let msg = error["msg"].as_str().expect("a message");
+        assert!(msg.contains("cni.dev/valid-attachments"), "{msg}");
+        before.assert_same(&Snapshot::take(bench.node()));
+        let mut config = bench.config(plugin);
+        config["prevResult"] = result;
+        bench.with(plugin, "CHECK", &config).run().silent();
+        bench.call(plugin, "DEL").run().silent();
     }
 }
 
@@ -312,7 +337,6 @@ fn i8_stdout_carries_one_result_or_nothing() {
         let mut config = bench.config(plugin);
         config["prevResult"] = result;
         for command in ["CHECK", "DEL", "GC", "STATUS"] {
-            config["cni.dev/valid-attachments"] = json!([]);
             bench.with(plugin, command, &config).run().silent();
         }
     }

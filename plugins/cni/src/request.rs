@@ -83,7 +83,7 @@ pub struct Request {
     pub path: Vec<PathBuf>,
     /// `prevResult`, converted to 1.1.0's shape.
     pub prev_result: Option<CniResult>,
-    /// GC: `cni.dev/valid-attachments`; absent and empty are both an empty list (row C74).
+    /// GC: `cni.dev/valid-attachments`. GC without it is refused, other commands have none.
     pub valid_attachments: Vec<Attachment>,
     /// The configuration as sent, keys as sent (labels and other maps whose keys are data).
     pub raw: Value,
@@ -282,12 +282,20 @@ fn prev_result(config: &Value, version: Version) -> Result<Option<CniResult>, Er
 }
 
 /// The attachments that GC must keep. A list that is not understood is refused as a whole: what can
-/// not be read must not count as garbage (row F47).
+/// not be read must not count as garbage (row F47). So is a request without one, as `cnitool gc`
+/// sends it: it would detach every running container of the network. `null` is how libcni writes a
+/// list of none.
 fn valid_attachments(config: &Value, raw: &Value) -> Result<Vec<Attachment>, Error> {
     // The library of some runtimes sends the older key; with both, they are alike.
     let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
     let Some((key, list)) = keys.iter().find_map(|key| Some((key, config.get(*key)?))) else {
-        return Ok(Vec::new());
+        if keys.iter().any(|key| json::member(raw, key).is_some_and(Value::is_null)) {
+            return Ok(Vec::new());
+        }
+        let [key, _] = keys;
+        let msg = format!("GC needs \"{key}\": the attachments to keep, [] for none");
+        return Err(Error::new(Code::InvalidConfig, msg)
+            .details("without the list, GC would detach every running container of the network"));
     };
     let raw = json::member(raw, key).unwrap_or(&Value::Null);
     // serde would read an object from a list of its members, too.

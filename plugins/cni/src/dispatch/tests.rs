@@ -89,7 +89,9 @@ fn versions_are_negotiated() {
             _ => ("1.1.0", "status"),
         };
         for version in ["", "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
-            let stdin = format!(r#"{{"name":"n","cniVersion":"{version}"}}"#);
+            let stdin = format!(
+                r#"{{"name":"n","cniVersion":"{version}","cni.dev/valid-attachments":[]}}"#
+            );
             let spoken = if version.is_empty() { "0.1.0" } else { version };
             if spoken >= since && command != "ADD" {
                 check(command, &stdin, "ok", &[handler]);
@@ -161,7 +163,7 @@ fn only_add_prints() {
         let dns = if version < Version::V1_0_0 { r#","dns":{}"# } else { "" };
         check("ADD", &stdin, &format!(r#"ok {{"cniVersion":"{version}"{dns}}}"#), &["add"]);
     }
-    let stdin = r#"{"name":"n","cniVersion":"1.1.0"}"#;
+    let stdin = r#"{"name":"n","cniVersion":"1.1.0","cni.dev/valid-attachments":[]}"#;
     for (command, handler) in
         [("DEL", "del"), ("CHECK", "check"), ("GC", "gc"), ("STATUS", "status")]
     {
@@ -197,7 +199,11 @@ fn a_failure_is_one_object_and_exit_1() {
         for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
             let fail = Some(Error::new(code, "no way").details("because"));
             let plugin = Recorder { fail, ..Recorder::default() };
-            let reply = call(&plugin, env(command, ""), r#"{"name":"n","cniVersion":"1.1.0"}"#);
+            let reply = call(
+                &plugin,
+                env(command, ""),
+                r#"{"name":"n","cniVersion":"1.1.0","cni.dev/valid-attachments":[]}"#,
+            );
             assert_eq!(line(&reply), format!("{}@1.1.0 no way | because", code.number()));
         }
     }
@@ -210,7 +216,11 @@ fn a_panic_is_an_error_object() {
         [("ADD", "add"), ("DEL", "del"), ("CHECK", "check"), ("GC", "gc"), ("STATUS", "status")]
     {
         let plugin = Recorder { panics: true, ..Recorder::default() };
-        let reply = call(&plugin, env(command, ""), r#"{"name":"n","cniVersion":"1.1.0"}"#);
+        let reply = call(
+            &plugin,
+            env(command, ""),
+            r#"{"name":"n","cniVersion":"1.1.0","cni.dev/valid-attachments":[]}"#,
+        );
         let want = format!(
             "999@1.1.0 causeway-test {command} panicked: this is a bug \
              | handler of {handler} broke"

@@ -20,6 +20,7 @@ use crate::endpoint::{self, Daemon, Endpoint};
 use crate::failure::{self, Collected};
 use crate::flows;
 use crate::iptables::{self, Wanted};
+use crate::layout;
 use crate::localnet::{self, Localnet};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
@@ -268,12 +269,14 @@ impl<'a> Attached<'a> {
                 Err(error) if error.code == Code::TryAgainLater => return Err(error),
                 other => errors.keep(other),
             };
-            errors.extend(self.localnet(record).disable_own(&self.owner));
+            let localnet = self.localnet(record);
             match record.backend {
-                RecordBackend::Nftables => Rules::open()?.remove(self.owned(record))?,
+                RecordBackend::Nftables => {
+                    errors.extend(localnet.release(layout::short(&self.owner)));
+                    Rules::open()?.remove(self.owned(record))?;
+                }
                 RecordBackend::Iptables => {
-                    let last = || self.localnet(record).disable_all();
-                    iptables::remove(self.env, &self.key, &families(record), last)?;
+                    iptables::remove(self.env, &self.key, &families(record), &localnet)?;
                 }
             }
             errors.keep(self.forget());
@@ -298,9 +301,11 @@ impl<'a> Attached<'a> {
         // What upstream's portmap made before we took its place has no record either (row F28).
         if in_iptables || may_be_there {
             let localnet = Localnet::new(self.run_dir, "iptables");
-            iptables::remove(self.env, &self.key, &[false, true], || localnet.disable_all())?;
+            iptables::remove_unrecorded(self.env, &self.key, &localnet)?;
         }
-        let removed = rules.map(|mut rules| rules.remove_unrecorded(&self.owner)).transpose()?;
+        let localnet = Localnet::new(self.run_dir, "nftables");
+        let remove = |mut rules: Rules| rules.remove_unrecorded(&self.owner, &localnet);
+        let removed = rules.map(remove).transpose()?;
         let forgotten = forget();
         if removed == Some(true) {
             remove_unused(self.run_dir, &self.records)?;
@@ -340,7 +345,12 @@ impl<'a> Attached<'a> {
         }
         let Some(link) = localnet::link_to(previous, address.ip())? else { return Ok(()) };
         let _rules = self.lock_rules()?;
-        self.localnet(record).enable(&link)
+        let chain = iptables::chain(&self.key);
+        let mark = match record.backend {
+            RecordBackend::Nftables => layout::short(&self.owner),
+            RecordBackend::Iptables => &chain,
+        };
+        self.localnet(record).enable(&link, mark)
     }
 
     fn localnet(&self, record: &Record) -> Localnet {
@@ -449,11 +459,11 @@ fn sweep(
     let prefix = name::owner_network_prefix(network);
     if place.iptables {
         let localnet = Localnet::new(&place.run_dir, "iptables");
-        iptables::sweep(env, network, &kept, || localnet.disable_all())?;
+        iptables::sweep(env, network, &kept, &localnet)?;
     }
     let is_stale = |owner: &str| owner.starts_with(&prefix) && !owners.contains(owner);
     let Some(mut rules) = Rules::open_if_supported()? else { return Ok(()) };
-    if rules.sweep(is_stale)? {
+    if rules.sweep(is_stale, &Localnet::new(&place.run_dir, "nftables"))? {
         remove_unused(&place.run_dir, &Records::new(&place.run_dir, KIND))?;
     }
     Ok(())

@@ -18,6 +18,7 @@ use causeway_kernel::{Output, Program, RecordKey};
 use cni_plugin::{Code, Error};
 
 use crate::attachment::warn;
+use crate::localnet::Localnet;
 use crate::nftables::port_in_use;
 use save::Saved;
 pub(crate) use text::{Rules, Wanted};
@@ -59,22 +60,38 @@ pub(crate) fn add(
     Ok(())
 }
 
-/// Removes the chains of an attachment from `families` (true: IPv6). `last` is called once no
-/// attachment is left in IPv4, before the guard goes, which stays where that reports errors.
+/// Removes the chains of an attachment from `families` (true: IPv6), then switches `route_localnet`
+/// off where nothing relies on it; everywhere, before the guard goes, once no attachment is left in
+/// IPv4. The guard stays where that fails.
 pub(crate) fn remove(
     env: &Env,
     key: &RecordKey,
     families: &[bool],
-    last: impl FnOnce() -> Vec<Error>,
+    localnet: &Localnet,
 ) -> Result<(), Error> {
-    remove_named(env, &text::Names::of(key), families, last)
+    remove_named(env, &text::Names::of(key), families, localnet)
+}
+
+/// As [`remove`], for an attachment without record, whose bookkeeping may be lost as well.
+pub(crate) fn remove_unrecorded(
+    env: &Env,
+    key: &RecordKey,
+    localnet: &Localnet,
+) -> Result<(), Error> {
+    let names = text::Names::of(key);
+    if let Ok(saved) = Tool::find(env, false).and_then(|tool| tool.read())
+        && saved.has_chain("nat", &names.chain)
+    {
+        localnet.adopt(saved.localhost_targets());
+    }
+    remove_named(env, &names, &[false, true], localnet)
 }
 
 fn remove_named(
     env: &Env,
     names: &text::Names,
     families: &[bool],
-    last: impl FnOnce() -> Vec<Error>,
+    localnet: &Localnet,
 ) -> Result<(), Error> {
     let mut left = !families.contains(&false);
     for &ipv6 in families {
@@ -96,10 +113,11 @@ fn remove_named(
         };
         left |= !ipv6 && after.other_attachments(names);
     }
+    let released = localnet.release(&names.chain).into_iter().next();
     if left {
-        return Ok(());
+        return released.map_or(Ok(()), Err);
     }
-    match last().into_iter().next() {
+    match localnet.disable_all().into_iter().next() {
         Some(error) => Err(error),
         None => remove_guard(env),
     }
@@ -111,7 +129,7 @@ pub(crate) fn sweep(
     env: &Env,
     network: &str,
     kept: &[RecordKey],
-    last: impl Fn() -> Vec<Error>,
+    localnet: &Localnet,
 ) -> Result<(), Error> {
     let kept: Vec<text::Names> = kept.iter().map(text::Names::of).collect();
     for ipv6 in [false, true] {
@@ -120,8 +138,13 @@ pub(crate) fn sweep(
             Err(_) if ipv6 => continue,
             saved => saved?,
         };
-        for names in saved.attachments(network).iter().filter(|names| !kept.contains(names)) {
-            remove_named(env, names, &[ipv6], &last)?;
+        let mut stale = saved.attachments(network);
+        stale.retain(|names| !kept.contains(names));
+        if !ipv6 && !stale.is_empty() {
+            localnet.adopt(saved.localhost_targets());
+        }
+        for names in &stale {
+            remove_named(env, names, &[ipv6], localnet)?;
         }
     }
     Ok(())

@@ -127,6 +127,11 @@ pub(crate) fn attachment_key(owner: &str) -> Key {
     Key::Exact(words.collect())
 }
 
+/// The hashes that an owner comment begins with: as good a name, and a file may have it.
+pub(crate) fn short(owner: &str) -> &str {
+    owner.split(' ').next().unwrap_or_default()
+}
+
 /// A port of a protocol, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Port {

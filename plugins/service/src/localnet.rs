@@ -1,9 +1,8 @@
 //! `route_localnet`: lets connections from 127.0.0.0/8 leave through a container's link.
 //!
-//! A file `<runDir>/route_localnet/<backend>/<interface>` says that we rely on it and that it was
-//! off before us. It is switched off again when a backend's last attachment goes, before the guard
-//! that keeps neighbours out of 127.0.0.0/8 does; on a link that one attachment has for itself, when
-//! that one goes.
+//! A file `<runDir>/route_localnet/<backend>/<interface>/<attachment>` says that the attachment
+//! relies on it and that it was off before us. It is switched off again when the last attachment on
+//! the interface goes, before the guard that keeps neighbours out of 127.0.0.0/8 does.
 
 use std::fs;
 use std::io;
@@ -31,50 +30,80 @@ impl Localnet {
         Self { root: run_dir.join("route_localnet"), backend }
     }
 
-    /// Switches `route_localnet` on for `interface`.
-    pub(crate) fn enable(&self, interface: &str) -> Result<(), Error> {
+    /// Switches `route_localnet` on for `interface`, for `attachment`. An interface that does not
+    /// exist has nothing to switch.
+    pub(crate) fn enable(&self, interface: &str, attachment: &str) -> Result<(), Error> {
         let key = key(interface);
         let now = HERE.read(&key).map_err(|e| failure::kernel(format!("read {key}"), &e))?;
-        let ours = now.as_deref() == Some("0") || self.relied_on_by_others(interface);
-        let folder = self.root.join(self.backend);
-        let file = folder.join(interface);
-        if ours && !file.exists() {
-            let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, ""));
-            written
-                .map_err(|e| Error::caused(Code::Io, format!("write {}", file.display()), &e))?;
+        let Some(now) = now else { return Ok(()) };
+        if now == "0" || self.is_ours(interface) {
+            self.mark(interface, attachment)?;
         }
-        let msg = format!("127.0.0.1 can not reach the host ports: set {key} to 1");
+        let msg = format!("127.0.0.1 cannot reach the host ports: set {key} to 1");
         HERE.ensure(&[(key, "1")]).map_err(|e| failure::kernel(msg, &e))
+    }
+
+    /// Notes what rules tell of attachments whose bookkeeping was lost: that they rely on the links
+    /// that lead to their containers. Where it is on by default, somebody else may have wanted it so.
+    pub(crate) fn adopt<'a>(&self, attachments: impl IntoIterator<Item = (&'a str, Ipv4Addr)>) {
+        let adopted = || -> Result<(), Error> {
+            let netlink = Netlink::open().map_err(|e| failure::kernel("look up links", &e))?;
+            if is_on("default")? || is_on("all")? {
+                return Ok(());
+            }
+            for (attachment, address) in attachments {
+                let Some(link) = routed(&netlink, address)? else { continue };
+                if self.is_ours(&link) || is_on(&link)? {
+                    self.mark(&link, attachment)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = adopted() {
+            // Rules have to go all the same.
+            warn(&format!("{error}; route_localnet may stay on"));
+        }
+    }
+
+    fn mark(&self, interface: &str, attachment: &str) -> Result<(), Error> {
+        let folder = self.root.join(self.backend).join(interface);
+        // One file of the interface's name said so before files had an attachment's name: it goes
+        // with the backend's last attachment.
+        if folder.is_file() {
+            return Ok(());
+        }
+        let file = folder.join(attachment);
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, ""));
+        written.map_err(|e| Error::caused(Code::Io, format!("write {}", file.display()), &e))
     }
 
     /// Switches it off where this backend is the last to rely on it. Returns where it is still on.
     pub(crate) fn disable_all(&self) -> Vec<Error> {
-        self.disable_where(|_| Ok(true))
+        self.disable_where(|_| true)
     }
 
-    /// Switches it off on a link that the attachment of `owner` has for itself (one without a
-    /// bridge; its alias says whose it is), and forgets links that are gone.
-    pub(crate) fn disable_own(&self, owner: &str) -> Vec<Error> {
-        let failed = |e| failure::kernel("look for the attachment's own link".to_owned(), &e);
-        self.disable_where(|name| {
-            let link = Netlink::open().and_then(|netlink| netlink.link(name)).map_err(failed)?;
-            Ok(link.is_none_or(|link| link.alias.as_deref() == Some(owner)))
+    /// `attachment` relies on it no more: switches it off where it was the last.
+    pub(crate) fn release(&self, attachment: &str) -> Vec<Error> {
+        self.disable_where(|folder| {
+            let marks: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().collect();
+            let last = marks.iter().all(|mark| mark.file_name() == attachment);
+            // The last mark stays until it is off.
+            last && !marks.is_empty() || {
+                drop(fs::remove_file(folder.join(attachment)));
+                false
+            }
         })
     }
 
-    fn disable_where(&self, chosen: impl Fn(&str) -> Result<bool, Error>) -> Vec<Error> {
+    fn disable_where(&self, chosen: impl Fn(&Path) -> bool) -> Vec<Error> {
         let names = match self.names() {
             Ok(names) => names,
             Err(error) => return vec![error],
         };
-        let off = |name: &String| match chosen(name) {
-            Ok(true) => self.disable(name).err(),
-            Ok(false) => None,
-            Err(error) => Some(error),
-        };
-        let errors = names.iter().filter_map(off).collect();
-        // Not empty where something failed or stays; the next last DEL tries again.
         let folder = self.root.join(self.backend);
+        let off = names.iter().filter(|name| chosen(&folder.join(name)));
+        let errors = off.filter_map(|name| self.disable(name).err()).collect();
+        // Not empty where something failed or stays; the next last DEL tries again.
         drop(fs::remove_dir(&folder).and_then(|()| fs::remove_dir(&self.root)));
         errors
     }
@@ -108,12 +137,18 @@ impl Localnet {
             let msg = format!("set {key} back to 0");
             HERE.ensure(&[(key, "0")]).map_err(|e| failure::kernel(msg, &e))?;
         }
-        let file = self.root.join(self.backend).join(interface);
-        if let Err(error) = fs::remove_file(&file) {
+        let marks = self.root.join(self.backend).join(interface);
+        let removed = fs::remove_dir_all(&marks).or_else(|_| fs::remove_file(&marks));
+        if let Err(error) = removed.or_else(absent_is_fine) {
             // It says too much then: the next last DEL switches off what is off.
-            warn(&format!("remove {}: {error}", file.display()));
+            warn(&format!("remove {}: {error}", marks.display()));
         }
         Ok(())
+    }
+
+    /// Whether it is on for us.
+    fn is_ours(&self, interface: &str) -> bool {
+        ["nftables", "iptables"].iter().any(|one| self.root.join(one).join(interface).exists())
     }
 
     fn relied_on_by_others(&self, interface: &str) -> bool {
@@ -123,27 +158,43 @@ impl Localnet {
     }
 }
 
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn is_on(interface: &str) -> Result<bool, Error> {
+    let key = key(interface);
+    let value = HERE.read(&key).map_err(|e| failure::kernel(format!("read {key}"), &e))?;
+    Ok(value.as_deref() == Some("1"))
+}
+
 fn key(interface: &str) -> String {
     format!("net/ipv4/conf/{interface}/route_localnet")
 }
 
-/// The link of this node that leads to the container's `address`: the one its route leaves through
-/// where the result names it, else the first one on this node that the result names.
+/// The link of this node that leads to the container's `address`: the one its route leaves through.
+/// Names in a result are hints, for an address without route: they may be placeholders of a main
+/// plugin that has no link on the node.
 pub(crate) fn link_to(result: &CniResult, address: Ipv4Addr) -> Result<Option<String>, Error> {
-    let here: Vec<&str> = result
-        .interfaces
-        .iter()
-        .filter(|interface| interface.sandbox.is_empty() && !interface.name.is_empty())
-        .map(|interface| interface.name.as_str())
-        .collect();
     let error = |e| failure::kernel(format!("look up the route to {address}"), &e);
     let netlink = Netlink::open().map_err(error)?;
-    let routed = match netlink.route_to(address.into()) {
-        Ok((index, _)) => netlink.link_by_index(index).map_err(error)?.map(|link| link.name),
-        // No route: nothing on this node reaches the container anyway.
-        Err(_) => None,
-    };
-    // Results of old versions name no interfaces: then the route alone says.
-    let known = routed.filter(|name| here.is_empty() || here.contains(&name.as_str()));
-    Ok(known.or_else(|| here.first().map(|name| (*name).to_owned())))
+    if let Some(link) = routed(&netlink, address)? {
+        return Ok(Some(link));
+    }
+    let here = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
+    for interface in here.filter(|interface| !interface.name.is_empty()) {
+        if let Ok(Some(link)) = netlink.link(&interface.name) {
+            return Ok(Some(link.name));
+        }
+    }
+    Ok(None)
+}
+
+/// The link that the route to `address` leaves through; `None` without route.
+fn routed(netlink: &Netlink, address: Ipv4Addr) -> Result<Option<String>, Error> {
+    let error = |e| failure::kernel(format!("look up the link to {address}"), &e);
+    // Without route nothing on this node reaches the container anyway.
+    let Ok((index, _)) = netlink.route_to(address.into()) else { return Ok(None) };
+    let link = netlink.link_by_index(index).map_err(error)?;
+    Ok(link.map(|link| link.name).filter(|name| name != "lo"))
 }

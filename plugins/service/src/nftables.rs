@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
+use std::net::Ipv4Addr;
 
 use causeway_nft::Client;
-use causeway_ruleset::{Batch, Element, Key, Op, Rule, SetSpec};
+use causeway_ruleset::{Batch, Element, Key, Op, RegValue, Rule, SetSpec};
 use cni_plugin::{Code, Error};
 
 use crate::failure;
 use crate::layout::{self, Scope};
+use crate::localnet::Localnet;
 use crate::mapping::Protocol;
 use crate::plan::{self, ByFamily, Conflict, Observed, Placed};
 use crate::record::Record;
@@ -138,26 +140,39 @@ impl Rules {
 
     /// Removes an attachment that has no record: one lookup where there is nothing of it. Returns
     /// whether there was anything.
-    pub(crate) fn remove_unrecorded(&mut self, owner: &str) -> Result<bool, Error> {
+    pub(crate) fn remove_unrecorded(
+        &mut self,
+        owner: &str,
+        localnet: &Localnet,
+    ) -> Result<bool, Error> {
         let key = layout::attachment_key(owner);
         let there = self.client.element(&layout::table(), &layout::attachments(), &key);
         match there.map_err(|error| failure::nft(&error))? {
-            Some(_) => self.sweep(|other| other == owner),
+            Some(_) => self.sweep(|other| other == owner, localnet),
             None => Ok(false),
         }
     }
 
     /// Removes every attachment whose owner comment `is_stale` accepts. Reads the names of all
     /// attachments, and all their elements only where one is stale. Returns whether one was.
-    pub(crate) fn sweep(&mut self, is_stale: impl Fn(&str) -> bool) -> Result<bool, Error> {
+    pub(crate) fn sweep(
+        &mut self,
+        is_stale: impl Fn(&str) -> bool,
+        localnet: &Localnet,
+    ) -> Result<bool, Error> {
         let stale = |element: &Element| element.comment.as_deref().is_some_and(&is_stale);
         let attachments = self.client.elements(&layout::table(), &layout::attachments());
         if !attachments.map_err(|error| failure::nft(&error))?.iter().any(stale) {
             return Ok(false);
         }
         let all = self.owned_elements().map_err(|error| failure::nft(&error))?;
+        // Records were lost, and the bookkeeping may be, too.
+        localnet.adopt(localhost_targets(&all));
         for (owner, elements) in all.iter().filter(|(owner, _)| is_stale(owner)) {
             self.remove_elements(elements, owner)?;
+            if let Some(error) = localnet.release(layout::short(owner)).into_iter().next() {
+                return Err(error);
+            }
         }
         Ok(true)
     }
@@ -291,8 +306,19 @@ impl Rules {
     }
 }
 
+/// Containers that 127.0.0.0/8 reaches, by the short name of their attachments.
+fn localhost_targets(all: &BTreeMap<String, Vec<Placed>>) -> Vec<(&str, Ipv4Addr)> {
+    let set = layout::localhost();
+    let address = |placed: &Placed| {
+        let Key::Exact(parts) = &placed.element.key else { return None };
+        let [RegValue::V4(address)] = parts.as_slice() else { return None };
+        (placed.set == set).then_some(*address)
+    };
+    let of = |(owner, placed): (_, &'_ Placed)| Some((layout::short(owner), address(placed)?));
+    all.iter().flat_map(|(owner, list)| list.iter().filter_map(move |p| of((owner, p)))).collect()
+}
+
 fn is_port(element: &Element, conflict: &Conflict) -> bool {
-    use causeway_ruleset::RegValue;
     let Key::Exact(parts) = &element.key else { return false };
     let wanted = &conflict.binding;
     matches!(parts.as_slice(), [_, RegValue::Proto(protocol), RegValue::Port(port)]

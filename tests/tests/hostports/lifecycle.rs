@@ -36,6 +36,11 @@ fn bare<'a>(
     Cni::new(node, "causeway-service", command, &merged(config, more))
 }
 
+/// What GC is told where nothing is attached.
+fn none_valid() -> Value {
+    json!({ "cni.dev/valid-attachments": [] })
+}
+
 /// What is left of host ports: upstream's base chains stay, and count as nothing.
 fn left(node: &Node) -> String {
     let rules = node.rules();
@@ -143,8 +148,7 @@ fn gc_removes_what_is_not_valid_of_its_network_only() {
                 assert_eq!(checked, alive, "{backend}: {network} {index}");
             }
         }
-        // No list is an empty list.
-        gc(json!({})).silent();
+        gc(none_valid()).silent();
         assert!(!call("CHECK", "net", 1).status.success());
         for index in 0..3 {
             call("CHECK", "net2", index).silent();
@@ -172,10 +176,10 @@ fn gc_leaves_an_attachment_under_work_alone() {
     };
     let held = Records::new(&node.run_dir(), "service").lock(&key, Duration::ZERO);
     let held = held.expect("nobody else works on it");
-    bare(node, "GC", ("net", "nftables"), json!({})).run().silent();
+    bare(node, "GC", ("net", "nftables"), none_valid()).run().silent();
     with(node, "CHECK", whom, &attached, json!([tcp(8080, 80)])).run().silent();
     drop(held);
-    bare(node, "GC", ("net", "nftables"), json!({})).run().silent();
+    bare(node, "GC", ("net", "nftables"), none_valid()).run().silent();
     assert_eq!(node.nft(), "");
 }
 
@@ -204,7 +208,7 @@ fn rules_without_record_are_found_by_their_owner() {
         bare(node, "GC", ("net", backend), valid).run().silent();
         let rules = node.rules();
         assert!(rules.contains(&pods[1].id) && !rules.contains(&pods[2].id), "{backend}: {rules}");
-        bare(node, "GC", ("net", backend), json!({})).run().silent();
+        bare(node, "GC", ("net", backend), none_valid()).run().silent();
         assert_eq!(left(node), "", "{backend}");
     }
 }
@@ -399,4 +403,81 @@ fn the_table_goes_with_the_last_attachment() {
     runtime.del_ok(&two);
     assert_eq!(node.nft(), "");
     assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "0");
+}
+
+/// By the last attachment on a bridge, whether records tell of it or, after `/run` was cleaned by
+/// hand, the rules alone; a bridge that another attachment relies on keeps it.
+///
+/// Rows: RC4
+#[test]
+fn route_localnet_goes_with_the_last_attachment_of_a_bridge() {
+    for backend in ["nftables", "iptables"] {
+        for (command, lost) in [("GC", ""), ("DEL", ""), ("GC", "*"), ("DEL", "*")] {
+            let world = World::new();
+            let node = world.node();
+            let runtime = |name, number| world.runtime(name, number, json!({ "backend": backend }));
+            let networks = [runtime("a", 20), runtime("a", 20), runtime("b", 21)];
+            let pods = [(); 3].map(|()| node.pod());
+            let attached = [0, 1, 2].map(|at: usize| {
+                let port = 8080 + u16::try_from(at).expect("a port");
+                attachment(&pods[at], json!([tcp(port, 80)]))
+            });
+            for (network, attached) in networks.iter().zip(&attached) {
+                network.add_ok(attached);
+            }
+            let on = || [20, 21].map(|n| node.sysctl(&format!("ipv4/conf/hp{n}/route_localnet")));
+            if !lost.is_empty() {
+                node.sh(&format!("rm -r {}/{lost}", node.run_dir().display()));
+            }
+            let remove = |name: &str, gone: usize, valid: &[&Attachment]| {
+                let id = |one: &&Attachment| json!({ "containerID": one.id, "ifname": "eth0" });
+                let valid: Vec<Value> = valid.iter().map(id).collect();
+                let valid = json!({ "cni.dev/valid-attachments": valid });
+                let call = bare(node, command, (name, backend), valid);
+                let call = if command == "GC" { call } else { call.attachment(&attached[gone]) };
+                call.run().silent();
+            };
+            let shown = format!("{backend} {command} {lost}");
+            assert_eq!(on(), ["1", "1"], "{shown}");
+            remove("a", 0, &[&attached[1]]);
+            assert_eq!(on(), ["1", "1"], "{shown}: the first of two");
+            remove("a", 1, &[]);
+            assert_eq!(on(), ["0", "1"], "{shown}: the last of its bridge");
+            remove("b", 2, &[]);
+            assert_eq!(on(), ["0", "0"], "{shown}: the last of all");
+            assert_eq!(state_files(node), "", "{shown}");
+        }
+    }
+}
+
+/// A main plugin may name links that are not on this node, a cloud provider's for instance; the
+/// route tells which one leads to the container.
+///
+/// Rows: RC3
+#[test]
+fn names_in_a_result_are_hints() {
+    for backend in ["nftables", "iptables"] {
+        let world = World::new();
+        let node = world.node();
+        let pod = node.pod();
+        node.ip("link add real type veth peer name away\nlink set real up\nlink set away up\nroute add 10.99.0.2/32 dev real\n");
+        let attached = pod.attachment("eth0");
+        for (address, on) in [("10.99.0.2", "1"), ("10.98.0.2", "0")] {
+            let result = json!({ "cniVersion": "1.1.0",
+                "interfaces": [{ "name": "dummy-of-a-cloud" }, { "name": "eni0123456789abcdef" },
+                               { "name": attached.ifname, "sandbox": attached.netns }],
+                "ips": [{ "address": format!("{address}/32"), "interface": 2 }] });
+            let extra = merged(
+                mappings(json!([tcp(8080, 80)])),
+                json!({ "backend": backend, "prevResult": result }),
+            );
+            let call = |command| alone(node, command, extra.clone(), &attached).run();
+            call("ADD").json();
+            assert_eq!(node.sysctl("ipv4/conf/real/route_localnet"), on, "{backend} {address}");
+            call("CHECK").silent();
+            call("DEL").silent();
+            assert_eq!(node.sysctl("ipv4/conf/real/route_localnet"), "0", "{backend} {address}");
+            assert_eq!(state_files(node), "", "{backend}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The output of `iptables-save`, as far as host ports go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::iptables::text::{DNAT_CHAIN, DNAT_PREFIX, Names, Rules};
 use crate::mapping::{Binding, Protocol};
@@ -106,6 +107,22 @@ impl Saved {
         let mut all: Vec<Names> = self.chain("nat", DNAT_CHAIN).iter().filter_map(names).collect();
         all.dedup();
         all
+    }
+
+    /// The chains of attachments that 127.0.0.1 reaches, and the containers' addresses.
+    pub(crate) fn localhost_targets(&self) -> Vec<(&str, Ipv4Addr)> {
+        let mut from_localhost: BTreeSet<&str> = BTreeSet::new();
+        let mut targets = BTreeMap::new();
+        for rule in self.rules("nat").filter(|rule| rule.chain.starts_with(DNAT_PREFIX)) {
+            if rule.option("-s") == Some("127.0.0.1/32") {
+                from_localhost.insert(&rule.chain);
+            }
+            let target = rule.option("--to-destination").and_then(|to| to.parse().ok());
+            if let Some(SocketAddr::V4(target)) = target {
+                targets.insert(rule.chain.as_str(), *target.ip());
+            }
+        }
+        targets.into_iter().filter(|(chain, _)| from_localhost.contains(chain)).collect()
     }
 
     /// The first of the wanted host ports that a live chain maps, with its comment.

@@ -5,6 +5,9 @@ SHELL := /bin/bash
 
 PLUGINS := causeway-bridge causeway-ipam causeway-service
 PROGRAMS := causewayd causeway
+# What LINKS=1 links: the names that clients ask for to ours, and to what Debian has of upstream's.
+OURS := bridge:causeway-bridge host-local:causeway-ipam portmap:causeway-service
+UPSTREAM := firewall loopback tuning
 CARGO ?= cargo
 BINDIR ?= /opt/cni/bin
 SBINDIR ?= /usr/local/bin
@@ -23,6 +26,7 @@ help:
 	@echo 'make demo     attach containers in a lab and show what happens'
 	@echo 'make bench    measure against the upstream plugins in the same run'
 	@echo 'make install  build; plugins into $$(DESTDIR)$(BINDIR), causewayd and causeway into $$(DESTDIR)$(SBINDIR)'
+	@echo '              LINKS=1: also links with the names of upstream'\''s plugins, which nerdctl asks for'
 
 deps:
 	tests/deps.sh
@@ -66,3 +70,12 @@ install:
 	$(call put,$(PLUGINS),$(BINDIR))
 	$(call put,$(PROGRAMS),$(SBINDIR))
 	install -D -m 644 conf/causewayd.service '$(DESTDIR)$(UNITDIR)/causewayd.service'
+ifeq ($(LINKS),1)
+	set -e; cd '$(DESTDIR)$(BINDIR)'; for pair in $(OURS) $(foreach one,$(UPSTREAM),$(one):/usr/lib/cni/$(one)); do \
+	  name=$${pair%%:*} target=$${pair#*:}; \
+	  if [ "$$(readlink "$$name")" = "$$target" ]; then :; \
+	  elif [ -e "$$name" ] || [ -L "$$name" ]; then echo "$(BINDIR)/$$name is there and stays as it is"; \
+	  elif [ -e "$$target" ]; then ln -s "$$target" "$$name"; \
+	  else echo "$(BINDIR)/$$name is not made: there is no $$target (package containernetworking-plugins)"; fi; \
+	done
+endif

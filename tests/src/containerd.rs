@@ -119,6 +119,11 @@ impl<'a> Machine<'a> {
         self.node
     }
 
+    /// The namespace of containerd that this machine uses.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Runs a program on this machine to its end.
     pub fn finish(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Finished {
         let (child, shown) = self.spawn(program.as_ref(), arguments);

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
-use causeway_tests::bins;
+use causeway_tests::{bins, finish};
 
 use super::literals::{Literal, literals};
 use super::shell::{UNKNOWN, programs};
@@ -25,8 +26,8 @@ const PRODUCT: &[(&str, &[&str])] = &[
 ];
 const IPTABLES: &[&str] =
     &["iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore"];
-/// Words of the shell's own functions and of programs that a test makes itself.
-const NOT_PROGRAMS: &[&str] = &["init"];
+/// Words that tests give to functions of their own that have one of these names.
+const NOT_PROGRAMS: &[&str] = &["gc", "init"];
 
 /// Rows: RA1
 #[test]
@@ -88,10 +89,63 @@ fn every_program_that_is_started_is_in_a_named_package() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// `make demo` installs what the demo starts and builds what it starts, in a profile without the long
+/// optimizations: its first container is there minutes earlier.
+///
+/// Rows: RA2
+#[test]
+fn the_demo_installs_and_builds_what_it_starts_and_nothing_else() {
+    let top = bins::workspace();
+    let script = read(&top.join("tests/demo.sh"));
+    let table = table();
+    for name in programs(&script) {
+        let set = table.get(&name).map_or("", |entry| entry.set.as_str());
+        assert!(["base", "demo"].contains(&set), "{name} is in the set {set:?}, not in demo");
+    }
+    let started = programs(&script);
+    for (name, entry) in &table {
+        let used = |one: &(&String, &Entry)| {
+            let builds = ["cc", "make", "python3"].contains(&one.0.as_str());
+            one.1.package == entry.package && (builds || started.contains(one.0))
+        };
+        let used = entry.set != "demo" || table.iter().any(|one| used(&one));
+        assert!(used, "{name} is in the set demo and the demo has no use for its package");
+    }
+
+    let mut starts: BTreeSet<String> = script
+        .split("$bin/")
+        .skip(1)
+        .map(|rest| {
+            rest.chars().take_while(|one| one.is_ascii_lowercase() || *one == '-').collect()
+        })
+        .collect();
+    let networks = files(&top.join("conf"), &["conflist"]);
+    for path in networks.iter().filter(|path| path.to_string_lossy().contains("/20-")) {
+        let parts = read(path);
+        let types = parts.split("\"type\": \"").skip(1).filter_map(|rest| rest.split('"').next());
+        starts.extend(types.map(str::to_owned));
+    }
+    let mut make = Command::new("make");
+    make.current_dir(&top).args(["-n", "demo"]);
+    let plan = finish(make, b"").ok();
+    assert!(plan.contains("tests/deps.sh demo") && plan.contains("--profile demo"), "{plan}");
+    let builds = plan.split("--bin ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    assert_eq!(builds.map(str::to_owned).collect::<BTreeSet<_>>(), starts);
+    let manifest = read(&top.join("Cargo.toml"));
+    let profile = manifest.split("[profile.demo]\n").nth(1).expect("a profile of its own");
+    let profile = profile.split("\n[").next().unwrap_or_default();
+    for line in ["lto = \"off\"", "codegen-units = 16", "opt-level = 1"] {
+        assert!(profile.lines().any(|one| one == line), "[profile.demo]: {line} is missing");
+    }
+}
+
 /// A program as tests/programs.txt has it.
 struct Entry {
     /// Another program starts it (`name*`).
     indirect: bool,
+    package: String,
+    /// Who needs the package.
+    set: String,
 }
 
 /// The programs of tests/programs.txt.
@@ -105,7 +159,8 @@ fn table() -> BTreeMap<String, Entry> {
         assert!(sets.contains(&set), "{}: {package}: {set:?} is no set", path.display());
         for word in words.take_while(|word| !word.starts_with('#')) {
             let (name, indirect) = word.strip_suffix('*').map_or((word, false), |n| (n, true));
-            let before = found.insert(name.to_owned(), Entry { indirect });
+            let entry = Entry { indirect, package: package.to_owned(), set: set.to_owned() };
+            let before = found.insert(name.to_owned(), entry);
             assert!(before.is_none(), "{}: {name} stands there twice", path.display());
         }
     }

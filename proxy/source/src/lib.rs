@@ -4,9 +4,11 @@
 pub mod cluster;
 pub mod etcd;
 mod manifests;
+mod size;
 mod store;
 mod watch;
 
 pub use manifests::{ManifestDir, Scan};
+pub use size::{check_size, claims};
 pub use store::{Error, Origin, Store, Stored};
 pub use watch::DirWatch;

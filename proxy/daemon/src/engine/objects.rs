@@ -8,7 +8,7 @@ use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
 use causeway_model::allocate::Allocator;
 use causeway_model::manifest::{self, Document, Refusal, Validate};
 use causeway_model::{Event, Object, ObjectKey, ObjectKind, Service};
-use causeway_source::{Origin, Stored};
+use causeway_source::{Origin, Stored, check_size};
 use serde_json::value::RawValue;
 
 use super::Engine;
@@ -211,14 +211,17 @@ impl Engine {
             Some(_) => AppliedOutcome::Configured,
         };
         if outcome != AppliedOutcome::Unchanged || moved {
-            if let Object::Service(service) = &object {
+            let stored = Stored { object, origin };
+            check_size(&stored).map_err(|reason| too_large(&stored.object, reason))?;
+            let object = &stored.object;
+            if let Object::Service(service) = object {
                 let previous = previous.as_ref().and_then(as_service);
                 let listening = staged.listening.get_or_insert_with(ports::listening);
                 warnings.extend(ports::shadowed(service, previous, listening));
                 self.allocator.release(&service.key);
                 self.allocator.claim(service);
             }
-            staged.objects.insert(id, Some(Stored { object, origin }));
+            staged.objects.insert(id, Some(stored));
         }
         Ok((outcome, warnings))
     }
@@ -424,6 +427,17 @@ fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::EndpointSlice => "endpointslice",
         ObjectKind::Node => "node",
     }
+}
+
+/// An object that no store takes.
+fn too_large(object: &Object, reason: String) -> Refusal {
+    let (kind, field) = match object {
+        Object::Service(_) => ("Service", "spec"),
+        Object::EndpointSlice(_) => ("EndpointSlice", "endpoints"),
+        Object::Node(_) => ("Node", "metadata"),
+    };
+    let object = object.key().to_string();
+    Refusal { line: 0, kind: kind.to_owned(), object, field: field.to_owned(), reason }
 }
 
 fn described(document: usize, object: &Object, outcome: AppliedOutcome) -> AppliedObject {

@@ -9,9 +9,9 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use causeway_api::{Applied, Apply};
-use causeway_model::{Object, ObjectKind, allocate};
-use causeway_source::Stored;
+use causeway_model::ObjectKind;
 use causeway_source::cluster::{Command, Write, WriteError};
+use causeway_source::{Stored, claims};
 use serde_json::value::RawValue;
 
 use super::manifests::Pass;
@@ -366,14 +366,6 @@ fn waits(asked: &Asked) -> bool {
 fn patience(write: &Write) -> Duration {
     let objects = u32::try_from(write.put.len() + write.delete.len()).unwrap_or(u32::MAX);
     PATIENCE + PATIENCE_EACH.saturating_mul(objects)
-}
-
-/// What an object claims in the store.
-fn claims(object: &Object) -> Vec<String> {
-    match object {
-        Object::Service(service) => allocate::claims(service),
-        Object::EndpointSlice(_) | Object::Node(_) => Vec::new(),
-    }
 }
 
 /// Whoever asked may be gone.

@@ -1,17 +1,20 @@
 //! Objects and what they claim, written by comparing: whoever wrote since the decision wins.
 
+mod wide;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use causeway_model::{Object, ObjectKey, ObjectKind, allocate};
+use causeway_model::{ObjectKey, ObjectKind};
 
 use super::keys::{Key, Keys};
 use super::store::{Failure, bounded};
 use super::{Write, WriteError, value};
 use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
+use crate::size::claims;
 
 /// The server's limit is 128 comparisons and 128 operations.
 const MOST: usize = 120;
@@ -53,27 +56,41 @@ pub(super) async fn write(
 ) -> Result<i64, WriteError> {
     let seen = write.seen;
     let items = items(&keys, &me, write);
-    if let Some(big) = items.iter().find(|item| item.width() > MOST) {
-        let (object, width) = (&big.object, big.width());
-        return Err(WriteError::Refused(format!(
-            "{object} and its {width} addresses and ports do not fit into one transaction of etcd: \
-             give it fewer node ports"
-        )));
-    }
     let moved = moved(&items);
     // Who takes what another one gives up comes behind that one.
     let (after, first): (Vec<Item>, Vec<Item>) =
         items.into_iter().partition(|item| item.new.iter().any(|claim| moved.contains(claim)));
     let mut revision = seen;
     for items in [first, after] {
-        revision = match all(&client, seen, batches(items)).await {
-            Ok(at) => revision.max(at),
-            // What was written of it is to be seen, too, before the rest is decided anew.
-            Err(WriteError::Conflict(at)) => return Err(WriteError::Conflict(revision.max(at))),
-            Err(error) => return Err(error),
-        };
+        let (wide, narrow): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| item.width() > MOST);
+        revision = further(revision, all(&client, seen, batches(narrow)).await)?;
+        // One by one: each needs that no other claim near its own is written meanwhile.
+        for item in wide {
+            let done = wide::write(&client, seen, &item).await;
+            revision = further(revision, outcome(seen, done))?;
+        }
     }
     Ok(revision)
+}
+
+/// The newest revision. What was written is to be seen, too, before the rest is decided anew.
+fn further(revision: i64, done: Result<i64, WriteError>) -> Result<i64, WriteError> {
+    match done {
+        Ok(at) => Ok(revision.max(at)),
+        Err(WriteError::Conflict(at)) => Err(WriteError::Conflict(revision.max(at))),
+        Err(error) => Err(error),
+    }
+}
+
+/// What became of a transaction, in the terms of who asked.
+fn outcome(seen: i64, done: Result<Outcome, Failure>) -> Result<i64, WriteError> {
+    match done {
+        Ok(Outcome::Done(at)) => Ok(at.unwrap_or(seen)),
+        Ok(Outcome::Conflict(at)) => Err(WriteError::Conflict(at)),
+        Ok(Outcome::Held(why)) | Err(Failure::Refused(why)) => Err(WriteError::Refused(why)),
+        Err(other) => Err(WriteError::Away(other.into_text())),
+    }
 }
 
 /// Several transactions at once. The newest revision, or the worst of what went wrong.
@@ -92,13 +109,10 @@ async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64,
     }
     let (mut revision, mut failure) = (seen, None);
     while let Some(done) = running.join_next().await {
-        match done {
-            Ok(Ok(Outcome::Done(at))) => revision = revision.max(at.unwrap_or(seen)),
-            Ok(Ok(Outcome::Conflict(at))) => failure = worse(failure, WriteError::Conflict(at)),
-            Ok(Ok(Outcome::Held(why))) => failure = worse(failure, WriteError::Refused(why)),
-            Ok(Err(Failure::Refused(why))) => failure = worse(failure, WriteError::Refused(why)),
-            Ok(Err(other)) => failure = worse(failure, WriteError::Away(other.into_text())),
-            Err(error) => failure = worse(failure, WriteError::Away(error.to_string())),
+        let done = done.map_err(|error| WriteError::Away(error.to_string()));
+        match done.and_then(|done| outcome(seen, done)) {
+            Ok(at) => revision = revision.max(at),
+            Err(error) => failure = worse(failure, error),
         }
     }
     match failure {
@@ -245,10 +259,7 @@ fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> TxnRequest {
 
 fn items(keys: &Keys, me: &str, write: Write) -> Vec<Item> {
     let put = write.put.into_iter().map(|(stored, former)| {
-        let claims = match &stored.object {
-            Object::Service(service) => allocate::claims(service),
-            Object::EndpointSlice(_) | Object::Node(_) => Vec::new(),
-        };
+        let claims = claims(&stored.object);
         let value = Some(value::encode_stored(&stored, me));
         item(keys, (stored.object.kind(), stored.object.key()), value, (&claims, &former))
     });

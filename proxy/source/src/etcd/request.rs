@@ -56,6 +56,12 @@ impl RequestOp {
         let delete = DeleteRangeRequest { key: key.into(), range_end: Vec::new() };
         Self { request: Some(request_op::Request::DeleteRange(delete)) }
     }
+
+    /// A transaction within the transaction.
+    #[must_use]
+    pub fn txn(txn: TxnRequest) -> Self {
+        Self { request: Some(request_op::Request::Txn(txn)) }
+    }
 }
 
 impl Compare {
@@ -85,6 +91,13 @@ impl Compare {
     pub fn lease(key: impl Into<Vec<u8>>, result: CompareResult, lease: i64) -> Self {
         let target = compare::Target::Lease(lease);
         Self::new(key.into(), (CompareTarget::Lease, target), result)
+    }
+
+    /// Of all keys from this one to `end`, which is behind them. Where there are none it is as with
+    /// one that is absent.
+    #[must_use]
+    pub fn until(self, end: impl Into<Vec<u8>>) -> Self {
+        Self { range_end: end.into(), ..self }
     }
 
     fn new(

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use causeway_model::Object;
+use causeway_source::Stored;
 use causeway_source::cluster::{Command, Write, WriteError};
 
 use crate::etcd::Etcd;
@@ -210,17 +211,63 @@ fn revisions_of_others_are_seen_too() {
     });
 }
 
+/// A service that claims the addresses of these numbers in 10.96.0.0/16.
+fn wide(name: &str, numbers: std::ops::Range<u32>) -> Stored {
+    let mut wide = service(name, "None");
+    if let Object::Service(service) = &mut wide.object {
+        let ip = |n: u32| IpAddr::from((0x0a60_0000 + n).to_be_bytes());
+        service.cluster_ips = numbers.map(ip).collect::<Vec<_>>().into();
+    }
+    wide
+}
+
+/// Rows: RD3
 #[test]
-fn a_service_that_no_transaction_can_hold_is_refused() {
-    of_one(async |_etcd, mut n2| {
-        let mut wide = service("wide", "10.96.0.1");
-        if let Object::Service(service) = &mut wide.object {
-            service.cluster_ips =
-                (0..80).map(|n| IpAddr::from([10, 96, 9, n])).collect::<Vec<_>>().into();
-        }
-        let refused = n2.apply(&[wide]).await.unwrap_err();
+fn a_service_of_many_claims_is_stored_as_a_whole_or_not_at_all() {
+    of_two(async |etcd, mut n2, mut n3| {
+        n2.apply(&[service("near", "10.96.5.0")]).await.expect("one claim");
+        // 10.96.5.0 is among them.
+        let refused = n2.apply(&[wide("rtp", 1_000..2_000)]).await.unwrap_err();
         let WriteError::Refused(why) = refused else { panic!("{refused:?}") };
-        assert!(why.contains("do not fit into one transaction"), "{why}");
+        assert!(why.contains("belongs to default/near"), "{why}");
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 1);
+        let stored = wide("rtp", 2_000..3_000);
+        n2.apply(std::slice::from_ref(&stored)).await.expect("a thousand claims");
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 1_001);
+        // Another node that decides by the same revision gets none of them, and no more than that.
+        n3.until("the object", |seen| seen.view.objects.len() == 2).await;
+        let refused = n3.apply(&[service("late", "10.96.11.0")]).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Refused(_)), "{refused:?}");
+        let refused = n3.apply(&[wide("too", 2_500..3_500)]).await.unwrap_err();
+        assert!(matches!(refused, WriteError::Refused(_)), "{refused:?}");
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 1_001);
+        let id = n2.ask(Vec::new(), &[stored]);
+        n2.answer(id).await.expect("all of them");
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 1);
+    });
+}
+
+/// Rows: RD3
+#[test]
+fn of_two_nodes_one_gets_a_wide_service_and_the_other_decides_anew() {
+    of_two(async |etcd, mut n2, mut n3| {
+        let (one, other) = (wide("one", 1..501), wide("other", 400..900));
+        let (first, second) =
+            (n2.ask(vec![(one, Vec::new())], &[]), n3.ask(vec![(other, Vec::new())], &[]));
+        let (first, second) = (n2.answer(first).await, n3.answer(second).await);
+        assert_eq!(
+            usize::from(first.is_ok()) + usize::from(second.is_ok()),
+            1,
+            "{first:?} {second:?}"
+        );
+        assert_eq!(etcd.keys("/causeway/v1/claims/").len(), 500);
+    });
+}
+
+/// Rows: O-41
+#[test]
+fn objects_are_written_in_as_many_transactions_as_it_takes() {
+    of_one(async |_etcd, mut n2| {
         let heavy: Vec<_> = (0..20).map(|n| bulky(&format!("heavy{n}"), 250_000)).collect();
         n2.apply(&heavy).await.expect("as many transactions as it takes");
     });

@@ -1,4 +1,4 @@
-use causeway_model::Service;
+use causeway_model::{Object, Service};
 use proptest::prelude::*;
 
 use super::*;

@@ -416,3 +416,23 @@ fn who_is_kept_out_of_the_cluster_writes_nothing() {
         assert_eq!(world.writes().len(), 1);
     });
 }
+
+/// Rows: RD3
+#[test]
+fn an_object_that_no_store_takes_is_refused_and_the_others_are_not() {
+    test(|mut world| {
+        world.report(Report::Connection(Ok(())));
+        world.reset(view(&["n1"]), STORE, false);
+        let mut large = service("large");
+        let port = |n: u32| serde_json::json!({ "name": format!("p{n}"), "port": n });
+        large["spec"]["ports"] = (1..=20_000).map(port).collect();
+        let mut answer = world.apply(vec![large, service("web")]);
+        let write = world.written();
+        assert_eq!(write.put.len(), 1);
+        world.accept(write);
+        let applied = answer.try_recv().expect("answered").expect("taken");
+        let refused = applied.results[0].refusal.as_ref().expect("a refusal");
+        assert!(refused.reason.contains("1024 KiB are possible"), "{}", refused.reason);
+        assert_eq!(applied.results[1].outcome, AppliedOutcome::Created);
+    });
+}

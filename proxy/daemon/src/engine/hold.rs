@@ -4,7 +4,7 @@
 //! store that stood still lets all leases run out the moment it goes on, and one that was wiped has
 //! no records at all. So where more than half of the peers vanish together soon after the store
 //! came back, or in a list of everything, they are held for one TTL: living nodes publish
-//! themselves again in that time. The last word on time is a monotonic clock's (row C-09).
+//! themselves again in that time. An only peer is no majority of itself. The last word on time is a monotonic clock's (row C-09).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -116,7 +116,9 @@ impl Hold {
                 }
             }
         }
-        if cause == Cause::OtherStore || doubtful && self.vanished.len() > alive {
+        // One of one is no majority: a node of two that dies is as dead as one of ten.
+        let most = self.vanished.len() > alive.max(1);
+        if cause == Cause::OtherStore || doubtful && most {
             self.alarm(now);
         }
         believed

@@ -162,6 +162,27 @@ fn a_node_that_comes_back_late_has_a_moment_and_may_vanish_again() {
     assert_eq!(hold.next(), None);
 }
 
+/// Rows: RB8
+#[test]
+fn the_only_peer_that_dies_soon_after_an_outage_has_a_moment() {
+    for cause in [Cause::Change, Cause::Reset] {
+        let (mut hold, now) = settled();
+        hold.connected(now);
+        assert_eq!(hold.vanished(now, &names(["a"]), 0, cause), names([]));
+        assert!(hold.held().is_empty(), "no alarm");
+        assert_eq!(hold.due(now + TTL / 8), [node("a")]);
+    }
+    // Two of two are most of them, and so is the only one in a store that was wiped.
+    let (mut hold, now) = settled();
+    hold.connected(now);
+    hold.vanished(now, &names(["a"]), 1, Cause::Change);
+    hold.vanished(now, &names(["b"]), 0, Cause::Change);
+    assert_eq!(*hold.held(), names(["a", "b"]));
+    let (mut hold, now) = settled();
+    hold.vanished(now, &names(["a"]), 0, Cause::OtherStore);
+    assert_eq!(*hold.held(), names(["a"]));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Connected,

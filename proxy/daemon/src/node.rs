@@ -164,6 +164,15 @@ fn only(ips: &[IpAddr]) -> Vec<IpNetwork> {
     ips.iter().copied().chain(missing).map(IpNetwork::from).collect()
 }
 
+/// An address outside, of the same family: of documentation networks, to which nobody has routes of
+/// their own.
+pub(crate) fn outside(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
+
 /// The source address towards the outside, of each family; without a default route, the first
 /// address there is. `cluster` are the networks of all containers: addresses in them that are not
 /// those of the default route's device are gateways of containers and ends of the overlay, which
@@ -172,9 +181,7 @@ fn only(ips: &[IpAddr]) -> Vec<IpNetwork> {
 /// # Errors
 /// rtnetlink.
 pub(crate) fn primary_addresses(cluster: &[IpNetwork]) -> causeway_kernel::Result<Vec<IpAddr>> {
-    // Documentation networks: nobody has routes of their own to them.
-    let outside: [IpAddr; 2] =
-        [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let outside = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(outside);
     let netlink = Netlink::open()?;
     let mut addresses = Vec::new();
     for destination in outside {

@@ -115,8 +115,8 @@ pub(crate) fn mode(settings: &Settings) -> Option<Mode> {
 /// rtnetlink.
 pub(crate) fn mtu(mode: &Mode, ips: &[IpAddr]) -> causeway_kernel::Result<Option<u32>> {
     let netlink = Netlink::open()?;
-    let underlay = look::underlay(&netlink, ips)?;
-    Ok(underlay.map(|(underlay, _)| {
+    let found = look::underlay(&netlink, ips, &[])?;
+    Ok(found.map(|look::Found { underlay, .. }| {
         let facts = causeway_overlay::Facts {
             mode: mode.clone(),
             node: String::new(),

@@ -15,10 +15,12 @@
 mod clash;
 mod diff;
 mod plan;
+mod underlay;
 
 pub use clash::{OtherVxlan, clash};
 pub use diff::diff;
 pub use plan::plan;
+pub use underlay::{Carrier, Device, carrier};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -50,6 +52,8 @@ pub enum Mode {
 pub struct Underlay {
     /// Its index.
     pub index: u32,
+    /// Tunnels are bound to it; otherwise their packets follow the routes to the other nodes.
+    pub bound: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// This node's addresses, one at least and one a family at most; the first is the tunnel's own
@@ -87,8 +91,8 @@ pub struct VxlanLink {
     pub id: u32,
     /// UDP port.
     pub port: u16,
-    /// Index of the underlay device.
-    pub dev: u32,
+    /// Index of the underlay device; `None`: packets follow the routes.
+    pub dev: Option<u32>,
     /// Tunnel's own end.
     pub local: IpAddr,
     /// Its address, [`MacAddress::of_vtep`].

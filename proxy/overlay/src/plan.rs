@@ -309,7 +309,7 @@ fn link(facts: &Facts) -> Option<VxlanLink> {
         name: device_name(id),
         id,
         port,
-        dev: facts.underlay.index,
+        dev: facts.underlay.bound.then_some(facts.underlay.index),
         local,
         mac: MacAddress::of_vtep(&facts.node, id),
         mtu: facts.underlay.mtu.saturating_sub(overhead),

@@ -6,12 +6,16 @@ use std::net::IpAddr;
 use causeway_kernel::{Interest, Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
 use causeway_model::{MacAddress, Peer};
 use causeway_overlay::{
-    Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink, device_name,
+    Carrier, Device, Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink,
+    device_name,
 };
 
 use super::apply::Hands;
 use super::{Aim, Keeper, Orders};
+use crate::node;
 
+/// The index of lo in every network namespace.
+const LOOPBACK: u32 = 1;
 /// Main table.
 const MAIN: u32 = 254;
 /// Metrics that the kernel gives to routes without one: IPv4 (none), IPv6.
@@ -25,19 +29,54 @@ pub(super) struct Seen {
     pub routes: BTreeMap<HeldRoute, Vec<RouteSpec>>,
 }
 
-/// The device that carries the first of these addresses, and its name.
+/// What carries packets to the other nodes.
+pub(super) struct Found {
+    /// For planning.
+    pub underlay: Underlay,
+    /// Name of its device.
+    pub name: String,
+    /// All devices whose MTU counts.
+    pub links: BTreeSet<u32>,
+}
+
+/// What carries packets from the first of these addresses, which a device of this node has, to
+/// these nodes (row RD1).
 ///
 /// # Errors
 /// rtnetlink.
 pub(super) fn underlay(
     netlink: &Netlink,
     ips: &[IpAddr],
-) -> causeway_kernel::Result<Option<(Underlay, String)>> {
+    peers: &[Peer],
+) -> causeway_kernel::Result<Option<Found>> {
     let Some(&first) = ips.first() else { return Ok(None) };
     let Some(index) = netlink.link_of_address(first)? else { return Ok(None) };
-    let link = netlink.link_by_index(index)?;
-    Ok(link
-        .map(|link| (Underlay { index: link.index, mtu: link.mtu, ips: ips.to_vec() }, link.name)))
+    let Some(home) = netlink.link_by_index(index)? else { return Ok(None) };
+    let mut links = BTreeMap::from([(home.index, home.clone())]);
+    let mut way = |to: IpAddr| {
+        let dev = netlink.way_to(to).ok()?.dev;
+        if !links.contains_key(&dev) {
+            links.insert(dev, netlink.link_by_index(dev).ok()??);
+        }
+        links.get(&dev).map(device)
+    };
+    let near = |ip: &&IpAddr| ip.is_ipv4() == first.is_ipv4() && !ips.contains(*ip);
+    let outside = way(node::outside(first));
+    let ways = peers.iter().filter_map(|peer| peer.ips.iter().find(near)).copied();
+    let carrier = causeway_overlay::carrier(device(&home), ways.filter_map(&mut way), outside);
+    let name = links.get(&carrier.index).map_or(home.name, |link| link.name.clone());
+    let Carrier { index, bound, mtu } = carrier;
+    let underlay = Underlay { index, bound, mtu, ips: ips.to_vec() };
+    Ok(Some(Found { underlay, name, links: links.into_keys().collect() }))
+}
+
+fn device(link: &Link) -> Device {
+    let inner = match &link.kind {
+        LinkKind::Other(kind) => kind == "dummy",
+        LinkKind::Vxlan(_) => is_ours(link),
+        LinkKind::Bridge { .. } | LinkKind::Veth => false,
+    };
+    Device { index: link.index, mtu: link.mtu, leads_out: !inner && link.index != LOOPBACK }
 }
 
 impl Keeper {
@@ -52,9 +91,9 @@ impl Keeper {
         let chain = |error: causeway_kernel::Error| causeway_api::chain(&error);
         // Until it is known which links matter, all do.
         self.interest = Interest { links: BTreeSet::new(), protocol: ROUTE_PROTOCOL };
-        let found = underlay(netlink, &orders.ips).map_err(chain)?;
-        let (underlay, name) = found.ok_or_else(|| nowhere(&orders.ips))?;
-        self.interest.links.insert(underlay.index);
+        let found = underlay(netlink, &orders.ips, &orders.peers).map_err(chain)?;
+        let Found { underlay, name, links } = found.ok_or_else(|| nowhere(&orders.ips))?;
+        self.interest.links.extend(links);
         let facts = facts(netlink, &self.aim, orders, underlay);
         let wanted = causeway_overlay::plan(&facts);
         let seen = see(netlink, &self.aim.mode, wanted.link.as_ref()).map_err(chain)?;
@@ -216,7 +255,7 @@ pub(super) fn attributes(wanted: &VxlanLink) -> VxlanAttributes {
     VxlanAttributes {
         id: wanted.id,
         group: None,
-        dev: Some(wanted.dev),
+        dev: wanted.dev,
         local: Some(wanted.local),
         port: wanted.port,
         ttl: 0,

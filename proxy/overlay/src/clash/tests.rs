@@ -13,7 +13,7 @@ fn who_has_the_number_or_the_port_is_named() {
         name: "cwov1".to_owned(),
         id: 1,
         port: 8472,
-        dev: 2,
+        dev: Some(2),
         local: [172, 18, 0, 2].into(),
         mac: MacAddress([2; 6]),
         mtu: 1450,

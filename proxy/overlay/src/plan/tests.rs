@@ -37,7 +37,7 @@ pub(crate) fn facts(mode: Mode, peers: Vec<Peer>) -> Facts {
         node: "n1".to_owned(),
         cluster: vec![net("10.0.0.0/16"), net("fd00:10::/48")],
         subnets: vec![net("10.0.1.0/24")],
-        underlay: Underlay { index: 2, mtu: 1500, ips: vec![ip("172.18.0.2")] },
+        underlay: Underlay { index: 2, bound: true, mtu: 1500, ips: vec![ip("172.18.0.2")] },
         on_link: peers.iter().flat_map(|peer| peer.ips.clone()).collect(),
         peers,
     }
@@ -48,7 +48,7 @@ pub(crate) fn facts(mode: Mode, peers: Vec<Peer>) -> Facts {
 fn a_peer_behind_the_tunnel_is_a_route_a_neighbour_and_an_fdb_entry() {
     let wanted = plan(&facts(VXLAN, vec![peer("n2", "172.18.0.3 10.0.2.0/24")]));
     let link = wanted.link.unwrap();
-    assert_eq!((link.name.as_str(), link.id, link.port, link.dev), ("cwov1", 1, 8472, 2));
+    assert_eq!((link.name.as_str(), link.id, link.port, link.dev), ("cwov1", 1, 8472, Some(2)));
     assert_eq!((link.local, link.mtu, wanted.mtu), (ip("172.18.0.2"), 1450, 1450));
     assert_eq!(link.mac, MacAddress::of_vtep("n1", 1));
     assert_eq!(link.addresses, [ip("10.0.1.0")].into());

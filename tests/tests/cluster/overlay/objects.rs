@@ -169,6 +169,37 @@ fn checksums_are_computed_in_software_where_asked() {
     stage.daemons[0].until("off at the new one", off);
 }
 
+/// As in routed fabrics.
+///
+/// Rows: RD1
+#[test]
+fn a_node_address_on_lo_takes_the_mtu_of_the_way_to_the_peers() {
+    let lab = Lab::two_nodes();
+    let mut setup = Setup::new("vxlan");
+    setup.addresses = vec![(0, "10.255.0.1"), (1, "10.255.0.2")];
+    for (index, node) in lab.nodes.iter().enumerate() {
+        let (own, other) = (index + 1, 2 - index);
+        let via = Lab::node_address(1 - index);
+        node.sh(&format!("ip addr add 10.255.0.{own}/32 dev lo"));
+        node.sh(&format!("ip route add 10.255.0.{other} via {via} src 10.255.0.{own}"));
+    }
+    let stage = Stage::new(&lab, setup);
+    let (one, two) = (stage.pod(0), stage.pod(1));
+    assert_eq!(device(stage.node(0)).expect("a device")["mtu"], 1450);
+    assert_connected((&one.0, &one.1), (&two.0, &two.1), 1450);
+    let index = |index: usize| device(stage.node(index)).expect("a device")["ifindex"].clone();
+    let before = [index(0), index(1)];
+    for node in &lab.nodes {
+        node.sh("ip link set eth0 mtu 1400");
+    }
+    for index in [0, 1] {
+        stage.daemons[index].until("the MTU of its way", || {
+            device(stage.node(index)).is_some_and(|link| link["mtu"] == 1350)
+        });
+    }
+    assert_eq!([index(0), index(1)], before, "the devices are the same");
+}
+
 /// Strict reverse path filters are met: what comes through the tunnel goes back through it.
 #[test]
 fn strict_reverse_path_filters_let_the_overlay_through() {

@@ -1,5 +1,11 @@
 //! A machine that runs containerd, with `ctr` and `nerdctl` as its users.
 
+mod cri;
+mod podman;
+
+pub use cri::Cri;
+pub use podman::Podman;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -85,12 +91,17 @@ impl<'a> Machine<'a> {
     /// When containerd does not come up, and where the test runs without real root: containerd
     /// cannot make containers inside a user namespace that knows one user only.
     pub fn start(node: &'a Node) -> Self {
+        Self::start_host(node, "")
+    }
+
+    /// The same with Kubernetes' runtime service (CRI), whose sandboxes run `sandbox`; empty for none.
+    fn start_host(node: &'a Node, sandbox: &str) -> Self {
         assert_real_root();
         let folder = TempDir::new("containerd");
         let namespace = format!("cw{}-{}", std::process::id(), unique());
         let notify = notify_socket(node, &namespace);
         let mut command = node.command(bins::workspace().join("tests/containerd-host"));
-        command.arg(&namespace).arg(folder.path().join("log"));
+        command.arg(&namespace).arg(folder.path().join("log")).arg(sandbox);
         command.env("NOTIFY_SOCKET", format!("@{namespace}")).env("HOME", "/root");
         let mut host = command
             .stdin(Stdio::piped())
@@ -229,6 +240,15 @@ impl<'a> Machine<'a> {
         let path = self.path("/etc/cni/net.d").join(format!("50-{name}.conflist"));
         std::fs::write(&path, list.to_string())
             .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+    }
+
+    /// Copies a file of the project's folder `conf` into `/etc/cni/net.d`, as the README says.
+    pub fn shipped_network(&self, file: &str) {
+        let from = bins::workspace().join("conf").join(file);
+        let to = self.path("/etc/cni/net.d").join(file);
+        std::fs::copy(&from, &to).unwrap_or_else(|e| {
+            panic!("copy {} to {}: {e}", from.display(), to.display());
+        });
     }
 
     /// What attachments have left: links beside `eth0` and bridges, rules and chains of their own,

@@ -29,7 +29,7 @@ pub mod traffic;
 pub mod vm;
 
 pub use cni::{Cni, Outcome, Running};
-pub use containerd::{Causewayd, Foreground, Machine};
+pub use containerd::{Causewayd, Cri, Foreground, Machine, Podman};
 pub use daemon::Daemon;
 pub use etcd::Etcd;
 pub use fake_daemon::{FakeDaemon, Manner};

@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::Backend;
 use crate::clock;
+use crate::contest::Contest;
 use crate::event::Event;
 use crate::node::Facts;
 use crate::notify::Notifier;
@@ -81,6 +82,8 @@ pub(crate) struct Engine {
     pending: Pending,
     /// Changes of the plan that the kernel has not yet.
     behind: Behind,
+    /// Repairs, and who makes them necessary.
+    contest: Contest,
     due: Due,
     /// Objects and containers written since the store gave memory back.
     written: usize,
@@ -191,7 +194,10 @@ impl Engine {
             Event::Request(request) => self.take_request(request),
             Event::Spool => self.pending.spool = true,
             Event::Manifests => self.pending.manifests = true,
-            Event::KernelChanged => self.pending.check = true,
+            Event::KernelChanged { by } => {
+                self.pending.check = true;
+                self.contest.changed(by);
+            }
             Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
             Event::Health { key, healthy } => {
                 let node = Arc::clone(&self.facts.name);

@@ -17,8 +17,11 @@ pub(crate) enum Event {
     Spool,
     /// The manifest directory has changed, or SIGHUP came.
     Manifests,
-    /// Somebody else has changed rules that may be ours.
-    KernelChanged,
+    /// Another process has changed rules that may be ours.
+    KernelChanged {
+        /// Name and id of the process, if the kernel told.
+        by: Option<(String, u32)>,
+    },
     /// What containerd knows of a container, merged over the labels of its record.
     Labels {
         /// Containers of this id, whatever the network.

@@ -8,6 +8,7 @@
 //! | [`engine`] | facts in, rules out: store, index, plan, backend; the one loop |
 //! | [`state`] | what answers are rendered from |
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
+//! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`peers`] | the peers file |
@@ -22,6 +23,7 @@ mod backend;
 mod cleanup;
 mod clock;
 mod config;
+mod contest;
 mod engine;
 mod event;
 mod files;

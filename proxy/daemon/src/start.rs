@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_kernel::FileLock;
+use causeway_kernel::{FileLock, Holder, NetnsLock};
 use causeway_source::{DirWatch, ManifestDir, Store};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,15 +32,25 @@ const QUEUE: usize = 1024;
 /// Name of the lock in the run directory.
 pub(crate) const LOCK: &str = "causewayd.lock";
 
+/// Name of the lock of the network namespace: tables and chains have the same names for every
+/// causewayd, so that two of them in one namespace would undo each other's rules for ever.
+const NETNS_LOCK: &str = "causewayd";
+
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Another one runs.
     #[error("another causewayd runs with {}; stop it first", .0.display())]
     Running(std::path::PathBuf),
+    /// Another one runs in this network namespace, or another program has its lock.
+    #[error("{}", taken(.0.as_ref()))]
+    Taken(Option<Holder>),
     /// The lock can not be taken.
     #[error("lock the run directory")]
     Lock(#[source] causeway_kernel::Error),
+    /// The lock of the network namespace cannot be taken.
+    #[error("lock the network namespace")]
+    LockNetns(#[source] causeway_kernel::Error),
     /// A directory or file.
     #[error("{action}")]
     File {
@@ -64,17 +74,46 @@ pub(crate) enum Error {
     Backend(#[source] backend::Error),
 }
 
-/// The lock of a run directory, for the daemon and for `cleanup`.
+/// What a daemon and `cleanup` hold as long as they run.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    _run_dir: FileLock,
+    _netns: NetnsLock,
+}
+
+/// The locks of a run directory and of this network namespace, for the daemon and for `cleanup`.
 ///
 /// # Errors
-/// [`Error::Running`] where somebody has it.
-pub(crate) fn lock(run_dir: &Path) -> Result<FileLock, Error> {
-    FileLock::acquire(&run_dir.join(LOCK), Duration::ZERO).map_err(|error| {
-        match error.is_transient() {
-            true => Error::Running(run_dir.to_owned()),
-            false => Error::Lock(error),
-        }
-    })
+/// [`Error::Running`] and [`Error::Taken`] if another process has one.
+pub(crate) fn lock(run_dir: &Path) -> Result<Locks, Error> {
+    let folder =
+        FileLock::acquire(&run_dir.join(LOCK), Duration::ZERO).map_err(|error| {
+            match error.is_transient() {
+                true => Error::Running(run_dir.to_owned()),
+                false => Error::Lock(error),
+            }
+        })?;
+    let netns = NetnsLock::acquire(NETNS_LOCK).map_err(Error::LockNetns)?;
+    Ok(Locks { _run_dir: folder, _netns: netns.map_err(Error::Taken)? })
+}
+
+/// Who is in the way, and what to do about it.
+fn taken(holder: Option<&Holder>) -> String {
+    let socket = format!("the abstract socket @{NETNS_LOCK} of this network namespace");
+    match holder {
+        Some(Holder { pid, name, .. }) if name == "causewayd" => format!(
+            "another causewayd (process {pid}) keeps the rules of this network namespace, with \
+             another --run-dir; stop it first"
+        ),
+        Some(Holder { pid, name, uid }) => format!(
+            "process {pid} ({name}, user {uid}) holds {socket}, by which one causewayd keeps out \
+             another; stop it first"
+        ),
+        None => format!(
+            "another causewayd, of another process namespace, holds {socket}: stop it first; \
+             `ss -xap` in its container or on the host names it"
+        ),
+    }
 }
 
 /// Runs the daemon until it is told to stop.

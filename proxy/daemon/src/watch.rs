@@ -40,7 +40,7 @@ pub(crate) async fn kernel(monitor: Monitor, events: Events) -> io::Result<()> {
         let change = monitor.get_mut().changes().map_err(io::Error::other)?;
         let Some(change) = change else { continue };
         tracing::debug!(by = ?change.by, lost = change.lost, "our rules were changed");
-        if events.send(Event::KernelChanged).await.is_err() {
+        if events.send(Event::KernelChanged { by: change.by }).await.is_err() {
             return Ok(());
         }
     }

@@ -1,10 +1,12 @@
 //! Restarts under traffic, changes by others, transactions that fail.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_tests::traffic::{PATIENCE, Server};
 use causeway_tests::{Daemon, Lab, Node, Ns, Pod, Runtime};
@@ -47,7 +49,7 @@ impl Web {
 /// A connection a millisecond from `ns` to `to` while `work` runs; how many there were, and what
 /// failed.
 fn under_traffic(ns: &Ns, to: &str, work: impl FnOnce()) -> (usize, Vec<String>) {
-    let to: SocketAddr = to.parse().expect("an address");
+    let to: std::net::SocketAddr = to.parse().expect("an address");
     let (stop, stopped) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let load = scope.spawn(move || {
@@ -207,6 +209,105 @@ fn what_others_remove_is_back_within_a_second() {
             repairs,
             "changes of other tables are no matter of ours"
         );
+        daemon.stop();
+    }
+}
+
+/// One daemon per network namespace, whatever folders it uses.
+///
+/// Rows: RB7
+#[test]
+fn a_second_daemon_in_the_network_namespace_is_refused_by_name() {
+    for backend in BACKENDS {
+        let lab = Lab::one_node();
+        let node = &lab.nodes[0];
+        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+        daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
+        let rules = ours(node);
+        let folder = node.dir().join("second");
+        let path = |name: &str| folder.join(name).display().to_string();
+        let (run, state) = (path("run"), path("state"));
+        let program = causeway_tests::bins::ours("causewayd");
+        let second = |action: &[&str]| {
+            let mut command = node.command(&program);
+            command.args(action).args(["--run-dir", &run, "--state-dir", &state]);
+            causeway_tests::finish(command, b"")
+        };
+        let refused = second(&["--node-name", "two", "--backend", backend]);
+        assert_eq!(refused.code(), 1, "{refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let wanted = format!("another causewayd (process {})", daemon.pid());
+        assert!(said.contains(&wanted), "{said}");
+        // It would take the running one's rules away.
+        let refused = second(&["cleanup"]);
+        assert_eq!(refused.code(), 1, "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(&wanted), "{refused:?}");
+        assert_eq!((ours(node), daemon.count("repairs")), (rules, 0));
+        // Killed, it leaves nothing that is in the next one's way.
+        daemon.kill();
+        let cleaned = second(&["cleanup"]);
+        assert_eq!(cleaned.code(), 0, "{cleaned:?}");
+        daemon.again();
+    }
+}
+
+/// The name of the lock is everybody's, so whoever squats it is named.
+///
+/// Rows: RB7
+#[test]
+fn another_programs_lock_is_refused_with_its_process() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let socket = node.run(|| {
+        let address = SocketAddr::from_abstract_name("causewayd").expect("a name");
+        UnixDatagram::bind_addr(&address).expect("free")
+    });
+    let refused = Daemon::refused(node, &[]);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let wanted = format!("process {} (", std::process::id());
+    assert!(said.contains(&wanted) && said.contains("@causewayd"), "{said}");
+    drop(socket);
+    drop(Daemon::start(node));
+}
+
+/// Rows: RB7
+#[test]
+fn a_program_that_keeps_changing_our_rules_is_met_after_pauses_and_named() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    for (backend, script) in [
+        ("nftables", "nft delete table ip causeway_services"),
+        ("iptables", "iptables -t nat -F CW-SERVICES"),
+    ] {
+        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+        daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
+        let rules = ours(node);
+        assert_eq!(daemon.status().degraded, Vec::<String>::new());
+        let contested = || {
+            let degraded = daemon.status().degraded;
+            degraded.into_iter().find(|text| text.starts_with("repairs: "))
+        };
+        let mut since = Instant::now();
+        while contested().is_none() {
+            since = Instant::now();
+            node.sh(script);
+            daemon.until("it is restored", || ours(node) == rules);
+            assert!(daemon.count("repairs") < 40, "it is never said");
+        }
+        let said = contested().expect("just now");
+        assert!(said.contains("keeps changing the service rules"), "{said}");
+        if backend == "nftables" {
+            assert!(said.contains("nft (process "), "{said}");
+        }
+        node.sh(script);
+        daemon.until("it is restored after a pause", || ours(node) == rules);
+        let pause = since.elapsed();
+        assert!(pause >= Duration::from_secs(1), "{backend}: {pause:?}");
+        // A user's change does not wait.
+        node.sh(script);
+        daemon.apply(&[slice("web", &["10.0.1.3"])]);
+        assert!(ours(node).join(" ").contains("10.0.1.3"));
         daemon.stop();
     }
 }

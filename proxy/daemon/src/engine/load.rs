@@ -19,6 +19,7 @@ use ipnetwork::IpNetwork;
 use crate::backend::Backend;
 use crate::clock;
 use crate::config::{Settings, StoreKind};
+use crate::contest::Contest;
 use crate::forward::Forward;
 use crate::node::Facts;
 use crate::notify::Notifier;
@@ -113,17 +114,8 @@ impl Engine {
             seqs: BTreeMap::new(),
             pending: Pending::default(),
             behind: Behind::default(),
-            due: Due {
-                full: now + FULL_PERIOD,
-                // Nobody knows what the kernel holds: the first commit compares everything.
-                retry: Some((now, 0)),
-                look: None,
-                look_again: now,
-                alive: notifier.watchdog().map(|_| now),
-                flush: None,
-                trim: None,
-                manifests: None,
-            },
+            contest: Contest::default(),
+            due: first_due(now, notifier.watchdog().is_some()),
             notifier,
             written: 0,
             listed: false,
@@ -199,6 +191,21 @@ impl Engine {
         const ZONE: &str = "topology.kubernetes.io/zone";
         let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
         planning(&self.state.settings, &self.facts, zone)
+    }
+}
+
+/// What a start has to do.
+fn first_due(now: Instant, watchdog: bool) -> Due {
+    Due {
+        full: now + FULL_PERIOD,
+        // Nobody knows what the kernel holds: the first commit compares everything.
+        retry: Some((now, 0)),
+        look: None,
+        look_again: now,
+        alive: watchdog.then_some(now),
+        flush: None,
+        trim: None,
+        manifests: None,
     }
 }
 

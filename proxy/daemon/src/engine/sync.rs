@@ -25,6 +25,8 @@ const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(300);
 const LET_GO: Duration = Duration::from_secs(1);
 /// In `State::degraded`.
 const RULES: &str = "rules";
+/// Likewise.
+const CONTEST: &str = "repairs";
 
 impl Engine {
     /// When something is due next.
@@ -33,6 +35,7 @@ impl Engine {
         let others = [self.due.flush, self.due.trim, self.due.manifests].into_iter().flatten();
         let others = others.chain(self.writes.due());
         let others = others.chain(self.doubts_due()).chain(self.waiting_due());
+        let others = others.chain(self.contest.due());
         match self.due.retry {
             // It compares everything, too.
             Some((at, _)) => alive.chain(others).fold(at, Instant::min),
@@ -54,6 +57,7 @@ impl Engine {
         }
         let now = clock::now();
         self.alive(now);
+        self.report_contest(now);
         if self.due.look.is_some_and(|at| at <= now) {
             self.pending.check = true;
         }
@@ -233,8 +237,28 @@ impl Engine {
     }
 
     fn repaired(&mut self) {
+        let now = clock::now();
         self.state.progress.repairs += 1;
-        tracing::warn!("somebody else had changed the service rules; they are put right");
+        self.contest.repaired(now);
+        let by = self.contest.by();
+        tracing::warn!(by, "another process had changed the service rules; restored");
+        self.due.look_again = self.due.look_again.max(self.contest.next(now));
+        self.report_contest(now);
+    }
+
+    /// Says whether another process keeps changing our rules.
+    fn report_contest(&mut self, now: Instant) {
+        let before = self.state.degraded.remove(CONTEST);
+        match (self.contest.report(now), before) {
+            (Some(text), before) => {
+                if before.is_none() {
+                    tracing::error!("{text}");
+                }
+                self.state.degraded.insert(CONTEST.to_owned(), text);
+            }
+            (None, Some(_)) => tracing::info!("no other process keeps changing the service rules"),
+            (None, None) => {}
+        }
     }
 
     /// The kernel holds the plan.

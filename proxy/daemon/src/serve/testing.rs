@@ -232,7 +232,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     Event::Labels { .. }
                     | Event::Spool
                     | Event::Manifests
-                    | Event::KernelChanged
+                    | Event::KernelChanged { .. }
                     | Event::Cluster(_)
                     | Event::Overlay(_)
                     | Event::Addresses(_)

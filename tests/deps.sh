@@ -65,6 +65,29 @@ if [ $set != demo ] && [ ! -e "$tools/kernel/ready" ]; then
   touch "$tools/kernel/ready"
 fi
 
+# The newest nft that Debian has, unpacked with the libraries it wants and not installed: what users
+# save with it has to load again, as with the one of Debian 12.
+if [ $set != demo ] && [ ! -x "$tools/nft-newest/nft" ]; then
+  rm -rf "$tools/nft-newest"
+  root=$tools/nft-newest/root
+  mkdir -p "$root" "$tools/nft-newest/lists/partial" "$tools/nft-newest/cache/archives/partial"
+  echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian sid main' \
+    >"$tools/nft-newest/sid.list"
+  sid=(-o "Dir::Etc::sourcelist=$tools/nft-newest/sid.list" -o Dir::Etc::sourceparts=/dev/null
+    -o "Dir::State::lists=$tools/nft-newest/lists" -o "Dir::Cache=$tools/nft-newest/cache"
+    -o APT::Sandbox::User=root -o Acquire::Languages=none)
+  apt-get "${sid[@]}" update -q
+  (cd "$tools/nft-newest/cache" && apt-get "${sid[@]}" download -q nftables/sid libnftables1/sid libnftnl11/sid \
+    libmnl0/sid libjansson4/sid libedit2/sid libgmp10/sid libxtables12/sid libc6/sid libbsd0/sid libmd0/sid libtinfo6/sid)
+  for package in "$tools"/nft-newest/cache/*.deb; do dpkg-deb -x "$package" "$root"; done
+  rm -r "$tools/nft-newest/cache" "$tools/nft-newest/lists"
+  libraries=$(cd "$root" && dirname usr/lib/*/libnftables.so.1)
+  printf '#!/bin/sh\nroot=${0%%/*}/root\nexec $root/%s/ld-linux-*.so.2 --library-path $root/%s $root/usr/sbin/nft "$@"\n' \
+    "$libraries" "$libraries" >"$tools/nft-newest/nft"
+  chmod +x "$tools/nft-newest/nft"
+  "$tools/nft-newest/nft" --version
+fi
+
 # Debian 12 has Go 1.19; both Go programs ask for 1.22 or later.
 recent() { [ "$(printf '%s\ngo1.22\n' "$("$1" env GOVERSION)" | sort -V | head -1)" = go1.22 ]; }
 go=$(command -v go || true)

@@ -64,6 +64,16 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
+/// The programs `nft`: this system's, and the newest one that `make deps` finds.
+///
+/// # Panics
+/// When the newest is missing.
+pub fn nfts() -> [PathBuf; 2] {
+    let newest = workspace().join("target/tools/nft-newest/nft");
+    assert!(newest.exists(), "{} is missing; run: make deps", newest.display());
+    [PathBuf::from("nft"), newest]
+}
+
 /// The path of a plugin: ours where its name says so, otherwise upstream's.
 pub fn plugin(name: &str) -> PathBuf {
     if name.starts_with("causeway-") { ours(name) } else { upstream(name) }

@@ -86,6 +86,17 @@ impl Node {
         self.state.path()
     }
 
+    /// Saves all rules as this `nft` lists them and puts them back: into an empty kernel, once more on
+    /// top of that, and into an empty kernel again, which is what stays.
+    pub fn reload_rules(&self, nft: &Path) {
+        let (nft, saved) = (nft.display(), self.dir().join("saved.nft"));
+        let saved = saved.display();
+        self.sh(&format!(
+            "{nft} list ruleset >{saved}; {nft} flush ruleset; {nft} -f {saved}; {nft} -f {saved}
+             {nft} flush ruleset; {nft} -f {saved}"
+        ));
+    }
+
     /// `CNI_PATH`: our plugins, then upstream's.
     pub fn cni_path(&self) -> String {
         format!("{}:{}", bins::dir().display(), bins::UPSTREAM)

@@ -356,7 +356,7 @@ fn value(field: Field, token: &str) -> Option<(RegValue, RegValue)> {
             let name = RegValue::IfName(token.to_owned());
             plain.then(|| (name.clone(), name))
         }
-        DataType::EtherAddr => None,
+        DataType::EtherAddr | DataType::Number => None,
     }
 }
 

@@ -239,6 +239,7 @@ fn dnat_rules(scope: &Scope, conditions: &[Statement]) -> Vec<Rule> {
             statements.extend(conditions.iter().cloned());
             let to = NatTarget::Map { fields, map: map.name, ipv6: scope.ipv6 };
             statements.push(Statement::Dnat(to));
+            Statement::without_implied(&mut statements);
             Rule { statements, comment: None }
         })
         .collect()
@@ -251,14 +252,13 @@ fn local_rule() -> Rule {
 fn loopback6_rule() -> Rule {
     let value = RegValue::V6(Ipv6Addr::LOCALHOST);
     let loopback = Match::Cmp { field: Field::Ip6Daddr, negate: false, value };
-    matching([Match::NfProto { ipv6: true }, loopback], Verdict::Return)
+    matching([loopback], Verdict::Return)
 }
 
 fn guard_rule() -> Rule {
     let lo = RegValue::IfName("lo".into());
     let elsewhere = Match::Cmp { field: Field::IifName, negate: true, value: lo };
-    let v4 = Match::NfProto { ipv6: false };
-    let mut rule = matching([v4, elsewhere, loopback(Field::IpDaddr)], Verdict::Drop);
+    let mut rule = matching([elsewhere, loopback(Field::IpDaddr)], Verdict::Drop);
     rule.comment = Some("127.0.0.0/8 comes from lo only".into());
     rule
 }
@@ -266,8 +266,8 @@ fn guard_rule() -> Rule {
 fn masquerade_rules() -> Vec<Rule> {
     let in_set =
         |fields: Vec<Field>, set: SetSpec| Match::InSet { fields, set: set.name, negate: false };
-    let rule = |ipv6: bool, matches: Vec<Match>| {
-        let first = [Match::CtStatusDnat { negate: false }, Match::NfProto { ipv6 }];
+    let rule = |matches: Vec<Match>| {
+        let first = [Match::CtStatusDnat { negate: false }];
         let all = first.into_iter().chain(matches).map(Statement::Match);
         let masquerade = Statement::Masquerade { random: false };
         Rule { statements: all.chain([masquerade]).collect(), comment: None }
@@ -276,11 +276,11 @@ fn masquerade_rules() -> Vec<Rule> {
     for (ipv6, saddr, daddr) in
         [(false, Field::IpSaddr, Field::IpDaddr), (true, Field::Ip6Saddr, Field::Ip6Daddr)]
     {
-        rules.push(rule(ipv6, vec![in_set(vec![saddr, daddr], hairpin(ipv6))]));
-        rules.push(rule(ipv6, vec![in_set(vec![daddr], masq_all(ipv6))]));
+        rules.push(rule(vec![in_set(vec![saddr, daddr], hairpin(ipv6))]));
+        rules.push(rule(vec![in_set(vec![daddr], masq_all(ipv6))]));
     }
     let from = loopback(Field::IpSaddr);
-    rules.push(rule(false, vec![from, in_set(vec![Field::IpDaddr], localhost())]));
+    rules.push(rule(vec![from, in_set(vec![Field::IpDaddr], localhost())]));
     rules
 }
 

@@ -154,3 +154,24 @@ pub(crate) const UDATA_COMMENT: u8 = 0;
 /// nft's user data of a set: byte order of key and of data.
 pub(crate) const UDATA_SET_KEY_BYTEORDER: u8 = 0;
 pub(crate) const UDATA_SET_DATA_BYTEORDER: u8 = 1;
+/// Expressions that stand for the types of key and data (`NFTNL_UDATA_SET_KEY_TYPEOF`), each with
+/// its number and what it reads.
+pub(crate) const UDATA_SET_KEY_TYPEOF: u8 = 3;
+pub(crate) const UDATA_SET_DATA_TYPEOF: u8 = 4;
+pub(crate) const UDATA_TYPEOF_EXPR: u8 = 0;
+pub(crate) const UDATA_TYPEOF_DATA: u8 = 1;
+/// nft's `enum expr_types`.
+pub(crate) const EXPR_PAYLOAD: u32 = 7;
+pub(crate) const EXPR_META: u32 = 9;
+pub(crate) const EXPR_CONCAT: u32 = 13;
+pub(crate) const EXPR_NUMGEN: u32 = 23;
+/// nft's numbers of headers and of their fields.
+pub(crate) const PROTO_ETHER: u32 = 17;
+pub(crate) const ETHHDR_SADDR: u32 = 2;
+pub(crate) const PROTO_TH: u32 = 11;
+pub(crate) const THDR_DPORT: u32 = 2;
+pub(crate) const PROTO_IP: u32 = 12;
+pub(crate) const IPHDR_DADDR: u32 = 12;
+pub(crate) const PROTO_IP6: u32 = 13;
+pub(crate) const IP6HDR_DADDR: u32 = 9;
+pub(crate) const NUMGEN_RANDOM: u32 = 1;

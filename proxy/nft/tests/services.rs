@@ -15,7 +15,7 @@ use causeway_ruleset::services::{self, Mirror, Tables};
 use causeway_ruleset::testing::random_history;
 use causeway_ruleset::{TableId, TableState};
 
-use common::{client, nft};
+use common::{client, load_again, nft, nfts};
 
 fn facts(node_ports: NodePortAddresses) -> Facts {
     let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect(net)).collect();
@@ -174,6 +174,31 @@ fn a_plan_reads_back_as_it_was_compiled_and_nft_lists_it() {
     // Whatever is there is replaced.
     client.commit(&Mirror::full(&plan).1).expect("a commit");
     assert_equal(&self::read(&mut client), &wanted);
+}
+
+/// `nft list ruleset >file; nft -f file`, by this system's nft and the newest.
+///
+/// Rows: RD13
+#[test]
+fn what_nft_lists_of_services_loads_again_with_the_same_meaning() {
+    let plan = everything();
+    let wanted = services::compile(&plan);
+    let mut client = client();
+    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    for program in nfts() {
+        load_again(&program);
+        assert_equal(&read(&mut client), &wanted);
+    }
+    // Of random states, those of no service among them.
+    for seed in 200..204 {
+        for step in random_history(seed).into_iter().step_by(4) {
+            client.commit(&Mirror::full(&step.plan).1).expect("a commit");
+            for program in nfts() {
+                load_again(&program);
+                assert_equal(&read(&mut client), &services::compile(&step.plan));
+            }
+        }
+    }
 }
 
 #[test]

@@ -81,6 +81,9 @@ pub enum DataType {
     IfName,
     /// `ether_addr`
     EtherAddr,
+    /// `typeof numgen random mod 2`: what `numgen` and `jhash` yield, which has no name in nft's
+    /// language. Not alone in a key: nft 1.1.7 lists and loads it with its bytes reversed.
+    Number,
 }
 
 /// What a map yields.
@@ -131,6 +134,8 @@ pub enum RegValue {
     IfName(String),
     /// Ethernet address
     Mac([u8; 6]),
+    /// A number that is drawn or computed
+    Number(u32),
 }
 
 impl From<IpAddr> for RegValue {
@@ -219,22 +224,22 @@ pub enum Field {
     CtOriginalIp6Daddr,
     /// `ct original proto-dst`
     CtOriginalProtoDst,
-    /// `numgen random mod MODULUS offset OFFSET`, a mark: drawn anew each time.
+    /// `numgen random mod MODULUS offset OFFSET`: drawn anew each time.
     Random {
         /// How many numbers; not 0.
         modulus: u32,
         /// The lowest.
         offset: u32,
     },
-    /// `numgen inc mod MODULUS offset OFFSET`, a mark: one after the other, from the lowest when the
-    /// rule is new.
+    /// `numgen inc mod MODULUS offset OFFSET`: one after the other, from the lowest when the rule is
+    /// new.
     Turn {
         /// How many numbers; not 0.
         modulus: u32,
         /// The lowest.
         offset: u32,
     },
-    /// `jhash ip saddr mod MODULUS seed SEED`, a mark: the same for the same source.
+    /// `jhash ip saddr mod MODULUS seed SEED`: the same for the same source.
     SourceHash {
         /// `ip6 saddr`
         ipv6: bool,
@@ -243,32 +248,9 @@ pub enum Field {
         /// Seed.
         seed: u32,
     },
-    /// A constant in a concatenation. Not as its first component.
-    Const(Const),
-}
-
-/// A constant component of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Const {
-    /// Mark; no port may follow, or it reads back as an IPv4 address.
-    Mark(u32),
-    /// IPv4 address; a port must follow, or it reads back as a mark.
-    V4(Ipv4Addr),
-    /// IPv6 address
-    V6(Ipv6Addr),
-    /// Port
-    Port(u16),
-}
-
-impl From<Const> for RegValue {
-    fn from(value: Const) -> Self {
-        match value {
-            Const::Mark(mark) => Self::Mark(mark),
-            Const::V4(address) => Self::V4(address),
-            Const::V6(address) => Self::V6(address),
-            Const::Port(port) => Self::Port(port),
-        }
-    }
+    /// A constant in a concatenation, `meta mark & VALUE | VALUE`: nft loads no bare constant where a
+    /// rule looks something up. Not 0, which nft prints otherwise.
+    Const(u32),
 }
 
 /// A condition.
@@ -361,6 +343,32 @@ pub enum NatTarget {
         map: String,
         /// Whether the map yields IPv6 addresses.
         ipv6: bool,
+    },
+    /// The address that a map yields for the fields, and a port apart from it: nft loads no map of
+    /// numbers whose data has a port.
+    Apart {
+        /// Fields, concatenated.
+        fields: Vec<Field>,
+        /// Map name.
+        map: String,
+        /// Whether the map yields IPv6 addresses.
+        ipv6: bool,
+        /// Where the port is from.
+        port: NatPort,
+    },
+}
+
+/// The port of [`NatTarget::Apart`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatPort {
+    /// A fixed one.
+    Fixed(u16),
+    /// The one that a map yields for the fields.
+    Map {
+        /// Fields, concatenated.
+        fields: Vec<Field>,
+        /// Map name.
+        map: String,
     },
 }
 

@@ -23,7 +23,7 @@ mod types;
 pub use causeway_model as model;
 pub use change::{Batch, Op};
 pub use ir::{
-    BaseChain, ChainSpec, Const, DYNAMIC_SIZE, DataType, Element, ElementValue, Family, Field,
-    Hook, Key, MapTarget, Match, NatTarget, RegValue, Rule, SetSpec, Statement, TableId,
-    TableState, Verdict,
+    BaseChain, ChainSpec, DYNAMIC_SIZE, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatPort, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, TableState,
+    Verdict,
 };

@@ -3,8 +3,9 @@
 //! The rules are few and follow from the [`Facts`](crate::plan::Facts); services, endpoints and
 //! policies are elements of maps and sets, so a change is elements alone and the kernel validates
 //! nothing anew. (One verdict map with an element a service costs 10 ms a change at 45,000: the
-//! kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print: a lookup whose
-//! result feeds another lookup makes it abort.
+//! kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print, and what it prints
+//! loads again with the same meaning: a lookup whose result feeds another lookup makes it abort, a
+//! map from numbers to an address with a port and a bare constant in a lookup are not loaded.
 //!
 //! ```text
 //! guard (filter, -300)  iifname != lo ip daddr 127.0.0.0/8 drop       (localhost node ports, CVE-2020-8558)
@@ -19,6 +20,7 @@
 //! external-local        from this node: mark, goto pool; from the cluster networks: goto pool; goto pool-local
 //! pool                  ip daddr . meta l4proto . th dport vmap @own
 //!                       dnat to ip daddr . meta l4proto . th dport . numgen random mod N offset N<<16 map @endpoints
+//!                            : ip daddr . meta l4proto . th dport map @ports
 //!                       ... N = 1..16; @drops drop; reject
 //! postrouting (nat, 100) mark & 0x4000 != 0: clear the bit, masquerade
 //!                       ct status dnat ip saddr . ip daddr @hairpin masquerade
@@ -26,8 +28,8 @@
 //!
 //! The bucket of an endpoint is `N << 16 | i`, so that the rule for another number of endpoints
 //! finds nothing and the next one is tried. More than 16 endpoints have a chain for their number,
-//! which all services with as many share. Pools with session affinity, round robin or source hash
-//! have chains of their own, see module `own`. `nodeport` mirrors `external` with keys
+//! which all services with as many share. Pools with session affinity, round robin, source hash or
+//! endpoints with several ports have chains of their own, see module `own`. `nodeport` mirrors `external` with keys
 //! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`, which
 //! end in drop. The mark is bit 0x4000 alone, cleared before masquerading.
 

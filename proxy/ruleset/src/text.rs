@@ -12,8 +12,8 @@ mod value;
 use std::collections::BTreeSet;
 
 use crate::{
-    BaseChain, Batch, ChainSpec, DYNAMIC_SIZE, Element, ElementValue, Family, Hook, MapTarget, Op,
-    SetSpec, TableId, TableState,
+    BaseChain, Batch, ChainSpec, DYNAMIC_SIZE, DataType, Element, ElementValue, Family, Hook,
+    MapTarget, Op, SetSpec, TableId, TableState,
 };
 
 pub use rule::rule;
@@ -189,13 +189,18 @@ fn word(set: &SetSpec) -> &'static str {
 
 /// What defines a set, one string a line.
 fn set_words(set: &SetSpec) -> Vec<String> {
-    let mut kind = format!("type {}", value::types(&set.key));
+    let numbers = set.key.contains(&DataType::Number);
+    let (word, say): (_, fn(&[DataType]) -> String) = match numbers {
+        true => ("typeof", value::expressions),
+        false => ("type", value::types),
+    };
+    let mut kind = format!("{word} {}", say(&set.key));
     match &set.target {
         None => {}
         Some(MapTarget::Verdict) => kind.push_str(" : verdict"),
         Some(MapTarget::Data(kinds)) => {
             kind.push_str(" : ");
-            kind.push_str(&value::types(kinds));
+            kind.push_str(&say(kinds));
         }
     }
     let mut words = vec![kind];

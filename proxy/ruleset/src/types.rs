@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::{DataType, Field, Match, RegValue};
+use crate::{DataType, Field, Match, NatTarget, RegValue, Statement};
 
 impl DataType {
     /// Bytes of a value, before padding.
@@ -10,7 +10,7 @@ impl DataType {
         match self {
             Self::InetProto => 1,
             Self::InetService => 2,
-            Self::Ipv4Addr | Self::Mark => 4,
+            Self::Ipv4Addr | Self::Mark | Self::Number => 4,
             Self::EtherAddr => 6,
             Self::Ipv6Addr | Self::IfName => 16,
         }
@@ -31,6 +31,7 @@ impl DataType {
             Self::Mark => "mark",
             Self::IfName => "ifname",
             Self::EtherAddr => "ether_addr",
+            Self::Number => "integer",
         }
     }
 }
@@ -46,6 +47,7 @@ impl RegValue {
             Self::Mark(_) => DataType::Mark,
             Self::IfName(_) => DataType::IfName,
             Self::Mac(_) => DataType::EtherAddr,
+            Self::Number(_) => DataType::Number,
         }
     }
 }
@@ -60,12 +62,8 @@ impl Field {
             Self::L4Proto => DataType::InetProto,
             Self::ThSport | Self::ThDport | Self::CtOriginalProtoDst => DataType::InetService,
             Self::IifName | Self::OifName => DataType::IfName,
-            Self::Mark
-            | Self::CtMark
-            | Self::Random { .. }
-            | Self::Turn { .. }
-            | Self::SourceHash { .. } => DataType::Mark,
-            Self::Const(value) => RegValue::from(value).data_type(),
+            Self::Mark | Self::CtMark | Self::Const(_) => DataType::Mark,
+            Self::Random { .. } | Self::Turn { .. } | Self::SourceHash { .. } => DataType::Number,
         }
     }
 }
@@ -79,6 +77,66 @@ impl Match {
         match IpNetwork::new(address, net.prefix()) {
             Ok(net) if net.prefix() < host => Self::Net { field, negate, net },
             _ => Self::Cmp { field, negate, value: address.into() },
+        }
+    }
+}
+
+impl Statement {
+    /// Fields that it reads, those of a port apart from its address left out.
+    pub fn fields(&self) -> &[Field] {
+        match self {
+            Self::Match(
+                Match::Cmp { field, .. } | Match::Net { field, .. } | Match::Bits { field, .. },
+            ) => std::slice::from_ref(field),
+            Self::Match(Match::InSet { fields, .. })
+            | Self::VerdictMap { fields, .. }
+            | Self::Update { fields, .. }
+            | Self::Dnat(NatTarget::Map { fields, .. } | NatTarget::Apart { fields, .. })
+            | Self::Snat(NatTarget::Map { fields, .. } | NatTarget::Apart { fields, .. }) => fields,
+            Self::Match(
+                Match::NfProto { .. }
+                | Match::FibDaddrLocal { .. }
+                | Match::FibSaddrLocal { .. }
+                | Match::CtStatusDnat { .. }
+                | Match::CtEstablished { .. }
+                | Match::CtInvalid
+                | Match::CtDirection { .. },
+            )
+            | Self::Counter
+            | Self::SetMark { .. }
+            | Self::SetCtMark { .. }
+            | Self::Masquerade { .. }
+            | Self::Dnat(NatTarget::Fixed(..))
+            | Self::Snat(NatTarget::Fixed(..))
+            | Self::Reject
+            | Self::Verdict(_)
+            | Self::Other(..) => &[],
+        }
+    }
+
+    /// Removes each [`Match::NfProto`] that a match after it brings along anyway: nft does not list
+    /// such a one, so a rule that says it is another one when it is loaded again.
+    pub fn without_implied(statements: &mut Vec<Self>) {
+        let mut at = 0;
+        while at < statements.len() {
+            let implied = if let Self::Match(Match::NfProto { ipv6 }) = &statements[at] {
+                let header = match ipv6 {
+                    false => [Field::IpSaddr, Field::IpDaddr],
+                    true => [Field::Ip6Saddr, Field::Ip6Daddr],
+                };
+                let reads = |one: &Self| one.fields().iter().any(|field| header.contains(field));
+                // What happens before the field is read must not happen to other packets.
+                let mut after = statements[at + 1..].iter();
+                let acts = |one: &Self| !matches!(one, Self::Match(_));
+                after.find(|one| reads(one) || acts(one)).is_some_and(reads)
+            } else {
+                false
+            };
+            if implied {
+                statements.remove(at);
+            } else {
+                at += 1;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use causeway_ruleset::services::{self, Tables};
 use causeway_ruleset::testing::{Random, is_local, random_history, random_packet};
 use causeway_ruleset::trace::{Choice, Outcome, Packet, Tracer};
 use causeway_ruleset::{
-    Element, ElementValue, Field, Hook, Key, Match, NatTarget, RegValue, Rule, Statement,
+    Element, ElementValue, Field, Hook, Key, Match, NatPort, NatTarget, RegValue, Rule, Statement,
     TableState, Verdict, spread,
 };
 
@@ -137,6 +137,10 @@ impl Machine<'_> {
                 let keys = self.keys(fields, state).into_iter();
                 keys.map(|key| self.dnat(map, &key, state)).collect()
             }
+            Statement::Dnat(NatTarget::Apart { fields, map, port, .. }) => {
+                let keys = self.keys(fields, state).into_iter();
+                keys.map(|key| self.dnat_apart(map, &key, port, state)).collect()
+            }
             Statement::VerdictMap { fields, map } => {
                 let mut ends = Vec::new();
                 for key in self.keys(fields, state) {
@@ -166,6 +170,37 @@ impl Machine<'_> {
             _ => panic!("{element:?}"),
         };
         (State { to: Some(to), ..state }, Some(End::Accept))
+    }
+
+    fn dnat_apart(
+        &self,
+        map: &str,
+        key: &[RegValue],
+        port: &NatPort,
+        state: State,
+    ) -> (State, Option<End>) {
+        let data = |element: &Element| match &element.value {
+            Some(ElementValue::Data(data)) => data.clone(),
+            _ => panic!("{element:?}"),
+        };
+        let Some(address) = self.find(map, key).map(data) else { return (state, Some(End::Next)) };
+        let port = match port {
+            NatPort::Fixed(port) => *port,
+            NatPort::Map { fields, map } => {
+                let keys = self.keys(fields, state);
+                let [key] = &keys[..] else { panic!("{keys:?}") };
+                match self.find(map, key).map(data).as_deref() {
+                    Some([RegValue::Port(port)]) => *port,
+                    other => panic!("an endpoint of {key:?} without a port: {other:?}"),
+                }
+            }
+        };
+        let address = match address[..] {
+            [RegValue::V4(address)] => address.into(),
+            [RegValue::V6(address)] => address.into(),
+            _ => panic!("{address:?}"),
+        };
+        (State { to: Some((address, port)), ..state }, Some(End::Accept))
     }
 
     fn verdict(&self, verdict: &Verdict, state: State) -> Vec<(State, Option<End>)> {
@@ -249,13 +284,13 @@ impl Machine<'_> {
                 vec![RegValue::IfName(name.to_owned())]
             }
             Field::Random { modulus, offset } | Field::Turn { modulus, offset } => {
-                (offset..offset + modulus).map(RegValue::Mark).collect()
+                (offset..offset + modulus).map(RegValue::Number).collect()
             }
             Field::SourceHash { modulus, seed, .. } => {
                 assert_eq!(seed, spread::SEED);
-                vec![RegValue::Mark(spread::bucket(packet.source, modulus))]
+                vec![RegValue::Number(spread::bucket(packet.source, modulus))]
             }
-            Field::Const(value) => vec![value.into()],
+            Field::Const(value) => vec![RegValue::Mark(value)],
             Field::EtherSaddr
             | Field::ThSport
             | Field::OifName

@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// Rows: P9, P11, P12, P17, P19, P20, P32, P33, P34, P35, P36, P37, P38, P39, P42, P57
+/// Rows: P9, P11, P12, P17, P19, P20, P32, P33, P34, P35, P36, P37, P38, P39, P42, P57, RD13
 #[test]
 fn i9_nftables_and_trace_agree_on_real_packets() {
     agree(Backend::Nftables);
@@ -78,6 +78,11 @@ fn agree(backend: Backend) {
                 } else {
                     stage.apply(&service(&mut random, number));
                 }
+            }
+            // Rules that were saved and loaded again do the same. (nft knows nothing of xtables' rules,
+            // and 1.0.6 does not survive listing what 1.1.7 loaded, so one nft alone does it here.)
+            if backend == Backend::Nftables && step % 3 == 2 {
+                stage.lab.nodes[0].reload_rules(&causeway_tests::bins::nfts()[0]);
             }
             for _ in 0..PACKETS {
                 let Some((from, packet)) = packet(&mut random, &stage) else { continue };

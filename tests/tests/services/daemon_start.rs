@@ -75,7 +75,7 @@ fn objects_and_what_was_allocated_outlive_the_daemon() {
     let before = address(&daemon, "web");
     assert!((30000..=32767).contains(&before.1), "{before:?}");
     let text = node.nft();
-    assert!(text.contains("10.0.1.2 . 8001") && text.contains(&before.0), "{text}");
+    assert!(text.contains(" : 10.0.1.2") && text.contains(&before.0), "{text}");
     let rules = ours(node);
     let unchanged = daemon.apply(&[service("web"), slice("web", &["10.0.1.2"])]);
     assert!(unchanged.results.iter().all(|one| one.outcome == AppliedOutcome::Unchanged));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway_ruleset::{DataType, Family, Field, Match, NatTarget, RegValue, Statement};
+use causeway_ruleset::{DataType, Family, Field, Match, NatPort, NatTarget, RegValue, Statement};
 use ipnetwork::IpNetwork;
 
 use super::expr::Expr;
@@ -17,6 +17,8 @@ use crate::uapi::{
 };
 
 const REG_VERDICT: u32 = 0;
+/// First slot of a port that is looked up beside an address of any family.
+const PORT_SLOT: u32 = 4;
 
 /// What the rule has established about the packet so far through the dependencies of fields. An
 /// explicit [`Match::NfProto`] does not count: so a rule reads back as it was written.
@@ -171,16 +173,46 @@ impl Context {
                 out.push(lookup(map, Some(register(0)), false));
                 (*ipv6, Some(register(if *ipv6 { 4 } else { 1 })))
             }
+            NatTarget::Apart { fields, map, ipv6, port } => {
+                self.load(out, fields)?;
+                out.push(lookup(map, Some(register(0)), false));
+                self.port_apart(out, port)?;
+                (*ipv6, Some(register(PORT_SLOT)))
+            }
         };
         let family = u32::from(if ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 });
         out.push(Expr::Nat { source, family, address: register(0), port, flags: 0 });
         Ok(())
     }
 
+    fn port_apart(&mut self, out: &mut Vec<Expr>, port: &NatPort) -> Result<(), Invalid> {
+        match port {
+            NatPort::Fixed(port) => {
+                let data = port.to_be_bytes().to_vec();
+                out.push(Expr::Immediate { reg: register(PORT_SLOT), data });
+            }
+            NatPort::Map { fields, map } => {
+                self.load_from(out, fields, PORT_SLOT)?;
+                let reg = register(PORT_SLOT);
+                out.push(Expr::Lookup { set: map.clone(), reg, dreg: Some(reg), invert: false });
+            }
+        }
+        Ok(())
+    }
+
     /// Loads fields into registers one after the other, dependencies first.
     fn load(&mut self, out: &mut Vec<Expr>, fields: &[Field]) -> Result<(), Invalid> {
+        self.load_from(out, fields, 0)
+    }
+
+    /// The same into the registers from a slot on.
+    fn load_from(
+        &mut self,
+        out: &mut Vec<Expr>,
+        fields: &[Field],
+        mut slot: u32,
+    ) -> Result<(), Invalid> {
         self.depend(out, fields)?;
-        let mut slot = 0;
         for field in fields {
             load_of(out, *field, register(slot))?;
             slot += u32::try_from(value::padded(field.data_type()) / 4).unwrap_or(0);
@@ -291,7 +323,11 @@ fn load_of(out: &mut Vec<Expr>, field: Field, reg: u32) -> Result<(), Invalid> {
             out.push(Expr::Payload { base: PAYLOAD_NETWORK, offset, len, reg });
             Expr::Hash { sreg: reg, reg, len, modulus, seed }
         }
-        Field::Const(value) => Expr::Immediate { reg, data: value::bytes(&value.into())? },
+        Field::Const(value) => {
+            out.push(Expr::Meta { key: META_MARK, reg });
+            let (mask, xor) = (vec![0; 4], value.to_ne_bytes().to_vec());
+            Expr::Bitwise { reg, mask, xor }
+        }
     };
     out.push(expr);
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_ruleset::{Const, DataType, Family, Field, Match, NatTarget, RegValue, Statement};
+use causeway_ruleset::{DataType, Family, Field, Match, NatPort, NatTarget, RegValue, Statement};
 use ipnetwork::IpNetwork;
 
 use super::expr::Expr;
@@ -16,6 +16,7 @@ use crate::uapi::{
     CT_STATE_INVALID, CT_STATUS, FIB_F_SADDR, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO,
     META_OIFNAME, NFPROTO_IPV6, PAYLOAD_LINK, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT,
 };
+use crate::wire::Attributes;
 
 /// Statements of a rule in a table of this family. `raw` names an expression by its bytes.
 pub(crate) fn raise(
@@ -23,6 +24,8 @@ pub(crate) fn raise(
     exprs: &[Expr],
     raw: impl Fn(usize) -> (String, Vec<u8>),
 ) -> Vec<Statement> {
+    let kept: Vec<usize> = (0..exprs.len()).filter(|&at| !changes_nothing(&exprs[at])).collect();
+    let exprs = &same_registers(kept.iter().map(|&at| exprs[at].clone()).collect());
     let mut context = Context::new(family);
     let mut out = Vec::new();
     let mut at = 0;
@@ -33,13 +36,37 @@ pub(crate) fn raise(
                 at += used;
             }
             None => {
-                let (name, bytes) = raw(at);
+                let (name, bytes) = raw(kept[at]);
                 out.push(Statement::Other(name, bytes));
                 at += 1;
             }
         }
     }
+    if family == Family::Inet {
+        Statement::without_implied(&mut out);
+    }
     out
+}
+
+/// nft 1.1.7 turns the byte order of a single byte where it looks up ranges.
+fn changes_nothing(expr: &Expr) -> bool {
+    let Expr::Other(name, bytes) = expr else { return false };
+    let number = |kind| Attributes(bytes).get(kind).and_then(|attribute| attribute.u32());
+    name == "byteorder" && number(1) == number(2) && number(4) == Some(1)
+}
+
+/// The source of a hash in the register of its result, as we load it: nft takes another one, which
+/// nothing else reads.
+fn same_registers(mut exprs: Vec<Expr>) -> Vec<Expr> {
+    for at in 1..exprs.len() {
+        let [before, after] = &mut exprs[at - 1..=at] else { break };
+        if let (Expr::Payload { reg: loaded, .. }, Expr::Hash { sreg, reg, .. }) = (before, after)
+            && loaded == sreg
+        {
+            (*loaded, *sreg) = (*reg, *reg);
+        }
+    }
+    exprs
 }
 
 /// The statement that begins here, and how many expressions it takes.
@@ -194,6 +221,7 @@ fn fields(exprs: &[Expr]) -> Option<Statement> {
             let ipv6 = *family == u32::from(NFPROTO_IPV6);
             nat(*source, NatTarget::Map { fields, map: set.clone(), ipv6 })
         }
+        [Expr::Lookup { set, dreg: Some(_), .. }, after @ ..] => apart(fields, set, after)?,
         [Expr::Cmp { negate, data, .. }, ..] => {
             let value = whole_value(first.data_type(), data)?;
             Statement::Match(Match::Cmp { field: first, negate: *negate, value })
@@ -216,6 +244,24 @@ fn fields(exprs: &[Expr]) -> Option<Statement> {
     })
 }
 
+/// An address that a map yields, with a port from elsewhere.
+fn apart(fields: Vec<Field>, map: &str, exprs: &[Expr]) -> Option<Statement> {
+    let (port, rest) = match exprs {
+        [Expr::Immediate { data, .. }, rest @ ..] => {
+            (NatPort::Fixed(u16::from_be_bytes(data.as_slice().try_into().ok()?)), rest)
+        }
+        _ => match loads(exprs) {
+            (fields, [Expr::Lookup { set, .. }, rest @ ..]) => {
+                (NatPort::Map { fields, map: set.clone() }, rest)
+            }
+            _ => return None,
+        },
+    };
+    let [Expr::Nat { source, family, .. }, ..] = rest else { return None };
+    let (map, ipv6) = (map.to_owned(), *family == u32::from(NFPROTO_IPV6));
+    Some(nat(*source, NatTarget::Apart { fields, map, ipv6, port }))
+}
+
 /// The fields that are loaded here, and what comes after them.
 fn loads(mut exprs: &[Expr]) -> (Vec<Field>, &[Expr]) {
     let mut fields = Vec::new();
@@ -224,10 +270,11 @@ fn loads(mut exprs: &[Expr]) -> (Vec<Field>, &[Expr]) {
             [Expr::Payload { len, .. }, Expr::Hash { modulus, seed, .. }, rest @ ..] => {
                 (Field::SourceHash { ipv6: *len == 16, modulus: *modulus, seed: *seed }, rest)
             }
-            [Expr::Immediate { data, .. }, rest @ ..] => {
-                let port = matches!(rest, [Expr::Immediate { data, .. }, ..] if data.len() == 2);
-                let Some(value) = constant(data, port) else { return (fields, exprs) };
-                (Field::Const(value), rest)
+            [Expr::Meta { key: META_MARK, .. }, Expr::Bitwise { mask, xor, .. }, rest @ ..]
+                if is_constant(mask, rest) =>
+            {
+                let Ok(value) = <[u8; 4]>::try_from(xor.as_slice()) else { return (fields, exprs) };
+                (Field::Const(u32::from_ne_bytes(value)), rest)
             }
             [one, rest @ ..] => match field_of(one) {
                 Some(field) => (field, rest),
@@ -240,15 +287,10 @@ fn loads(mut exprs: &[Expr]) -> (Vec<Field>, &[Expr]) {
     }
 }
 
-/// Four bytes are an address before a port, else a mark.
-fn constant(data: &[u8], before_port: bool) -> Option<Const> {
-    Some(match data.len() {
-        2 => Const::Port(u16::from_be_bytes(data.try_into().ok()?)),
-        4 if before_port => Const::V4(<[u8; 4]>::try_from(data).ok()?.into()),
-        4 => Const::Mark(u32::from_ne_bytes(data.try_into().ok()?)),
-        16 => Const::V6(<[u8; 16]>::try_from(data).ok()?.into()),
-        _ => return None,
-    })
+/// Whether a mark of which no bit is kept is looked up, not compared or set.
+fn is_constant(mask: &[u8], rest: &[Expr]) -> bool {
+    let other = matches!(rest, [Expr::Cmp { .. } | Expr::MetaSet { .. } | Expr::CtSet { .. }, ..]);
+    mask == [0; 4] && !other
 }
 
 fn whole_value(kind: DataType, data: &[u8]) -> Option<RegValue> {

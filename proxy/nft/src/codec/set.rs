@@ -11,11 +11,14 @@ use super::value::{
 use super::{Invalid, family_number};
 use crate::uapi::{
     DATA_TYPE_VERDICT, ELEM_DATA, ELEM_F_INTERVAL_END, ELEM_FLAGS, ELEM_KEY, ELEM_KEY_END,
-    ELEM_LIST_ELEMENTS, ELEM_LIST_SET, ELEM_LIST_TABLE, ELEM_USERDATA, LIST_ELEM, SET_DATA_LEN,
-    SET_DATA_TYPE, SET_DESC, SET_DESC_CONCAT, SET_DESC_SIZE, SET_F_CONCAT, SET_F_EVAL,
-    SET_F_INTERVAL, SET_F_MAP, SET_F_TIMEOUT, SET_FIELD_LEN, SET_FLAGS, SET_ID, SET_KEY_LEN,
-    SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, UDATA_SET_DATA_BYTEORDER,
-    UDATA_SET_KEY_BYTEORDER,
+    ELEM_LIST_ELEMENTS, ELEM_LIST_SET, ELEM_LIST_TABLE, ELEM_USERDATA, ETHHDR_SADDR, EXPR_CONCAT,
+    EXPR_META, EXPR_NUMGEN, EXPR_PAYLOAD, IP6HDR_DADDR, IPHDR_DADDR, LIST_ELEM, META_IIFNAME,
+    META_L4PROTO, META_MARK, NUMGEN_RANDOM, PROTO_ETHER, PROTO_IP, PROTO_IP6, PROTO_TH,
+    SET_DATA_LEN, SET_DATA_TYPE, SET_DESC, SET_DESC_CONCAT, SET_DESC_SIZE, SET_F_CONCAT,
+    SET_F_EVAL, SET_F_INTERVAL, SET_F_MAP, SET_F_TIMEOUT, SET_FIELD_LEN, SET_FLAGS, SET_ID,
+    SET_KEY_LEN, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, THDR_DPORT,
+    UDATA_SET_DATA_BYTEORDER, UDATA_SET_DATA_TYPEOF, UDATA_SET_KEY_BYTEORDER, UDATA_SET_KEY_TYPEOF,
+    UDATA_TYPEOF_DATA, UDATA_TYPEOF_EXPR,
 };
 use crate::wire::{Attribute, Attributes, Head, Mark, Writer};
 
@@ -36,6 +39,9 @@ pub(crate) fn write_spec(
     }
     if set.interval && !set.key.iter().all(|kind| ordered(*kind)) {
         return Err(Invalid(format!("set {}: no ranges over marks and names", set.name)));
+    }
+    if set.key == [DataType::Number] {
+        return Err(Invalid(format!("set {}: a number is not alone in a key", set.name)));
     }
     let ranges_of_many = set.interval && set.key.len() > 1;
     let flag = |on: bool, bit: u32| if on { bit } else { 0 };
@@ -89,7 +95,7 @@ fn write_fields(out: &mut Writer, key: &[DataType]) {
     out.end_nest(concat);
 }
 
-/// User data by which `nft list` knows how to print marks and names.
+/// User data by which `nft list` knows how to print marks, names and numbers.
 fn write_byte_orders(out: &mut Writer, set: &SetSpec) {
     let mut data = vec![UDATA_SET_KEY_BYTEORDER, 4];
     data.extend_from_slice(&byte_order(&set.key).to_ne_bytes());
@@ -101,18 +107,73 @@ fn write_byte_orders(out: &mut Writer, set: &SetSpec) {
         data.extend_from_slice(&[UDATA_SET_DATA_BYTEORDER, 4]);
         data.extend_from_slice(&order.to_ne_bytes());
     }
+    // A number has no name as a type: nft lists the set by expressions then.
+    if set.key.contains(&DataType::Number) {
+        udata(&mut data, UDATA_SET_KEY_TYPEOF, |data| typeof_all(data, &set.key));
+        if let Some(MapTarget::Data(kinds)) = &set.target {
+            udata(&mut data, UDATA_SET_DATA_TYPEOF, |data| typeof_all(data, kinds));
+        }
+    }
     out.bytes(SET_USERDATA, &data);
+}
+
+/// One entry of nft's user data; it holds at most 255 bytes.
+fn udata(data: &mut Vec<u8>, kind: u8, inside: impl FnOnce(&mut Vec<u8>)) {
+    let start = data.len();
+    data.extend_from_slice(&[kind, 0]);
+    inside(data);
+    data[start + 1] = u8::try_from(data.len() - start - 2).unwrap_or(u8::MAX);
+}
+
+fn udata_u32(data: &mut Vec<u8>, kind: u8, value: u32) {
+    udata(data, kind, |data| data.extend_from_slice(&value.to_ne_bytes()));
+}
+
+/// An expression that has these types, or a concatenation of such.
+fn typeof_all(data: &mut Vec<u8>, kinds: &[DataType]) {
+    match kinds {
+        [kind] => typeof_one(data, *kind),
+        kinds => {
+            udata_u32(data, UDATA_TYPEOF_EXPR, EXPR_CONCAT);
+            udata(data, UDATA_TYPEOF_DATA, |data| {
+                for (number, kind) in (0..).zip(kinds) {
+                    udata(data, number, |data| typeof_one(data, *kind));
+                }
+            });
+        }
+    }
+}
+
+/// Number of an expression, and what it reads: the header and the field of it, the key of `meta`,
+/// or mode, modulus and offset.
+fn typeof_one(data: &mut Vec<u8>, kind: DataType) {
+    let (expr, parts): (u32, &[u32]) = match kind {
+        DataType::Ipv4Addr => (EXPR_PAYLOAD, &[PROTO_IP, IPHDR_DADDR]),
+        DataType::Ipv6Addr => (EXPR_PAYLOAD, &[PROTO_IP6, IP6HDR_DADDR]),
+        DataType::InetService => (EXPR_PAYLOAD, &[PROTO_TH, THDR_DPORT]),
+        DataType::EtherAddr => (EXPR_PAYLOAD, &[PROTO_ETHER, ETHHDR_SADDR]),
+        DataType::InetProto => (EXPR_META, &[META_L4PROTO]),
+        DataType::Mark => (EXPR_META, &[META_MARK]),
+        DataType::IfName => (EXPR_META, &[META_IIFNAME]),
+        DataType::Number => (EXPR_NUMGEN, &[NUMGEN_RANDOM, 2, 0]),
+    };
+    udata_u32(data, UDATA_TYPEOF_EXPR, expr);
+    udata(data, UDATA_TYPEOF_DATA, |data| {
+        for (number, part) in (0..).zip(parts) {
+            udata_u32(data, number, *part);
+        }
+    });
 }
 
 /// The kernel compares bytes: ranges follow the value only in network order.
 fn ordered(kind: DataType) -> bool {
-    !matches!(kind, DataType::Mark | DataType::IfName)
+    !matches!(kind, DataType::Mark | DataType::IfName | DataType::Number)
 }
 
 /// nft's `enum byteorder`: 0 for concatenations, 1 host, 2 network.
 fn byte_order(kinds: &[DataType]) -> u32 {
     match kinds {
-        [DataType::Mark | DataType::IfName] => 1,
+        [DataType::Mark | DataType::IfName | DataType::Number] => 1,
         [_] => 2,
         _ => 0,
     }
@@ -121,6 +182,7 @@ fn byte_order(kinds: &[DataType]) -> u32 {
 /// nft's number of a type (`enum datatypes`).
 fn type_code(kind: DataType) -> u32 {
     match kind {
+        DataType::Number => 4,
         DataType::Ipv4Addr => 7,
         DataType::Ipv6Addr => 8,
         DataType::EtherAddr => 9,
@@ -133,6 +195,7 @@ fn type_code(kind: DataType) -> u32 {
 
 fn type_of_code(code: u32) -> Option<DataType> {
     Some(match code {
+        4 => DataType::Number,
         7 => DataType::Ipv4Addr,
         8 => DataType::Ipv6Addr,
         9 => DataType::EtherAddr,

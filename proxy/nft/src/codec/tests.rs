@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_ruleset::{
-    BaseChain, Batch, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,
-    MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatPort, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 use ipnetwork::IpNetwork;
 use netlink_packet_core::NetlinkMessage;
@@ -296,6 +296,7 @@ fn value(kind: DataType) -> BoxedStrategy<RegValue> {
         DataType::InetProto => any::<u8>().prop_map(RegValue::Proto).boxed(),
         DataType::InetService => any::<u16>().prop_map(RegValue::Port).boxed(),
         DataType::Mark => any::<u32>().prop_map(RegValue::Mark).boxed(),
+        DataType::Number => any::<u32>().prop_map(RegValue::Number).boxed(),
         DataType::EtherAddr => any::<[u8; 6]>().prop_map(RegValue::Mac).boxed(),
         DataType::IfName => (0..1000u32).prop_map(|n| name(&format!("veth{n}"))).boxed(),
     }
@@ -327,20 +328,7 @@ fn field() -> impl Strategy<Value = Field> {
 
 /// Constants at the end of a concatenation.
 fn constants() -> impl Strategy<Value = Vec<Field>> {
-    let all = (any::<u32>(), any::<IpAddr>(), any::<u16>(), 0..4u8);
-    all.prop_map(|(mark, address, port, shape)| {
-        let address = match address {
-            IpAddr::V4(address) => Const::V4(address),
-            IpAddr::V6(address) => Const::V6(address),
-        };
-        let constants = match shape {
-            0 => vec![Const::Mark(mark), address, Const::Port(port)],
-            1 => vec![address, Const::Port(port)],
-            2 => vec![Const::Mark(mark)],
-            _ => Vec::new(),
-        };
-        constants.into_iter().map(Field::Const).collect()
-    })
+    prop::collection::vec(any::<u32>().prop_map(Field::Const), 0..3)
 }
 
 /// Fields that one packet can have.
@@ -359,6 +347,12 @@ fn fields() -> impl Strategy<Value = Vec<Field>> {
         fields.extend(constants);
         fields
     })
+}
+
+/// Fields of any packet, for the port of a target.
+fn ports() -> impl Strategy<Value = Vec<Field>> {
+    let field = prop::sample::select(vec![Field::L4Proto, Field::ThDport, Field::CtMark]);
+    prop::collection::vec(field, 1..4)
 }
 
 /// A network without host bits.
@@ -412,7 +406,17 @@ fn target() -> impl Strategy<Value = NatTarget> {
         map: "m".to_owned(),
         ipv6,
     });
-    prop_oneof![fixed, map]
+    let port = prop_oneof![
+        any::<u16>().prop_map(NatPort::Fixed),
+        ports().prop_map(|fields| NatPort::Map { fields, map: "p".to_owned() }),
+    ];
+    let apart = (fields(), any::<bool>(), port).prop_map(|(fields, ipv6, port)| NatTarget::Apart {
+        fields,
+        map: "m".to_owned(),
+        ipv6,
+        port,
+    });
+    prop_oneof![fixed, map, apart]
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -469,6 +473,10 @@ proptest! {
             out.u64(RULE_HANDLE, 1);
         });
         let read = read_rule(family, Attributes(&bytes)).expect("a rule");
+        let mut rule = rule;
+        if family == Family::Inet {
+            Statement::without_implied(&mut rule.statements);
+        }
         prop_assert_eq!(read.rule, rule);
     }
 

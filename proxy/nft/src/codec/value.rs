@@ -15,14 +15,14 @@ use crate::wire::{Attributes, Writer};
 const COMMENT_MAX: usize = 128;
 const IFNAMSIZ: usize = 16;
 
-/// The value as the kernel compares it: network byte order, but marks in host order.
+/// The value as the kernel compares it: network byte order, but marks and numbers in host order.
 pub(crate) fn bytes(value: &RegValue) -> Result<Vec<u8>, Invalid> {
     Ok(match value {
         RegValue::V4(address) => address.octets().to_vec(),
         RegValue::V6(address) => address.octets().to_vec(),
         RegValue::Proto(proto) => vec![*proto],
         RegValue::Port(port) => port.to_be_bytes().to_vec(),
-        RegValue::Mark(mark) => mark.to_ne_bytes().to_vec(),
+        RegValue::Mark(number) | RegValue::Number(number) => number.to_ne_bytes().to_vec(),
         RegValue::IfName(name) => {
             if name.len() >= IFNAMSIZ || name.bytes().any(|byte| byte == 0) {
                 return Err(Invalid(format!("interface name {name:?}: at most 15 bytes")));
@@ -44,6 +44,7 @@ pub(crate) fn parse(kind: DataType, bytes: &[u8]) -> Option<RegValue> {
         DataType::InetProto => RegValue::Proto(*bytes.first()?),
         DataType::InetService => RegValue::Port(u16::from_be_bytes(bytes.try_into().ok()?)),
         DataType::Mark => RegValue::Mark(u32::from_ne_bytes(bytes.try_into().ok()?)),
+        DataType::Number => RegValue::Number(u32::from_ne_bytes(bytes.try_into().ok()?)),
         DataType::IfName => {
             let end = bytes.iter().position(|byte| *byte == 0)?;
             if bytes[end..].iter().any(|byte| *byte != 0) {

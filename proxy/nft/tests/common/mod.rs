@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use causeway_nft::Client;
 use causeway_ruleset::{
-    BaseChain, Batch, ChainSpec, Const, DataType, Element, ElementValue, Family, Field, Hook, Key,
-    MapTarget, Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
+    MapTarget, Match, NatPort, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 
 /// Moves the calling thread into a new network namespace; it is gone with the thread.
@@ -80,6 +80,7 @@ const KEY6: [DataType; 3] = [DataType::Ipv6Addr, DataType::InetProto, DataType::
 pub(crate) fn sets() -> Vec<(SetSpec, Vec<Element>)> {
     let mut all = maps();
     all.extend(plain_sets());
+    all.extend(numbered_sets());
     all
 }
 
@@ -169,9 +170,55 @@ fn plain_sets() -> Vec<(SetSpec, Vec<Element>)> {
             SetSpec {
                 dynamic: true,
                 timeout_ms: Some(30_000),
-                ..set("affinity", &[DataType::Ipv4Addr, DataType::InetService], None, false)
+                ..set("affinity", &[DataType::Ipv4Addr, DataType::Mark], None, false)
             },
             vec![],
+        ),
+    ]
+}
+
+/// Maps that rules with numbers read.
+fn numbered_sets() -> Vec<(SetSpec, Vec<Element>)> {
+    let port = RegValue::Port;
+    vec![
+        (
+            set(
+                "numbered",
+                &[DataType::Ipv4Addr, DataType::InetProto, DataType::InetService, DataType::Number],
+                Some(MapTarget::Data(vec![DataType::Ipv4Addr])),
+                false,
+            ),
+            vec![element(
+                vec![v4("10.0.0.9"), RegValue::Proto(6), port(80), RegValue::Number(0x1_0000)],
+                Some(ElementValue::Data(vec![v4("10.1.0.2")])),
+                "",
+            )],
+        ),
+        (
+            set(
+                "ports4",
+                &[DataType::Ipv4Addr, DataType::InetProto, DataType::InetService],
+                Some(MapTarget::Data(vec![DataType::InetService])),
+                false,
+            ),
+            vec![element(
+                vec![v4("10.0.0.9"), RegValue::Proto(6), port(80)],
+                Some(ElementValue::Data(vec![port(8080)])),
+                "",
+            )],
+        ),
+        (
+            set(
+                "hashed",
+                &[DataType::Number, DataType::InetProto],
+                Some(MapTarget::Data(vec![DataType::Ipv4Addr])),
+                false,
+            ),
+            vec![element(
+                vec![RegValue::Number(3), RegValue::Proto(6)],
+                Some(ElementValue::Data(vec![v4("10.1.0.2")])),
+                "",
+            )],
         ),
     ]
 }
@@ -198,9 +245,9 @@ fn matches() -> Vec<Match> {
         cmp(Field::IifName, name("veth0")),
         not(Field::OifName, name("cw0")),
         cmp(Field::Mark, RegValue::Mark(0x4000)),
-        cmp(Field::Random { modulus: 3, offset: 0 }, RegValue::Mark(0)),
-        not(Field::Random { modulus: 3, offset: 7 }, RegValue::Mark(8)),
-        cmp(Field::Turn { modulus: 2, offset: 0 }, RegValue::Mark(1)),
+        cmp(Field::Random { modulus: 3, offset: 0 }, RegValue::Number(0)),
+        not(Field::Random { modulus: 3, offset: 7 }, RegValue::Number(8)),
+        cmp(Field::Turn { modulus: 2, offset: 0 }, RegValue::Number(1)),
         cmp(Field::CtMark, RegValue::Mark(0x4000)),
         cmp(Field::CtOriginalIpDaddr, v4("10.0.0.1")),
         cmp(Field::CtOriginalIp6Daddr, v6("fd00::1")),
@@ -248,7 +295,7 @@ fn statements() -> Vec<Statement> {
         Statement::VerdictMap { fields: fields4, map: "dispatch".to_owned() },
         Statement::Dnat(NatTarget::Map { fields: fields6, map: "to6".to_owned(), ipv6: true }),
         Statement::Update {
-            fields: vec![Field::IpSaddr, Field::Const(Const::Port(80))],
+            fields: vec![Field::IpSaddr, Field::Const(80)],
             set: "affinity".to_owned(),
             timeout_ms: 10_000,
         },
@@ -272,7 +319,22 @@ fn nat_rules(source: bool) -> Vec<Vec<Statement>> {
         vec![nat(NatTarget::Fixed("fd00::2".parse().expect("an address"), None))],
         vec![tcp(), nat(NatTarget::Fixed("10.1.0.2".parse().expect("an address"), Some(80)))],
         vec![tcp(), nat(NatTarget::Fixed("fd00::2".parse().expect("an address"), Some(80)))],
-        vec![nat(NatTarget::Map { fields, map: "to4".to_owned(), ipv6: false })],
+        vec![nat(NatTarget::Map { fields: fields.clone(), map: "to4".to_owned(), ipv6: false })],
+        vec![nat(NatTarget::Apart {
+            fields: [&fields[..], &[Field::Random { modulus: 2, offset: 7 }]].concat(),
+            map: "numbered".to_owned(),
+            ipv6: false,
+            port: NatPort::Map { fields, map: "ports4".to_owned() },
+        })],
+        vec![
+            tcp(),
+            nat(NatTarget::Apart {
+                fields: vec![Field::Random { modulus: 4, offset: 0 }, Field::L4Proto],
+                map: "hashed".to_owned(),
+                ipv6: false,
+                port: NatPort::Fixed(80),
+            }),
+        ],
     ]
 }
 
@@ -375,10 +437,36 @@ pub(crate) fn guard(id: &TableId) -> Batch {
     batch(ops)
 }
 
+/// The real `nft`: this system's, and the newest one that `tests/deps.sh` finds.
+pub(crate) fn nfts() -> [String; 2] {
+    let newest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/nft-newest/nft");
+    assert!(std::path::Path::new(newest).exists(), "{newest} is missing: run tests/deps.sh");
+    ["nft".to_owned(), newest.to_owned()]
+}
+
+/// What a program `nft` lists, it loads into an empty kernel, and again on top of that. Leaves what
+/// the first load made.
+pub(crate) fn load_again(program: &str) {
+    let listed = run(program, &["list", "ruleset"], "");
+    for _ in 0..2 {
+        run(program, &["flush", "ruleset"], "");
+        run(program, &["-f", "-"], &listed);
+    }
+    let again = run(program, &["list", "ruleset"], "");
+    run(program, &["-f", "-"], &again);
+    run(program, &["-f", "-"], &listed);
+    run(program, &["flush", "ruleset"], "");
+    run(program, &["-f", "-"], &listed);
+}
+
 /// Runs the real `nft` in the calling thread's namespace.
-#[expect(clippy::disallowed_methods, reason = "nft is the oracle here, and ends by itself")]
 pub(crate) fn nft(arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("nft")
+    run("nft", arguments, input)
+}
+
+#[expect(clippy::disallowed_methods, reason = "nft is the oracle here, and ends by itself")]
+fn run(program: &str, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -388,6 +476,6 @@ pub(crate) fn nft(arguments: &[&str], input: &str) -> String {
     child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("nft reads");
     let output = child.wait_with_output().expect("nft ends");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "nft {arguments:?}: {errors}\n{input}");
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}\n{input}");
     String::from_utf8(output.stdout).expect("nft prints UTF-8")
 }

@@ -8,7 +8,7 @@ use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::layout::{self, Class, RULES, Set, bucket};
 use super::own::{self, Own};
-use crate::plan::{At, Decision, Frontend, Pool, PortPlan, ServicePlan, Target};
+use crate::plan::{At, Decision, Frontend, Pool, PortPlan, ServicePlan};
 use crate::{Element, ElementValue, Key, RegValue, Rule, Verdict, name};
 
 /// How often elements and chains that services share are wanted.
@@ -126,27 +126,29 @@ impl Content {
             return;
         }
         let plain_choice = port.balance == Balance::Random || count == 1;
-        if port.affinity.is_some() || !plain_choice {
+        let one_port = own::one_port(targets);
+        let (false, true, Some(to_port)) = (port.affinity.is_some(), plain_choice, one_port) else {
             let own = Own { service: place.service, port, pool, targets };
             let chain = own.chain();
-            self.add(family, Set::Own(class), leading_to(place.key(), &chain));
+            self.add(family, Set::Own(class), going_to(place.key(), &chain));
             if let Entry::Vacant(entry) = self.chains.entry((family, chain)) {
                 entry.insert(own::rules(&own));
                 self.elements.extend(own::elements(&own).map(|(set, some)| ((family, set), some)));
             }
             return;
-        }
+        };
         if count > RULES {
             *self.shared.sized.entry((family, class, count)).or_default() += 1;
-            self.add(family, Set::Own(class), leading_to(place.key(), &class.sized_chain(count)));
+            self.add(family, Set::Own(class), going_to(place.key(), &class.sized_chain(count)));
         }
         let elements = self.elements.entry((family, Set::Endpoints(class))).or_default();
         elements.extend((0..).zip(targets).map(|(index, target)| {
             let mut key = place.key();
-            key.push(RegValue::Mark(bucket(count, index)));
-            let value = Some(ElementValue::Data(data(target)));
-            Element { key: Key::Exact(key), value, comment: None }
+            key.push(RegValue::Number(bucket(count, index)));
+            leading_to(key, target.address.into())
         }));
+        let to_port = leading_to(place.key(), RegValue::Port(to_port));
+        self.add(family, Set::Ports(class), to_port);
     }
 }
 
@@ -182,10 +184,6 @@ impl Place<'_> {
     }
 }
 
-fn data(target: &Target) -> Vec<RegValue> {
-    vec![target.address.into(), RegValue::Port(target.port)]
-}
-
 /// An element of the set of endpoints that may talk to themselves.
 pub(super) fn hairpin(address: IpAddr) -> Element {
     plain(vec![address.into(), address.into()])
@@ -199,7 +197,11 @@ fn member(key: Vec<RegValue>, comment: String) -> Element {
     Element { comment: Some(comment), ..plain(key) }
 }
 
-fn leading_to(key: Vec<RegValue>, chain: &str) -> Element {
+fn leading_to(key: Vec<RegValue>, data: RegValue) -> Element {
+    Element { value: Some(ElementValue::Data(vec![data])), ..plain(key) }
+}
+
+fn going_to(key: Vec<RegValue>, chain: &str) -> Element {
     let value = ElementValue::Verdict(Verdict::Goto(chain.to_owned()));
     Element { value: Some(value), ..plain(key) }
 }

@@ -8,8 +8,8 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::{Facts, NodePortAddresses};
 use crate::{
-    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, MapTarget, Match, NatTarget,
-    RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, MapTarget, Match, NatPort,
+    NatTarget, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 
 /// The mark bit of connections to be masqueraded, cleared again when they are.
@@ -68,6 +68,15 @@ impl Class {
         }
     }
 
+    fn ports(self) -> &'static str {
+        match self {
+            Self::Address => "ports",
+            Self::AddressLocal => "local-ports",
+            Self::NodePort => "nodeport-ports",
+            Self::NodePortLocal => "nodeport-local-ports",
+        }
+    }
+
     fn own(self) -> &'static str {
         match self {
             Self::Address => "own",
@@ -104,7 +113,8 @@ impl Class {
         let mut fields = self.fields(family);
         fields.push(Field::Random { modulus: targets, offset: bucket(targets, 0) });
         let map = self.endpoints().to_owned();
-        let to = NatTarget::Map { fields, map, ipv6: family == IpFamily::V6 };
+        let port = NatPort::Map { fields: self.fields(family), map: self.ports().to_owned() };
+        let to = NatTarget::Apart { fields, map, ipv6: family == IpFamily::V6, port };
         rule([Statement::Dnat(to)])
     }
 }
@@ -127,16 +137,19 @@ pub(super) enum Set {
     Allowed,
     Drops,
     NodePortDrops,
+    /// frontend . bucket -> address
     Endpoints(Class),
+    /// frontend -> port of all its endpoints
+    Ports(Class),
     Own(Class),
     Hairpin,
     ClusterCidrs,
     ServiceCidrs,
     NodePortIps,
     Affinity,
-    /// Bucket -> address . port, of one pool.
+    /// bucket . protocol -> address, of one pool.
     Hash(String),
-    /// bucket . address . port, of one pool with affinity.
+    /// bucket . target, of one pool whose targets have rules of their own.
     HashMembers(String),
 }
 
@@ -160,7 +173,9 @@ impl Set {
             Self::Affinity,
         ];
         sets.extend(
-            Class::ALL.into_iter().flat_map(|class| [Self::Endpoints(class), Self::Own(class)]),
+            Class::ALL
+                .into_iter()
+                .flat_map(|class| [Self::Endpoints(class), Self::Ports(class), Self::Own(class)]),
         );
         sets
     }
@@ -182,6 +197,7 @@ impl Set {
             Self::Drops => "drops",
             Self::NodePortDrops => "nodeport-drops",
             Self::Endpoints(class) => class.endpoints(),
+            Self::Ports(class) => class.ports(),
             Self::Own(class) => class.own(),
             Self::Hairpin => "hairpin",
             Self::ClusterCidrs => "cluster-cidrs",
@@ -216,9 +232,12 @@ impl Set {
             }
             Self::Endpoints(class) => {
                 let mut key = class.key(family);
-                key.push(DataType::Mark);
-                let target = MapTarget::Data(vec![address, DataType::InetService]);
-                SetSpec { target: Some(target), ..plain(key) }
+                key.push(DataType::Number);
+                SetSpec { target: Some(MapTarget::Data(vec![address])), ..plain(key) }
+            }
+            Self::Ports(class) => {
+                let target = MapTarget::Data(vec![DataType::InetService]);
+                SetSpec { target: Some(target), ..plain(class.key(family)) }
             }
             Self::Own(class) => {
                 SetSpec { target: Some(MapTarget::Verdict), ..plain(class.key(family)) }
@@ -230,13 +249,13 @@ impl Set {
             Self::Affinity => SetSpec {
                 dynamic: true,
                 timeout_ms: Some(AFFINITY_MS),
-                ..plain(vec![address, DataType::Mark, address, DataType::InetService])
+                ..plain(vec![address, DataType::Mark])
             },
             Self::Hash(_) => {
-                let target = MapTarget::Data(vec![address, DataType::InetService]);
-                SetSpec { target: Some(target), ..plain(vec![DataType::Mark]) }
+                let key = vec![DataType::Number, DataType::InetProto];
+                SetSpec { target: Some(MapTarget::Data(vec![address])), ..plain(key) }
             }
-            Self::HashMembers(_) => plain(vec![DataType::Mark, address, DataType::InetService]),
+            Self::HashMembers(_) => plain(vec![DataType::Number, DataType::Mark]),
         }
     }
 }

@@ -1,10 +1,15 @@
-//! Chains of pools that more than chance decides for: session affinity, round robin, source hash.
+//! Chains of pools that more than chance decides for: session affinity, round robin, source hash,
+//! and endpoints with several ports.
 //!
 //! ```text
-//! ip saddr . ID . EP . PORT @affinity  update @affinity { the same timeout T }  dnat to EP:PORT
-//! numgen random mod n == 0             update @affinity { ip saddr . ID . EP . PORT timeout T }  dnat to EP:PORT
-//! numgen random mod n - 1 == 0         ...
+//! ip saddr . TARGET @affinity    update @affinity { ip saddr . TARGET timeout T }  meta l4proto P dnat to EP:PORT
+//! numgen random mod n == 0       update @affinity { ip saddr . TARGET timeout T }  meta l4proto P dnat to EP:PORT
+//! numgen random mod n - 1 == 0   ...
 //! ```
+//!
+//! TARGET is a number that stands for the service port with one of its endpoints, see
+//! [`Own::number`]. The protocol is compared, though only packets of this one come here, as nft
+//! loads no port in a `dnat` without it.
 //!
 //! The first kind, one rule an endpoint, finds where a client went before; it goes with its
 //! endpoint, so the client moves at once. The second kind chooses: with `numgen inc` in the place
@@ -12,17 +17,16 @@
 //! before it leave. Where the affinity set is full a rule that remembers ends early, so the same
 //! choices follow once more without.
 //!
-//! Source hash is one rule, `dnat to jhash ip saddr mod M seed SEED map @hash-...`; with affinity it
-//! is a choice, `jhash ip saddr mod M seed SEED . EP . PORT @hash-members-...`.
-
-use std::net::IpAddr;
+//! Source hash is one rule, `dnat to jhash ip saddr mod M seed SEED . meta l4proto map @hash-... : PORT`;
+//! with affinity or several ports it is a choice, `jhash ip saddr mod M seed SEED . TARGET
+//! @hash-members-...`.
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::layout::{Set, rule, saddr};
 use crate::plan::{Pool, PortPlan, Target};
 use crate::{
-    Const, Element, ElementValue, Field, Key, Match, NatTarget, RegValue, Rule, Statement, name,
+    Element, ElementValue, Field, Key, Match, NatPort, NatTarget, RegValue, Rule, Statement, name,
     spread,
 };
 
@@ -51,15 +55,19 @@ impl Own<'_> {
         name::pool(prefix, &self.identity())
     }
 
-    /// What a client's entries have in common at all frontends of the service port (row 26).
-    fn id(&self) -> u32 {
-        let [high, _] = halves(name::hash_parts(&self.identity()));
-        high
+    /// What stands for the service port with a target, the same at all its frontends (row 26). Where
+    /// two of them have one number a client that one of them knows counts as known to both, which
+    /// only decides which endpoint it gets.
+    fn number(&self, target: &Target) -> u32 {
+        let [namespace, name, port, protocol] = self.identity();
+        let (address, to_port) = (target.address.to_string(), target.port.to_string());
+        let parts = [namespace, name, port, protocol, &address, &to_port];
+        let [high, _] = halves(name::hash_parts(&parts));
+        high.max(1)
     }
 
     fn affinity_key(&self, target: &Target) -> Vec<Field> {
-        let [address, port] = constants(target);
-        vec![saddr(self.port.family), Field::Const(Const::Mark(self.id())), address, port]
+        vec![saddr(self.port.family), Field::Const(self.number(target))]
     }
 
     /// The statements that send a connection to a target; `remember` is for how long, in seconds.
@@ -70,7 +78,12 @@ impl Own<'_> {
             timeout_ms: u64::from(seconds) * 1000,
         });
         let dnat = Statement::Dnat(NatTarget::Fixed(target.address, Some(target.port)));
-        remember.into_iter().chain([dnat]).collect()
+        remember.into_iter().chain([self.protocol(), dnat]).collect()
+    }
+
+    fn protocol(&self) -> Statement {
+        let value = RegValue::Proto(self.port.protocol.number());
+        Statement::Match(Match::Cmp { field: Field::L4Proto, negate: false, value })
     }
 
     fn hashes(&self) -> bool {
@@ -83,9 +96,9 @@ impl Own<'_> {
             let local = if self.pool == Pool::Local { "-local" } else { "" };
             name::pool(&format!("{kind}{local}"), &self.identity())
         };
-        self.hashes().then(|| match self.port.affinity {
-            None => Set::Hash(name("hash")),
-            Some(_) => Set::HashMembers(name("hash-members")),
+        self.hashes().then(|| match (self.port.affinity, one_port(self.targets)) {
+            (None, Some(_)) => Set::Hash(name("hash")),
+            (Some(_), _) | (_, None) => Set::HashMembers(name("hash-members")),
         })
     }
 
@@ -101,7 +114,7 @@ impl Own<'_> {
         let choice = |(left, target)| {
             let condition = match self.buckets() {
                 Some(set) => {
-                    let fields = [self.hash()].into_iter().chain(constants(target)).collect();
+                    let fields = vec![self.hash(), Field::Const(self.number(target))];
                     let set = set.name().to_owned();
                     Some(Statement::Match(Match::InSet { fields, set, negate: false }))
                 }
@@ -116,14 +129,12 @@ impl Own<'_> {
 /// The rules of the chain.
 pub(super) fn rules(own: &Own<'_>) -> Vec<Rule> {
     let Some(seconds) = own.port.affinity else {
-        return match own.buckets() {
-            Some(map) => {
-                let (fields, map) = (vec![own.hash()], map.name().to_owned());
-                let to = NatTarget::Map { fields, map, ipv6: own.port.family == IpFamily::V6 };
-                vec![rule([Statement::Dnat(to)])]
-            }
-            None => own.choices(None),
+        let (Some(Set::Hash(map)), Some(port)) = (own.buckets(), one_port(own.targets)) else {
+            return own.choices(None);
         };
+        let (fields, port) = (vec![own.hash(), Field::L4Proto], NatPort::Fixed(port));
+        let to = NatTarget::Apart { fields, map, ipv6: own.port.family == IpFamily::V6, port };
+        return vec![rule([own.protocol(), Statement::Dnat(to)])];
     };
     let again = own.targets.iter().map(|target| {
         let known = Statement::Match(Match::InSet {
@@ -145,25 +156,23 @@ pub(super) fn elements(own: &Own<'_>) -> Option<(Set, Vec<Element>)> {
     let owners = spread::table(own.targets, spread::buckets(own.targets.len()));
     let element = |(bucket, owner): (u32, u16)| {
         let target = own.targets.get(usize::from(owner))?;
-        let data = [target.address.into(), RegValue::Port(target.port)];
-        let bucket = RegValue::Mark(bucket);
-        let (key, value) = match own.port.affinity {
-            Some(_) => ([bucket].into_iter().chain(data).collect(), None),
-            None => (vec![bucket], Some(ElementValue::Data(data.to_vec()))),
+        let (rest, value) = if matches!(set, Set::Hash(_)) {
+            let value = ElementValue::Data(vec![target.address.into()]);
+            (RegValue::Proto(own.port.protocol.number()), Some(value))
+        } else {
+            (RegValue::Mark(own.number(target)), None)
         };
-        Some(Element { key: Key::Exact(key), value, comment: None })
+        let key = Key::Exact(vec![RegValue::Number(bucket), rest]);
+        Some(Element { key, value, comment: None })
     };
     let elements = (0..).zip(owners).filter_map(element).collect();
     Some((set, elements))
 }
 
-/// A target as components of a key.
-fn constants(target: &Target) -> [Field; 2] {
-    let address = match target.address {
-        IpAddr::V4(address) => Const::V4(address),
-        IpAddr::V6(address) => Const::V6(address),
-    };
-    [Field::Const(address), Field::Const(Const::Port(target.port))]
+/// The port of all targets; `None` if they have several.
+pub(super) fn one_port(targets: &[Target]) -> Option<u16> {
+    let port = targets.first()?.port;
+    targets.iter().all(|target| target.port == port).then_some(port)
 }
 
 fn number_is_zero(balance: Balance, modulus: u32) -> Statement {
@@ -171,7 +180,7 @@ fn number_is_zero(balance: Balance, modulus: u32) -> Statement {
         Balance::Random | Balance::SourceHash => Field::Random { modulus, offset: 0 },
         Balance::RoundRobin => Field::Turn { modulus, offset: 0 },
     };
-    Statement::Match(Match::Cmp { field, negate: false, value: RegValue::Mark(0) })
+    Statement::Match(Match::Cmp { field, negate: false, value: RegValue::Number(0) })
 }
 
 fn halves(number: u64) -> [u32; 2] {

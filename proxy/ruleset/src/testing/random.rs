@@ -138,7 +138,11 @@ fn change_endpoints(random: &mut Random, endpoints: &mut Vec<Endpoint>) {
             _ => condition(&mut endpoints[index], false, false),
         }
     } else {
-        endpoints.push(endpoint(random, false));
+        let mut another = endpoint(random, false);
+        if let Some(first) = endpoints.first().filter(|_| random.chance(80)) {
+            another.port = first.port;
+        }
+        endpoints.push(another);
         tidy(endpoints);
     }
 }
@@ -225,6 +229,11 @@ fn endpoints(random: &mut Random) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for _ in 0..count {
         endpoints.push(endpoint(random, elsewhere));
+    }
+    // Mostly all of a service port listen at one.
+    if random.chance(75) {
+        let port = *random.pick(&[80, 8080]);
+        endpoints.iter_mut().for_each(|endpoint| endpoint.port = port);
     }
     if random.chance(15) {
         let hint = |random: &mut Random| match random.below(6) {

@@ -1,7 +1,7 @@
 //! Rules as nft prints them.
 
 use super::value::{duration, mark, target, value, verdict};
-use crate::{Family, Field, Match, NatTarget, RegValue, Rule, Statement};
+use crate::{Family, Field, Match, NatPort, NatTarget, RegValue, Rule, Statement};
 
 /// A rule in nft's syntax, its comment last.
 pub fn rule(family: Family, rule: &Rule) -> String {
@@ -40,7 +40,7 @@ impl Transport {
         });
         let (at, name) = found?;
         let ports = |field: &Field| matches!(field, Field::ThSport | Field::ThDport);
-        let used = rule.statements[at..].iter().any(|one| fields(one).iter().any(ports));
+        let used = rule.statements[at..].iter().any(|one| one.fields().iter().any(ports));
         used.then_some(Self { at, name })
     }
 }
@@ -53,38 +53,6 @@ fn name_of(proto: u8) -> Option<&'static str> {
         132 => Some("sctp"),
         136 => Some("udplite"),
         _ => None,
-    }
-}
-
-/// Fields that a statement reads.
-fn fields(statement: &Statement) -> &[Field] {
-    match statement {
-        Statement::Match(
-            Match::Cmp { field, .. } | Match::Net { field, .. } | Match::Bits { field, .. },
-        ) => std::slice::from_ref(field),
-        Statement::Match(Match::InSet { fields, .. })
-        | Statement::VerdictMap { fields, .. }
-        | Statement::Update { fields, .. }
-        | Statement::Dnat(NatTarget::Map { fields, .. })
-        | Statement::Snat(NatTarget::Map { fields, .. }) => fields,
-        Statement::Match(
-            Match::NfProto { .. }
-            | Match::FibDaddrLocal { .. }
-            | Match::FibSaddrLocal { .. }
-            | Match::CtStatusDnat { .. }
-            | Match::CtEstablished { .. }
-            | Match::CtInvalid
-            | Match::CtDirection { .. },
-        )
-        | Statement::Counter
-        | Statement::SetMark { .. }
-        | Statement::SetCtMark { .. }
-        | Statement::Masquerade { .. }
-        | Statement::Dnat(NatTarget::Fixed(..))
-        | Statement::Snat(NatTarget::Fixed(..))
-        | Statement::Reject
-        | Statement::Verdict(_)
-        | Statement::Other(..) => &[],
     }
 }
 
@@ -121,12 +89,6 @@ fn say(family: Family, statement: &Statement, transport: &str) -> Option<String>
 fn matches(condition: &Match, transport: &str) -> String {
     let not = |negate: bool| if negate { "!= " } else { "" };
     match condition {
-        // Numbers that are made up here are not printed as marks.
-        Match::Cmp {
-            field: field @ (Field::Random { .. } | Field::Turn { .. }),
-            negate,
-            value: RegValue::Mark(to),
-        } => format!("{} {}{to}", name(*field, transport), not(*negate)),
         Match::Cmp { field, negate, value: to } => {
             format!("{} {}{}", name(*field, transport), not(*negate), value(to))
         }
@@ -190,7 +152,10 @@ fn name(field: Field, transport: &str) -> String {
             let family = if ipv6 { "ip6" } else { "ip" };
             return format!("jhash {family} saddr mod {modulus} seed 0x{seed:x}");
         }
-        Field::Const(constant) => return value(&constant.into()),
+        Field::Const(constant) => {
+            let constant = mark(constant);
+            return format!("meta mark & {constant} | {constant}");
+        }
     };
     name.to_owned()
 }
@@ -222,6 +187,13 @@ fn nat(verb: &str, family: Family, to: &NatTarget, transport: &str) -> String {
         NatTarget::Fixed(address, port) => (address.is_ipv6(), target(*address, *port)),
         NatTarget::Map { fields, map, ipv6 } => {
             (*ipv6, format!("{} map @{map}", concat(fields, transport)))
+        }
+        NatTarget::Apart { fields, map, ipv6, port } => {
+            let port = match port {
+                NatPort::Fixed(port) => port.to_string(),
+                NatPort::Map { fields, map } => format!("{} map @{map}", concat(fields, transport)),
+            };
+            (*ipv6, format!("{} map @{map}:{port}", concat(fields, transport)))
         }
     };
     match family {

@@ -8,6 +8,24 @@ pub(super) fn types(kinds: &[DataType]) -> String {
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ")
 }
 
+/// The expressions that stand for the types of a set with numbers.
+pub(super) fn expressions(kinds: &[DataType]) -> String {
+    kinds.iter().map(|kind| expression(*kind)).collect::<Vec<_>>().join(" . ")
+}
+
+fn expression(kind: DataType) -> &'static str {
+    match kind {
+        DataType::Ipv4Addr => "ip daddr",
+        DataType::Ipv6Addr => "ip6 daddr",
+        DataType::InetProto => "meta l4proto",
+        DataType::InetService => "th dport",
+        DataType::Mark => "meta mark",
+        DataType::IfName => "iifname",
+        DataType::EtherAddr => "ether saddr",
+        DataType::Number => "numgen random mod 2",
+    }
+}
+
 pub(super) fn value(value: &RegValue) -> String {
     match value {
         RegValue::V4(address) => address.to_string(),
@@ -16,6 +34,7 @@ pub(super) fn value(value: &RegValue) -> String {
         RegValue::Port(port) => port.to_string(),
         RegValue::Mark(value) => mark(*value),
         RegValue::IfName(name) => format!("\"{name}\""),
+        RegValue::Number(number) => number.to_string(),
         RegValue::Mac(mac) => {
             mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::services::{Tables, layout};
 use crate::{
-    Element, ElementValue, MapTarget, Match, NatTarget, Op, Rule, Statement, TableState, Verdict,
+    Element, ElementValue, MapTarget, Match, NatPort, NatTarget, Op, Rule, Statement, TableState,
+    Verdict,
 };
 use causeway_model::IpFamily;
 
@@ -102,6 +103,12 @@ impl<'a> References<'a> {
                 }
                 Statement::VerdictMap { map, .. } | Statement::Dnat(NatTarget::Map { map, .. }) => {
                     self.sets.insert(map);
+                }
+                Statement::Dnat(NatTarget::Apart { map, port, .. }) => {
+                    self.sets.insert(map);
+                    if let NatPort::Map { map, .. } = port {
+                        self.sets.insert(map);
+                    }
                 }
                 Statement::Verdict(verdict) => self.verdict(verdict),
                 Statement::Match(_)

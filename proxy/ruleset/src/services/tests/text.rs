@@ -29,15 +29,35 @@ fn check(before: &str, after: &str, expected: &str) {
 fn a_service_is_elements_alone() {
     check(
         "",
-        "shop/web 172.30.0.1 80/tcp=http -> 10.0.1.2:8080@n1 10.0.2.2:8081@n2,
+        "shop/web 172.30.0.1 80/tcp=http -> 10.0.1.2:8080@n1 10.0.2.2:8080@n2,
          53/udp=dns -> 10.0.2.3:53@n2",
         r#"
         create element t cluster-ips { 172.30.0.1 comment "shop/web" }
-        create element t endpoints { 172.30.0.1 . tcp . 80 . 0x00020000 : 10.0.1.2 . 8080,
-          172.30.0.1 . tcp . 80 . 0x00020001 : 10.0.2.2 . 8081,
-          172.30.0.1 . udp . 53 . 0x00010000 : 10.0.2.3 . 53 }
+        create element t endpoints { 172.30.0.1 . tcp . 80 . 131072 : 10.0.1.2,
+          172.30.0.1 . tcp . 80 . 131073 : 10.0.2.2,
+          172.30.0.1 . udp . 53 . 65536 : 10.0.2.3 }
+        create element t ports { 172.30.0.1 . tcp . 80 : 8080, 172.30.0.1 . udp . 53 : 53 }
         create element t hairpin { 10.0.1.2 . 10.0.1.2 }
         "#,
+    );
+}
+
+/// A map has one port for all endpoints of a frontend; where they have several, rules choose.
+#[test]
+fn endpoints_with_several_ports_have_rules() {
+    let one = "shop/web 172.30.0.1 80/tcp -> 10.0.2.2:80@n2 10.0.2.3:80@n2";
+    check(
+        one,
+        &one.replace("3:80", "3:81"),
+        "
+        add chain t B-shop/web/TCP
+        add rule t B-shop/web/TCP numgen random mod 2 0 meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP meta l4proto tcp dnat to 10.0.2.3:81
+        delete element t endpoints { 172.30.0.1 . tcp . 80 . 131072,
+          172.30.0.1 . tcp . 80 . 131073 }
+        delete element t ports { 172.30.0.1 . tcp . 80 }
+        create element t own { 172.30.0.1 . tcp . 80 : goto B-shop/web/TCP }
+        ",
     );
 }
 
@@ -49,9 +69,9 @@ fn an_endpoint_that_goes_changes_elements_of_its_port_alone() {
          81/tcp=b -> 10.0.2.2:81@n2",
         "shop/web 172.30.0.1 80/tcp=http -> 10.0.2.3:80@n2, 81/tcp=b -> 10.0.2.2:81@n2",
         "
-        delete element t endpoints { 172.30.0.1 . tcp . 80 . 0x00020000,
-          172.30.0.1 . tcp . 80 . 0x00020001 }
-        create element t endpoints { 172.30.0.1 . tcp . 80 . 0x00010000 : 10.0.2.3 . 80 }
+        delete element t endpoints { 172.30.0.1 . tcp . 80 . 131072,
+          172.30.0.1 . tcp . 80 . 131073 }
+        create element t endpoints { 172.30.0.1 . tcp . 80 . 65536 : 10.0.2.3 }
         ",
     );
 }
@@ -66,16 +86,16 @@ fn affinity_is_found_before_it_is_chosen_and_shared_by_all_ways_in() {
         &format!("{ONE} 10.0.2.3:80@n2"),
         r#"
         add chain t B-shop/web/TCP
-        add rule t B-shop/web/TCP ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 @affinity
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 1m } dnat to 10.0.2.2:80
-        add rule t B-shop/web/TCP ip saddr . 0xd30fe5f6 . 10.0.2.3 . 80 @affinity
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.3 . 80 timeout 1m } dnat to 10.0.2.3:80
+        add rule t B-shop/web/TCP ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce @affinity
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 1m } meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP ip saddr . meta mark & 0x2e393bc9 | 0x2e393bc9 @affinity
+          update @affinity { ip saddr . meta mark & 0x2e393bc9 | 0x2e393bc9 timeout 1m } meta l4proto tcp dnat to 10.0.2.3:80
         add rule t B-shop/web/TCP numgen random mod 2 0
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 1m } dnat to 10.0.2.2:80
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 1m } meta l4proto tcp dnat to 10.0.2.2:80
         add rule t B-shop/web/TCP
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.3 . 80 timeout 1m } dnat to 10.0.2.3:80
-        add rule t B-shop/web/TCP numgen random mod 2 0 dnat to 10.0.2.2:80
-        add rule t B-shop/web/TCP dnat to 10.0.2.3:80
+          update @affinity { ip saddr . meta mark & 0x2e393bc9 | 0x2e393bc9 timeout 1m } meta l4proto tcp dnat to 10.0.2.3:80
+        add rule t B-shop/web/TCP numgen random mod 2 0 meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP meta l4proto tcp dnat to 10.0.2.3:80
         create element t cluster-ips { 172.30.0.1 comment "shop/web" }
         create element t externals { 203.0.113.5 . tcp . 80 comment "shop/web" }
         create element t nodeports { tcp . 30080 comment "shop/web" }
@@ -89,11 +109,11 @@ fn affinity_is_found_before_it_is_chosen_and_shared_by_all_ways_in() {
         ONE,
         "
         flush chain t B-shop/web/TCP
-        add rule t B-shop/web/TCP ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 @affinity
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 1m } dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce @affinity
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 1m } meta l4proto tcp dnat to 10.0.2.2:80
         add rule t B-shop/web/TCP
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 1m } dnat to 10.0.2.2:80
-        add rule t B-shop/web/TCP dnat to 10.0.2.2:80
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 1m } meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP meta l4proto tcp dnat to 10.0.2.2:80
         ",
     );
 }
@@ -108,7 +128,8 @@ fn affinity_comes_and_goes_on_a_live_service() {
         plain,
         "
         delete element t own { 172.30.0.1 . tcp . 80 }
-        create element t endpoints { 172.30.0.1 . tcp . 80 . 0x00010000 : 10.0.2.2 . 80 }
+        create element t endpoints { 172.30.0.1 . tcp . 80 . 65536 : 10.0.2.2 }
+        create element t ports { 172.30.0.1 . tcp . 80 : 80 }
         flush chain t B-shop/web/TCP
         delete chain t B-shop/web/TCP
         ",
@@ -118,11 +139,11 @@ fn affinity_comes_and_goes_on_a_live_service() {
         &sticky.replace("60", "7"),
         "
         flush chain t B-shop/web/TCP
-        add rule t B-shop/web/TCP ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 @affinity
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 7s } dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce @affinity
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 7s } meta l4proto tcp dnat to 10.0.2.2:80
         add rule t B-shop/web/TCP
-          update @affinity { ip saddr . 0xd30fe5f6 . 10.0.2.2 . 80 timeout 7s } dnat to 10.0.2.2:80
-        add rule t B-shop/web/TCP dnat to 10.0.2.2:80
+          update @affinity { ip saddr . meta mark & 0xc7d1b4ce | 0xc7d1b4ce timeout 7s } meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP meta l4proto tcp dnat to 10.0.2.2:80
         ",
     );
 }
@@ -136,9 +157,9 @@ fn round_robin_is_one_counter_for_all_ways_in_and_kept_by_other_changes() {
         service,
         r#"
         add chain t B-shop/web/TCP
-        add rule t B-shop/web/TCP numgen inc mod 3 0 dnat to 10.0.2.2:80
-        add rule t B-shop/web/TCP numgen inc mod 2 0 dnat to 10.0.2.3:80
-        add rule t B-shop/web/TCP dnat to 10.0.2.4:80
+        add rule t B-shop/web/TCP numgen inc mod 3 0 meta l4proto tcp dnat to 10.0.2.2:80
+        add rule t B-shop/web/TCP numgen inc mod 2 0 meta l4proto tcp dnat to 10.0.2.3:80
+        add rule t B-shop/web/TCP meta l4proto tcp dnat to 10.0.2.4:80
         create element t cluster-ips { 172.30.0.1 comment "shop/web" }
         create element t nodeports { tcp . 30080 comment "shop/web" }
         create element t own { 172.30.0.1 . tcp . 80 : goto B-shop/web/TCP }
@@ -174,8 +195,10 @@ fn what_is_refused_is_an_element_too() {
         create element t restricted { 203.0.113.5 . tcp . 80 }
         create element t allowed { 203.0.113.64/26 . 203.0.113.5 . tcp . 80 }
         create element t drops { 172.30.0.1 . tcp . 80 comment "default/a" }
-        create element t endpoints { 203.0.113.5 . tcp . 80 . 0x00010000 : 10.0.2.2 . 80 }
-        create element t nodeport-endpoints { tcp . 30080 . 0x00010000 : 10.0.2.2 . 80 }
+        create element t endpoints { 203.0.113.5 . tcp . 80 . 65536 : 10.0.2.2 }
+        create element t nodeport-endpoints { tcp . 30080 . 65536 : 10.0.2.2 }
+        create element t ports { 203.0.113.5 . tcp . 80 : 80 }
+        create element t nodeport-ports { tcp . 30080 : 80 }
         "#,
     );
 }

@@ -36,7 +36,9 @@ fn said(name: &str, text: &str) -> String {
 fn completed(object: &Object) -> Result<(), Refusal> {
     let Object::Service(service) = object else { return Ok(()) };
     let pools = Pools {
-        service_cidrs: ["10.96.0.0/16", "fd00:96::/112"].map(|text| text.parse().unwrap()).into(),
+        service_cidrs: ["10.96.0.0/16", "fd00:96::/112"]
+            .map(|text| text.parse().expect("a network"))
+            .into(),
         node_ports: (30_000, 32_767),
         foreign: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! What the kernel holds of ours, and what planning needs to know of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::IpAddr;
 
 use causeway_kernel::{Interest, Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
@@ -55,10 +56,11 @@ pub(super) fn underlay(
     let mut links = BTreeMap::from([(home.index, home.clone())]);
     let mut way = |to: IpAddr| {
         let dev = netlink.way_to(to).ok()?.dev;
-        if !links.contains_key(&dev) {
-            links.insert(dev, netlink.link_by_index(dev).ok()??);
-        }
-        links.get(&dev).map(device)
+        let link = match links.entry(dev) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(netlink.link_by_index(dev).ok()??),
+        };
+        Some(device(link))
     };
     let near = |ip: &&IpAddr| ip.is_ipv4() == first.is_ipv4() && !ips.contains(*ip);
     let outside = way(node::outside(first));

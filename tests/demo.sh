@@ -140,7 +140,7 @@ until_true() { # WHAT COMMAND..: waits until it succeeds, ten seconds at most
 }
 ready_nodes() { [ "$(cw get nodes | awk '$2 == "Ready"' | wc -l)" = "$1" ]; }
 endpoints_are() { # NODE ADDRESSES: what the node takes for the endpoints
-  [ "$(on "$1" "$bin/causeway" get endpoints http-server-svc -o json |
+  [ "$(on "$1" "$bin/causeway" get endpoints http-server-vip -o json |
     jq -r '[.subsets[]?.addresses[]?.ip] | join(" ")')" = "$2" ]
 }
 four="10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3"
@@ -180,7 +180,7 @@ for node in 172.18.0.2 172.18.0.3; do
 done
 
 say "causeway trace on node2: why"
-cw2 trace 10.0.2.2 http-server-svc:3001 | sed 's/^/  /'
+cw2 trace 10.0.2.2 http-server-vip:3001 | sed 's/^/  /'
 
 say "cnitool del pod2 on node1: out of rotation on node2, too"
 three="10.0.1.2 10.0.2.2 10.0.2.3"

@@ -26,7 +26,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens there. Nothing was sent.
-    #[error("causewayd does not answer at {}; is it running?", socket.display())]
+    #[error("{}", unreachable(socket, source))]
     Unreachable {
         /// The socket.
         socket: PathBuf,
@@ -54,6 +54,17 @@ pub enum Error {
     },
 }
 
+/// The socket is root's: whoever may not open it learns nothing of who listens.
+fn unreachable(socket: &Path, error: &io::Error) -> String {
+    let socket = socket.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to use {socket}, the socket of causewayd: run it as root")
+        }
+        _ => format!("causewayd does not answer at {socket}; is it running?"),
+    }
+}
+
 impl Client {
     /// A client for the daemon at `socket`; nothing is sent yet.
     pub fn new(socket: &Path) -> Self {
@@ -66,6 +77,29 @@ impl Client {
     /// `Unreachable`
     pub fn reach(&self) -> Result<(), Error> {
         Asked { method: "GET", path: "/" }.block_on(self.connect()).map(drop)
+    }
+
+    /// Waits a little, then until somebody listens.
+    ///
+    /// # Errors
+    /// `Unreachable` where waiting will not help.
+    pub fn wait(&self) -> Result<(), Error> {
+        /// Before each attempt: a restart takes longer.
+        const PAUSE: Duration = Duration::from_millis(200);
+        Asked { method: "GET", path: "/" }.block_on(async {
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                match self.connect().await {
+                    Ok(_) => return Ok(()),
+                    Err(Error::Unreachable { source, .. })
+                        if matches!(
+                            source.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                        ) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
     }
 
     /// Sends a request with a JSON body (empty: none) and returns the answer's bytes. `path` is

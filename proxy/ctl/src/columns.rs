@@ -126,6 +126,23 @@ fn slice(object: &Value, now: u64) -> Vec<String> {
     ]
 }
 
+/// The pod's name; where it is the container's id, for want of a better one, the name that nerdctl
+/// gave the container. That is a label as any other: it is shown, and decides nothing.
+fn pod_name(object: &Value) -> String {
+    let meta = &object["metadata"];
+    let label = |name: &str| meta["labels"][name].as_str().filter(|text| !text.is_empty());
+    let id = &meta["annotations"]["causeway.io/container-id"];
+    match label("nerdctl/name").filter(|_| meta["name"].is_string() && meta["name"] == *id) {
+        None => text(&meta["name"], NONE),
+        Some(name) => match label("nerdctl/namespace") {
+            Some(namespace) if namespace != crate::kind::namespace(object) => {
+                format!("{name} ({namespace})")
+            }
+            _ => name.to_owned(),
+        },
+    }
+}
+
 fn pod(object: &Value, now: u64) -> Vec<String> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let containers: Vec<&Value> = list(&status["containerStatuses"]).collect();
@@ -143,7 +160,7 @@ fn pod(object: &Value, now: u64) -> Vec<String> {
     };
     let ip = text(status["podIPs"].get(0).map_or(&status["podIP"], |first| &first["ip"]), NONE);
     vec![
-        text(&object["metadata"]["name"], NONE),
+        pod_name(object),
         ready,
         state,
         restarts.to_string(),

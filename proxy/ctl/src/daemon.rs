@@ -28,6 +28,11 @@ impl Daemon {
         Self { client: Client::new(socket) }
     }
 
+    /// Waits until it listens.
+    pub(crate) fn wait(&self) -> Result<(), Failure> {
+        Ok(self.client.wait()?)
+    }
+
     /// What a `GET` of a path answers.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.request("GET", path, b"")

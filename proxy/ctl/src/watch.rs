@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use causeway_api::Error;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::columns;
 use crate::daemon::{Daemon, list_path};
 use crate::get::Look;
 use crate::kind::{self, Kind, Selection};
-use crate::screen::Screen;
+use crate::screen::{Screen, Style};
 use crate::table::Table;
 use crate::{Failure, Verdict, now};
 
@@ -44,12 +45,34 @@ pub(crate) fn run(
     let mut watch = Watch { look, format, names, known: BTreeMap::new(), table: None };
     let scope = (!args.all_namespaces).then_some(args.namespace.namespace.as_str());
     let path = list_path(kind, scope, true);
-    daemon.lines("GET", &path, None, &mut |event| {
-        watch.take(event, screen)?;
-        Ok(screen.flush()?)
-    })?;
-    Err(Failure::WatchEnded)
+    let mut begun = false;
+    loop {
+        let mut fresh = false;
+        let ended = daemon.lines("GET", &path, None, &mut |event| {
+            fresh = true;
+            watch.take(event, screen)?;
+            Ok(screen.flush()?)
+        });
+        begun |= fresh;
+        match ended {
+            Ok(()) if begun => {}
+            // The connection broke, or the daemon is on its way out.
+            Err(Failure::Daemon(Error::Broken { .. } | Error::Unreachable { .. })) if begun => {}
+            Err(Failure::Daemon(Error::Refused { status: STOPPING, .. })) if begun => {}
+            Ok(()) => return Err(Failure::WatchEnded),
+            Err(failure) => return Err(failure),
+        }
+        // Said once, however often one that is on its way out still answers.
+        if fresh {
+            screen.note(Style::Notice, "causewayd ended the watch; going on when it is back")?;
+        }
+        // The list that comes first then says what changed meanwhile.
+        daemon.wait()?;
+    }
 }
+
+/// HTTP's 503.
+const STOPPING: u16 = 503;
 
 fn one_kind(selection: &Selection) -> Result<(Kind, BTreeSet<String>), Failure> {
     let usage = || Failure::Usage("-w follows one kind of objects".into());

@@ -51,7 +51,9 @@ pub(crate) enum Error {
 /// # Errors
 /// See [`Error`]; what was removed before stays removed.
 pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
-    let lock = start::lock(&args.run_dir).map_err(Error::Lock)?;
+    // Looking harms no daemon that runs.
+    let lock = (!args.dry_run).then(|| start::lock(&args.run_dir)).transpose();
+    let lock = lock.map_err(Error::Lock)?;
     // Before the rules, which hold the guard of `route_localnet`: that is taken back here.
     let boot = node::boot_id().map_err(|error| Error::Sysctls(error.to_string()))?;
     let mut sysctls =

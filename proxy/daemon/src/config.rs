@@ -12,6 +12,7 @@ use causeway_model::Labels;
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
+use tracing::level_filters::LevelFilter;
 
 pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
 
@@ -80,6 +81,8 @@ pub(crate) struct Settings {
     pub metrics_listen: Vec<SocketAddr>,
     /// `--log-format`
     pub log_format: LogFormat,
+    /// Least weight of a line.
+    pub log_level: LogLevel,
     /// Things about where settings stand that keep nothing from working: a password that everybody
     /// on this machine can read.
     pub warnings: Vec<String>,
@@ -173,6 +176,31 @@ pub(crate) enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// Least weight of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// What does not work.
+    Error,
+    /// And what to know of.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And how.
+    Debug,
+}
+
+impl LogLevel {
+    /// As the log has it.
+    pub(crate) fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+        }
+    }
 }
 
 /// A setting that can not be used. Usage: exit code 2.

@@ -12,6 +12,7 @@
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`peers`] | the peers file |
+//! | [`sharing`] | services that ask for one place, in words |
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
 //! | [`notify`] | words to systemd |
@@ -36,6 +37,7 @@ mod overlay;
 mod peers;
 mod request;
 mod serve;
+mod sharing;
 mod start;
 mod state;
 mod sysctls;
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
             Err(error) => failed(1, &error),
         },
         Ok(Invocation::Run(settings)) => {
-            log::start(settings.log_format);
+            log::start(settings.log_format, settings.log_level);
             match start::run(*settings, &env) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(1, &error),

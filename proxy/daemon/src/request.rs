@@ -1,5 +1,7 @@
 //! What clients ask of the engine, with the place for the answer.
 
+use std::fmt;
+
 use causeway_api::{Applied, Apply, Problem};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use serde_json::value::RawValue;
@@ -56,6 +58,13 @@ pub(crate) struct Refused {
     pub status: u16,
     /// Why.
     pub problem: Problem,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem.message)?;
+        self.problem.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
 }
 
 impl Refused {

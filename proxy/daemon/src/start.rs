@@ -19,6 +19,7 @@ use crate::engine::{Engine, Parts};
 use crate::event::{Event, Events};
 use crate::files;
 use crate::forward::Forward;
+use crate::log;
 use crate::node;
 use crate::notify::Notifier;
 use crate::overlay::{self, Overlay};
@@ -131,8 +132,13 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
-    tracing::info!(node = &*facts.name, ips = ?facts.ips, backend = settings.backend.name(),
-        version = env!("CARGO_PKG_VERSION"), "causewayd starts");
+    tracing::info!(
+        node = &*facts.name,
+        ips = log::addresses(&facts.ips),
+        backend = settings.backend.name(),
+        version = env!("CARGO_PKG_VERSION"),
+        "causewayd starts"
+    );
     let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
         .map_err(file("read sysctls.json of", &settings.state_dir))?;
     let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);

@@ -39,7 +39,9 @@ pub(crate) async fn kernel(monitor: Monitor, events: Events) -> io::Result<()> {
         monitor.readable_mut().await?.clear_ready();
         let change = monitor.get_mut().changes().map_err(io::Error::other)?;
         let Some(change) = change else { continue };
-        tracing::debug!(by = ?change.by, lost = change.lost, "our rules were changed");
+        let by =
+            change.by.as_ref().map(|(name, pid)| format!("{name} ({pid})")).unwrap_or_default();
+        tracing::debug!(by, lost = change.lost, "our rules were changed");
         if events.send(Event::KernelChanged { by: change.by }).await.is_err() {
             return Ok(());
         }

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use causeway_model::{Balance, IpFamily, ObjectKey, Protocol, Resolved};
 use ipnetwork::IpNetwork;
 
+pub use claims::{Contest, Place};
+
 use claims::Claims;
 
 /// What planning must know of the node and of the daemon's settings.
@@ -201,6 +203,16 @@ impl Plan {
         let mut plan = Self::new(facts);
         plan.update(&services.keys().cloned().collect(), &|key| services.get(key).cloned());
         plan
+    }
+
+    /// What a service asks for and does not have, because another one has it.
+    pub fn contests<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = Contest> + 'a {
+        self.claims.contests(key)
+    }
+
+    /// The same of all services, ascending by who lost.
+    pub fn all_contests(&self) -> impl Iterator<Item = Contest> {
+        self.claims.all_contests()
     }
 
     /// Plans the given services anew; `resolve` says what they are now, `None` where they are gone.

@@ -9,6 +9,7 @@ mod daemon_manifests;
 mod daemon_repair;
 mod daemon_start;
 mod examples;
+mod first_minutes;
 mod iptables_load;
 mod packets;
 mod sctp;

@@ -164,3 +164,20 @@ fn whoever_has_had_enough_gets_no_more_lines() {
     client.lines("GET", "/watch", b"", &mut each).expect("lines");
     assert_eq!(count, 2);
 }
+
+/// Rows: RA10
+#[test]
+fn who_may_not_open_the_socket_is_told_to_be_root() {
+    let error = |kind: io::ErrorKind| Error::Unreachable {
+        socket: "/run/causeway/causeway.sock".into(),
+        source: kind.into(),
+    };
+    assert_eq!(
+        error(io::ErrorKind::PermissionDenied).to_string(),
+        "no permission to use /run/causeway/causeway.sock, the socket of causewayd: run it as root"
+    );
+    assert_eq!(
+        error(io::ErrorKind::NotFound).to_string(),
+        "causewayd does not answer at /run/causeway/causeway.sock; is it running?"
+    );
+}

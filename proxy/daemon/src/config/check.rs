@@ -13,10 +13,10 @@ use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 
 use super::keys::{Given, Values};
-use super::{BackendKind, Error, LogFormat, NodePorts, OverlayKind, Settings, StoreKind};
+use super::{BackendKind, Error, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind};
 use value::{
-    Reason, address, backend, duration, label, log_format, network, node_name, node_ports,
-    overlay_kind, port_range, prefix, store, subnet_len, udp_port, url, vni, yes_or_no,
+    Reason, address, backend, duration, label, log_format, log_level, network, node_name,
+    node_ports, overlay_kind, port_range, prefix, store, subnet_len, udp_port, url, vni, yes_or_no,
 };
 
 /// Settings that later versions give a meaning.
@@ -76,6 +76,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         healthz_listen: value.listeners("healthz-listen", "0.0.0.0:10256")?,
         metrics_listen: value.listeners("metrics-listen", "127.0.0.1:10249")?,
         log_format: value.parse("log-format", log_format)?.unwrap_or(LogFormat::Text),
+        log_level: value.parse("log-level", log_level)?.unwrap_or(LogLevel::Info),
         warnings: Vec::new(),
     };
     one_a_family(values, "node-ip", settings.node_ips.iter().copied())?;

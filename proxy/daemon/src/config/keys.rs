@@ -150,6 +150,7 @@ pub(super) const KEYS: &[Key] = &[
         "/metrics, /proxyMode; empty is off [default: 127.0.0.1:10249]",
     ),
     key("log-format", "text|json", "log lines on stderr [default: text]"),
+    key("log-level", "error|warn|info|debug", "least weight of log lines [default: info]"),
 ];
 
 /// The command line.

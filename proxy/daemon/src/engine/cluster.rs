@@ -231,7 +231,8 @@ impl Engine {
     fn take_subnets(&mut self, subnets: Subnets) {
         self.membership.moved_on = false;
         if let Subnets::Held(subnets) = &subnets {
-            tracing::info!(?subnets, "this node's parts of the cluster network");
+            let all: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+            tracing::info!("node subnets: {}", all.join(", "));
         }
         match subnets.refused() {
             Some(why) => {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use causeway_model::{EndpointEvent, Event, Labels};
+use causeway_model::{EndpointEvent, EndpointKey, Event, Labels};
 
 use super::Engine;
+use crate::log;
 use crate::request::Refused;
 
 /// A gone attachment is remembered for so long, in nanoseconds of boot time: an event that was
@@ -44,6 +45,7 @@ impl Engine {
         self.state.progress.endpoint_changes += 1;
         self.pending.touched.containers.insert(event.key.clone());
         self.pending.publish.insert(event.key.clone());
+        self.say_container(&event);
         let fact = match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
             None => Event::Detach { node: Arc::clone(&self.facts.name), key: event.key },
@@ -51,6 +53,21 @@ impl Engine {
         let changes = self.state.index.apply(fact);
         self.note(changes);
         Ok(())
+    }
+
+    /// A line of the log for an attachment that is new or gone.
+    fn say_container(&self, event: &EndpointEvent) {
+        let EndpointKey { network, container_id, ifname } = &event.key;
+        let known = self.state.index.container(&self.facts.name, &event.key);
+        let (word, pod, ips) = match (&event.record, known) {
+            (Some(record), None) => ("attached", record.pod(), log::addresses(&record.ips)),
+            (None, Some((gone, _))) => {
+                ("detached", gone.record.pod(), log::addresses(&gone.record.ips))
+            }
+            // Other labels, or a DEL that comes again.
+            (Some(_), Some(_)) | (None, None) => return,
+        };
+        tracing::info!("{word} {pod}: {ips} (container {container_id}, {ifname} in {network})");
     }
 
     /// What containerd says of the attachments of a container.
@@ -71,7 +88,7 @@ impl Engine {
             .collect();
         for event in events {
             if let Err(refused) = self.take_event(event, labels) {
-                tracing::warn!(container_id, problem = ?refused.problem, "keep labels");
+                tracing::warn!(container_id, "keep labels: {refused}");
             }
         }
     }
@@ -103,7 +120,7 @@ impl Engine {
                     self.pending.spooled.push(event);
                 }
                 Err(refused) => {
-                    tracing::error!(problem = ?refused.problem, "take an event of the spool");
+                    tracing::error!("take an event of the spool: {refused}");
                 }
             }
         }

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::Engine;
 use super::ports::{self, Listening};
 use crate::clock;
+use crate::log;
 use crate::request::{Refused, Target};
 
 /// Kind and key of an object.
@@ -353,6 +354,7 @@ impl Engine {
             self.claim_anew();
             return Err(Refused::caused(503, "the objects can not be stored", &error));
         }
+        tell_written(put.iter().map(id_of), gone.iter().cloned());
         self.adopt(put, gone);
         Ok(())
     }
@@ -403,6 +405,25 @@ impl Engine {
         self.pending.touched.objects.insert((kind, key));
         let changes = self.state.index.apply(fact);
         self.note(changes);
+    }
+}
+
+/// Kind and key of a stored object.
+pub(super) fn id_of(stored: &Stored) -> Id {
+    (stored.object.kind(), stored.object.key().clone())
+}
+
+/// A line of the log for what was stored, and one for what was deleted.
+pub(super) fn tell_written(
+    put: impl ExactSizeIterator<Item = Id>,
+    gone: impl ExactSizeIterator<Item = Id>,
+) {
+    let name = |(kind, key): Id| format!("{} {key}", kind_name(kind));
+    if put.len() > 0 {
+        tracing::info!("stored {}", log::names(put.map(name)));
+    }
+    if gone.len() > 0 {
+        tracing::info!("deleted {}", log::names(gone.map(name)));
     }
 }
 

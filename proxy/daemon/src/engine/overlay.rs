@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use super::Engine;
 use crate::config::OverlayKind;
 use crate::forward::Forward;
+use crate::log;
 use crate::node::{self, Parts};
 use crate::overlay::{Orders, Overlay};
 use crate::peers::{self, Entry};
@@ -79,7 +80,8 @@ impl Engine {
         if ips == self.facts.ips {
             return;
         }
-        tracing::warn!(before = ?self.facts.ips, now = ?ips, "this node has other addresses");
+        let (before, now) = (log::addresses(&self.facts.ips), log::addresses(&ips));
+        tracing::warn!(before, now, "this node has other addresses");
         self.facts.node_ports = node::node_ports(&self.state.settings, &ips);
         self.state.node.ips.clone_from(&ips);
         self.facts.ips = ips;

@@ -10,6 +10,7 @@ use super::{Asked, Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
 use crate::request::Refused;
+use crate::sharing;
 use crate::state::{Committed, Touched};
 
 /// Pause after the first failed transaction; it doubles with every further one.
@@ -79,7 +80,8 @@ impl Engine {
             // Whoever asked may be gone.
             match waiting {
                 Waiting::Event(reply) => drop(reply.send(refused.map_or(Ok(()), Err))),
-                Waiting::Applied(applied, reply) => {
+                Waiting::Applied(mut applied, reply) => {
+                    sharing::warn(&self.state.plan, &mut applied);
                     drop(reply.send(refused.map_or(Ok(applied), Err)));
                 }
             }

@@ -15,7 +15,7 @@ use causeway_source::{Stored, claims};
 use serde_json::value::RawValue;
 
 use super::manifests::Pass;
-use super::objects::{Id, Staged};
+use super::objects::{Id, Staged, id_of, tell_written};
 use super::{Engine, Waiting};
 use crate::clock;
 use crate::request::{Refused, Reply, Target};
@@ -62,6 +62,8 @@ struct Current {
     job: Job,
     id: u64,
     applied: Applied,
+    /// What is written and what is deleted, for the log.
+    ids: (Vec<Id>, Vec<Id>),
     /// What the manifest directory had, where it is that.
     pass: Option<Pass>,
     stage: Stage,
@@ -182,7 +184,10 @@ impl Engine {
         let (staged, applied) = staged;
         let write = self.write_of(staged);
         let until = clock::now() + patience(&write);
-        let mut current = Current { job, id: write.id, applied, pass, stage: Stage::Sent, until };
+        let put = write.put.iter().map(|(stored, _)| id_of(stored)).collect();
+        let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key.clone())).collect();
+        let (id, stage, ids) = (write.id, Stage::Sent, (put, gone));
+        let mut current = Current { job, id, applied, ids, pass, stage, until };
         if write.put.is_empty() && write.delete.is_empty() {
             return self.finish(&mut current, None);
         }
@@ -223,6 +228,8 @@ impl Engine {
         match result {
             Ok(revision) => {
                 self.state.progress.writes += 1;
+                let (put, gone) = mem::take(&mut current.ids);
+                tell_written(put.into_iter(), gone.into_iter());
                 current.stage = Stage::Written(revision);
                 current.until = clock::now() + PATIENCE;
                 if !waits(&current.job.asked) {

@@ -11,6 +11,7 @@ use causeway_ruleset::plan::{At, Decision, Pool, PortPlan};
 
 use super::render;
 use crate::request::Refused;
+use crate::sharing;
 use crate::state::State;
 
 /// Describes a service.
@@ -114,6 +115,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     for (port, endpoints) in service.ports.iter().zip(&resolved.ports) {
         remarks.extend(port_remark(state, service, port, endpoints, found));
     }
+    remarks.extend(sharing::of_service(&state.plan, &service.key));
     let concerned = service.key.to_string();
     for (about, warnings) in &state.warnings {
         if about.split_whitespace().any(|word| word == concerned) {

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Health {
     /// No change has waited for too long.
     pub healthy: bool,
+    /// This node is not about to be deleted: load balancers may send it new connections.
+    pub eligible: bool,
     /// Last time that the rules were committed or found to be right, seconds since 1970.
     pub updated: Option<u64>,
     /// Now, likewise.
@@ -45,6 +47,7 @@ impl Health {
         let progress = &state.progress;
         Self {
             healthy: progress.behind.is_none_or(|since| ago(since) < BEHIND),
+            eligible: state.index.nodes().get(&state.node.name).is_none_or(|node| !node.deleted),
             updated: progress.synced.map(|synced| unix.saturating_sub(ago(synced).as_secs())),
             now: unix,
             families: super::metrics::families(state),
@@ -54,7 +57,7 @@ impl Health {
     /// The loop does not answer.
     fn stuck() -> Self {
         let now = clock::unix().as_secs();
-        Self { healthy: false, updated: None, now, families: Vec::new() }
+        Self { healthy: false, eligible: true, updated: None, now, families: Vec::new() }
     }
 
     /// Asks the engine.
@@ -74,7 +77,7 @@ impl Health {
         json!({
             "lastUpdated": updated,
             "currentTime": time(self.now),
-            "nodeEligible": true,
+            "nodeEligible": self.eligible,
             "healthy": self.healthy,
             "status": families.collect::<serde_json::Map<_, _>>(),
         })
@@ -84,7 +87,7 @@ impl Health {
 /// The health listener's part.
 pub(crate) fn healthz(api: Api) -> Router {
     let router = Router::new().route("/healthz", get(healthy)).route("/livez", get(alive));
-    router.route("/readyz", get(healthy)).with_state(api)
+    router.route("/readyz", get(ready)).with_state(api)
 }
 
 /// The metrics listener's part, beside `/healthz`.
@@ -104,17 +107,22 @@ pub(crate) fn metrics_listener(api: Api) -> Router {
     router.merge(metrics(api)).fallback(unknown_path).method_not_allowed_fallback(unknown_method)
 }
 
+/// For load balancers, so not of a node that is about to be deleted.
 async fn healthy(Shared(api): Shared<Api>) -> Response {
-    respond(&api, "healthz").await
+    respond(&api, "healthz", |health| health.healthy && health.eligible).await
+}
+
+async fn ready(Shared(api): Shared<Api>) -> Response {
+    respond(&api, "healthz", |health| health.healthy).await
 }
 
 async fn alive(Shared(api): Shared<Api>) -> Response {
-    respond(&api, "livez").await
+    respond(&api, "livez", |health| health.healthy).await
 }
 
-async fn respond(api: &Api, probe: &'static str) -> Response {
+async fn respond(api: &Api, probe: &'static str, is_good: fn(&Health) -> bool) -> Response {
     let health = Health::ask(api).await;
-    let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_good(&health) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     api.metrics.probed(probe, status.as_u16());
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];

@@ -8,6 +8,7 @@ use causeway_api::Status;
 
 use super::nodes;
 use crate::clock;
+use crate::sharing;
 use crate::state::State;
 
 /// How the daemon does. `more` are troubles that the state does not know of.
@@ -45,7 +46,10 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
             })
             .chain(many::degraded(state, &nodes))
             .collect(),
-        warnings: warnings.chain(many::warnings(state, &nodes)).collect(),
+        warnings: warnings
+            .chain(many::warnings(state, &nodes))
+            .chain(sharing::all(&state.plan))
+            .collect(),
         peers: many::peers(state, &nodes),
     }
 }

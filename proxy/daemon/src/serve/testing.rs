@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use super::Front;
 use crate::clock;
-use crate::config::{BackendKind, LogFormat, NodePorts, OverlayKind, Settings, StoreKind};
+use crate::config::{
+    BackendKind, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind,
+};
 use crate::event::Event;
 use crate::request::Request;
 use crate::state::{Committed, Node, Progress, State, Touched};
@@ -63,6 +65,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         healthz_listen: Vec::new(),
         metrics_listen: Vec::new(),
         log_format: LogFormat::Text,
+        log_level: LogLevel::Info,
         warnings: Vec::new(),
     }
 }

@@ -1,20 +1,46 @@
 //! Who has a place that several services may ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 
 /// Something that one service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub enum Place {
     /// A cluster address, with all its ports.
     Cluster(IpAddr),
     /// A port of another address; nobody has one of an address that is a cluster address.
     External(IpAddr, u16, Protocol),
     /// A port of the node.
     NodePort(IpFamily, u16, Protocol),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(address) => write!(out, "{address}"),
+            Self::External(address, port, protocol) => {
+                write!(out, "{}/{}", SocketAddr::new(*address, *port), protocol.name())
+            }
+            Self::NodePort(_, port, protocol) => {
+                write!(out, "node port {port}/{}", protocol.name())
+            }
+        }
+    }
+}
+
+/// A place that two services ask for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contest {
+    /// Who does not have it.
+    pub loser: ObjectKey,
+    /// What.
+    pub place: Place,
+    /// Who has it.
+    pub owner: ObjectKey,
 }
 
 /// All wishes. The lowest key has the place.
@@ -64,6 +90,29 @@ impl Claims {
         } else {
             self.lost.insert(key.clone(), lost);
         }
+    }
+
+    /// What a service asks for and others have.
+    pub(super) fn contests<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = Contest> + 'a {
+        let lost = self.lost.get(key).into_iter().flatten();
+        lost.filter_map(move |place| {
+            let owner = self.holder(place).filter(|owner| *owner != key)?;
+            Some(Contest { loser: key.clone(), place: *place, owner: owner.clone() })
+        })
+    }
+
+    /// The same of all services.
+    pub(super) fn all_contests(&self) -> impl Iterator<Item = Contest> {
+        self.lost.keys().flat_map(|key| self.contests(key))
+    }
+
+    /// Who answers at a place.
+    fn holder(&self, place: &Place) -> Option<&ObjectKey> {
+        let cluster = match place {
+            Place::External(address, ..) => self.owner(&Place::Cluster(*address)),
+            Place::Cluster(_) | Place::NodePort(..) => None,
+        };
+        cluster.or_else(|| self.owner(place))
     }
 
     /// Whether a service has a place.

@@ -47,9 +47,19 @@ pub(crate) fn ms(time: Duration) -> String {
 
 /// Resident memory of a daemon as the kernel counts it.
 pub(crate) fn memory(daemon: &Daemon<'_>) -> String {
+    format!("{:.1} MiB resident", counted(daemon, "VmRSS:"))
+}
+
+/// The most that it ever was.
+pub(crate) fn peak(daemon: &Daemon<'_>) -> String {
+    format!("{:.1} MiB at its peak", counted(daemon, "VmHWM:"))
+}
+
+/// A line of the kernel's account of a process, in MiB.
+fn counted(daemon: &Daemon<'_>, name: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
     let status = status.expect("the daemon runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u32>().ok());
-    format!("{:.1} MiB resident", f64::from(kib.expect("a number")) / 1024.0)
+    f64::from(kib.expect("a number")) / 1024.0
 }

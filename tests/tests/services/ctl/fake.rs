@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 struct State {
     /// Status and body by method and path.
     answers: BTreeMap<String, (u16, String)>,
+    /// What is not found every other time.
+    watches: BTreeMap<String, bool>,
     /// Bodies of all requests, null without one.
     requests: Vec<Value>,
 }
@@ -54,6 +56,14 @@ impl Api {
         self.answer_text(line, 200, &text);
     }
 
+    /// The same for a watch, which who watches asks for again when it ends: each second request is
+    /// told that there is no such thing.
+    pub(crate) fn answer_watch(&self, line: &str, lines: &[Value]) {
+        self.answer_lines(line, lines);
+        let mut state = self.state.lock().expect("no panic while it is held");
+        state.watches.insert(line.to_owned(), false);
+    }
+
     fn answer_text(&self, line: &str, status: u16, text: &str) {
         let mut state = self.state.lock().expect("no panic while it is held");
         state.answers.insert(line.to_owned(), (status, text.to_owned()));
@@ -74,7 +84,10 @@ impl Api {
 fn serve(mut stream: &UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let (mut first, mut length) = (String::new(), 0);
-    reader.read_line(&mut first)?;
+    if reader.read_line(&mut first)? == 0 {
+        // Somebody looked whether anybody listens.
+        return Ok(());
+    }
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
@@ -88,10 +101,10 @@ fn serve(mut stream: &UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
     let line = first.rsplit_once(' ').expect("a request line").0.to_owned();
     let mut state = state.lock().expect("no panic while it is held");
-    let (status, answer) =
-        state.answers.get(&line).cloned().unwrap_or_else(|| {
-            (404, json!({"message": format!("there is no {line}")}).to_string())
-        });
+    let ended = state.watches.get_mut(&line).is_some_and(|ended| std::mem::replace(ended, !*ended));
+    let found = state.answers.get(&line).filter(|_| !ended).cloned();
+    let (status, answer) = found
+        .unwrap_or_else(|| (404, json!({"message": format!("there is no {line}")}).to_string()));
     state.requests.push(body);
     write!(stream, "HTTP/1.1 {status} x\r\nconnection: close\r\n\r\n{answer}")
 }

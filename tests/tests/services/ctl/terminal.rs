@@ -127,7 +127,7 @@ fn control_characters_do_not_reach_the_terminal() {
     evil["spec"]["type"] = json!(EVIL);
     api.answer("GET /v1/services", 200, &list(json!([evil])));
     let reset = json!({"type": "RESET", "object": list(json!([evil]))});
-    api.answer_lines("GET /v1/services?watch=true", &[reset]);
+    api.answer_watch("GET /v1/services?watch=true", &[reset]);
     let mut description = objects::description();
     description["service"] = evil.clone();
     description["remarks"] = json!([EVIL]);

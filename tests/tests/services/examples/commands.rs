@@ -114,8 +114,8 @@ fn a_document_that_the_daemon_refuses_leaves_the_rest() {
         assert_eq!(finished.stdout, b"service/outside created\n", "{finished:?}");
         let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
         for begin in [
-            "<stdin>:1: Service default/taken: spec.ports[0].nodePort: 30080/TCP is taken",
-            "<stdin>:15: Service default/outside: warning: spec.clusterIP: 10.1.1.1 lies outside",
+            "<stdin>:11: Service default/taken: spec.ports[0].nodePort: 30080/TCP is taken",
+            "<stdin>:21: Service default/outside: warning: spec.clusterIP: 10.1.1.1 lies outside",
         ] {
             assert!(stderr.lines().any(|line| line.starts_with(begin)), "{begin}: {stderr}");
         }

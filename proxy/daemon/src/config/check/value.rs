@@ -6,7 +6,7 @@ use std::time::Duration;
 use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
 
-use super::{BackendKind, LogFormat, NodePorts, OverlayKind, StoreKind};
+use super::{BackendKind, LogFormat, LogLevel, NodePorts, OverlayKind, StoreKind};
 
 /// Why a value is wrong.
 pub(super) type Reason = String;
@@ -178,5 +178,15 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Reason> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("neither text nor json".into()),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<LogLevel, Reason> {
+    match text {
+        "error" => Ok(LogLevel::Error),
+        "warn" => Ok(LogLevel::Warn),
+        "info" => Ok(LogLevel::Info),
+        "debug" => Ok(LogLevel::Debug),
+        _ => Err("is none of error, warn, info, debug".into()),
     }
 }

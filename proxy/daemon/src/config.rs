@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub service_cidrs: Vec<IpNetwork>,
     /// `--cluster-cidr`, at most one a family.
     pub cluster_cidrs: Vec<IpNetwork>,
+    /// They are not the default.
+    pub cluster_chosen: bool,
     /// `--node-subnet-len`, for IPv4.
     pub node_subnet_len: u8,
     /// `--node-subnet`

@@ -1,5 +1,7 @@
 //! Facts of this node, and `node.json`, which tells them to the plugins.
 
+mod link;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -25,6 +27,8 @@ pub(crate) struct Facts {
     pub ips: Vec<IpAddr>,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
+    /// Why this node deals no part of the cluster network, which nobody chose.
+    pub refused: Option<String>,
 }
 
 /// Why the facts are not to be had.
@@ -75,6 +79,13 @@ pub(crate) enum Error {
         /// The node's address.
         address: IpAddr,
     },
+    /// The cluster network holds the link of the nodes.
+    #[error(
+        "--cluster-cidr: {} holds {}, the address of {}: containers would get addresses of the \
+         nodes' own network; choose one apart from it",
+        .0.network, .0.address, .0.whose()
+    )]
+    Link(link::Held),
     /// node.json can not be written.
     #[error("write {path}")]
     Write {
@@ -107,12 +118,40 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
             return Err(Error::Overlap { network, address });
         }
     }
+    let refused = match link::held(&settings.cluster_cidrs, &ips, &routers()) {
+        Some(held) if settings.cluster_chosen => return Err(Error::Link(held)),
+        held => held.map(|held| held.refused()),
+    };
     reachable(settings, &ips)?;
     if ips.is_empty() && settings.node_port_addresses == NodePorts::Primary {
         return Err(Error::NoAddress);
     }
     let node_ports = node_ports(settings, &ips);
-    Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports })
+    Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports, refused })
+}
+
+/// Why a node that moved to these addresses deals no part of the cluster network.
+pub(crate) fn refused(settings: &Settings, ips: &[IpAddr]) -> Option<String> {
+    let held = link::held(&settings.cluster_cidrs, ips, &routers())?;
+    Some(match settings.cluster_chosen {
+        true => Error::Link(held).to_string(),
+        false => held.refused(),
+    })
+}
+
+/// The next hops of the default routes. The kernel's answer takes less than a millisecond; the
+/// connection must not be used inside the runtime.
+fn routers() -> Vec<IpAddr> {
+    let ask = || {
+        let Ok(netlink) = Netlink::open() else { return Vec::new() };
+        let outside = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(outside);
+        let way = |ip| netlink.way_to(ip).ok()?.gateway;
+        outside.into_iter().filter_map(way).collect()
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(ask);
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Where node ports answer on a node with these addresses.
@@ -235,7 +274,10 @@ pub(crate) enum Parts {
 
 impl Parts {
     /// What to say before anybody was asked.
-    pub(crate) fn first(settings: &Settings, known: &Known) -> Self {
+    pub(crate) fn first(settings: &Settings, facts: &Facts, known: &Known) -> Self {
+        if let Some(why) = &facts.refused {
+            return Self::Refused(why.clone());
+        }
         match settings.store {
             // What a run without a store chose by itself may be another node's.
             StoreKind::Etcd if known.store.is_none() => Self::Refused(

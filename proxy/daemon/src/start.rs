@@ -183,6 +183,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             machine_id,
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
+        engine.say_refused();
         engine.warn("sysctls", problems);
         engine.warn("settings", warnings);
         // Whoever comes from now on waits for the rules: they are ready when that is said.
@@ -208,7 +209,7 @@ fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(
     // The overlay's thread says what fails.
     let mtu = mode.and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
     let known = store.known().map_err(Error::Store)?;
-    let parts = node::Parts::first(settings, &known);
+    let parts = node::Parts::first(settings, facts, &known);
     node::publish(settings, facts, &parts, mtu).map_err(Error::Node)
 }
 

@@ -190,6 +190,8 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
     check(&["--store", "etcd"], 2, "--store: \"etcd\": needs --etcd-endpoints");
     check(&["--overlay", "vxlan"], 2, "--overlay: \"vxlan\": needs --store etcd or --peers-file");
     check(&["--service-cidr", "172.18.0.0/16"], 1, "holds this node's address 172.18.0.2");
+    let holds = "--cluster-cidr: 172.18.0.0/16 holds 172.18.0.2, the address of this node";
+    check(&["--cluster-cidr", "172.18.0.0/16"], 1, holds);
     check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");
     assert_eq!(node.nft(), "");
     let mut command = node.command(causeway_tests::bins::ours("causewayd"));
@@ -197,6 +199,29 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
     let ended = causeway_tests::finish(command, b"");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(said.contains("CAUSEWAY_BACKEND: \"ipvs\": neither nftables nor iptables"), "{said}");
+}
+
+/// Rows: RD2
+#[test]
+fn a_default_network_that_holds_the_node_is_dealt_to_nobody() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    node.sh("ip addr add 10.0.7.7/24 dev eth0");
+    let daemon = Daemon::start_with(node, &["--node-ip", "10.0.7.7"]);
+    let text = std::fs::read_to_string(node.run_dir().join("node.json")).expect("node.json");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(told["subnets"], json!([]));
+    let why =
+        "the default of --cluster-cidr, 10.0.0.0/16, holds 10.0.7.7, the address of this node";
+    assert!(told["subnetRefused"].as_str().is_some_and(|said| said.contains(why)), "{told}");
+    let status = daemon.get("/v1/status").to_string();
+    assert!(status.contains(why), "{status}");
+    // Services are served all the same.
+    daemon.apply(&[json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": { "ports": [{ "port": 80 }] },
+    })]);
+    assert!(node.nft().contains("10.96."), "{}", node.nft());
 }
 
 /// Rows: P97

@@ -48,6 +48,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         },
         service_cidrs: value.networks("service-cidr", "10.96.0.0/16")?,
         cluster_cidrs: value.networks("cluster-cidr", "10.0.0.0/16")?,
+        cluster_chosen: values.get("cluster-cidr").is_some(),
         node_subnet_len: value.parse("node-subnet-len", subnet_len)?.unwrap_or(24),
         node_subnets: value.networks("node-subnet", "")?,
         node_port_range: value.parse("node-port-range", port_range)?.unwrap_or((30000, 32767)),

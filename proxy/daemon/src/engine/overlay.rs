@@ -20,6 +20,7 @@ use crate::state::OverlayState;
 const OVERLAY: &str = "overlay";
 const PEERS: &str = "peers file";
 const NODE_FILE: &str = "node.json";
+const NETWORK: &str = "cluster network";
 
 /// This node among the others.
 #[derive(Debug, Default)]
@@ -85,10 +86,27 @@ impl Engine {
         self.facts.node_ports = node::node_ports(&self.state.settings, &ips);
         self.state.node.ips.clone_from(&ips);
         self.facts.ips = ips;
+        self.facts.refused = node::refused(&self.state.settings, &self.facts.ips);
+        self.say_refused();
         self.pools = super::load::pools(&self.state.settings, &self.facts);
         self.pending.node = true;
         self.publish_self();
         self.peers_changed();
+    }
+
+    /// Says why this node deals no part of the cluster network. That keeps a node among others from
+    /// its work; a node alone may have no use for a part.
+    pub(crate) fn say_refused(&mut self) {
+        let refused: Vec<String> = self.facts.refused.iter().cloned().collect();
+        let settings = &self.state.settings;
+        let alone = self.state.cluster.is_none() && settings.peers_file.is_none();
+        if alone && !settings.cluster_chosen {
+            // The address may have moved since.
+            self.state.warnings.remove(NETWORK);
+            self.warn(NETWORK, refused);
+        } else {
+            self.degrade(NETWORK, refused);
+        }
     }
 
     /// Reads the peers file. What it said last goes on where it is wrong now.
@@ -177,6 +195,9 @@ impl Engine {
 
     fn parts(&self) -> Parts {
         let settings = &self.state.settings;
+        if let Some(why) = &self.facts.refused {
+            return Parts::Refused(why.clone());
+        }
         if let Some(cluster) = &self.state.cluster {
             return match &cluster.subnets {
                 None => Parts::Before,
@@ -216,7 +237,9 @@ impl Engine {
     fn say_reach(&mut self) {
         let Some(cluster) = &self.cluster else { return };
         let overlay = self.state.overlay.as_ref();
-        if self.neighbourhood.overlay.is_some() && overlay.is_none() {
+        let early = self.neighbourhood.overlay.is_some() && overlay.is_none();
+        // The store gives a subnet to whoever says how it is reached.
+        if early || self.facts.refused.is_some() {
             return;
         }
         let reach = Reach {

@@ -43,6 +43,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         containerd_socket: folder.join("containerd.sock"),
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a network")],
         cluster_cidrs: vec!["10.0.0.0/16".parse().expect("a network")],
+        cluster_chosen: false,
         node_subnet_len: 24,
         node_subnets: Vec::new(),
         node_port_range: (30_000, 32_767),

@@ -110,6 +110,31 @@ fn what_a_node_says_of_itself_is_all_of_it_at_a_start() {
     });
 }
 
+/// Rows: RD2
+#[test]
+fn a_node_that_leaves_the_default_network_is_no_longer_refused_a_part() {
+    let [inside, further, outside] = ["10.0.7.7", "10.0.8.8", "192.0.2.1"];
+    let goes = |world: &mut World, to: &str| {
+        world.engine.take_addresses(vec![to.parse().expect("an address")]);
+        world.engine.state.warnings.get("cluster network").cloned().unwrap_or_default()
+    };
+    test(|mut world| {
+        // Among others it keeps the node from its work.
+        assert!(goes(&mut world, inside).is_empty());
+        assert!(world.degraded().contains("10.0.0.0/16, holds 10.0.7.7"), "{}", world.degraded());
+        assert!(goes(&mut world, outside).is_empty());
+        assert!(!world.degraded().contains("10.0.0.0/16"), "{}", world.degraded());
+
+        let mut world = world.restart(crate::config::StoreKind::Embedded);
+        let said = goes(&mut world, inside);
+        assert!(said.len() == 1 && said[0].contains("10.0.0.0/16, holds 10.0.7.7"), "{said:?}");
+        let said = goes(&mut world, further);
+        assert!(said.len() == 1 && said[0].contains("10.0.0.0/16, holds 10.0.8.8"), "{said:?}");
+        assert!(goes(&mut world, outside).is_empty());
+        assert_eq!(world.degraded(), "");
+    });
+}
+
 /// Rows: C-13, O-60, O-61
 #[test]
 fn a_dead_nodes_containers_go_and_its_subnet_stays() {

@@ -61,6 +61,7 @@ fn engine(folder: &Path, store: StoreKind) -> (Engine, mpsc::Receiver<Event>) {
         boot_id: BOOT.to_owned(),
         ips: settings.node_ips.clone(),
         node_ports: NodePortAddresses::All,
+        refused: None,
     };
     std::fs::create_dir_all(&settings.manifest_dir).expect("a folder");
     let parts = Parts {

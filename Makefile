@@ -12,6 +12,7 @@ CARGO ?= cargo
 BINDIR ?= /opt/cni/bin
 SBINDIR ?= /usr/local/bin
 UNITDIR ?= /etc/systemd/system
+MODULESDIR ?= /etc/modules-load.d
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 HOST = $(TARGET_DIR)/$(shell rustc --print host-tuple)
 RELEASE = $(HOST)/release
@@ -70,6 +71,7 @@ install:
 	$(call put,$(PLUGINS),$(BINDIR))
 	$(call put,$(PROGRAMS),$(SBINDIR))
 	install -D -m 644 conf/causewayd.service '$(DESTDIR)$(UNITDIR)/causewayd.service'
+	install -D -m 644 conf/causeway.modules '$(DESTDIR)$(MODULESDIR)/causeway.conf'
 ifeq ($(LINKS),1)
 	set -e; cd '$(DESTDIR)$(BINDIR)'; for pair in $(OURS) $(foreach one,$(UPSTREAM),$(one):/usr/lib/cni/$(one)); do \
 	  name=$${pair%%:*} target=$${pair#*:}; \

@@ -86,7 +86,7 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 /// Rows whose test is still to be written.
 #[rustfmt::skip]
 const OPEN: &[&str] = &[
-    "RA4", "RA5",
+    "RA4",
     "RB1", "RB2", "RB3", "RB4", "RB5", "RB6", "RB7", "RB8", "RB10",
     "RC1", "RC2", "RC3", "RC4", "RC5", "RC6", "RC7", "RC8", "RC9", "RC12", "RC13", "RC14",
     "RD1", "RD2", "RD3", "RD10", "RD11", "RD12", "RD13",
@@ -214,16 +214,16 @@ fn every_configuration_is_accepted() {
         Daemon::cleanup(node, &["--dry-run", "--config", &path]).ok();
     }
 
-    let list = json!({ "name": "n", "cniVersion": "1.1.0" });
+    let list = json!({ "name": "n" });
     let wrong = json!({ "type": "causeway-bridge", "vlan": 5000 });
     assert_eq!(status(node, &list, &wrong).error_code(), 7, "STATUS reads the configuration");
 }
 
 fn status(node: &causeway_tests::Node, list: &Value, plugin: &Value) -> causeway_tests::Outcome {
     let mut config = plugin.clone();
-    for key in ["name", "cniVersion"] {
-        config[key] = list[key].clone();
-    }
+    config["name"] = list["name"].clone();
+    // Older versions have no STATUS; the rest of the configuration is the same.
+    config["cniVersion"] = json!("1.1.0");
     Cni::new(node, &text(&plugin["type"]), "STATUS", &config).run()
 }
 

@@ -211,6 +211,8 @@ impl Engine {
             Event::Addresses(ips) => self.take_addresses(ips),
             Event::Forward(found) => self.take_forward(&found),
             Event::Peers => self.read_peers(),
+            Event::Condition { concerns, text } => self.take_condition(concerns, text),
+            Event::BridgeSettings => drop(self.set_bridge()),
             Event::Stop => return true,
         }
         false
@@ -241,6 +243,29 @@ impl Engine {
         match applied {
             Ok(applied) if wait => self.pending.waiting.push(Waiting::Applied(applied, reply)),
             applied => drop(reply.send(applied)),
+        }
+    }
+
+    /// Has replies between two ports of one bridge pass conntrack. `false`: the kernel cannot, yet.
+    pub(crate) fn set_bridge(&mut self) -> bool {
+        let problem = self.sysctls.bridge().err();
+        let can = problem.is_none();
+        self.take_condition("bridge".to_owned(), problem);
+        can
+    }
+
+    /// Something does not work, or does again.
+    fn take_condition(&mut self, concerns: String, text: Option<String>) {
+        match text {
+            Some(text) => {
+                tracing::error!("{concerns}: {text}");
+                self.state.degraded.insert(concerns, text);
+            }
+            None => {
+                if self.state.degraded.remove(&concerns).is_some() {
+                    tracing::info!("{concerns}: works again");
+                }
+            }
         }
     }
 

@@ -47,6 +47,15 @@ pub(crate) enum Event {
     Forward(Vec<String>),
     /// The peers file has changed.
     Peers,
+    /// Something does not work, with the remedy; `None`: it works again.
+    Condition {
+        /// What it concerns, in `State::degraded`.
+        concerns: String,
+        /// What `status` says.
+        text: Option<String>,
+    },
+    /// The kernel has the settings of bridges that it lacked.
+    BridgeSettings,
     /// SIGTERM or SIGINT: end at once, rules stay.
     Stop,
 }

@@ -4,10 +4,12 @@ mod link;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use causeway_kernel::Netlink;
+use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::Known;
 use ipnetwork::IpNetwork;
@@ -95,6 +97,40 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// How often the addresses are looked at while there is none, beside when the kernel tells of changes.
+const ADDRESS_PERIOD: Duration = Duration::from_secs(1);
+
+impl Error {
+    /// Time may heal it: a machine that starts has no address at first.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::NoAddress | Self::Unreachable { .. } | Self::NoNextHop { .. })
+    }
+}
+
+/// As [`facts`], after waiting for an address that the settings ask for. `waits` is told why, once
+/// for each reason.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn await_facts(settings: &Settings, waits: impl Fn(&Error)) -> Result<Facts, Error> {
+    let mut said = String::new();
+    loop {
+        // Open before the addresses are read: whatever comes meanwhile is told.
+        let netlink = Netlink::open().map_err(Error::Addresses)?;
+        let monitor = Monitor::new(&netlink).map_err(Error::Addresses)?;
+        let error = match facts(settings) {
+            Err(error) if error.may_pass() => error,
+            found => return found,
+        };
+        let text = error.to_string();
+        if text != said {
+            waits(&error);
+            said = text;
+        }
+        wait_readable(&[monitor.as_fd()], ADDRESS_PERIOD).map_err(Error::Addresses)?;
+    }
 }
 
 /// Looks the facts up. Not inside a tokio runtime: rtnetlink has one of its own.

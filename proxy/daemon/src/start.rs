@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use causeway_kernel::{FileLock, Holder, NetnsLock};
+use causeway_nft::{Change, Monitor};
 use causeway_source::{DirWatch, ManifestDir, Store};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +27,7 @@ use crate::notify::Notifier;
 use crate::overlay::{self, Overlay};
 use crate::serve::Front;
 use crate::sysctls::Sysctls;
-use crate::watch;
+use crate::watch::Watched;
 
 /// Events that wait for the engine before their senders do.
 const QUEUE: usize = 1024;
@@ -128,7 +130,13 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let _lock = lock(&settings.run_dir)?;
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
-    let facts = node::facts(&settings).map_err(Error::Node)?;
+    let notifier = Notifier::new(env)
+        .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
+    let facts = node::await_facts(&settings, |waits| {
+        tracing::warn!("{waits}; waiting for the address");
+        notifier.say(&format!("STATUS={waits}; waiting for the address"));
+    })
+    .map_err(Error::Node)?;
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
@@ -143,8 +151,6 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         .map_err(file("read sysctls.json of", &settings.state_dir))?;
     let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
     let problems = sysctls.before_rules(networks.clone().any(|network| network.is_ipv6()));
-    let notifier = Notifier::new(env)
-        .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -155,12 +161,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let monitor = backend.monitor().map_err(Error::Backend)?;
         let told = monitor.is_some();
         if let Some(monitor) = monitor {
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                if let Err(error) = watch::kernel(monitor, sender).await {
-                    tracing::error!(error = %error, "watch the rules; restart causewayd");
-                }
-            });
+            watch_rules(monitor, sender.clone());
         }
         let socket = settings.socket();
         let warnings = settings.warnings.clone();
@@ -186,6 +187,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.say_refused();
         engine.warn("sysctls", problems);
         engine.warn("settings", warnings);
+        if !engine.set_bridge() {
+            tokio::spawn(await_bridge(sender.clone()));
+        }
         // Whoever comes from now on waits for the rules: they are ready when that is said.
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);
@@ -230,24 +234,50 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
     }
     let (spool, manifests) = (settings.spool(), &settings.manifest_dir);
     let json = |name: &OsStr| Path::new(name).extension() == Some(OsStr::new("json"));
-    let spooled = DirWatch::new(&spool, json).map_err(file("watch", &spool))?;
-    let written = ManifestDir::new(manifests).watch().map_err(file("watch", manifests))?;
-    let mut watches: Vec<(_, fn() -> Event)> =
-        vec![(spooled, || Event::Spool), (written, || Event::Manifests)];
+    watch_directory(&spool, sender, |_| Event::Spool, move |spool| DirWatch::new(spool, json));
+    let written = |folder: &Path| ManifestDir::new(folder).watch();
+    watch_directory(manifests, sender, |_| Event::Manifests, written);
     if let Some(folder) = settings.peers_file.as_deref().and_then(Path::parent) {
         // Any name: the file may be a link to one that is replaced beside it.
-        let peers = DirWatch::new(folder, |_| true).map_err(file("watch", folder))?;
-        watches.push((peers, || Event::Peers));
-    }
-    for (directory, event) in watches {
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            if let Err(error) = watch::directory(directory, sender, event).await {
-                tracing::error!(error = %error, "watch a directory; restart causewayd");
-            }
-        });
+        watch_directory(folder, sender, |_| Event::Peers, |folder| DirWatch::new(folder, |_| true));
     }
     Ok(())
+}
+
+fn watch_directory(
+    folder: &Path,
+    sender: &Events,
+    event: fn(Option<()>) -> Event,
+    arm: impl Fn(&Path) -> io::Result<DirWatch> + Send + Sync + 'static,
+) {
+    let concerns = format!("watch of {}", folder.display());
+    let remedy = "it is read every 2 s instead; raise the sysctls fs.inotify.max_user_instances and \
+                  fs.inotify.max_user_watches if other programs use them up";
+    let folder = folder.to_owned();
+    Watched { concerns, remedy, arm: move || arm(&folder), event }.spawn(sender.clone());
+}
+
+fn watch_rules(monitor: Monitor, sender: Events) {
+    let concerns = "watch of the rules".to_owned();
+    let remedy = "they are compared every 2 s instead";
+    let again = monitor.again();
+    // The first one is open before the rules are read.
+    let first = Mutex::new(Some(monitor));
+    let arm = move || match first.lock().ok().and_then(|mut first| first.take()) {
+        Some(monitor) => Ok(monitor),
+        None => again().map_err(io::Error::other),
+    };
+    let event = |change: Option<Change>| Event::KernelChanged { by: change.and_then(|it| it.by) };
+    Watched { concerns, remedy, arm, event }.spawn(sender);
+}
+
+/// Until somebody has loaded the module that gives the kernel the settings of bridges.
+async fn await_bridge(sender: Events) {
+    while !Sysctls::has_bridge() {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    // Without an engine nobody needs them.
+    drop(sender.send(Event::BridgeSettings).await);
 }
 
 /// The socket, for root alone. One that a dead daemon left is replaced: the lock is ours.

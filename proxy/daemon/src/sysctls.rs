@@ -77,20 +77,32 @@ impl Sysctls {
         Ok(Self { path, memory })
     }
 
-    /// Sets what forwarding needs. Returns what could not be set.
-    pub(crate) fn before_rules(&mut self, ipv6: bool) -> Vec<String> {
+    /// Has replies between two ports of one bridge pass conntrack; loads the module that they need
+    /// where this process may.
+    ///
+    /// # Errors
+    /// What does not work without it, and the remedy.
+    pub(crate) fn bridge(&mut self) -> Result<(), String> {
         load_br_netfilter();
-        let mut problems = Vec::new();
         for key in BRIDGE {
-            match self.set(key, "1") {
-                Ok(true) => {}
-                Ok(false) => problems.push(format!(
-                    "{key} does not exist: a service is not reached from another port of its \
-                     endpoint's bridge; load the module br_netfilter and restart causewayd"
-                )),
-                Err(problem) => problems.push(problem),
+            if !self.set(key, "1")? {
+                return Err(format!(
+                    "sysctl {key} does not exist, so a service gets no answer from an endpoint on \
+                     the client's own bridge; load the module: modprobe br_netfilter"
+                ));
             }
         }
+        Ok(())
+    }
+
+    /// Whether the kernel has the settings of bridges.
+    pub(crate) fn has_bridge() -> bool {
+        BRIDGE.iter().all(|key| Path::new("/proc/sys").join(key).exists())
+    }
+
+    /// Sets what forwarding needs. Returns what could not be set.
+    pub(crate) fn before_rules(&mut self, ipv6: bool) -> Vec<String> {
+        let mut problems = Vec::new();
         if ipv6 {
             problems.extend(self.keep_advertised_routes().err());
         }
@@ -229,7 +241,8 @@ fn described(error: &causeway_kernel::Error) -> String {
     format!("{error}: {}", error.source)
 }
 
-/// Best effort: without it the keys are missing, which is reported.
+/// Best effort: without it the keys are missing, which is reported. Under systemd the unit has loaded
+/// it, since this process may not.
 fn load_br_netfilter() {
     let modprobe = ["/usr/sbin/modprobe", "/sbin/modprobe"].map(PathBuf::from);
     let Some(path) = modprobe.into_iter().find(|path| path.is_file()) else { return };

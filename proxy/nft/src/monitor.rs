@@ -53,7 +53,19 @@ impl Monitor {
     /// # Errors
     /// No nf_tables in this kernel, or no permission.
     pub fn open(client: &Client, tables: Vec<TableId>) -> Result<Self> {
-        let port = client.port()?;
+        Self::subscribed(client.port()?, tables)
+    }
+
+    /// Opens a subscription to the same changes, for when this one fails.
+    ///
+    /// # Errors
+    /// Of what it returns: see [`Monitor::open`].
+    pub fn again(&self) -> impl Fn() -> Result<Self> + Send + Sync + use<> {
+        let (tables, port) = (self.tables.clone(), self.port);
+        move || Self::subscribed(port, tables.clone())
+    }
+
+    fn subscribed(port: u32, tables: Vec<TableId>) -> Result<Self> {
         let socket = subscribe(port).map_err(|source| failed("watch for changes", source))?;
         Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), tables, port })
     }

@@ -1,9 +1,11 @@
 //! Starts, restarts and stops of the daemon: what is read, kept, refused.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use causeway_api::AppliedOutcome;
-use causeway_tests::{Daemon, Lab, Node};
+use causeway_tests::{Daemon, Lab, Node, bins};
 use serde_json::{Value, json};
 
 /// A service with a node port, without a selector.
@@ -194,7 +196,7 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
     check(&["--cluster-cidr", "172.18.0.0/16"], 1, holds);
     check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");
     assert_eq!(node.nft(), "");
-    let mut command = node.command(causeway_tests::bins::ours("causewayd"));
+    let mut command = node.command(bins::ours("causewayd"));
     command.env("CAUSEWAY_BACKEND", "ipvs");
     let ended = causeway_tests::finish(command, b"");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -230,7 +232,7 @@ fn a_start_that_can_not_use_the_kernel_says_so() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
     // Without CAP_NET_ADMIN.
-    let program = causeway_tests::bins::ours("causewayd");
+    let program = bins::ours("causewayd");
     let ended = node.try_sh(&format!(
         "setpriv --bounding-set=-net_admin --inh-caps=-net_admin {} --node-name node1 \
          --run-dir {run} --state-dir {state} --manifest-dir {state}/m",
@@ -241,4 +243,32 @@ fn a_start_that_can_not_use_the_kernel_says_so() {
     assert_eq!(ended.code(), 1, "{ended:?}");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(said.contains("nftables can not be used: CAP_NET_ADMIN is missing"), "{said}");
+}
+
+/// A machine that starts has no address at first.
+///
+/// Rows: RA5
+#[test]
+fn a_daemon_waits_for_the_address_that_its_settings_ask_for() {
+    let node = Node::new("node");
+    let mut command = node.command(bins::ours("causewayd"));
+    command.args(["--node-name", "node1", "--nodeport-addresses", "primary"]);
+    command.arg("--run-dir").arg(node.run_dir());
+    command.arg("--state-dir").arg(node.dir().join("state"));
+    command.arg("--manifest-dir").arg(node.dir().join("manifests"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("start causewayd");
+    let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let mut until = |wanted: &str| {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(|line: &String| line.contains(wanted)) {
+            let line = log.next().unwrap_or_else(|| panic!("no {wanted:?} in {seen:#?}"));
+            seen.push(line.expect("UTF-8"));
+        }
+    };
+    until("waiting for the address");
+    node.ip("link add eth0 type bridge\nlink set eth0 up\naddr add 172.18.0.2/24 dev eth0");
+    until("the rules are in the kernel");
+    child.kill().expect("kill causewayd");
+    child.wait().expect("wait for causewayd");
 }

@@ -242,6 +242,8 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Addresses(_)
                     | Event::Forward(_)
                     | Event::Peers
+                    | Event::Condition { .. }
+                    | Event::BridgeSettings
                     | Event::Stop => {}
                 },
                 Some(Step::Commit(facts)) = todo.recv() => {

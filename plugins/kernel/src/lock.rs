@@ -58,6 +58,15 @@ impl FileLock {
             }
         }
     }
+
+    /// Whether another process holds the lock of `path` at this moment. Creates nothing.
+    pub fn is_held(path: &Path) -> bool {
+        // A shared lock, so that those who ask do not take each other for holders.
+        File::open(path).is_ok_and(|file| {
+            flock(&file, libc::LOCK_SH | libc::LOCK_NB)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        })
+    }
 }
 
 /// Creates folders of mode 0700, each as far as it is missing.

@@ -64,7 +64,7 @@ impl Records {
 
     /// Whether an operation on this attachment runs right now.
     pub fn is_busy(&self, key: &RecordKey) -> bool {
-        matches!(self.lock(key, Duration::ZERO), Err(error) if error.is_transient())
+        FileLock::is_held(&self.file(key, ".lock"))
     }
 
     /// Writes a record atomically (temporary file, rename). After kill -9 there is the old or the
@@ -121,14 +121,62 @@ impl Records {
         list_folder(&self.folder(network))
     }
 
-    /// Keys of all records of a container, of any network, ordered. Reads every record there is.
+    /// Every record that can be read, of every network, with its key. What is damaged or removed
+    /// meanwhile is left out.
+    ///
+    /// # Errors
+    /// A folder could not be read.
+    pub fn readable<T: DeserializeOwned>(&self) -> Result<Vec<(RecordKey, T)>> {
+        let mut records = Vec::new();
+        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
+            for path in entries(&folder)? {
+                if path.extension().is_some_and(|extension| extension == "json")
+                    && let Ok(Some(stored)) = read_json::<Stored<T>>(&path)
+                {
+                    records.push((stored.key, stored.record));
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Keys of at most `most` records, of any network, other than that of `key`. Which ones is the file
+    /// system's choice, from a place on that `key` decides.
+    ///
+    /// # Errors
+    /// A folder could not be read.
+    pub fn some_beside(&self, key: &RecordKey, most: usize) -> Result<Vec<RecordKey>> {
+        let mut paths = Vec::new();
+        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
+            paths.extend(entries(&folder)?);
+        }
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let count = u128::try_from(paths.len().max(1)).unwrap_or(1);
+        let start = fnv1a(key.container_id.as_bytes()) % count;
+        paths.rotate_left(usize::try_from(start).unwrap_or_default());
+        let read = |path: &PathBuf| Some(read_json::<StoredKey>(path).ok()??.key);
+        Ok(paths.iter().filter_map(read).filter(|other| other != key).take(most).collect())
+    }
+
+    /// Keys of all records of a container, of any network, ordered. Reads the records whose file
+    /// has the container's name, or a name that was shortened.
     ///
     /// # Errors
     /// A folder could not be read. Unreadable records are left out.
     pub fn of_container(&self, container_id: &str) -> Result<Vec<RecordKey>> {
         let mut keys = Vec::new();
+        let start = format!("{}:", escape(container_id));
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
-            keys.extend(list_folder(&folder)?.0);
+            for path in entries(&folder)? {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let json = Path::new(name).extension().is_some_and(|suffix| suffix == "json");
+                if json
+                    && (name.starts_with(&start) || name.contains('~'))
+                    && let Ok(Some(stored)) = read_json::<StoredKey>(&path)
+                {
+                    keys.push(stored.key);
+                }
+            }
         }
         keys.retain(|key| key.container_id == container_id);
         keys.sort();

@@ -15,6 +15,7 @@ use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 use ipnetwork::IpNetwork;
 
+use crate::conditions::Conditions;
 use crate::config::{Backend, Masquerade, Place, Settings};
 use crate::endpoint::{self, Daemon, Endpoint};
 use crate::failure::{self, Collected};
@@ -24,8 +25,9 @@ use crate::layout;
 use crate::localnet::{self, Localnet};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
-use crate::plan::{ByFamily, Placed};
-use crate::record::{KIND, Record, RecordBackend};
+use crate::plan::{ByFamily, Holder, Placed};
+use crate::record::{Again, KIND, Record, RecordBackend};
+use crate::{repair, turns};
 
 /// How long an operation waits for another one on the same attachment, or on the rules.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -82,6 +84,8 @@ impl<'a> Attached<'a> {
                 Some(record) => self.undo(&record, true),
                 None => self.forget_lock(),
             }
+        } else if let Err(error) = repair::restore_where_flushed(self.run_dir, &self.key) {
+            warn(&format!("host ports of other attachments are missing: {error}"));
         }
         told
     }
@@ -92,7 +96,7 @@ impl<'a> Attached<'a> {
         if bindings.is_empty() {
             return Ok(None);
         }
-        let mut record = record(settings, bindings);
+        let mut record = record(settings, bindings, addresses);
         let saved = Cell::new(false);
         let done = self
             .write_rules(settings, &mut record, addresses, &saved)
@@ -124,10 +128,15 @@ impl<'a> Attached<'a> {
         bindings: Vec<Binding>,
         addresses: &Addresses,
     ) -> Result<(), Error> {
-        let mut record = record(settings, bindings);
+        let mut record = record(settings, bindings, addresses);
         let mut missing = self.missing(settings, &record, addresses)?;
-        if !missing.is_empty() && self.yield_to_siblings(&mut record)? {
-            missing = self.missing(settings, &record, addresses)?;
+        if !missing.is_empty() {
+            let siblings = self.siblings_in_place()?;
+            let recorded = self.records.read::<Record>(&self.key).ok().flatten();
+            record.again.turn =
+                recorded.map_or_else(|| turns::next(&siblings), |its| its.again.turn);
+            let own = turns::in_force(&self.key, &record, &siblings);
+            missing = self.missing(settings, &own, addresses)?;
         }
         differences(missing)
     }
@@ -163,33 +172,35 @@ impl<'a> Attached<'a> {
     ) -> Result<(), Error> {
         let _rules = self.lock_rules()?;
         self.refuse_second()?;
-        match self.write_rules_locked(settings, record, addresses, saved) {
+        match self.write_rules_locked(settings, record, record, addresses, saved) {
             Err(error) if error.code == Code::PortInUse => {
-                if !self.yield_to_siblings(record)? {
+                let siblings = self.siblings_in_place()?;
+                record.again.turn = turns::next(&siblings);
+                let own = turns::in_force(&self.key, record, &siblings);
+                if own.bindings.len() == record.bindings.len() {
                     return Err(error);
                 }
-                if record.bindings.is_empty() {
-                    return Ok(());
+                if own.bindings.is_empty() {
+                    saved.set(true);
+                    return self.save(record);
                 }
-                self.write_rules_locked(settings, record, addresses, saved)
+                self.write_rules_locked(settings, record, &own, addresses, saved)
             }
             done => done,
         }
     }
 
-    /// Takes out of `record` what other attachments of the container carry out. Returns whether
-    /// there was anything.
-    fn yield_to_siblings(&self, record: &mut Record) -> Result<bool, Error> {
-        let keys = self.records.of_container(&self.key.container_id);
-        let keys = keys.map_err(|e| failure::kernel("read the container's records", &e))?;
-        let before = record.bindings.len();
-        for key in keys.into_iter().filter(|key| *key != self.key) {
-            let Ok(Some(sibling)) = self.records.read::<Record>(&key) else { continue };
-            if self.is_in_place(&key, &sibling)? {
-                record.bindings.retain(|one| !sibling.bindings.iter().any(|its| its.serves(one)));
+    /// The container's other attachments whose rules are there.
+    fn siblings_in_place(&self) -> Result<Vec<(RecordKey, Record)>, Error> {
+        let all = repair::siblings(&self.records, &self.key);
+        let mut there = Vec::new();
+        for (key, record) in &all {
+            let own = turns::in_force(key, record, &all);
+            if !record.again.leaving && self.is_in_place(key, &own)? {
+                there.push((key.clone(), record.clone()));
             }
         }
-        Ok(record.bindings.len() < before)
+        Ok(there)
     }
 
     fn is_in_place(&self, key: &RecordKey, record: &Record) -> Result<bool, Error> {
@@ -199,28 +210,31 @@ impl<'a> Attached<'a> {
                 let missing = Rules::open()?.missing(Owned { record, owner: &owner })?;
                 Ok(missing.is_empty())
             }
+            _ if record.bindings.is_empty() => Ok(true),
             RecordBackend::Iptables => iptables::holds(self.env, key, &families(record)),
         }
     }
 
+    /// Writes the rules of `own`, the part of `promised` that is in force.
     fn write_rules_locked(
         &self,
         settings: &Settings,
-        record: &Record,
+        promised: &Record,
+        own: &Record,
         addresses: &Addresses,
         saved: &Cell<bool>,
     ) -> Result<(), Error> {
         let save = || {
             saved.set(true);
-            self.save(record)
+            self.save(promised)
         };
         match &settings.backend {
             Backend::Nftables { v4, v6 } => {
                 let conditions = ByFamily { v4: v4.as_ref(), v6: v6.as_ref() };
-                Rules::open()?.add(self.owned(record), conditions, save)
+                Rules::open()?.add(self.owned(own), conditions, save)
             }
             Backend::Iptables(options) => {
-                let wanted = Wanted::new(&self.key, record, options, addresses);
+                let wanted = Wanted::new(&self.key, own, options, addresses);
                 iptables::add(self.env, &wanted, save)
             }
         }
@@ -269,14 +283,24 @@ impl<'a> Attached<'a> {
                 Err(error) if error.code == Code::TryAgainLater => return Err(error),
                 other => errors.keep(other),
             };
+            let leaving =
+                Record { again: Again { leaving: true, ..record.again.clone() }, ..record.clone() };
+            // If we are killed, nobody writes again what is gone. A full disk keeps no rules alive.
+            drop(self.save(&leaving));
+            let heirs = self.heirs(record);
             let localnet = self.localnet(record);
             match record.backend {
                 RecordBackend::Nftables => {
                     errors.extend(localnet.release(layout::short(&self.owner)));
-                    Rules::open()?.remove(self.owned(record))?;
+                    let holder = |(key, record)| Holder::new(key, record);
+                    let heirs: Vec<Holder> = heirs.into_iter().filter_map(holder).collect();
+                    Rules::open()?.remove(self.owned(record), &heirs)?;
                 }
                 RecordBackend::Iptables => {
-                    iptables::remove(self.env, &self.key, &families(record), &localnet)?;
+                    let heirs: Vec<Wanted> =
+                        heirs.iter().map(|(key, record)| repair::wanted(key, record)).collect();
+                    let families = families(record);
+                    iptables::remove(self.env, &self.key, &families, &localnet, &heirs)?;
                 }
             }
             errors.keep(self.forget());
@@ -284,6 +308,18 @@ impl<'a> Attached<'a> {
         }
         flows::forget_containers(&record.bindings);
         errors.finish()
+    }
+
+    /// The container's other attachments that carry out mappings of `record` once it is gone.
+    fn heirs(&self, record: &Record) -> Vec<(RecordKey, Record)> {
+        let all = repair::siblings(&self.records, &self.key);
+        let own = |(key, its): &(RecordKey, Record)| (key.clone(), turns::in_force(key, its, &all));
+        let inherits = |its: &Record| {
+            its.backend == record.backend
+                && !its.again.leaving
+                && its.bindings.iter().any(|one| record.bindings.iter().any(|b| b.overlaps(one)))
+        };
+        all.iter().map(own).filter(|(_, its)| inherits(its)).collect()
     }
 
     fn remove_unrecorded(
@@ -321,7 +357,9 @@ impl<'a> Attached<'a> {
             RecordBackend::Nftables => Rules::open()?.holds(self.owned(&record))?,
             RecordBackend::Iptables => iptables::holds(self.env, &self.key, &families(&record))?,
         };
-        if !holds {
+        let siblings = || repair::siblings(&self.records, &self.key);
+        let waits = || turns::in_force(&self.key, &record, &siblings()).bindings.is_empty();
+        if !holds && (record.bindings.is_empty() || !waits()) {
             return Ok(());
         }
         let RecordKey { network, container_id, ifname } = &self.key;
@@ -394,7 +432,7 @@ impl<'a> Attached<'a> {
     }
 }
 
-fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
+pub(crate) fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
     let msg = "wait for another change of the host ports";
     FileLock::acquire(&run_dir.join("rules.lock"), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
 }
@@ -479,18 +517,33 @@ fn remove_unused(run_dir: &Path, records: &Records) -> Result<(), Error> {
     rules.remove_unused(|| Localnet::new(run_dir, "nftables").disable_all())
 }
 
-fn record(settings: &Settings, bindings: Vec<Binding>) -> Record {
-    let (backend, v4, v6) = match &settings.backend {
-        Backend::Nftables { v4, v6 } => (RecordBackend::Nftables, v4.as_ref(), v6.as_ref()),
-        Backend::Iptables(_) => (RecordBackend::Iptables, None, None),
+fn record(settings: &Settings, bindings: Vec<Binding>, addresses: &Addresses) -> Record {
+    let mut again = Again {
+        addresses: addresses.v4.into_iter().chain(addresses.v6).collect(),
+        ..Again::default()
     };
-    let id = |conditions: &crate::conditions::Conditions| conditions.id().to_owned();
+    let id = |conditions: &Conditions| conditions.id().to_owned();
+    let words = |conditions: &Conditions| conditions.words().to_vec();
+    let (backend, v4, v6) = match &settings.backend {
+        Backend::Nftables { v4, v6 } => {
+            again.conditions_v4 = v4.as_ref().map(words).unwrap_or_default();
+            again.conditions_v6 = v6.as_ref().map(words).unwrap_or_default();
+            (RecordBackend::Nftables, v4.as_ref(), v6.as_ref())
+        }
+        Backend::Iptables(options) => {
+            again.conditions_v4.clone_from(&options.conditions_v4);
+            again.conditions_v6.clone_from(&options.conditions_v6);
+            again.mark = Some(options.mark.clone());
+            (RecordBackend::Iptables, None, None)
+        }
+    };
     Record {
         backend,
         bindings,
         masquerade: settings.masquerade,
         conditions_v4: v4.map(id),
         conditions_v6: v6.map(id),
+        again,
     }
 }
 

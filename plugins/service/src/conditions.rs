@@ -26,6 +26,7 @@ use crate::mapping::Protocol;
 pub(crate) struct Conditions {
     matches: Vec<Condition>,
     id: String,
+    tokens: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,12 @@ impl Conditions {
         }
         let digest = Sha256::digest(tokens.join(" "));
         let id = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Some(Self { matches: parser.out, id }))
+        Ok(Some(Self { matches: parser.out, id, tokens }))
+    }
+
+    /// What [`Conditions::parse`] makes these conditions of.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.tokens
     }
 
     /// A name for these conditions, derived from their text: eight hexadecimal digits.

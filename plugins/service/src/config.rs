@@ -68,8 +68,9 @@ pub(crate) struct IptablesOptions {
 }
 
 /// Who marks packets for masquerading.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
     /// Our own chains with this mark bit.
     Bit(u8),
     /// `externalSetMarkChain`: a chain that somebody else made, and masquerades by.
@@ -128,6 +129,13 @@ pub(crate) struct Place {
     pub daemon: Daemon,
     /// Whether rules of attachments without record may be in iptables.
     pub iptables: bool,
+}
+
+impl Mark {
+    /// The mark where the configuration names none.
+    pub(crate) fn usual() -> Self {
+        Self::Bit(DEFAULT_MARK_BIT)
+    }
 }
 
 impl Place {

@@ -2,8 +2,6 @@
 //! client that never pauses does not notice a new container behind a host port, nor that the old
 //! one is gone (row F45).
 
-use std::mem::ManuallyDrop;
-
 use causeway_kernel::{FlowFilter, Netlink, UdpFlows};
 
 use crate::attachment::warn;
@@ -12,6 +10,18 @@ use crate::mapping::{Binding, Protocol};
 /// Forgets flows to the host ports of `bindings`. Called once their rules are in place. Flows to
 /// other machines' ports of the same number stay.
 pub(crate) fn forget_host_ports(bindings: &[Binding]) {
+    // Closed by the end of the process, as the connection to nf_tables is: after deletions there,
+    // closing any netfilter socket waits for the kernel.
+    std::mem::forget(forget(&of_host_ports(bindings)));
+}
+
+/// As [`forget_host_ports`], for a process that goes on.
+pub(crate) fn forget_host_ports_and_close(bindings: &[Binding]) {
+    drop(forget(&of_host_ports(bindings)));
+}
+
+fn of_host_ports(bindings: &[Binding]) -> Vec<FlowFilter> {
+    let mut all = Vec::new();
     for ipv6 in [false, true] {
         let udp = |one: &&Binding| one.protocol == Protocol::Udp && one.target.is_ipv6() == ipv6;
         let udp: Vec<&Binding> = bindings.iter().filter(udp).collect();
@@ -22,16 +32,16 @@ pub(crate) fn forget_host_ports(bindings: &[Binding]) {
                 Err(error) => complain(&error),
             }
         }
-        let filters = udp.iter().flat_map(|binding| {
+        all.extend(udp.iter().flat_map(|binding| {
             let hosts = binding.host.as_ref().map_or(local.as_slice(), std::slice::from_ref);
             hosts.iter().map(|host| FlowFilter::HostPort {
                 address: Some(*host),
                 ipv6,
                 port: binding.host_port,
             })
-        });
-        forget(&filters.collect::<Vec<_>>());
+        }));
     }
+    all
 }
 
 /// Forgets flows that were translated to the containers of `bindings`. Called once their rules are
@@ -42,20 +52,20 @@ pub(crate) fn forget_containers(bindings: &[Binding]) {
         address: binding.target.ip(),
         port: binding.target.port(),
     };
-    forget(&udp.map(filter).collect::<Vec<_>>());
+    std::mem::forget(forget(&udp.map(filter).collect::<Vec<_>>()));
 }
 
-fn forget(filters: &[FlowFilter]) {
+/// Returns the connection, to be closed or not.
+fn forget(filters: &[FlowFilter]) -> Option<UdpFlows> {
     if filters.is_empty() {
-        return;
+        return None;
     }
-    // Closed by the end of the process, as the connection to nf_tables is: after deletions there,
-    // closing any netfilter socket waits for the kernel.
-    let flows = UdpFlows::open().map(|flows| flows.map(ManuallyDrop::new));
-    let forgotten = flows.and_then(|flows| flows.map_or(Ok(0), |flows| flows.delete(filters)));
-    if let Err(error) = forgotten {
+    let opened = UdpFlows::open();
+    let flows = opened.inspect_err(complain).ok().flatten()?;
+    if let Err(error) = flows.delete(filters) {
         complain(&error);
     }
+    Some(flows)
 }
 
 /// A stale flow ends by itself; that it lives on must not fail an attachment.

@@ -10,7 +10,7 @@
 mod save;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,14 +62,15 @@ pub(crate) fn add(
 
 /// Removes the chains of an attachment from `families` (true: IPv6), then switches `route_localnet`
 /// off where nothing relies on it; everywhere, before the guard goes, once no attachment is left in
-/// IPv4. The guard stays where that fails.
+/// IPv4. The guard stays where that fails. `heirs` carry out more once it is gone: in one transaction.
 pub(crate) fn remove(
     env: &Env,
     key: &RecordKey,
     families: &[bool],
     localnet: &Localnet,
+    heirs: &[Wanted],
 ) -> Result<(), Error> {
-    remove_named(env, &text::Names::of(key), families, localnet)
+    remove_named(env, &text::Names::of(key), families, localnet, heirs)
 }
 
 /// As [`remove`], for an attachment without record, whose bookkeeping may be lost as well.
@@ -84,7 +85,33 @@ pub(crate) fn remove_unrecorded(
     {
         localnet.adopt(saved.localhost_targets());
     }
-    remove_named(env, &names, &[false, true], localnet)
+    remove_named(env, &names, &[false, true], localnet, &[])
+}
+
+/// Puts in place what of `wanted` is missing, or only looks (`write` false). Returns the places in
+/// `wanted` that lacked something. A host port that another attachment maps meanwhile stays its own.
+pub(crate) fn restore(env: &Env, wanted: &[Wanted], write: bool) -> Result<BTreeSet<usize>, Error> {
+    let mut all = BTreeSet::new();
+    for ipv6 in [false, true] {
+        let own =
+            |(place, wanted): (usize, &'_ Wanted)| Some((place, wanted.family(ipv6)?.clone()));
+        let own: Vec<(usize, Rules)> = wanted.iter().enumerate().filter_map(own).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let tool = Tool::find(env, ipv6)?;
+        let saved = tool.read()?;
+        let lacking = own.into_iter().filter(|(_, rules)| !text::again(rules, &saved).is_empty());
+        let lacking: Vec<(usize, Rules)> = lacking.collect();
+        all.extend(lacking.iter().map(|(place, _)| *place));
+        let Some(((_, first), rest)) = lacking.split_first().filter(|_| write) else { continue };
+        // The base chains come with the first one.
+        tool.change(|saved| Ok(text::again(first, saved)))?;
+        let again =
+            |saved: &Saved| rest.iter().map(|(_, rules)| text::again(rules, saved)).collect();
+        tool.change(|saved| Ok(text::merged(again(saved))))?;
+    }
+    Ok(all)
 }
 
 fn remove_named(
@@ -92,8 +119,9 @@ fn remove_named(
     names: &text::Names,
     families: &[bool],
     localnet: &Localnet,
+    heirs: &[Wanted],
 ) -> Result<(), Error> {
-    let mut left = !families.contains(&false);
+    let mut left = !families.contains(&false) || !heirs.is_empty();
     for &ipv6 in families {
         let tool = match Tool::find(env, ipv6) {
             Ok(tool) => tool,
@@ -103,7 +131,12 @@ fn remove_named(
                 continue;
             }
         };
-        let after = match tool.change(|saved| Ok(text::remove(names, saved))) {
+        let change = |saved: &Saved| {
+            let heirs = heirs.iter().filter_map(|heir| heir.family(ipv6));
+            let heirs = heirs.map(|rules| text::again_without(rules, saved, names));
+            text::merged(std::iter::once(text::remove(names, saved)).chain(heirs).collect())
+        };
+        let after = match tool.change(|saved| Ok(change(saved))) {
             // No IPv6 in this kernel: no rules either.
             Err(error) if ipv6 && error.code == Code::Io => {
                 warn(&error.to_string());
@@ -144,7 +177,7 @@ pub(crate) fn sweep(
             localnet.adopt(saved.localhost_targets());
         }
         for names in &stale {
-            remove_named(env, names, &[ipv6], localnet)?;
+            remove_named(env, names, &[ipv6], localnet, &[])?;
         }
     }
     Ok(())

@@ -154,6 +154,21 @@ pub(crate) fn slot_key(port: Port, slot: u32) -> Key {
     Key::Exact(vec![RegValue::Proto(protocol), RegValue::Port(port), RegValue::Mark(slot)])
 }
 
+/// What an element of a [`Scope::taken`] set counts; `None` for those of other sets.
+pub(crate) fn slot_at(set: &str, key: &Key) -> Option<(Scope, Port)> {
+    let rest = set.strip_prefix("taken")?;
+    let (digit, id) = match rest.split_once('-') {
+        Some((digit, id)) => (digit, Some(id.to_owned())),
+        None => (rest, None),
+    };
+    let Key::Exact(parts) = key else { return None };
+    let [RegValue::Proto(protocol), RegValue::Port(port), _] = parts.as_slice() else {
+        return None;
+    };
+    let scope = Scope { ipv6: digit == "6", id };
+    Some((scope, Port { protocol: *protocol, port: *port }))
+}
+
 /// Value of a mapping.
 pub(crate) fn target(address: IpAddr, port: u16) -> ElementValue {
     ElementValue::Data(vec![RegValue::from(address), RegValue::Port(port)])

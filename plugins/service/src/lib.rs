@@ -2,7 +2,7 @@
 //! containers endpoints of services.
 //!
 //! `plugin` is the CNI side, `attachment` the order of things. `config`, `labels`,
-//! `mapping`, `conditions`, `layout` and `plan` are pure: they say what is wanted;
+//! `mapping`, `conditions`, `layout`, `turns` and `plan` are pure: they say what is wanted;
 //! `nftables`, `iptables`, `localnet` and `flows` make the kernel hold it, `endpoint`
 //! tells the daemon.
 
@@ -27,6 +27,8 @@ mod nftables;
 mod plan;
 mod plugin;
 pub mod record;
+pub mod repair;
+mod turns;
 
 use std::io;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use crate::failure;
 use crate::layout::{self, Scope};
 use crate::localnet::Localnet;
 use crate::mapping::Protocol;
-use crate::plan::{self, ByFamily, Conflict, Observed, Placed};
+use crate::plan::{self, ByFamily, Conflict, Holder, Observed, Placed, Restored};
 use crate::record::Record;
 
 /// How often an operation starts again when somebody else changed what it had read.
@@ -80,9 +80,84 @@ impl Rules {
         })?
     }
 
-    /// Removes what still belongs to the attachment.
-    pub(crate) fn remove(&mut self, owned: Owned<'_>) -> Result<(), Error> {
-        self.remove_elements(&plan::elements(owned.record, owned.owner), owned.owner)
+    /// Removes what still belongs to the attachment, and puts in place what `heirs` carry out now
+    /// that it is gone.
+    pub(crate) fn remove(&mut self, owned: Owned<'_>, heirs: &[Holder]) -> Result<(), Error> {
+        let Owned { record, owner } = owned;
+        let own = plan::elements(record, owner);
+        if heirs.is_empty() {
+            return self.remove_elements(&own, owner);
+        }
+        let mut elements = own.clone();
+        for heir in heirs {
+            elements.extend(plan::elements(&heir.record, &heir.owner));
+        }
+        self.attempts(|rules| {
+            let observed_rules = rules.rules(layout::HOSTPORTS)?;
+            let mut observed = Observed { rules: observed_rules, ..Observed::default() };
+            rules.ask(plan::removal_questions(&elements), &mut observed)?;
+            rules.count_slots(&elements, &mut observed)?;
+            let mut ops = plan::remove(&own, owner, &observed);
+            let damaged = observed.rules.is_empty();
+            let after = observed.without(&own, owner);
+            ops.extend(plan::restore(heirs, &after, damaged, false).ops);
+            rules.commit(ops)
+        })
+    }
+
+    /// Puts in place what `holders` lack, or only looks (`write` false). Returns what they lack.
+    pub(crate) fn restore(&mut self, holders: &[Holder], write: bool) -> Result<Restored, Error> {
+        self.attempts(|rules| {
+            let (observed, damaged) = rules.whole()?;
+            let restored = plan::restore(holders, &observed, damaged, true);
+            if write && !restored.ops.is_empty() {
+                rules.commit(restored.ops.clone())?;
+            }
+            Ok(restored)
+        })
+    }
+
+    /// Closes the connection, for a process that goes on.
+    pub(crate) fn close(self) {
+        drop(ManuallyDrop::into_inner(self.client));
+    }
+
+    /// All that the table holds, and whether its base is damaged.
+    fn whole(&mut self) -> causeway_nft::Result<(Observed, bool)> {
+        let state = self.client.table(&layout::table())?.unwrap_or_default();
+        let rules = |chain: &str| {
+            state.chains.get(chain).map(|(_, rules)| rules.as_slice()).unwrap_or_default()
+        };
+        let stands = |chain: &str, wanted: &[Rule]| {
+            wanted.iter().all(|rule| rules(chain).iter().any(|(_, have)| have == rule))
+        };
+        let mut damaged = !stands(layout::HOSTPORTS, &layout::hostport_rules());
+        for (chain, wanted) in layout::base_rules() {
+            damaged |= !stands(&chain.name, &wanted);
+        }
+        damaged |= layout::base_sets().iter().any(|set| !state.sets.contains_key(&set.name));
+        let mut observed =
+            Observed { rules: rules(layout::HOSTPORTS).to_vec(), ..Observed::default() };
+        // A jump to what was emptied is no scope.
+        let present = observed.rules.len();
+        observed.rules.retain(|(_, rule)| {
+            Scope::of_jump(rule).is_none_or(|scope| {
+                let chain = scope.chain().unwrap_or_default();
+                let sets = [scope.any(), scope.address(), scope.taken()];
+                !rules(&chain).is_empty()
+                    && sets.iter().all(|set| state.sets.contains_key(&set.name))
+            })
+        });
+        damaged |= observed.rules.len() < present;
+        for (name, (_, elements)) in state.sets {
+            for element in elements {
+                if let Some((scope, port)) = layout::slot_at(&name, &element.key) {
+                    *observed.slots.entry((scope, port)).or_default() += 1;
+                }
+                observed.elements.insert((name.clone(), element.key.clone()), element);
+            }
+        }
+        Ok((observed, damaged))
     }
 
     /// Removes the table unless an attachment is left. `last` is called before, and the table,

@@ -12,6 +12,10 @@ use crate::layout::{self, Port, Scope};
 use crate::mapping::Binding;
 use crate::record::Record;
 
+mod restore;
+
+pub(crate) use restore::{Holder, Restored, restore};
+
 /// An element and the set it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
@@ -111,8 +115,11 @@ fn masquerading(record: &Record, owner: &str) -> Vec<Placed> {
     out
 }
 
-/// All elements of an attachment.
+/// All elements of an attachment; none where no mapping is in force.
 pub(crate) fn elements(record: &Record, owner: &str) -> Vec<Placed> {
+    if record.bindings.is_empty() {
+        return Vec::new();
+    }
     let mut all = mappings(record, owner);
     all.extend(beside_mappings(record, owner));
     all
@@ -173,8 +180,12 @@ pub(crate) fn slots(elements: &[Placed]) -> BTreeMap<(Scope, Port), u32> {
 }
 
 fn slot(placed: &Placed) -> Option<(Scope, Port)> {
-    let scope = scope_of_address_map(&placed.set)?;
-    let Key::Exact(parts) = &placed.element.key else { return None };
+    slot_of(&placed.set.name, &placed.element.key)
+}
+
+fn slot_of(set: &str, key: &Key) -> Option<(Scope, Port)> {
+    let scope = scope_of_address_map(set)?;
+    let Key::Exact(parts) = key else { return None };
     match parts.as_slice() {
         [_, RegValue::Proto(protocol), RegValue::Port(port)] => {
             Some((scope, Port { protocol: *protocol, port: *port }))
@@ -272,8 +283,8 @@ pub(crate) fn removal_questions(elements: &[Placed]) -> Vec<(SetSpec, Key)> {
     elements.iter().map(|placed| (placed.set.clone(), placed.element.key.clone())).collect()
 }
 
-fn scope_of_address_map(set: &SetSpec) -> Option<Scope> {
-    let rest = set.name.strip_prefix("addr")?;
+fn scope_of_address_map(set: &str) -> Option<Scope> {
+    let rest = set.strip_prefix("addr")?;
     let (digit, id) = match rest.split_once('-') {
         Some((digit, id)) => (digit, Some(id.to_owned())),
         None => (rest, None),

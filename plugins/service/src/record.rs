@@ -2,9 +2,10 @@
 
 use causeway_kernel::RecordKey;
 use cni_plugin::Request;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-pub use crate::config::Masquerade;
+pub use crate::config::{Mark, Masquerade};
 pub use crate::mapping::{Binding, Protocol};
 
 /// Kind of our records below `runDir`.
@@ -15,7 +16,8 @@ pub const KIND: &str = "service";
 pub struct Record {
     /// What carries the rules out.
     pub backend: RecordBackend,
-    /// The mappings.
+    /// The mappings that ADD promised. Another attachment of the container may carry some of them
+    /// out for as long as it is there.
     pub bindings: Vec<Binding>,
     /// Masquerading.
     pub masquerade: Masquerade,
@@ -25,6 +27,27 @@ pub struct Record {
     /// Id of the IPv6 conditions (nftables).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions_v6: Option<String>,
+    /// What else it takes to write the rules again; of its defaults in a record of an older version.
+    #[serde(default)]
+    pub again: Again,
+}
+
+/// What it takes to write an attachment's rules again, beside its mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Again {
+    /// The attachments of one container that share host ports have their turn in this order.
+    pub turn: u32,
+    /// DEL has begun: what is missing is not written again.
+    pub leaving: bool,
+    /// The container's first address of each family, with its prefix length.
+    pub addresses: Vec<IpNetwork>,
+    /// `conditionsV4`
+    pub conditions_v4: Vec<String>,
+    /// `conditionsV6`
+    pub conditions_v6: Vec<String>,
+    /// Who marks packets for masquerading (iptables).
+    pub mark: Option<Mark>,
 }
 
 /// What carries the rules out.

@@ -6,6 +6,7 @@ mod lifecycle;
 mod refusal;
 mod rules;
 mod traffic;
+mod turns;
 
 use causeway_tests::{Attachment, Cni, Lab, Node, Ns, Outcome, Pod, Runtime};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
 //! Names, rules and restore input of the iptables backend. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -122,6 +123,11 @@ impl Wanted {
             })
         };
         Self { v4: rules(addresses.v4), v6: rules(addresses.v6) }
+    }
+
+    /// The rules of one family.
+    pub(crate) fn family(&self, ipv6: bool) -> Option<&Rules> {
+        if ipv6 { self.v6.as_ref() } else { self.v4.as_ref() }
     }
 
     /// The families that have mappings.
@@ -261,6 +267,71 @@ pub(crate) fn add(rules: &Rules, saved: &Saved) -> String {
         line(&mut text, "-A ", DNAT_CHAIN, &jump);
     }
     text.push_str("COMMIT\n");
+    text
+}
+
+/// As [`add`], where some of it may be in place; empty where all is, or where another attachment has
+/// the host port.
+pub(crate) fn again(rules: &Rules, saved: &Saved) -> String {
+    again_beside(rules, saved, None)
+}
+
+/// As [`again`], beside the removal of `leaving`.
+pub(crate) fn again_without(rules: &Rules, saved: &Saved, leaving: &Names) -> String {
+    again_beside(rules, saved, Some(leaving))
+}
+
+fn again_beside(rules: &Rules, saved: &Saved, leaving: Option<&Names>) -> String {
+    let own = &rules.names.comment;
+    let passes =
+        |owner: &String| owner == own || leaving.is_some_and(|leaving| *owner == leaving.comment);
+    if saved.owner_of_port(rules).is_some_and(|(_, owner)| !passes(&owner)) {
+        return String::new();
+    }
+    if missing(rules, saved).is_empty() {
+        return String::new();
+    }
+    let jumps = saved
+        .chain("nat", DNAT_CHAIN)
+        .into_iter()
+        .filter(|rule| rule.target() == Some(rules.names.chain.as_str()));
+    let mut old = String::from("*nat\n");
+    for jump in jumps {
+        line(&mut old, "-D ", &jump.chain, &jump.text);
+    }
+    old.push_str("COMMIT\n");
+    merged(vec![old, add(rules, saved)])
+}
+
+/// One input of several, with one transaction for each table; empty where nothing is to be done.
+pub(crate) fn merged(inputs: Vec<String>) -> String {
+    let mut tables: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    for input in &inputs {
+        let mut table = String::new();
+        for line in input.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                table = name.to_owned();
+                continue;
+            }
+            if line == "COMMIT" {
+                continue;
+            }
+            let (chains, rules) = tables.entry(table.clone()).or_default();
+            // Chains first, and once: a chain that is named is emptied.
+            let lines = if line.starts_with(':') { chains } else { rules };
+            let base = line.starts_with(':') || line.contains(GUARD);
+            if !base || !lines.iter().any(|there| there == line) {
+                lines.push(line.to_owned());
+            }
+        }
+    }
+    let mut text = String::new();
+    for (table, (chains, rules)) in tables.into_iter().rev() {
+        let lines: Vec<String> = chains.into_iter().chain(rules).collect();
+        if !lines.is_empty() {
+            writeln!(text, "*{table}\n{}\nCOMMIT", lines.join("\n")).expect("writing to a String");
+        }
+    }
     text
 }
 

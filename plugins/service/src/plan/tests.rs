@@ -115,6 +115,7 @@ fn record(bindings: Vec<Binding>) -> Record {
         masquerade: Masquerade::Needed,
         conditions_v4: None,
         conditions_v6: None,
+        again: crate::record::Again::default(),
     }
 }
 

@@ -29,6 +29,7 @@ fn wanted(ports: &[(Protocol, u16)], options: &IptablesOptions) -> Wanted {
         masquerade: Masquerade::Needed,
         conditions_v4: None,
         conditions_v6: None,
+        again: crate::record::Again::default(),
     };
     Wanted::new(&key("eth0"), &record, options, &addresses)
 }

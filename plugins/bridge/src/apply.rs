@@ -17,7 +17,7 @@ use crate::ipam::Ipam;
 use crate::plan::{self, Addressing, Ends};
 use crate::record::{self, Record};
 use crate::undo::{Done, Scene, Undo};
-use crate::{del, fault};
+use crate::{del, fault, repair};
 
 /// How long an operation on the same attachment may hold us up (row F12).
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(20);
@@ -74,6 +74,9 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     let mut undo = Undo::new(site.scene());
     let result = site.attach(host_ifname, &mut undo)?;
     undo.commit();
+    if let Err(error) = repair::restore_where_flushed(&config.run_dir, key) {
+        fault::warn(&format!("rules of other attachments are missing: {error}"));
+    }
     Ok(result)
 }
 
@@ -188,6 +191,9 @@ impl<'a> Site<'a> {
                 Mode::Bridge => Addressing::of(self.config.gateway, leased, routed)?,
                 Mode::Ptp => plan::ptp::addressing(self.config.gateway, leased, routed)?,
             });
+        }
+        if record.masq && addressing.is_some() {
+            record.masq_exclude = self.never_masqueraded()?;
         }
         record.mac = plan::mac_text(links.container.mac);
         record.addresses = addressing.iter().flat_map(|plan| plan.leased.clone()).collect();

@@ -33,6 +33,7 @@ mod masq;
 mod node;
 mod plan;
 pub mod record;
+pub mod repair;
 mod rules;
 mod spoof;
 mod status;

@@ -19,7 +19,7 @@ use causeway_kernel::RecordKey;
 use causeway_nft::Client;
 use causeway_ruleset::{
     BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
-    MapTarget, Match, Op, Rule, SetSpec, Statement, TableId, Verdict, name,
+    MapTarget, Match, Op, Rule, SetSpec, Statement, TableId, TableState, Verdict, name,
 };
 use cni_plugin::{Code, Error};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -188,6 +188,71 @@ fn gc_elements(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Re
     }
     delete(&mut client, present)?;
     base().drop_if_spent(&mut client, &is_exclusion_chain, &|_| false).map(drop)
+}
+
+/// Puts in place what of `wanted` is missing in nftables, or only looks (`write` false). Returns the
+/// places that lacked something. Called under the lock where it writes. An address that another
+/// attachment has stays its own.
+///
+/// # Errors
+/// As [`add`].
+pub(crate) fn restore(wanted: &[Masquerade<'_>], write: bool) -> Result<BTreeSet<usize>, Error> {
+    if wanted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut client = rules::client()?;
+    rules::restored(&mut client, &table(), write, |state| missing(wanted, state))
+}
+
+fn missing(wanted: &[Masquerade<'_>], state: &TableState) -> (Vec<Op>, BTreeSet<usize>) {
+    let (table, base) = (table(), base());
+    let rules = |chain: &str| {
+        state.chains.get(chain).map(|(_, rules)| rules.as_slice()).unwrap_or_default()
+    };
+    let mut ops = base.restore(state);
+    let mut lacking: BTreeSet<usize> =
+        if ops.is_empty() { BTreeSet::new() } else { (0..wanted.len()).collect() };
+    let held = rules::held(state);
+    let mut made = BTreeSet::new();
+    for (place, one) in wanted.iter().enumerate() {
+        let plan = Plan::new(one);
+        let chain = &plan.exclusions.name;
+        if !plan.excludes(rules(chain)) {
+            lacking.insert(place);
+            if made.insert(chain.clone()) {
+                ops.push(Op::AddChain(table.clone(), plan.exclusions.clone()));
+                ops.push(Op::FlushChain(table.clone(), chain.clone()));
+                let rules = plan.exclusion_rules.iter();
+                ops.extend(rules.map(|rule| rules::append(&table, chain, rule)));
+            }
+        }
+        for (set, element) in &plan.elements {
+            let there = held.get(&(set.name.as_str(), &element.key)).copied();
+            let changes = rules::restore(&table, set, there, element);
+            if !changes.is_empty() {
+                lacking.insert(place);
+            }
+            ops.extend(changes);
+        }
+    }
+    (ops, lacking)
+}
+
+/// As [`restore`], for the attachments whose rules are in iptables and whom `alive` accepts.
+///
+/// # Errors
+/// As [`add`].
+pub(crate) fn restore_iptables(
+    run_dir: &Path,
+    alive: &dyn Fn(&RecordKey) -> bool,
+    write: bool,
+) -> Result<BTreeSet<RecordKey>, Error> {
+    iptables::restore(run_dir, alive, write)
+}
+
+/// The attachments whose masquerade is in iptables.
+pub(crate) fn in_iptables(run_dir: &Path) -> BTreeSet<RecordKey> {
+    iptables::all(run_dir)
 }
 
 /// What [`add`] wants of the kernel.

@@ -39,6 +39,9 @@ pub struct Record {
     /// Whether masquerade rules were asked for.
     #[serde(default)]
     pub masq: bool,
+    /// Destinations that are not masqueraded; absent in a record of an older version.
+    #[serde(default)]
+    pub masq_exclude: Option<Vec<IpNetwork>>,
     /// Whether `macspoofchk` rules were asked for.
     #[serde(default)]
     pub spoof: bool,
@@ -59,6 +62,7 @@ impl Record {
             mac: String::new(),
             addresses: Vec::new(),
             masq: false,
+            masq_exclude: None,
             spoof: false,
             ipam: String::new(),
         }

@@ -4,6 +4,7 @@
 //! The tables are ours by name (invariant I2). What somebody else put into them is neither deleted
 //! nor doubled (row F39): it only keeps the table alive.
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
@@ -54,6 +55,14 @@ impl Base {
         ));
         ops.extend(self.rules.iter().map(|rule| append(table, chain, rule)));
         ops
+    }
+
+    /// Operations that make the table whole, given all of it; none where it is.
+    pub(crate) fn restore(&self, state: &TableState) -> Vec<Op> {
+        let chain = state.chains.get(&self.chain.name);
+        let present = chain.map(|(_, rules)| rules.as_slice()).unwrap_or_default();
+        let sets = self.sets.iter().all(|set| state.sets.contains_key(&set.name));
+        if sets && self.is_intact(present) { Vec::new() } else { self.repair(present) }
     }
 
     /// Whether our rules are among `present`, once each and in order.
@@ -174,6 +183,53 @@ pub(crate) fn replace(
         Some(present) if present == wanted => Vec::new(),
         Some(_) => vec![delete(table, set, wanted.key.clone()), insert(table, set, wanted.clone())],
         None => vec![insert(table, set, wanted.clone())],
+    }
+}
+
+/// Operations that put `wanted` back; none where another attachment has the element.
+pub(crate) fn restore(
+    table: &TableId,
+    set: &SetSpec,
+    present: Option<&Element>,
+    wanted: &Element,
+) -> Vec<Op> {
+    match present {
+        Some(present) if present.comment != wanted.comment => Vec::new(),
+        present => replace(table, set, present, wanted),
+    }
+}
+
+/// The elements of a table, by set and key.
+pub(crate) fn held(state: &TableState) -> BTreeMap<(&str, &Key), &Element> {
+    let mut held = BTreeMap::new();
+    for (name, (_, elements)) in &state.sets {
+        held.extend(elements.iter().map(|element| ((name.as_str(), &element.key), element)));
+    }
+    held
+}
+
+/// Commits what `missing` makes of the table's state, or only looks (`write` false); returns what
+/// lacked something.
+pub(crate) fn restored<T>(
+    client: &mut Client,
+    table: &TableId,
+    write: bool,
+    missing: impl Fn(&TableState) -> (Vec<Op>, T),
+) -> Result<T, Error> {
+    let mut tries = TRIES;
+    loop {
+        let state = client.table(table).map_err(|e| refused(&e))?.unwrap_or_default();
+        let (ops, lacking) = missing(&state);
+        if !write || ops.is_empty() {
+            return Ok(lacking);
+        }
+        tries -= 1;
+        match client.commit(&Batch { ops, generation: None }) {
+            Ok(()) => return Ok(lacking),
+            // An adder of the busy path or a foreign flush came between.
+            Err(e) if tries > 0 && (e.is_exists() || e.is_not_found() || e.is_transient()) => {}
+            Err(e) => return Err(refused(&e)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //!   chain prerouting   allowed accept, guarded drop, whatever the number of containers
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use causeway_kernel::{Mac, RecordKey};
@@ -116,6 +117,38 @@ pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> 
     }
     rules::delete_all(&mut client, &table(), present)?;
     base().drop_if_spent(&mut client, &|_| false, &|_| false).map(drop)
+}
+
+/// Puts in place what of `wanted` (attachment, host end, its address) is missing, or only looks
+/// (`write` false). Returns the places that lacked something. Called under the lock where it writes.
+///
+/// # Errors
+/// As [`add`].
+pub(crate) fn restore(
+    wanted: &[(&RecordKey, &str, Mac)],
+    write: bool,
+) -> Result<BTreeSet<usize>, Error> {
+    if wanted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut client = rules::client()?;
+    rules::restored(&mut client, &table(), write, |state| {
+        let mut ops = base().restore(state);
+        let mut lacking: BTreeSet<usize> =
+            if ops.is_empty() { BTreeSet::new() } else { (0..wanted.len()).collect() };
+        let held = rules::held(state);
+        for (place, (key, host_ifname, mac)) in wanted.iter().enumerate() {
+            for (set, element) in elements(&rules::owner(key), host_ifname, *mac) {
+                let there = held.get(&(set.name.as_str(), &element.key)).copied();
+                let changes = rules::restore(&table(), &set, there, &element);
+                if !changes.is_empty() {
+                    lacking.insert(place);
+                }
+                ops.extend(changes);
+            }
+        }
+        (ops, lacking)
+    })
 }
 
 /// A foreign flush of the table leaves the sets alone: only the rules tell.

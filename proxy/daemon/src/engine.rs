@@ -210,6 +210,7 @@ impl Engine {
             Event::Overlay(state) => self.take_overlay(state),
             Event::Addresses(ips) => self.take_addresses(ips),
             Event::Forward(found) => self.take_forward(&found),
+            Event::Attachments(missing) => self.take_attachments(&missing),
             Event::Peers => self.read_peers(),
             Event::Condition { concerns, text } => self.take_condition(concerns, text),
             Event::BridgeSettings => drop(self.set_bridge()),
@@ -282,6 +283,26 @@ impl Engine {
         } else {
             self.state.degraded.insert(CONCERNS.to_owned(), found.join("; "));
         }
+    }
+
+    /// Rules of attachments are missing, or are there again.
+    fn take_attachments(&mut self, missing: &[String]) {
+        const CONCERNS: &str = "attachments";
+        /// As many are named.
+        const NAMED: usize = 5;
+        if missing.is_empty() {
+            if self.state.degraded.remove(CONCERNS).is_some() {
+                tracing::info!("the rules of all attachments are in place again");
+            }
+            return;
+        }
+        let mut text = missing[..missing.len().min(NAMED)].join("; ");
+        if missing.len() > NAMED {
+            text.push_str(&format!("; and {} more", missing.len() - NAMED));
+        }
+        let text = format!("rules that another process removed are being written again: {text}");
+        tracing::warn!("{text}");
+        self.state.degraded.insert(CONCERNS.to_owned(), text);
     }
 
     /// Notes what a fact concerned.

@@ -45,6 +45,8 @@ pub(crate) enum Event {
     /// What others' rules drop of what containers of several nodes send each other, with what
     /// allows it; nothing any more where empty.
     Forward(Vec<String>),
+    /// Rules of attachments that are missing, or why that cannot be told; nothing any more where empty.
+    Attachments(Vec<String>),
     /// The peers file has changed.
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.

@@ -29,6 +29,8 @@ mod engine;
 mod event;
 mod files;
 mod forward;
+mod keep;
+mod keeper;
 mod log;
 mod node;
 

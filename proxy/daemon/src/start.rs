@@ -21,6 +21,7 @@ use crate::engine::{Engine, Parts};
 use crate::event::{Event, Events};
 use crate::files;
 use crate::forward::Forward;
+use crate::keeper;
 use crate::log;
 use crate::node;
 use crate::notify::Notifier;
@@ -169,6 +170,10 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
             .map_err(|source| Error::File { action: "watch others' rules".to_owned(), source })?;
+        keeper::start(settings.run_dir.clone(), sender.clone()).map_err(|source| Error::File {
+            action: "keep rules of attachments".to_owned(),
+            source,
+        })?;
         let front = Front::new(sender.clone(), &settings);
         let parts = Parts {
             settings,

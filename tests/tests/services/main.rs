@@ -3,6 +3,7 @@
 mod agree;
 mod containers;
 mod ctl;
+mod daemon_attachments;
 mod daemon_changes;
 mod daemon_cleanup;
 mod daemon_manifests;

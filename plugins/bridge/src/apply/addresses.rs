@@ -158,19 +158,25 @@ impl<'a> Site<'a> {
         Ok(link)
     }
 
+    /// Destinations that are not masqueraded, where masquerading is asked for.
+    pub(super) fn never_masqueraded(&self) -> Result<Option<Vec<IpNetwork>>, Error> {
+        match &self.config.masq_exclude {
+            _ if !self.config.ip_masq => Ok(None),
+            Some(exclude) => Ok(Some(exclude.clone())),
+            None => node::read(&self.config.run_dir).map(|node| Some(node.never_masqueraded())),
+        }
+    }
+
     pub(super) fn masquerade(&self, record: &Record, undo: &mut Undo<'a>) -> Result<(), Error> {
         if !record.masq {
             return Ok(());
         }
-        let exclude = match &self.config.masq_exclude {
-            Some(exclude) => exclude.clone(),
-            None => node::read(&self.config.run_dir)?.never_masqueraded(),
-        };
+        let exclude = record.masq_exclude.as_deref().unwrap_or_default();
         undo.push(Done::Masquerade(record.addresses.clone()));
         masq::add(&masq::Masquerade {
             key: self.key,
             addresses: &record.addresses,
-            exclude: &exclude,
+            exclude,
             run_dir: &self.config.run_dir,
             backend: self.config.masq_backend,
         })

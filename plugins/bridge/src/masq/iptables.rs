@@ -132,6 +132,58 @@ pub(super) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> 
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 
+/// The attachments that have rules here.
+pub(super) fn all(run_dir: &Path) -> BTreeSet<RecordKey> {
+    let all = Records::new(run_dir, KIND).readable::<Kept>().unwrap_or_default();
+    all.into_iter().map(|(key, _)| key).collect()
+}
+
+/// See [`super::restore_iptables`].
+pub(super) fn restore(
+    run_dir: &Path,
+    alive: &dyn Fn(&RecordKey) -> bool,
+    write: bool,
+) -> Result<BTreeSet<RecordKey>, Error> {
+    let all = Records::new(run_dir, KIND).readable::<Kept>().map_err(|e| state(&e))?;
+    // The attachments of one container to one network share a chain.
+    let mut chains: BTreeMap<(String, String), Vec<(RecordKey, Kept)>> = BTreeMap::new();
+    for (key, kept) in all.into_iter().filter(|(key, _)| alive(key)) {
+        let shared = (key.network.clone(), key.container_id.clone());
+        chains.entry(shared).or_default().push((key, kept));
+    }
+    let mut lacking = BTreeSet::new();
+    for ipv6 in [false, true] {
+        let of_family = |(_, kept): &(RecordKey, Kept)| {
+            kept.addresses.iter().any(|address| address.is_ipv6() == ipv6)
+        };
+        if !chains.values().flatten().any(of_family) {
+            continue;
+        }
+        let tool = Tool::find(ipv6)?;
+        let saved = tool.saved()?;
+        let there: BTreeSet<&str> = saved.iter().map(String::as_str).collect();
+        let mut lines = Vec::new();
+        for attached in chains.values().filter(|attached| attached.iter().any(of_family)) {
+            let Some((key, _)) = attached.first() else { continue };
+            let names = Names::of(key);
+            let chain = tool.chain(&names, attached.iter().map(|(_, kept)| kept));
+            let mut jumps: Vec<String> =
+                attached.iter().flat_map(|(_, kept)| tool.jumps(&names, kept)).collect();
+            jumps.retain(|jump| !there.contains(jump.as_str()));
+            if jumps.is_empty() && chain.iter().all(|rule| there.contains(rule.as_str())) {
+                continue;
+            }
+            lacking.extend(attached.iter().map(|(key, _)| key.clone()));
+            lines.push(format!(":{} - [0:0]", names.chain));
+            lines.extend(chain.into_iter().chain(jumps));
+        }
+        if write && !lines.is_empty() {
+            tool.restore(&lines)?;
+        }
+    }
+    Ok(lacking)
+}
+
 fn kept(wanted: &Masquerade<'_>) -> Kept {
     Kept { addresses: wanted.addresses.to_vec(), exclude: wanted.exclude.to_vec() }
 }

@@ -241,6 +241,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Overlay(_)
                     | Event::Addresses(_)
                     | Event::Forward(_)
+                    | Event::Attachments(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

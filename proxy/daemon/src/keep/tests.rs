@@ -1,0 +1,80 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const QUICK: Duration = Duration::from_millis(1);
+
+#[expect(clippy::disallowed_methods, reason = "a point to count from")]
+fn start() -> (Keep, Instant) {
+    let now = Instant::now();
+    (Keep::new(now), now)
+}
+
+fn ports() -> Vec<String> {
+    vec!["host ports 8080/tcp of net/c/eth0".to_owned()]
+}
+
+/// Rows: RC1
+#[test]
+fn what_is_missing_is_named_and_put_back_at_once() {
+    let (mut keep, now) = start();
+    assert_eq!(keep.due(), now);
+    assert_eq!(keep.looked(Ok(Vec::new()), QUICK, now), []);
+    assert_eq!(keep.due(), now + PERIOD);
+    let later = now + Duration::from_secs(3);
+    keep.told(later);
+    assert_eq!(keep.due(), later);
+    let effects = keep.looked(Ok(ports()), QUICK, later);
+    assert_eq!(effects, [Effect::Report(ports()), Effect::Restore]);
+    assert_eq!(keep.restored(Ok(()), later), []);
+    assert_eq!(keep.due(), later, "a look follows");
+    assert_eq!(keep.looked(Ok(Vec::new()), QUICK, later), [Effect::Report(Vec::new())]);
+    assert_eq!(keep.due(), later + PERIOD);
+}
+
+/// Rows: RC1
+#[test]
+fn looks_keep_a_distance_that_grows_with_their_cost() {
+    let (mut keep, now) = start();
+    keep.looked(Ok(Vec::new()), QUICK, now);
+    keep.told(now);
+    assert_eq!(keep.due(), now + GAP);
+    keep.looked(Ok(Vec::new()), Duration::from_millis(100), now);
+    keep.told(now);
+    assert_eq!(keep.due(), now + Duration::from_secs(2));
+    keep.looked(Ok(Vec::new()), Duration::from_secs(9), now);
+    keep.told(now);
+    assert_eq!(keep.due(), now + PERIOD);
+}
+
+/// Rows: RC1
+#[test]
+fn what_does_not_help_is_tried_less_and_less_often() {
+    let (mut keep, mut now) = start();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
+        keep.restored(Ok(()), now);
+        keep.told(now);
+        waits.push((keep.due() - now).as_secs());
+        now = keep.due();
+    }
+    assert_eq!(waits, [0, 2, 4, 8, 16, 32, 60, 60, 60]);
+    keep.looked(Ok(Vec::new()), QUICK, now);
+    keep.looked(Ok(ports()), QUICK, now);
+    keep.restored(Ok(()), now);
+    assert_eq!(keep.due(), now, "forgotten once all is there");
+}
+
+/// Rows: RC1
+#[test]
+fn a_failure_is_said_beside_what_is_missing() {
+    let (mut keep, now) = start();
+    keep.looked(Ok(ports()), QUICK, now);
+    let why = "they cannot be written again: no iptables-restore".to_owned();
+    let all = [vec![why], ports()].concat();
+    assert_eq!(keep.restored(Err("no iptables-restore".to_owned()), now), [Effect::Report(all)]);
+    assert_eq!(keep.due(), now + RETRY);
+    let unread = keep.looked(Err("list rules".to_owned()), QUICK, now);
+    assert_eq!(unread, [Effect::Report(vec!["list rules".to_owned()])]);
+}

@@ -40,7 +40,7 @@ impl Watch for Monitor {
     fn changed(&mut self) -> io::Result<Option<Change>> {
         let change = self.changes().map_err(io::Error::other)?;
         if let Some(Change { by, lost }) = &change {
-            tracing::debug!(?by, lost, "our rules were changed");
+            tracing::debug!(by = by.as_ref().map(|(name, _)| name), lost, "our rules were changed");
         }
         Ok(change)
     }

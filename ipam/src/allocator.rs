@@ -19,7 +19,7 @@ pub(crate) struct Now {
 }
 
 /// What ADD asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Ask<'a> {
     /// One address is taken from each.
     pub(crate) pools: &'a [Pool],
@@ -31,6 +31,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) reuse_delay: Duration,
     /// When.
     pub(crate) now: &'a Now,
+    /// Who else has an address, as far as it can be told: upstream's plugin before ours.
+    pub(crate) elsewhere: &'a dyn Fn(IpAddr) -> Option<Owner>,
 }
 
 /// One address given out.
@@ -115,7 +117,7 @@ pub(crate) fn allocate(store: &mut dyn Store, ask: &Ask<'_>) -> Result<Vec<Grant
     let mut grants = Vec::with_capacity(ask.pools.len());
     for (index, pool) in ask.pools.iter().enumerate() {
         let grant = match named.get(&index) {
-            Some(address) => take_named(store, pool, *address)?,
+            Some(address) => take_named(store, pool, *address, ask)?,
             None => take_next(store, pool, index, ask)?,
         };
         if let Ok(index) = u16::try_from(index) {
@@ -254,7 +256,12 @@ fn place(pools: &[Pool], requested: &[IpAddr]) -> Result<BTreeMap<usize, IpAddr>
 }
 
 /// A requested address is not made to wait for its cool-down: who names it wants just that one.
-fn take_named(store: &dyn Store, pool: &Pool, address: IpAddr) -> Result<Grant, Refusal> {
+fn take_named(
+    store: &dyn Store,
+    pool: &Pool,
+    address: IpAddr,
+    ask: &Ask<'_>,
+) -> Result<Grant, Refusal> {
     let Some(range) = pool.range_of(address) else {
         return Err(Refusal::Unplaced(address.to_string()));
     };
@@ -270,8 +277,9 @@ fn take_named(store: &dyn Store, pool: &Pool, address: IpAddr) -> Result<Grant, 
         };
         return Err(Refusal::Reserved { address, why });
     }
-    if let Some(lease) = store.lease(address)? {
-        return Err(Refusal::Taken { address, pool: pool.to_string(), holder: lease.owner });
+    let holder = store.lease(address)?.map(|lease| lease.owner);
+    if let Some(holder) = holder.or_else(|| (ask.elsewhere)(address)) {
+        return Err(Refusal::Taken { address, pool: pool.to_string(), holder });
     }
     Ok(Grant { address, range: range.clone() })
 }
@@ -284,19 +292,38 @@ fn take_next(
 ) -> Result<Grant, Refusal> {
     let cursor = u16::try_from(index).ok().and_then(|i| store.state().cursors.get(&i).copied());
     let order = pool.round_robin(cursor);
-    let mut found = first_free(store, &order)?;
+    let mut found = first_untaken(store, &order, ask)?;
     if found.is_none() {
         let (due, resting) = due(store, pool, ask.reuse_delay, ask.now)?;
         if due.is_empty() {
             return Err(Refusal::Exhausted { pool: pool.to_string(), cooling: resting });
         }
         store.commit(Change { free: due, ..Change::default() })?;
-        found = first_free(store, &order)?;
+        found = first_untaken(store, &order, ask)?;
     }
     let Some((range, address)) = found else {
         return Err(Refusal::Exhausted { pool: pool.to_string(), cooling: 0 });
     };
     Ok(Grant { address, range: pool.ranges[range].clone() })
+}
+
+/// The first free address that nobody else has either.
+fn first_untaken(
+    store: &dyn Store,
+    order: &[(usize, Span)],
+    ask: &Ask<'_>,
+) -> Result<Option<(usize, IpAddr)>, store::Error> {
+    for (index, span) in order {
+        let mut rest = Some(*span);
+        while let Some(span) = rest {
+            let Some(address) = store.free_in(span)? else { break };
+            if (ask.elsewhere)(address).is_none() {
+                return Ok(Some((*index, address)));
+            }
+            rest = span.after(address);
+        }
+    }
+    Ok(None)
 }
 
 fn first_free(

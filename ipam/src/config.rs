@@ -9,9 +9,11 @@
 //! | `reuseDelay` | `0s` | how long a freed address rests; who asks for it by name does not wait |
 //! | `gcGrace` | `0s` | GC spares leases given less than this before it started; those given later it spares always |
 //! | `statusIgnoresExhaustion` | false | STATUS succeeds while a pool is exhausted (else code 50) |
+//! | `hostAddresses` | - | written by `causeway-bridge`: addresses of the node and of its routers, with words for them; a range that offers one is refused |
 //! | `subnet: "auto"` | - | one pool for each of the node's subnets in `runDir`/node.json; for one network of a node at a time (code 7) |
 //! | `runDir` | `/run/causeway` | records and facts of the node; also read beside `ipam` |
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,6 +89,7 @@ struct RawIpam {
     reusedelay: String,
     gcgrace: String,
     statusignoresexhaustion: bool,
+    hostaddresses: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -182,6 +185,7 @@ impl Checked {
         let (sets, node_subnets) = resolve_auto(sets, node)?;
         let pools = check_pools(sets, &excluded)?;
         check_version(request.version, &pools)?;
+        check_host(&pools, &ipam.hostaddresses)?;
         let requested = requested(request, &raw.args.cni.ips, &raw.runtimeconfig.ips)?;
         let resolv_conf = Some(ipam.resolvconf).filter(|p| !p.is_empty()).map(PathBuf::from);
         Ok(Self { pools, requested, routes: routes(ipam.routes)?, resolv_conf, node_subnets })
@@ -406,6 +410,20 @@ fn bound(text: &str, field: &str, subnet: IpNetwork) -> Result<Option<u128>, Err
 fn address(text: &str, field: &str) -> Result<IpAddr, Error> {
     let parsed = text.trim().parse::<IpAddr>().map(canonical);
     parsed.map_err(|_| invalid(format!("{field} {text:?} is not an IP address")))
+}
+
+/// The addresses of this node and of its routers, which the main plugin tells, are no container's.
+fn check_host(pools: &[Pool], host: &BTreeMap<String, String>) -> Result<(), Error> {
+    for (address, what) in host {
+        let Ok(address) = address.parse::<IpAddr>() else { continue };
+        if let Some(pool) = pools.iter().find(|pool| pool.offers(address)) {
+            return Err(invalid(format!(
+                "ipam.ranges: {pool} holds {address}, {what}: containers would get it; choose a \
+                 range without it, or add it to ipam.exclude"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Before 0.3.0 a result holds one address of a family (row C39).

@@ -18,6 +18,7 @@ mod range;
 mod repair;
 mod session;
 mod store;
+mod upstream;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

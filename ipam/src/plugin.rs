@@ -12,6 +12,7 @@ use crate::config::{Checked, Place};
 use crate::facts;
 use crate::session::{self, Patience};
 use crate::store::{self, Owner};
+use crate::upstream::Upstream;
 
 /// Who we are. The keys of `CNI_ARGS` are those that containerd, CRI-O and nerdctl send, with or
 /// without `IgnoreUnknown` (rows C23, C24).
@@ -49,22 +50,20 @@ impl Plugin for Ipam {
         let granted = {
             let owner = owner.clone();
             let lock = auto::lock(&place, &checked.node_subnets, &self.now).map_err(refused)?;
-            session::with_locked(
-                Arc::new(lock),
-                &place.run_dir,
-                Patience::USUAL,
-                &self.now,
-                move |store| {
-                    let ask = Ask {
-                        pools: &pools,
-                        requested: &requested,
-                        owner: &owner,
-                        reuse_delay,
-                        now: &now,
-                    };
-                    allocator::allocate(store, &ask)
-                },
-            )
+            let upstream = Upstream::new(&place, &self.now);
+            let work = move |store: &mut dyn store::Store| {
+                let ask = Ask {
+                    pools: &pools,
+                    requested: &requested,
+                    owner: &owner,
+                    reuse_delay,
+                    now: &now,
+                    elsewhere: &|address| upstream.holder(address),
+                };
+                allocator::allocate(store, &ask)
+            };
+            let (lock, run_dir) = (Arc::new(lock), &place.run_dir);
+            session::with_locked(lock, run_dir, Patience::USUAL, &self.now, work)
         };
         let grants = granted.map_err(|refusal| {
             if matches!(refusal, Refusal::Store(store::Error::Io { .. })) {

@@ -78,6 +78,12 @@ impl Span {
         self.family == Family::of(address) && (self.first..=self.last).contains(&number(address))
     }
 
+    /// What follows `address`, one of these; `None` behind the last.
+    pub(crate) fn after(&self, address: IpAddr) -> Option<Self> {
+        let first = number(address).checked_add(1).filter(|first| *first <= self.last)?;
+        Some(Self { first, ..*self })
+    }
+
     /// Whether the two share an address.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.family == other.family && self.first <= other.last && other.first <= self.last

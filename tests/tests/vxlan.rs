@@ -268,6 +268,9 @@ fn two_networks_do_not_share_an_id() {
     let add = |name: &str, bridge: &str, vxlan: &Value| {
         let mut list = network(&lab, 0, name, vxlan);
         list["plugins"][0]["bridge"] = json!(bridge);
+        // Of one subnet, which two bridges cannot be the gateway of.
+        list["plugins"][0]["isDefaultGateway"] = json!(false);
+        list["plugins"][0]["isGateway"] = json!(false);
         Runtime::new(node, list).add(&node.pod().attachment("eth0"))
     };
     let fine = |outcome: Result<Value, Outcome>| {

@@ -46,7 +46,9 @@ fn ask(
 ) -> Result<Vec<String>, Refusal> {
     let requested: Vec<_> = requested.iter().map(|text| text.parse().unwrap()).collect();
     let (owner, now) = (owner(id), at(boot_ms));
-    let ask = Ask { pools, requested: &requested, owner: &owner, reuse_delay, now: &now };
+    let elsewhere = &|_| None;
+    let ask =
+        Ask { pools, requested: &requested, owner: &owner, reuse_delay, now: &now, elsewhere };
     let grants = allocate(store, &ask)?;
     Ok(grants.into_iter().map(|grant| grant.address.to_string()).collect())
 }
@@ -179,6 +181,7 @@ fn leases_of_another_boot_end_at_the_first_add() {
             owner: &owner,
             reuse_delay: Duration::from_secs(99),
             now: &next,
+            elsewhere: &|_| None,
         };
         assert_eq!(allocate(store, &ask).unwrap()[0].address, requested[0]);
         assert_eq!(store.leases().unwrap().len(), 1);
@@ -309,6 +312,7 @@ impl Model {
                     owner: &owner,
                     reuse_delay: delay,
                     now: &now,
+                    elsewhere: &|_| None,
                 };
                 let granted = allocate(store, &ask);
                 self.check_grant(pools, &owner, &requested, granted);
@@ -418,4 +422,37 @@ proptest! {
             });
         }
     }
+}
+
+/// What upstream's plugin gave before ours counts, one candidate after the other.
+///
+/// Rows: RB4
+#[test]
+fn an_address_that_is_taken_elsewhere_is_passed_over() {
+    let mut store = Memory::default();
+    let pools = [pool("10.0.0.0/29", "10.0.0.2", "10.0.0.6", &[])];
+    let there = |address: IpAddr| {
+        let taken =
+            ["10.0.0.2", "10.0.0.3", "10.0.0.6"].map(|text| text.parse::<IpAddr>().unwrap());
+        let container_id = "old".to_owned();
+        taken.contains(&address).then_some(Owner { container_id, ifname: "eth0".into() })
+    };
+    let now = Now { unix: 1, boot_ms: 1, boot: "boot".into() };
+    let mut add = |id: &str, requested: &[IpAddr]| {
+        let owner = Owner { container_id: id.into(), ifname: "eth0".into() };
+        let ask = Ask {
+            pools: &pools,
+            requested,
+            owner: &owner,
+            reuse_delay: Duration::ZERO,
+            now: &now,
+            elsewhere: &there,
+        };
+        allocate(&mut store, &ask).map(|grants| grants[0].address.to_string())
+    };
+    let asked = add("x", &["10.0.0.6".parse().unwrap()]);
+    assert!(matches!(asked, Err(Refusal::Taken { .. })), "{asked:?}");
+    assert_eq!(add("a", &[]).unwrap(), "10.0.0.4");
+    assert_eq!(add("b", &[]).unwrap(), "10.0.0.5");
+    assert!(matches!(add("c", &[]), Err(Refusal::Exhausted { .. })));
 }

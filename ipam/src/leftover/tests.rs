@@ -46,6 +46,7 @@ fn add(dir: &Path, network: &str) -> IpAddr {
             owner: &owner,
             reuse_delay: Duration::ZERO,
             now: &now,
+            elsewhere: &|_| None,
         };
         allocator::allocate(store, &ask).unwrap()[0].address
     })

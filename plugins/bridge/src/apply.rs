@@ -2,6 +2,7 @@
 
 mod addresses;
 mod links;
+mod neighbours;
 mod ptp;
 mod turnover;
 
@@ -49,6 +50,8 @@ struct Links {
     bridge: Option<Link>,
     host: Link,
     container: Link,
+    /// The bridge has ports that are not ours.
+    foreign_ports: bool,
 }
 
 /// Attaches the container of `request`.
@@ -208,6 +211,9 @@ impl<'a> Site<'a> {
             self.masquerade(&record, undo)?;
         }
         let links = self.settle(links, addressing.as_ref())?;
+        if links.foreign_ports {
+            self.remember_unused(&record.addresses);
+        }
         let ends = Ends {
             bridge: links.bridge.as_ref(),
             host: &links.host,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use causeway_kernel::{Program, run, warn_raw};
 use cni_plugin::{CniResult, Code, Command, Error, Invocation, Request};
+use serde_json::{Map, Value};
 
 use crate::fault;
 
@@ -33,6 +34,12 @@ impl Ipam<'_> {
     /// one, `dhcp` for instance, may use the interface.
     pub(crate) fn only_computes(&self) -> bool {
         matches!(self.plugin, "causeway-ipam" | "host-local" | "static")
+    }
+
+    /// Whether it refuses ranges that hold `hostAddresses`. Upstream's plugin, which may stand under
+    /// the second name, passes over the key.
+    pub(crate) fn reads_host_addresses(&self) -> bool {
+        matches!(self.plugin, "causeway-ipam" | "host-local")
     }
 
     /// Whether there is such a program.
@@ -128,6 +135,21 @@ impl Ipam<'_> {
             Command::Add | Command::Del | Command::Check | Command::Gc | Command::Version => LIMIT,
         }
     }
+}
+
+/// The request with another `ipam` object.
+pub(crate) fn with_ipam(
+    request: &Request,
+    change: impl FnOnce(&mut Map<String, Value>),
+) -> Request {
+    let mut request = request.clone();
+    let Value::Object(config) = &mut request.raw else { return request };
+    let sent = config.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case("ipam"));
+    if let Some((_, Value::Object(ipam))) = sent {
+        change(ipam);
+        request.stdin = request.raw.to_string().into_bytes();
+    }
+    request
 }
 
 /// The first regular file among the places where the plugin may be.

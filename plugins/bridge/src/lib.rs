@@ -24,6 +24,7 @@
 
 mod apply;
 mod check;
+mod collision;
 mod config;
 mod del;
 mod fault;

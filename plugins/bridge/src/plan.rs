@@ -307,7 +307,7 @@ pub(crate) fn mac_text(mac: Option<Mac>) -> String {
 }
 
 /// The first address after the network's own.
-fn first_host(address: IpNetwork) -> IpAddr {
+pub(crate) fn first_host(address: IpNetwork) -> IpAddr {
     match address.network() {
         IpAddr::V4(network) => Ipv4Addr::from_bits(network.to_bits().wrapping_add(1)).into(),
         IpAddr::V6(network) => Ipv6Addr::from_bits(network.to_bits().wrapping_add(1)).into(),

@@ -19,6 +19,7 @@ mod netlink;
 mod netns;
 mod netns_lock;
 mod notify;
+mod probe;
 mod process;
 mod record;
 mod retry;

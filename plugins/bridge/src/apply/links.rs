@@ -4,9 +4,11 @@ use causeway_kernel::{
     ANNOUNCE_SYSCTLS, BridgeSpec, Link, LinkChange, PortChange, Sysctl, VethSpec, VlanRange,
 };
 use cni_plugin::{CniResult, Code, Error};
+use serde_json::json;
 
 use super::{Links, Site, random_mac};
 use crate::config::Mode;
+use crate::ipam::{Ipam, with_ipam};
 use crate::record::Record;
 use crate::undo::{Done, Undo};
 use crate::vxlan::{self, Underlay};
@@ -26,10 +28,28 @@ impl<'a> Site<'a> {
         let Some(ipam) = self.ipam() else {
             return Ok((self.links(record, undo)?, None));
         };
+        let facts = self.host_facts()?;
+        let told = ipam.reads_host_addresses().then(|| {
+            let reserved = json!(facts.reserved());
+            with_ipam(self.request, |ipam| drop(ipam.insert("hostAddresses".to_owned(), reserved)))
+        });
+        let ipam = Ipam { request: told.as_ref().unwrap_or(self.request), ..ipam };
         undo.push(Done::Lease);
+        let (links, leased) = self.links_beside(&ipam, record, undo)?;
+        let leased = self.unused(&ipam, &links, leased)?;
+        self.check_collision(facts, &leased)?;
+        Ok((links, Some(leased)))
+    }
+
+    fn links_beside(
+        &self,
+        ipam: &Ipam<'_>,
+        record: &mut Record,
+        undo: &mut Undo<'a>,
+    ) -> Result<(Links, CniResult), Error> {
         if !ipam.only_computes() {
             let links = self.links(record, undo)?;
-            return Ok((links, Some(ipam.add()?)));
+            return Ok((links, ipam.add()?));
         }
         std::thread::scope(|scope| {
             let lease = scope.spawn(move || ipam.add());
@@ -37,7 +57,7 @@ impl<'a> Site<'a> {
             let lease = lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // Its refusal is what the user can act on.
             let lease = lease?;
-            Ok((links?, Some(lease)))
+            Ok((links?, lease))
         })
     }
 
@@ -68,7 +88,8 @@ impl<'a> Site<'a> {
         undo.push(Done::Veth(record.host_ifname.clone()));
         let (host, container) = self.ends(record)?;
         self.port(&host)?;
-        let links = Links { bridge: Some(bridge), host, container };
+        let foreign_ports = self.has_foreign_ports(&bridge)?;
+        let links = Links { bridge: Some(bridge), host, container, foreign_ports };
         self.spoof_check(&links, undo)?;
         // The host end is up since it was made; with this the port forwards.
         self.container_up(&links.container)?;

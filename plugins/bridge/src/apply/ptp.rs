@@ -29,7 +29,7 @@ impl<'a> Site<'a> {
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         self.host.change_link(host.index, &up).map_err(fault::kernel)?;
         self.container_up(&container)?;
-        Ok(Links { bridge: None, host, container })
+        Ok(Links { bridge: None, host, container, foreign_ports: false })
     }
 
     /// Gateway addresses, routes to the container and forwarding on the host.

@@ -52,7 +52,7 @@ pub(super) fn alias(network: &str) -> String {
     format!("{ALIAS}{network}")
 }
 
-const ALIAS: &str = "causeway vxlan ";
+pub(crate) const ALIAS: &str = "causeway vxlan ";
 
 impl Target<'_> {
     /// What to do about `link`, which bears our name.

@@ -45,6 +45,21 @@ impl Netlink {
         Ok(answers.iter().filter_map(as_link).collect())
     }
 
+    /// The ports of the bridge of index `master` (a dump that the kernel filters).
+    ///
+    /// # Errors
+    /// The dump stayed interrupted.
+    pub fn ports(&self, master: u32) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        message.attributes.push(LinkAttribute::Controller(master));
+        let action = format!("list ports of link {master}");
+        let answers = self.dump(&action, &RouteNetlinkMessage::GetLink(message))?;
+        // Old kernels do not filter.
+        let ports = answers.iter().filter_map(as_link);
+        Ok(ports.filter(|link| link.master == Some(master)).collect())
+    }
+
     /// Creates a bridge and returns it. `EEXIST` where the name is taken, by whatever.
     ///
     /// # Errors

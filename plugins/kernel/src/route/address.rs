@@ -37,6 +37,22 @@ impl Netlink {
         Ok(states)
     }
 
+    /// Addresses of all links of this namespace beside link-local ones, each with the index of its
+    /// link: one dump.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn all_addresses(&self) -> Result<Vec<(u32, IpNetwork)>> {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let mut addresses = Vec::new();
+        for answer in &self.dump("list addresses", &message)? {
+            let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+            let states = decode(message).into_iter().filter(|state| state.scope != SCOPE_LINK);
+            addresses.extend(states.map(|state| (message.header.index, state.address)));
+        }
+        Ok(addresses)
+    }
+
     /// Addresses of this namespace beside link-local ones, of one family: one dump.
     ///
     /// # Errors

@@ -61,6 +61,7 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
         (run_dir.join("attachments"), format!("{} records of attachments", records.len())),
         (run_dir.join("route_localnet"), String::new()),
         (run_dir.join("rules.lock"), String::new()),
+        (run_dir.join("probed"), String::new()),
         (run_dir.join("gateways.lock"), String::new()),
         (data_dir.to_owned(), format!("leases in {}", data_dir.display())),
     ] {

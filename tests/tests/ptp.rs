@@ -479,7 +479,7 @@ fn services_lead_to_a_container_without_bridge() {
     runtime.add_ok(&pod.attachment("eth0").args("CAUSEWAY_LABELS=app:web"));
     runtime.add_ok(&other.attachment("eth0"));
     let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
-    daemon.until("the service has its endpoint", || node.nft().contains("10.0.1.2 . 80"));
+    daemon.until("the service has its endpoint", || node.nft().contains(": 10.0.1.2"));
     let calls: [(&Ns, &str); 5] = [
         (&lab.client, "172.18.0.2:30080"),
         (node, "10.96.1.100:8080"),

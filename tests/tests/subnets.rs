@@ -11,6 +11,8 @@ fn conflist(node: &Node) -> Value {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut list: Value = serde_json::from_str(&text).expect("JSON");
     let (run, data) = (node.run_dir(), node.data_dir());
+    // STATUS came with it; the rest of the configuration is the same.
+    list["cniVersion"] = json!("1.1.0");
     list["plugins"][0]["runDir"] = json!(run);
     list["plugins"][0]["ipam"]["runDir"] = json!(run);
     list["plugins"][0]["ipam"]["dataDir"] = json!(data);

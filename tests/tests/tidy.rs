@@ -87,9 +87,9 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 #[rustfmt::skip]
 const OPEN: &[&str] = &[
     "RA4",
-    "RB1", "RB2", "RB3", "RB5", "RB6", "RB8", "RB10",
+    "RB1", "RB2", "RB3", "RB5", "RB6", "RB8",
     "RC5", "RC6", "RC9", "RC12",
-    "RD1", "RD2", "RD3", "RD10", "RD11", "RD12", "RD13",
+    "RD10", "RD11", "RD12",
 ];
 
 const MAX_LINES: usize = 800;

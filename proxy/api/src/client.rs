@@ -57,11 +57,10 @@ pub enum Error {
 /// The socket is root's: whoever may not open it learns nothing of who listens.
 fn unreachable(socket: &Path, error: &io::Error) -> String {
     let socket = socket.display();
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("no permission to use {socket}, the socket of causewayd: run it as root")
-        }
-        _ => format!("causewayd does not answer at {socket}; is it running?"),
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        format!("no permission to use {socket}, the socket of causewayd: run it as root")
+    } else {
+        format!("causewayd does not answer at {socket}; is it running?")
     }
 }
 

@@ -133,21 +133,10 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
     let notifier = Notifier::new(env)
         .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
-    let facts = node::await_facts(&settings, |waits| {
-        tracing::warn!("{waits}; waiting for the address");
-        notifier.say(&format!("STATUS={waits}; waiting for the address"));
-    })
-    .map_err(Error::Node)?;
+    let facts = facts(&settings, &notifier)?;
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
-    tracing::info!(
-        node = &*facts.name,
-        ips = log::addresses(&facts.ips),
-        backend = settings.backend.name(),
-        version = env!("CARGO_PKG_VERSION"),
-        "causewayd starts"
-    );
     let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
         .map_err(file("read sysctls.json of", &settings.state_dir))?;
     let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
@@ -204,6 +193,23 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.leave().await;
         Ok(())
     })
+}
+
+/// What this node is, as soon as it has an address. The log and systemd are told of the wait.
+fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::Facts, Error> {
+    let facts = node::await_facts(settings, |waits| {
+        tracing::warn!("{waits}; waiting for the address");
+        notifier.say(&format!("STATUS={waits}; waiting for the address"));
+    })
+    .map_err(Error::Node)?;
+    tracing::info!(
+        node = &*facts.name,
+        ips = log::addresses(&facts.ips),
+        backend = settings.backend.name(),
+        version = env!("CARGO_PKG_VERSION"),
+        "causewayd starts"
+    );
+    Ok(facts)
 }
 
 /// Writes `node.json` before any store answers (row O-67), with what is known of the overlay now, or

@@ -47,8 +47,9 @@ fn a_node_that_is_about_to_be_deleted_is_not_eligible_and_lives() {
     let lab = Lab::one_node();
     let mut daemon = Daemon::start(&lab.nodes[0]);
     let node = |spec: &Value| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "node1" }, "spec": spec });
-    let status = |path: &str| match daemon_status(&lab, path) {
-        (status, text) => (status, text.contains("\"nodeEligible\":true")),
+    let status = |path: &str| {
+        let (status, text) = daemon_status(&lab, path);
+        (status, text.contains("\"nodeEligible\":true"))
     };
     assert_eq!(status("healthz"), (200, true));
     let taint =

@@ -18,7 +18,7 @@ use crate::store::State;
 const QUIET: u64 = 600;
 
 /// Notes that the closed store of `lock` is empty, and removes what is not needed of this and of
-/// other networks. What can not be removed stays: no operation hangs on it.
+/// other networks. What cannot be removed stays: no operation hangs on it.
 pub(crate) fn note(lock: &NetworkLock, state: &State, unix: u64) {
     let first = !lock.was_emptied();
     if lock.write_emptied(state).is_err() {

@@ -145,7 +145,7 @@ impl NetworkLock {
     /// Records the state of a store that is empty.
     ///
     /// # Errors
-    /// It can not be written.
+    /// It cannot be written.
     pub(crate) fn write_emptied(&self, state: &State) -> Result<(), Error> {
         let json = serde_json::to_string(state).unwrap_or_default();
         let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
@@ -160,7 +160,7 @@ impl NetworkLock {
     /// Says that the store may have leases from now on, whenever this process is killed.
     ///
     /// # Errors
-    /// It can not be written.
+    /// It cannot be written.
     pub(crate) fn mark_used(&self) -> Result<(), Error> {
         self.file.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
     }

@@ -163,7 +163,7 @@ fn host_end(node: &Node) -> String {
 
 /// Rows: C73
 #[test]
-fn gc_frees_what_belonged_to_a_namespace_that_vanished() {
+fn cnitool_gc_frees_what_belonged_to_a_namespace_that_vanished() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
     let cnitool = Cnitool::new(node, &list(node, "vanished", |_| {}));
@@ -182,7 +182,10 @@ fn gc_frees_what_belonged_to_a_namespace_that_vanished() {
     assert!(!gone.exists());
     assert_ne!(before, Snapshot::take(node));
     cnitool.run("status", &gone).ok();
-    cnitool.run("gc", &gone).ok();
+    // DELs for its whole cache, then GC without the list of attachments to keep.
+    let refused = cnitool.run("gc", &gone);
+    assert!(!refused.status.success(), "{}", refused.describe());
+    assert!(refused.describe().contains("cni.dev/valid-attachments"), "{}", refused.describe());
     before.assert_same(&Snapshot::take(node));
     // The address, the port and the name are free for the next one.
     cnitool.round_trip(&lab, &before);

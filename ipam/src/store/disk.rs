@@ -182,7 +182,7 @@ impl<'a> Disk<'a> {
     /// Whether nothing is leased and no address rests.
     ///
     /// # Errors
-    /// The store can not be read.
+    /// The store cannot be read.
     pub(crate) fn is_empty(&self) -> Result<bool, Error> {
         if self.state.leases > 0 {
             return Ok(false);

@@ -82,9 +82,11 @@ pub(crate) fn forget(
         return vec![fault::kernel(error)];
     }
     let mut errors = Vec::new();
-    if let Some(record) = record.filter(|record| record.masq || record.spoof)
+    if let Some(record) = record
         && record::is_last(what.run_dir, 0)
     {
+        // Neighbours may be others by the time of the next attachment.
+        drop(std::fs::remove_dir_all(what.run_dir.join(record::PROBED)));
         if record.masq {
             errors.extend(masq::remove(what.run_dir, what.key, &[], true).err());
         }

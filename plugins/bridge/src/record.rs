@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Kind of the records of this plugin below `runDir`.
 pub const KIND: &str = "bridge";
 
+/// Folder below `runDir` with the addresses that no neighbour had, for each bridge.
+pub(crate) const PROBED: &str = "probed";
+
 /// Format of [`Record`]. Fields may be added without a new number; readers take defaults.
 const VERSION: u32 = 1;
 

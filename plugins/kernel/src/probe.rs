@@ -24,7 +24,7 @@ impl Netns {
     /// socket a grace period of the kernel more.
     ///
     /// # Errors
-    /// The namespace can not be entered; no packet socket.
+    /// The namespace cannot be entered; no packet socket.
     pub fn holder(
         &self,
         index: u32,

@@ -21,6 +21,7 @@ use crate::collision::Host;
 use crate::config;
 use crate::fault;
 use crate::ipam::{Ipam, with_ipam};
+use crate::record;
 use crate::vxlan::ALIAS as VXLAN_ALIAS;
 
 /// How long neighbours have to answer. RFC 5227 waits for seconds; who is on a bridge of this host or
@@ -142,7 +143,7 @@ impl Site<'_> {
     }
 
     fn probed(&self) -> PathBuf {
-        self.config.run_dir.join("probed").join(&self.config.bridge)
+        self.config.run_dir.join(record::PROBED).join(&self.config.bridge)
     }
 
     /// Whether the runtime asked for just this address.

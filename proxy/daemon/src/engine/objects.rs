@@ -319,7 +319,7 @@ impl Engine {
         (staged, Applied { results })
     }
 
-    /// Why an object can not be deleted: a manifest has it.
+    /// Why an object cannot be deleted: a manifest has it.
     fn kept_by(&self, id: &Id) -> Option<String> {
         if let Some(file) = self.state.files.get(id) {
             let path = self.state.settings.manifest_dir.join(file);

@@ -71,7 +71,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What an ExternalName can not have.
+    /// What an ExternalName cannot have.
     fn check_addresses(&self, fields: &Misplaced) -> Result<(), Refused> {
         const NOT: &str = "must not be set for type ExternalName";
         let before = self.previous.filter(|previous| has_cluster_ip(previous));

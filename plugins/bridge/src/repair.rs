@@ -1,5 +1,5 @@
-//! Masquerade and address checks come back from the attachments' records after somebody flushed
-//! them.
+//! Masquerade and address checks come back from the attachments' records after another process
+//! flushed them.
 //!
 //! What DEL removes does not come back: both hold the rules' lock, the records are read under it, and
 //! DEL takes the host end down before anything else.
@@ -48,8 +48,7 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     Ok(described(missing.into_iter()))
 }
 
-/// Restores all where a few of the attachments beside `key` show that somebody flushed rules. For an
-/// ADD, whose cost is not to grow with the number of attachments.
+/// Restores everything if a few of the attachments beside `key` lack rules. For an ADD, whose cost is not to grow with the number of attachments.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
     let records = Records::new(run_dir, KIND);
     let others = records.some_beside(key, SAMPLE).map_err(fault::kernel)?;

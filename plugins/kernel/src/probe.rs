@@ -170,7 +170,7 @@ fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     if kind == ARP {
         let octets = |from: usize| part(from, 4)?.try_into().ok().map(|o: [u8; 4]| o.into());
         let sender: Ipv4Addr = octets(28)?;
-        // Somebody else's probe names the address as its target.
+        // Another host's probe names the address as its target.
         let claimed = if sender.is_unspecified() { octets(38)? } else { sender };
         return Some((claimed.into(), mac(22)?));
     }

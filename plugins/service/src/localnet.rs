@@ -44,7 +44,7 @@ impl Localnet {
     }
 
     /// Notes what rules tell of attachments whose bookkeeping was lost: that they rely on the links
-    /// that lead to their containers. Where it is on by default, somebody else may have wanted it so.
+    /// that lead to their containers. If it is on by default, its owner may have wanted it so.
     pub(crate) fn adopt<'a>(&self, attachments: impl IntoIterator<Item = (&'a str, Ipv4Addr)>) {
         let adopted = || -> Result<(), Error> {
             let netlink = Netlink::open().map_err(|e| failure::kernel("look up links", &e))?;

@@ -1,4 +1,4 @@
-//! Host ports come back from the attachments' records after somebody flushed them.
+//! Host ports come back from the attachments' records after another process flushed them.
 //!
 //! What DEL removes does not come back: both hold the rules' lock, and the records are read under it.
 
@@ -39,8 +39,7 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     run(run_dir, true)
 }
 
-/// Restores all where a few of the attachments beside `key` show that somebody flushed rules. For an
-/// ADD, whose cost is not to grow with the number of attachments.
+/// Restores everything if a few of the attachments beside `key` lack rules. For an ADD, whose cost is not to grow with the number of attachments.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
     let records = Records::new(run_dir, KIND);
     let others = records.some_beside(key, SAMPLE);

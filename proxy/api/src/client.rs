@@ -78,7 +78,7 @@ impl Client {
         Asked { method: "GET", path: "/" }.block_on(self.connect()).map(drop)
     }
 
-    /// Waits a little, then until somebody listens.
+    /// Waits a little, then until a daemon listens.
     ///
     /// # Errors
     /// `Unreachable` where waiting will not help.

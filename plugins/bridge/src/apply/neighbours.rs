@@ -1,9 +1,9 @@
 //! What the host and the bridge's neighbours have of addresses, before the container gets one.
 //!
-//! The IPAM plugin knows leases, this one knows the bridge and its ports. Where ports are not ours (a
-//! container of another plugin, a network card), somebody may have an address that no lease tells of:
-//! he is asked. An address that is in use goes back to the IPAM plugin, which is asked for another
-//! one. On a bridge of ours alone nothing is sent and nothing waited for.
+//! The IPAM plugin knows leases, this one knows the bridge and its ports. If a port is not ours (a
+//! container of another plugin, a network card), a neighbour behind it may have an address that no
+//! lease names, so neighbours are asked. An address that is in use goes back to the IPAM plugin,
+//! which is asked for another one. On a bridge of ours alone nothing is sent and nothing waited for.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use crate::vxlan::ALIAS as VXLAN_ALIAS;
 const WAIT: Duration = Duration::from_millis(200);
 /// So many addresses in use are passed over. Each costs two calls of the IPAM plugin.
 const TRIES: usize = 64;
-/// Destinations that nobody has routes of his own to (RFC 7600, RFC 3849): the way to the outside.
+/// Destinations that have no routes of their own (RFC 7600, RFC 3849): they show the default route.
 const OUTSIDE: [&str; 2] = ["192.0.0.8", "2001:db8:0:ffff::1"];
 
 impl Site<'_> {

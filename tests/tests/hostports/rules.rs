@@ -1,11 +1,13 @@
 //! Conditions, spellings and protocols.
 
-use causeway_tests::Lab;
+use causeway_ruleset::{Family, TableId};
 use causeway_tests::traffic::{IMPATIENCE, Server};
-use serde_json::json;
+use causeway_tests::{Lab, Runtime};
+use serde_json::{Value, json};
 
 use crate::{
-    NODE, NODE6, World, alone, attachment, elements, mappings, merged, refused, settle, tcp,
+    NODE, NODE6, World, alone, at, attachment, elements, mappings, merged, refused, service,
+    settle, tcp, udp,
 };
 
 /// Conditions of one network say nothing about another, which upstream's nftables backend does.
@@ -72,6 +74,72 @@ fn conditions_share_a_port_and_nothing_else_does() {
     three.add_ok(&attachment(&pods[2], ports()));
     let error = refused(one.add(&attachment(&node.pod(), ports())));
     assert_eq!(error["code"], 102, "{error}");
+}
+
+/// `nft list ruleset >file; nft -f file` with the rules of attachments of every kind, by Debian's nft
+/// and the newest.
+///
+/// Rows: RD13
+#[test]
+fn what_nft_lists_of_attachments_loads_again() {
+    let world = World::new();
+    let node = world.node();
+    let network = |number: u8, conditions: Value| {
+        json!({ "cniVersion": "1.0.0", "name": format!("net{number}"), "plugins": [
+            { "type": "causeway-bridge", "bridge": format!("cw{number}"), "isDefaultGateway": true,
+              "ipMasq": true, "macspoofchk": true, "hairpinMode": true, "runDir": node.run_dir(),
+              "ipMasqExclude": ["10.96.0.0/12", "fd00:96::/112"],
+              "ipam": { "type": "causeway-ipam", "dataDir": node.data_dir(), "runDir": node.run_dir(),
+                        "ranges": [[{ "subnet": format!("10.{number}.0.0/24") }],
+                                   [{ "subnet": format!("fd00:{number}::/64") }]] } },
+            merged(service(node), conditions) ] })
+    };
+    let open = Runtime::new(node, network(20, json!({})));
+    let limited = json!({ "conditionsV4": ["ip", "saddr", "!=", Lab::CLIENT],
+                          "conditionsV6": ["ip6 saddr { fd00:172:18::77, fd00:172:18::100 }"],
+                          "snat": true, "masqAll": true });
+    let limited = Runtime::new(node, network(21, limited));
+    let pods = [node.pod(), node.pod(), node.pod()];
+    let ports =
+        json!([tcp(8080, 80), udp(8053, 53), at(NODE, tcp(8081, 81)), at(NODE6, tcp(8082, 82))]);
+    let first = attachment(&pods[0], ports);
+    let sctp = json!([{ "hostPort": 3868, "containerPort": 38, "protocol": "sctp" }]);
+    let second = attachment(&pods[1], sctp);
+    let third = attachment(&pods[2], json!([tcp(9090, 80), at(NODE, udp(9091, 81))]));
+    open.add_ok(&first);
+    open.add_ok(&second);
+    limited.add_ok(&third);
+    let tables = [
+        (Family::Inet, "causeway_hostport"),
+        (Family::Inet, "causeway_masq"),
+        (Family::Bridge, "causeway_spoof"),
+    ];
+    let read = || {
+        node.run(|| {
+            let mut client = causeway_nft::Client::open().expect("nf_tables");
+            let tables = tables.map(|(family, name)| {
+                let id = TableId { family, name: name.to_owned() };
+                let mut table = client.table(&id).expect("a read").expect("a table");
+                let rules = table.chains.values_mut().flat_map(|(_, rules)| rules);
+                rules.for_each(|(handle, _)| *handle = 0);
+                table
+            });
+            tables.to_vec()
+        })
+    };
+    let before = read();
+    for nft in causeway_tests::bins::nfts() {
+        node.reload_rules(&nft);
+        for (before, after) in before.iter().zip(read()) {
+            assert_eq!(after, *before, "{}", nft.display());
+        }
+    }
+    open.check(&first).expect("CHECK");
+    limited.check(&third).expect("CHECK with conditions");
+    for (runtime, attached) in [(&open, &first), (&open, &second), (&limited, &third)] {
+        runtime.del_ok(attached);
+    }
+    assert_eq!(node.nft(), "");
 }
 
 /// Rows: C20

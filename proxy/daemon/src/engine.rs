@@ -15,7 +15,7 @@ mod sync;
 mod waiting;
 mod writes;
 
-pub(crate) use load::Parts;
+pub(crate) use load::{Parts, pools};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -146,6 +146,8 @@ struct Due {
     trim: Option<Instant>,
     /// The cluster store refused what the manifest directory has: next attempt.
     manifests: Option<Instant>,
+    /// The store did not take an event of the spool: next attempt.
+    spool: Option<Instant>,
 }
 
 impl Engine {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::{self, Backend};
 use crate::config::Settings;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, Parts, pools};
 use crate::event::{Event, Events};
 use crate::files;
 use crate::forward::Forward;
@@ -70,6 +70,9 @@ pub(crate) enum Error {
     /// The node.
     #[error("find out about this node")]
     Node(#[source] node::Error),
+    /// Where addresses and ports of services come from.
+    #[error("--service-cidr, --node-port-range: {0}")]
+    Pools(String),
     /// Links and routes.
     #[error("remove the overlay of an earlier run")]
     Overlay(#[source] causeway_kernel::Error),
@@ -134,6 +137,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let notifier = Notifier::new(env)
         .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
     let facts = facts(&settings, &notifier)?;
+    pools(&settings, &facts).check().map_err(Error::Pools)?;
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;

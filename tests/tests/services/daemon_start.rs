@@ -66,6 +66,19 @@ pub(crate) fn ours(node: &Node) -> Vec<String> {
     words
 }
 
+/// Rows: RD12
+#[test]
+fn networks_without_room_are_refused_by_field_value_and_remedy() {
+    let lab = Lab::one_node();
+    for (flag, network) in [("--service-cidr", "10.96.0.5/32"), ("--cluster-cidr", "10.1.0.0/31")] {
+        let refused = Daemon::refused(&lab.nodes[0], &[flag, network]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let wanted =
+            format!("{flag}: \"{network}\": has no room; choose a network of /30 or wider");
+        assert!(refused.code() == 2 && said.contains(&wanted), "{refused:?}");
+    }
+}
+
 /// Rows: P8, S-33
 #[test]
 fn objects_and_what_was_allocated_outlive_the_daemon() {

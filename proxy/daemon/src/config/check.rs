@@ -99,6 +99,20 @@ fn together(values: &Values, settings: &Settings) -> Result<(), Error> {
         Some(given) => given.clone(),
         None => Given { value: network.to_string(), field: format!("--{name}") },
     };
+    for (name, networks) in [
+        ("service-cidr", &settings.service_cidrs),
+        ("cluster-cidr", &settings.cluster_cidrs),
+        ("node-subnet", &settings.node_subnets),
+    ] {
+        for network in networks {
+            // The first and the last address are nobody's.
+            let widest = if network.is_ipv4() { 30 } else { 126 };
+            if network.prefix() > widest {
+                let reason = format!("has no room; choose a network of /{widest} or wider");
+                return Err(field(name, network).wrong(reason));
+            }
+        }
+    }
     for service in &settings.service_cidrs {
         if let Some(cluster) =
             settings.cluster_cidrs.iter().find(|other| overlap(**other, *service))

@@ -76,6 +76,7 @@ fn a_named_file_must_be_there_and_hold_known_keys_alone() {
     check("backend = 1.5", "FILE: backend: \"float\": it takes a string");
 }
 
+/// Rows: RD12
 #[test]
 fn wrong_values_are_refused_by_field_value_and_remedy() {
     let check = |arguments: &[&str], wanted: &str| {
@@ -91,6 +92,10 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
         &["--service-cidr", "10.96.0.0/16", "--node-ip", "10.96.0.4"],
         "node's address 10.96.0.4",
     );
+    check(&["--service-cidr", "10.96.0.1/32"], "--service-cidr: \"10.96.0.1/32\": has no room");
+    check(&["--service-cidr", "10.96.0.0/16,fd96::/127"], "choose a network of /126 or wider");
+    check(&["--cluster-cidr", "10.1.0.0/31"], "--cluster-cidr: \"10.1.0.0/31\": has no room");
+    check(&["--node-subnet", "10.0.1.4/31"], "--node-subnet: \"10.0.1.4/31\": has no room");
     check(&["--node-subnet", "10.1.0.0/24"], "not inside a network of --cluster-cidr");
     check(&["--node-port-range", "40000-30000"], "not FROM-TO");
     check(&["--node-port-range", "0-5"], "not FROM-TO");

@@ -206,11 +206,12 @@ fn first_due(now: Instant, watchdog: bool) -> Due {
         flush: None,
         trim: None,
         manifests: None,
+        spool: None,
     }
 }
 
 /// Where addresses and ports of services come from.
-pub(super) fn pools(settings: &Settings, facts: &Facts) -> Pools {
+pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
     let mut foreign = settings.cluster_cidrs.clone();
     foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
     Pools {

@@ -173,6 +173,9 @@ impl Work<'_> {
         };
         let (first, last) = (*bounds(network).start(), *bounds(network).end());
         let last = last.min(first.saturating_add(MAX_SIZE - 1));
+        if first > last {
+            return refused(field, format!("{network} has no room for services"));
+        }
         let size = last - first + 1;
         // As KEP-3070: a sixteenth, not less than 16 and not more than 256; none in a tiny network.
         let band = if size < 16 { 0 } else { (size / 16).clamp(16, 256).min(size) };
@@ -202,7 +205,7 @@ pub(super) fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
 fn bounds(network: IpNetwork) -> std::ops::RangeInclusive<u128> {
     // The last address of an IPv6 network is an ordinary one; left out all the same, as Kubernetes
     // leaves out the first in both families.
-    number(network.network()) + 1..=number(network.broadcast()) - 1
+    number(network.network()).saturating_add(1)..=number(network.broadcast()).saturating_sub(1)
 }
 
 fn number(address: IpAddr) -> u128 {

@@ -103,6 +103,18 @@ fn a_tiny_network_is_used_up_but_for_its_ends() {
     );
 }
 
+/// Rows: RD12
+#[test]
+fn a_network_without_room_hands_out_no_address_of_another() {
+    for network in ["10.96.0.5/32", "10.96.0.4/31", "0.0.0.0/32", "fd00:96::5/128", "::/128"] {
+        let pools = pools(&[network]);
+        assert!(pools.check().is_err_and(|why| why.contains("no room")), "{network}");
+        let wanted = format!("spec.clusterIP: {network} has no room for services");
+        let asked = service("a", ServiceType::ClusterIp);
+        assert_eq!(refusal(&Allocator::default(), &pools, asked, None), wanted);
+    }
+}
+
 /// Rows: S-21
 #[test]
 fn given_addresses_are_taken_or_refused_with_the_reason() {

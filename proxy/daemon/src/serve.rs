@@ -130,11 +130,10 @@ impl Front {
             }
             Query::Describe { key, reply } => give(reply, describe::describe(state, &key)),
             Query::Status { reply } => {
-                let more = self.conntrack.trouble().map(|what| ("conntrack".to_owned(), what));
-                give(
-                    reply,
-                    Ok(status::status(state, &more.into_iter().collect::<BTreeMap<_, _>>())),
-                );
+                let (conntrack, disk) = (self.conntrack.trouble(), disk(state));
+                let more = [("conntrack", conntrack), ("state-dir", disk)];
+                let more = more.into_iter().filter_map(|(of, what)| Some((of.to_owned(), what?)));
+                give(reply, Ok(status::status(state, &more.collect::<BTreeMap<_, _>>())));
             }
             Query::Trace { request, local, reply } => {
                 give(reply, trace::answer(state, &request, &local));
@@ -179,6 +178,15 @@ impl Front {
             }
         }
     }
+}
+
+/// Asked when the question comes, so that the answer is about now. It takes some microseconds.
+fn disk(state: &State) -> Option<String> {
+    let trouble = causeway_source::disk_trouble(&state.settings.state_dir)?;
+    Some(format!(
+        "{trouble}: what is applied is refused, and new containers are endpoints of no service yet; \
+         make room on it"
+    ))
 }
 
 fn unknown(kind: Kind, key: &ObjectKey) -> Refused {

@@ -58,6 +58,12 @@ pub struct Error {
     pub source: io::Error,
 }
 
+/// Why the store takes no more writes below this state directory, in words that begin with the
+/// disk: it is full, or read-only. `None`: it takes them.
+pub fn disk_trouble(state_dir: &Path) -> Option<String> {
+    disk::trouble(state_dir)
+}
+
 /// The store below a state directory. One opener at a time: a second one is refused at once.
 #[derive(Debug)]
 pub struct Store {

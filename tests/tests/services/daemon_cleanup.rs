@@ -165,6 +165,39 @@ fn cleanup_leaves_forwarding_to_containers_that_stay() {
     assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
 }
 
+/// What another main plugin attached has a record of `causeway-service` alone, of kind endpoint.
+///
+/// Rows: RC9
+#[test]
+fn cleanup_counts_containers_that_another_main_plugin_attached() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let forwarding = || node.sysctl("ipv4/ip_forward");
+    let mut daemon = Daemon::start(node);
+    let mut list = node.conflist("theirs", "10.0.1.0/24");
+    list["cniVersion"] = json!("1.0.0");
+    list["plugins"][0] = json!({ "type": "ptp", "ipam": { "type": "host-local",
+        "dataDir": node.data_dir(), "subnet": "10.0.1.0/24" } });
+    let runtime = Runtime::new(node, list);
+    let pod = node.pod();
+    let attachment = pod.attachment("eth0");
+    runtime.add_ok(&attachment);
+    assert_eq!(daemon.count("containers"), 1);
+    daemon.stop();
+    let kept = "kept sysctl net/ipv4/ip_forward for the containers that are attached";
+    for said in [lines(Daemon::cleanup(node, &["--dry-run"])), lines(Daemon::cleanup(node, &[]))] {
+        assert!(said.iter().any(|line| line == kept), "{said:?}");
+    }
+    assert_eq!(forwarding(), "1");
+    let data = node.data_dir().display().to_string();
+    let all = lines(Daemon::cleanup(node, &["--all", "--dry-run", "--data-dir", &data]));
+    assert!(all.iter().any(|line| line == "would remove 1 records of attachments"), "{all:?}");
+    runtime.del_ok(&attachment);
+    let last = lines(Daemon::cleanup(node, &[]));
+    assert!(last.iter().any(|line| line.ends_with("net/ipv4/ip_forward: 1 -> 0")), "{last:?}");
+    assert_eq!(forwarding(), "0");
+}
+
 /// `"subnet": "auto"` needs `node.json`, and the containers' addresses are of the subnets in it.
 #[test]
 fn cleanup_leaves_the_nodes_subnets_to_containers_that_stay() {

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use causeway_tests::{Daemon, Lab, Runtime};
 
+use serde_json::json;
+
+use super::daemon_start::service;
+
 /// What a reopen may take at most.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -87,4 +91,44 @@ fn addresses_are_had_as_soon_as_a_former_opener_lets_go() {
     });
     assert!(took < LIMIT, "{took:?}");
     assert_eq!(node.leases().len(), 2);
+}
+
+/// Rows: RC9
+#[test]
+fn a_full_state_disk_is_in_status_and_passes() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let state = node.dir().join("state");
+    std::fs::create_dir(&state).expect("a folder");
+    node.sh(&format!("mount -t tmpfs -o size=8m,mode=700 small {}", state.display()));
+    let mut daemon = Daemon::start(node);
+    daemon.apply(&[service("before")]);
+    assert_eq!(daemon.status().degraded, [""; 0]);
+    node.sh(&format!(
+        "head -c $(( $(stat -f -c '%a * %S' {0}) - 1024 * 1024 )) /dev/zero >{0}/other",
+        state.display()
+    ));
+    let status = daemon.causeway(&["status"]);
+    assert_eq!(status.code(), 1, "{status:?}");
+    let wanted = format!("state-dir: the disk of {} is full (10", state.display());
+    let degraded = daemon.status().degraded;
+    assert!(degraded.len() == 1 && degraded[0].starts_with(&wanted), "{degraded:?}");
+    assert!(degraded[0].ends_with("make room on it"), "{degraded:?}");
+    // What it refuses, and what it does not know yet, comes with the room.
+    let body = json!({ "objects": [service("refused")], "wait": true }).to_string();
+    let refused = daemon.request("POST", "/v1/apply", body.as_bytes());
+    assert!(
+        refused.as_ref().is_err_and(|e| format!("{e:?}").contains("status: 503")),
+        "{refused:?}"
+    );
+    let runtime = Runtime::new(node, node.conflist("blue", "10.0.1.0/24"));
+    let pod = node.pod();
+    runtime.add_ok(&pod.attachment("eth0"));
+    assert_eq!(daemon.count("containers"), 0);
+    std::fs::remove_file(state.join("other")).expect("removed");
+    assert_eq!(daemon.status().degraded, [""; 0]);
+    daemon.until("it takes the container", || daemon.count("containers") == 1);
+    daemon.apply(&[service("after")]);
+    daemon.stop();
+    node.sh(&format!("umount -l {}", state.display()));
 }

@@ -17,7 +17,7 @@ const VXLAN: &str = "causeway vxlan ";
 /// Alias of bridges.
 const BRIDGE: &str = "causeway bridge";
 /// Kinds of records.
-const KINDS: [&str; 2] = ["bridge", "service"];
+const KINDS: [&str; 3] = ["bridge", "service", "endpoint"];
 
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]

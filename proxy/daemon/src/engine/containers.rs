@@ -1,10 +1,12 @@
 //! Events of containers: from requests, from the spool, from containerd.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use causeway_model::{EndpointEvent, EndpointKey, Event, Labels};
 
 use super::Engine;
+use crate::clock;
 use crate::log;
 use crate::request::Refused;
 
@@ -13,6 +15,8 @@ use crate::request::Refused;
 const REMEMBERED: u64 = 3_600_000_000_000;
 /// So many attachments are remembered before old ones are forgotten.
 const MANY: usize = 4096;
+/// Until the spool is read again if the store did not take all of it: its disk is full.
+const SPOOL_AGAIN: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Takes an event of a container: stores it and tells the index. One that is not the newest of
@@ -93,6 +97,13 @@ impl Engine {
         }
     }
 
+    /// Reads the spool again, when its time has come.
+    pub(super) fn retry_spool(&mut self) {
+        if self.due.spool.take_if(|at| *at <= clock::now()).is_some() {
+            self.pending.spool = true;
+        }
+    }
+
     /// Takes everything that waits in the spool.
     pub(super) fn read_spool(&mut self) {
         const CONCERNS: &str = "spool";
@@ -121,6 +132,7 @@ impl Engine {
                 }
                 Err(refused) => {
                     tracing::error!("take an event of the spool: {refused}");
+                    self.due.spool = Some(clock::now() + SPOOL_AGAIN);
                 }
             }
         }

@@ -33,7 +33,8 @@ impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
         let alive = self.due.alive.into_iter();
-        let others = [self.due.flush, self.due.trim, self.due.manifests].into_iter().flatten();
+        let due = [self.due.flush, self.due.trim, self.due.manifests, self.due.spool];
+        let others = due.into_iter().flatten();
         let others = others.chain(self.writes.due());
         let others = others.chain(self.doubts_due()).chain(self.waiting_due());
         let others = others.chain(self.contest.due());
@@ -50,6 +51,7 @@ impl Engine {
         self.end_waiting();
         self.expire_writes(clock::now());
         self.retry_manifests();
+        self.retry_spool();
         if mem::take(&mut self.pending.manifests) {
             self.change_objects(Asked::Manifests, None);
         }

@@ -156,19 +156,38 @@ pub(super) fn meta(generation: u64) -> Vec<u8> {
 
 /// Refuses a write that may not fit: sled is out of order once one has failed.
 pub(super) fn require_space(path: &Path, size: usize) -> Result<(), Error> {
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes());
-    let name = name.map_err(|error| failed_at(path, "write", error.into()))?;
-    // SAFETY: a statvfs is plain numbers, for which zero is valid.
-    let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a terminated name and a statvfs that live through the call.
-    if unsafe { libc::statvfs(name.as_ptr(), &raw mut space) } != 0 {
-        return Err(failed_at(path, "write", io::Error::last_os_error()));
-    }
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let free = free(path).map_err(|source| failed_at(path, "write", source))?;
     if free >= RESERVE + 2 * size as u64 {
         return Ok(());
     }
     Err(failed_at(path, "write", io::Error::from_raw_os_error(libc::ENOSPC)))
+}
+
+/// Bytes that a file may still take on the disk of `path`.
+fn free(path: &Path) -> io::Result<u64> {
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a statvfs is plain numbers, for which zero is valid.
+    let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminated name and a statvfs that live through the call.
+    if unsafe { libc::statvfs(name.as_ptr(), &raw mut space) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if space.f_flag & libc::ST_RDONLY != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EROFS));
+    }
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// See [`super::disk_trouble`].
+pub(super) fn trouble(folder: &Path) -> Option<String> {
+    const KIB: u64 = 1024;
+    let what = match free(folder) {
+        Ok(free) if free >= RESERVE => return None,
+        Ok(free) => format!("is full ({} KiB free, {} KiB needed)", free / KIB, RESERVE / KIB),
+        Err(error) if error.raw_os_error() == Some(libc::EROFS) => "is read-only".to_owned(),
+        Err(error) => format!("cannot be asked for its room ({error})"),
+    };
+    Some(format!("the disk of {} {what}", folder.display()))
 }
 
 /// Waits for the disk itself: sled's flush does not wait for the file's length.

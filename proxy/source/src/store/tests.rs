@@ -177,17 +177,24 @@ fn damage_is_named_with_its_remedy() {
 #[test]
 fn a_full_disk_is_named_and_passes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let name = CString::new(folder.path().as_os_str().as_encoded_bytes()).expect("no zero");
-    // SAFETY: terminated strings that live through the call.
-    let mounted = unsafe {
-        let kind = c"tmpfs".as_ptr();
-        libc::mount(kind, name.as_ptr(), kind, 0, c"size=6m".as_ptr().cast())
+    let mount = |folder: &Path, flags| {
+        let name = CString::new(folder.as_os_str().as_encoded_bytes()).expect("no zero");
+        // SAFETY: terminated strings that live through the call.
+        let mounted = unsafe {
+            let kind = c"tmpfs".as_ptr();
+            libc::mount(kind, name.as_ptr(), kind, flags, c"size=6m".as_ptr().cast())
+        };
+        assert_eq!(mounted, 0, "{}", io::Error::last_os_error());
+        name
     };
-    assert_eq!(mounted, 0, "{}", io::Error::last_os_error());
+    let name = mount(folder.path(), 0);
     let store = Store::open(folder.path()).expect("opened");
     store.write(&[service("a", 80)], &[]).expect("written");
     std::fs::write(folder.path().join("other"), vec![0; 9 << 19]).expect("written");
     let error = store.write(&[service("b", 80)], &[]).expect_err("full");
+    let said = disk_trouble(folder.path()).unwrap_or_default();
+    let wanted = format!("the disk of {} is full (", folder.path().display());
+    assert!(said.starts_with(&wanted), "{said}");
     assert_eq!(error.source.raw_os_error(), Some(libc::ENOSPC), "{error:?}");
     let place = folder.path().join("store");
     assert!(error.action.contains(&place.display().to_string()), "{error}");
@@ -197,11 +204,19 @@ fn a_full_disk_is_named_and_passes() {
     );
     assert_eq!(objects(&store), [service("a", 80)]);
     std::fs::remove_file(folder.path().join("other")).expect("removed");
+    assert_eq!(disk_trouble(folder.path()), None);
     store.write(&[service("b", 80)], &[]).expect("written");
     assert_eq!(objects(&store), [service("a", 80), service("b", 80)]);
     drop(store);
-    // SAFETY: a terminated string that lives through the call.
-    unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) };
+    // What the kernel makes of a disk that fails.
+    let failed = tempfile::tempdir().expect("a folder");
+    let failed_name = mount(failed.path(), libc::MS_RDONLY);
+    let wanted = format!("the disk of {} is read-only", failed.path().display());
+    assert_eq!(disk_trouble(failed.path()), Some(wanted));
+    for name in [name, failed_name] {
+        // SAFETY: a terminated string that lives through the call.
+        unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) };
+    }
 }
 
 #[test]

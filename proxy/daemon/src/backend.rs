@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::error::Error as StdError;
 
 use causeway_nft::Monitor;
+use causeway_ruleset::TableId;
 use causeway_ruleset::plan::{Delta, Plan};
 
 use crate::config::BackendKind;
@@ -100,6 +101,17 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.monitor().map(Some),
             Self::Iptables(backend) => backend.monitor(),
+        }
+    }
+
+    /// Where the kernel tells of changes of `tables`, other than by our own connection to nf_tables.
+    ///
+    /// # Errors
+    /// The subscription failed.
+    pub(crate) fn watch(&self, tables: Vec<TableId>) -> Result<Monitor> {
+        match self {
+            Self::Nftables(backend) => backend.watch(tables),
+            Self::Iptables(backend) => backend.watch(tables),
         }
     }
 

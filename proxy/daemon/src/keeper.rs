@@ -7,10 +7,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use causeway_api::chain;
 use causeway_kernel::wait_readable;
-use causeway_nft::{Client, Monitor};
+use causeway_nft::Monitor;
 use causeway_ruleset::{Family, TableId};
 
+use crate::backend;
 use crate::clock;
 use crate::event::{Event, Events};
 use crate::keep::{Effect, Keep};
@@ -26,31 +28,36 @@ const TABLES: [(Family, &str); 7] = [
     (Family::Ip6, "raw"),
 ];
 
+/// What the monitor of [`start`] is to tell of.
+pub(crate) fn tables() -> Vec<TableId> {
+    let table = |(family, name): (Family, &str)| TableId { family, name: name.to_owned() };
+    TABLES.map(table).to_vec()
+}
+
 /// Starts the thread. It answers with [`Event::Attachments`] whenever something other than before is
 /// missing, and ends with the engine.
 ///
 /// # Errors
 /// No thread is left.
-pub(crate) fn start(run_dir: PathBuf, events: Events) -> io::Result<()> {
+pub(crate) fn start(
+    run_dir: PathBuf,
+    monitor: backend::Result<Monitor>,
+    events: Events,
+) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("keeper".to_owned());
-    thread.spawn(move || run(&run_dir, &events)).map(drop)
+    thread.spawn(move || run(&run_dir, monitor, &events)).map(drop)
 }
 
-fn run(run_dir: &Path, events: &Events) {
-    // The connection is the one whose changes are not told: it makes none.
-    let client = Client::open();
-    let mut monitor = client.and_then(|client| {
-        let table = |(family, name): (Family, &str)| TableId { family, name: name.to_owned() };
-        Monitor::open(&client, TABLES.map(table).to_vec()).map(|monitor| (client, monitor))
-    });
+fn run(run_dir: &Path, mut monitor: backend::Result<Monitor>, events: &Events) {
     if let Err(error) = &monitor {
-        tracing::warn!(error = %error, "watch the rules of attachments; they are compared at times");
+        let error = chain(error);
+        tracing::warn!(error, "watch the rules of attachments; they are compared at times");
     }
     let mut keep = Keep::new(clock::now());
     while !events.is_closed() {
         let wait = keep.due().saturating_duration_since(clock::now());
         match &mut monitor {
-            Ok((_, monitor)) => {
+            Ok(monitor) => {
                 drop(wait_readable(&[monitor.as_fd()], wait));
                 // Lost notifications count as a change, and so does not knowing.
                 if !matches!(monitor.changes(), Ok(None)) {

@@ -163,9 +163,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
             .map_err(|source| Error::File { action: "watch others' rules".to_owned(), source })?;
-        keeper::start(settings.run_dir.clone(), sender.clone()).map_err(|source| Error::File {
-            action: "keep rules of attachments".to_owned(),
-            source,
+        let attachments = backend.watch(keeper::tables());
+        keeper::start(settings.run_dir.clone(), attachments, sender.clone()).map_err(|source| {
+            Error::File { action: "keep rules of attachments".to_owned(), source }
         })?;
         let front = Front::new(sender.clone(), &settings);
         let parts = Parts {

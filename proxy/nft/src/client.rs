@@ -12,6 +12,7 @@ use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
 use crate::codec::{batch, family_name, family_number};
 use crate::socket::{Answer, DUMP_TRIES, Link};
+use crate::subscriptions::{Pause, Subscriptions};
 use crate::uapi::{
     CHAIN_NAME, CHAIN_TABLE, CHAIN_USE, ELEM_LIST_SET, ELEM_LIST_TABLE, GEN_ID, GETCHAIN, GETGEN,
     GETRULE, GETSET, GETSETELEM, GETTABLE, RULE_CHAIN, RULE_TABLE, SET_F_ANONYMOUS, SET_FLAGS,
@@ -23,6 +24,10 @@ use crate::{Error, Result};
 /// [`Client::table`] reads with several dumps; so often at most it begins anew when a commit came
 /// in between.
 const TABLE_TRIES: u32 = 16;
+
+/// Of transactions of so many objects and elements the kernel's messages cost more than asking twice
+/// for the generation.
+const LARGE: usize = 1000;
 
 /// Whether this process has committed deletions.
 static DELETED: AtomicBool = AtomicBool::new(false);
@@ -38,6 +43,7 @@ pub fn closing_waits() -> bool {
 #[derive(Debug)]
 pub struct Client {
     pub(crate) link: Link,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 impl Client {
@@ -47,7 +53,7 @@ impl Client {
     /// No nf_tables in this kernel, or no permission.
     pub fn open() -> Result<Self> {
         let link = Link::open().map_err(|source| failed("open netlink socket", source))?;
-        Ok(Self { link })
+        Ok(Self { link, subscriptions: Subscriptions::default() })
     }
 
     /// Connects where the kernel has nf_tables. Where it has none, nothing is there to be removed.
@@ -73,12 +79,30 @@ impl Client {
         self.link.port().map_err(|source| failed("get port of socket", source))
     }
 
+    /// Takes the subscriptions that were opened for this connection out of the kernel's group while
+    /// a large transaction is made, by this connection or by a program: as long as any socket is in
+    /// it, the kernel makes a message for every element. [`Client::commit`] does so itself.
+    pub fn pause(&mut self) -> Pause {
+        Pause::begin(self)
+    }
+
     /// Commits a batch as one transaction: all or nothing. A batch that does nothing sends nothing.
     ///
     /// # Errors
     /// The first operation that the kernel refused. `InvalidInput` (and nothing sent) for one that
     /// cannot be said to the kernel, such as a value that has not the set's type.
     pub fn commit(&mut self, batch: &Batch) -> Result<()> {
+        let large = batch.ops.iter().map(weight).sum::<usize>() >= LARGE;
+        if !large || self.subscriptions.is_empty() {
+            return self.send(batch);
+        }
+        let pause = self.pause();
+        let sent = self.send(batch);
+        pause.end(self, Some(u32::from(sent.is_ok())));
+        sent
+    }
+
+    fn send(&mut self, batch: &Batch) -> Result<()> {
         let first = self.link.reserve(batch.ops.len() + 2);
         let encoded = batch::encode(batch, first).map_err(|(op, invalid)| Error {
             action: batch::describe(&batch.ops[op]),
@@ -334,6 +358,23 @@ impl Client {
 
 fn of(table: &TableId) -> String {
     format!("{} {}", family_name(table.family), table.name)
+}
+
+/// Of how many objects and elements the kernel tells.
+fn weight(op: &Op) -> usize {
+    match op {
+        Op::AddElements { elements, .. } | Op::DeleteElements { elements, .. } => elements.len(),
+        Op::AddTable(_)
+        | Op::DeleteTable(_)
+        | Op::AddChain(..)
+        | Op::FlushChain(..)
+        | Op::DeleteChain(..)
+        | Op::AddSet(..)
+        | Op::FlushSet(..)
+        | Op::DeleteSet(..)
+        | Op::AddRule { .. }
+        | Op::DeleteRule { .. } => 1,
+    }
 }
 
 fn deletes(op: &Op) -> bool {

@@ -8,9 +8,11 @@ mod foreign;
 pub mod fuzz;
 mod monitor;
 mod socket;
+mod subscriptions;
 mod uapi;
 mod wire;
 
 pub use client::{Client, closing_waits};
 pub use error::{Error, Result};
 pub use monitor::{Change, Monitor};
+pub use subscriptions::Pause;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use causeway_ruleset::TableId;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -10,7 +11,8 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::client::failed;
 use crate::codec::family_number;
 use crate::socket::{retry, set_option};
-use crate::uapi::{GEN_PROC_NAME, GEN_PROC_PID, NEWGEN, NFNLGRP_NFTABLES, OF_TABLE};
+use crate::subscriptions::{Heard, Seat, Subscriptions};
+use crate::uapi::{GEN_PROC_NAME, GEN_PROC_PID, NEWGEN, OF_TABLE};
 use crate::wire::{Message, Messages};
 use crate::{Client, Result};
 
@@ -29,7 +31,9 @@ const PORT_OFFSET: u32 = 12;
 /// changed in nf_tables, then to be drained with [`Monitor::changes`].
 #[derive(Debug)]
 pub struct Monitor {
-    socket: Socket,
+    seat: Arc<Seat>,
+    /// For [`Monitor::again`].
+    subscriptions: Subscriptions,
     buffer: Vec<u8>,
     tables: Vec<TableId>,
     port: u32,
@@ -46,14 +50,13 @@ pub struct Change {
 
 impl Monitor {
     /// Subscribes to changes of `tables`, in the calling thread's network namespace, that do not
-    /// come from `client`. Those of the client are not even queued, but the kernel does make them:
-    /// loading 45,000 services takes three times as long while somebody is subscribed, so load
-    /// first.
+    /// come from `client`. Those of the client are not even queued, and during its large
+    /// transactions not even made: see [`Client::pause`].
     ///
     /// # Errors
     /// No nf_tables in this kernel, or no permission.
     pub fn open(client: &Client, tables: Vec<TableId>) -> Result<Self> {
-        Self::subscribed(client.port()?, tables)
+        Self::subscribed(client.port()?, &client.subscriptions, tables)
     }
 
     /// Opens a subscription to the same changes, for when this one fails.
@@ -62,12 +65,15 @@ impl Monitor {
     /// Of what it returns: see [`Monitor::open`].
     pub fn again(&self) -> impl Fn() -> Result<Self> + Send + Sync + use<> {
         let (tables, port) = (self.tables.clone(), self.port);
-        move || Self::subscribed(port, tables.clone())
+        let subscriptions = self.subscriptions.clone();
+        move || Self::subscribed(port, &subscriptions, tables.clone())
     }
 
-    fn subscribed(port: u32, tables: Vec<TableId>) -> Result<Self> {
-        let socket = subscribe(port).map_err(|source| failed("watch for changes", source))?;
-        Ok(Self { socket, buffer: Vec::with_capacity(RECEIVE_BUFFER), tables, port })
+    fn subscribed(port: u32, subscriptions: &Subscriptions, tables: Vec<TableId>) -> Result<Self> {
+        let seat = subscribe(port).and_then(|socket| subscriptions.add(socket));
+        let seat = seat.map_err(|source| failed("watch for changes", source))?;
+        let buffer = Vec::with_capacity(RECEIVE_BUFFER);
+        Ok(Self { seat, subscriptions: subscriptions.clone(), buffer, tables, port })
     }
 
     /// Reads all that waits, without blocking. Answers with the first change of the tables that is
@@ -78,18 +84,32 @@ impl Monitor {
     pub fn changes(&mut self) -> Result<Option<Change>> {
         let mut seen = Seen::default();
         loop {
-            let Self { socket, buffer, .. } = self;
+            let Self { seat, buffer, .. } = self;
             let received = retry(|| {
                 buffer.clear();
-                socket.recv(buffer, libc::MSG_DONTWAIT)
+                seat.socket.recv(buffer, libc::MSG_DONTWAIT)
             });
             match received {
                 Ok(_) => Messages(&self.buffer).for_each(|message| self.read(message, &mut seen)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(seen.change),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.with_missed(seen.change);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     seen.change.get_or_insert_default().lost = true;
                 }
                 Err(source) => return Err(failed("read changes", source)),
+            }
+        }
+    }
+
+    /// What was read, and what was missed while the subscription was aside.
+    fn with_missed(&self, change: Option<Change>) -> Result<Option<Change>> {
+        match self.seat.take() {
+            Heard::All => Ok(change),
+            Heard::NotAll => Ok(Some(Change { lost: true, ..change.unwrap_or_default() })),
+            Heard::Nothing => {
+                let source = io::Error::other("the kernel refused to subscribe again");
+                Err(failed("read changes", source))
             }
         }
     }
@@ -119,13 +139,13 @@ impl Monitor {
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.seat.socket.as_fd()
     }
 }
 
 impl AsRawFd for Monitor {
     fn as_raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
+        self.seat.socket.as_raw_fd()
     }
 }
 
@@ -148,7 +168,6 @@ fn subscribe(without: u32) -> io::Result<Socket> {
     let force = set_option(&socket, libc::SO_RCVBUFFORCE, QUEUE);
     force.or_else(|_| set_option(&socket, libc::SO_RCVBUF, QUEUE))?;
     ignore(&socket, without)?;
-    socket.add_membership(NFNLGRP_NFTABLES)?;
     socket.set_non_blocking(true)?;
     Ok(socket)
 }

@@ -27,6 +27,8 @@ pub(crate) const GETGEN: u16 = SUBSYS | 16;
 pub(crate) const GEN_ID: u16 = 1;
 pub(crate) const GEN_PROC_PID: u16 = 2;
 pub(crate) const GEN_PROC_NAME: u16 = 3;
+/// `linux/netlink.h`: to be ignored.
+pub(crate) const NLMSG_NOOP: u16 = 1;
 /// The multicast group of changes.
 pub(crate) const NFNLGRP_NFTABLES: u32 = 7;
 pub(crate) const NEWGEN: u16 = SUBSYS | 15;

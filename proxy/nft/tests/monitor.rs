@@ -73,3 +73,76 @@ fn lost_notifications_count_as_a_change() {
     assert!(monitor.changes().expect("a read").expect("a change").lost);
     assert_eq!(monitor.changes().expect("a read"), None);
 }
+
+/// Has the subscription hear its own client, too.
+fn without_filter(monitor: &Monitor) {
+    let nothing: libc::c_int = 0;
+    // SAFETY: the option takes a number that it does not look at.
+    let done = unsafe {
+        libc::setsockopt(
+            monitor.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_FILTER,
+            (&raw const nothing).cast(),
+            4,
+        )
+    };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+/// The kernel makes no message for the elements of a large transaction: counted by a subscription
+/// without its filter.
+///
+/// Rows: RC12
+#[test]
+fn a_large_transaction_is_made_without_messages() {
+    let mut ours = client();
+    let id = table(Family::Ip, "ours");
+    let monitor = Monitor::open(&ours, vec![id.clone()]).expect("a subscription");
+    without_filter(&monitor);
+    ours.commit(&batch(fill(&id, 10_000))).expect("a commit");
+    assert!(!readable(&monitor), "messages of a large transaction");
+    let second = Monitor::open(&ours, vec![id.clone()]).expect("one more subscription");
+    without_filter(&second);
+    ours.commit(&batch(fill(&table(Family::Ip6, "ours"), 10))).expect("a commit");
+    assert!(readable(&monitor) && readable(&second), "both hear small ones");
+}
+
+/// Rows: RC12
+#[test]
+fn what_others_change_during_a_large_transaction_is_noticed() {
+    let mut ours = client();
+    let id = table(Family::Ip, "ours");
+    let mut monitor = Monitor::open(&ours, vec![id.clone()]).expect("a subscription");
+    let again = monitor.again();
+    ours.commit(&batch(fill(&id, 1))).expect("a commit");
+
+    let pause = ours.pause();
+    ours.commit(&batch(fill(&id, 10))).expect("a commit");
+    pause.end(&mut ours, Some(1));
+    assert!(!readable(&monitor), "nobody else did anything");
+
+    let pause = ours.pause();
+    nft(&["flush set ip ours ports"], "");
+    ours.commit(&batch(fill(&id, 10))).expect("a commit");
+    let mut late = again().expect("a subscription that begins meanwhile");
+    pause.end(&mut ours, Some(1));
+    assert!(readable(&monitor), "it wakes whoever waits for it");
+    assert!(monitor.changes().expect("a read").expect("a change").lost);
+    assert!(late.changes().expect("a read").expect("a change").lost);
+    assert_eq!(monitor.changes().expect("a read"), None);
+
+    // Of a program's transactions nobody knows the number.
+    let pause = ours.pause();
+    pause.end(&mut ours, None);
+    assert!(monitor.changes().expect("a read").expect("a change").lost);
+    drop(ours.pause());
+    assert!(monitor.changes().expect("a read").expect("a change").lost);
+
+    // And they hear again.
+    late.changes().expect("a read");
+    nft(&["flush set ip ours ports"], "");
+    for monitor in [&mut monitor, &mut late] {
+        assert_eq!(monitor.changes().expect("a read").expect("a change").by.expect("one").0, "nft");
+    }
+}

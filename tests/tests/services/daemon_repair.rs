@@ -213,6 +213,42 @@ fn what_others_remove_is_back_within_a_second() {
     }
 }
 
+/// During a large change the daemon does not listen to the kernel (it would cost more than the change),
+/// and misses nothing all the same.
+///
+/// Rows: RC12
+#[test]
+fn what_others_remove_during_a_large_change_is_back_too() {
+    const PORTS: u16 = 1200;
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let ports: Vec<_> =
+        (1..=PORTS).map(|port| json!({ "name": format!("p{port}"), "port": port })).collect();
+    let mut many = service("many");
+    many["spec"] = json!({ "clusterIP": "10.96.1.1", "ports": ports });
+    for (backend, breaks) in [
+        ("nftables", "nft flush map ip causeway_services endpoints"),
+        ("iptables", "iptables -t nat -F CW-SERVICES"),
+    ] {
+        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+        let to = |address: &str| {
+            let mut slice = slice("many", &[address]);
+            slice["ports"] = json!(ports);
+            slice
+        };
+        daemon.apply(&[many.clone(), to("10.0.1.2")]);
+        let rules = ours(node);
+        for address in ["10.0.1.3", "10.0.1.4", "10.0.1.2"] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| daemon.apply(&[to(address)]));
+                node.sh(&format!("for number in 1 2 3 4; do {breaks}; done"));
+            });
+        }
+        daemon.until("the rules are whole", || ours(node) == rules);
+        daemon.stop();
+    }
+}
+
 /// One daemon per network namespace, whatever folders it uses.
 ///
 /// Rows: RB7

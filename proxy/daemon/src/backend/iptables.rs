@@ -17,6 +17,9 @@ use super::{Error, Result};
 const LOCK_SECONDS: u32 = 5;
 /// A hung program is ended after this long: ten thousands of chains take several seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Of scripts of so many bytes the kernel's messages to subscribers cost more than looking at
+/// everything afterwards, for the generations that a program makes are not known.
+const LARGE: usize = 64 * 1024;
 /// Exit status for a resource problem: the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
 /// Where the programs are.
@@ -31,6 +34,8 @@ pub(crate) struct Iptables {
     tools: Vec<Tool>,
     /// `None` until the chains are known to be whole.
     mirror: Option<Mirror>,
+    /// Whose subscriptions are aside during large changes; `None` where there is no nf_tables.
+    kernel: Option<Box<Client>>,
 }
 
 impl Iptables {
@@ -47,7 +52,8 @@ impl Iptables {
             v6.save().map_err(|error| Error::new("ip6tables can not be used", error))?;
             tools.push(v6);
         }
-        Ok(Self { tools, mirror: None })
+        let kernel = Client::open_if_supported().ok().flatten().map(Box::new);
+        Ok(Self { tools, mirror: None, kernel })
     }
 
     /// As [`Self::whole`], where the plan is the one of the last change.
@@ -78,7 +84,11 @@ impl Iptables {
     pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
         let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
         let scripts = mirror.change(plan, delta);
-        self.restore(&scripts).inspect_err(|_| self.mirror = None)
+        let restored = self.restore(&scripts);
+        if restored.is_err() {
+            self.mirror = None;
+        }
+        restored
     }
 
     /// Where iptables stands on nf_tables, its tables are watched there. What we write by its
@@ -88,28 +98,48 @@ impl Iptables {
         if !String::from_utf8_lossy(&version).contains("nf_tables") {
             return Ok(None);
         }
-        let failed = |error| Error::new("iptables: watch for changes by others", error);
-        let client = Client::open().map_err(failed)?;
         let families = [Family::Ip, Family::Ip6].into_iter();
         let tables = families.flat_map(|family| {
             TABLES.iter().map(move |&name| TableId { family, name: name.to_owned() })
         });
-        Monitor::open(&client, tables.collect()).map(Some).map_err(failed)
+        self.watch(tables.collect()).map(Some)
+    }
+
+    pub(super) fn watch(&self, tables: Vec<TableId>) -> Result<Monitor> {
+        let failed = |error| Error::new("iptables: watch for changes by others", error);
+        match &self.kernel {
+            Some(client) => Monitor::open(client, tables).map_err(failed),
+            None => {
+                let client = Client::open().map_err(failed)?;
+                Monitor::open(&client, tables).map_err(failed)
+            }
+        }
     }
 
     fn saved(&self) -> Result<Vec<(IpFamily, String)>> {
         self.tools.iter().map(|tool| tool.save().map(|text| (tool.family, text))).collect()
     }
 
-    fn restore(&self, scripts: &[Script]) -> Result<()> {
-        for script in scripts.iter().filter(|script| !script.text.is_empty()) {
-            // Rules of a family that this kernel lacks have nobody to meet.
-            if let Some(tool) = self.tools.iter().find(|tool| tool.family == script.family) {
-                tool.restore(&script.text)?;
-            }
-        }
-        Ok(())
+    fn restore(&mut self, scripts: &[Script]) -> Result<()> {
+        let large = scripts.iter().map(|script| script.text.len()).sum::<usize>() >= LARGE;
+        let Some(kernel) = self.kernel.as_mut().filter(|_| large) else {
+            return restore(&self.tools, scripts);
+        };
+        let pause = kernel.pause();
+        let restored = restore(&self.tools, scripts);
+        pause.end(kernel, None);
+        restored
     }
+}
+
+fn restore(tools: &[Tool], scripts: &[Script]) -> Result<()> {
+    for script in scripts.iter().filter(|script| !script.text.is_empty()) {
+        // Rules of a family that this kernel lacks have nobody to meet.
+        if let Some(tool) = tools.iter().find(|tool| tool.family == script.family) {
+            tool.restore(&script.text)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes our chains. Says how many, by family and table.

@@ -66,7 +66,11 @@ impl Nftables {
     }
 
     pub(super) fn monitor(&self) -> Result<Monitor> {
-        Monitor::open(&self.client, tables().into())
+        self.watch(tables().into())
+    }
+
+    pub(super) fn watch(&self, tables: Vec<TableId>) -> Result<Monitor> {
+        Monitor::open(&self.client, tables)
             .map_err(|error| Error::new("nftables: watch for changes by others", error))
     }
 

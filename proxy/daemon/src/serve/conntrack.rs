@@ -174,14 +174,13 @@ fn touched(state: &State, commit: &Committed, all: bool) -> Batch {
             continue;
         }
         let resolved = state.index.resolve(key);
+        let ports = resolved.iter().flat_map(|all| all.service.ports.iter().zip(&all.ports));
+        let udp = ports.filter(|(of, _)| of.protocol == Protocol::Udp);
+        let by_name: BTreeMap<&str, _> = udp.map(|(of, found)| (&*of.name, found)).collect();
         for (port, front) in fronts(plan) {
             let serving = batch.entry(front).or_default();
-            let Some(resolved) = &resolved else { continue };
-            let ports = resolved.service.ports.iter().zip(&resolved.ports);
-            let ours =
-                ports.filter(|(of, _)| *of.name == *port.name && of.protocol == Protocol::Udp);
-            let endpoints = ours.flat_map(|(_, found)| &found.endpoints);
-            let usable = endpoints.filter(|one| {
+            let Some(found) = by_name.get(&*port.name) else { continue };
+            let usable = found.endpoints.iter().filter(|one| {
                 (one.ready || one.serving) && IpFamily::of(one.address) == port.family
             });
             serving.extend(usable.map(|one| (one.address, one.port)));

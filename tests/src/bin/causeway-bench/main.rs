@@ -1,7 +1,7 @@
 //! `make bench`: each figure as a ratio against a peer in the same run.
 //!
-//! `causeway-bench [attach|services|connections|daemon|overlay|cluster]`, all without an argument. Runs of ours and of the peer take
-//! turns, so that noise of a shared machine meets both.
+//! `causeway-bench [attach|ports|services|connections|daemon|overlay|cluster]`, all without an argument. Runs of
+//! ours and of the peer take turns, so that noise of a shared machine meets both.
 #![expect(clippy::print_stdout, reason = "the report goes to stdout")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts programs")]
 
@@ -11,6 +11,7 @@ mod connections;
 mod daemon;
 mod layouts;
 mod overlay;
+mod ports;
 mod report;
 mod services;
 
@@ -24,6 +25,9 @@ fn main() {
     println!("with everything else on this machine; runs of ours and of the peer take turns.\n");
     if wanted("attach") {
         attach::run();
+    }
+    if wanted("ports") {
+        ports::run();
     }
     if wanted("services") {
         services::run();

@@ -88,7 +88,7 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 const OPEN: &[&str] = &[
     "RA4",
     "RB1", "RB2", "RB3", "RB5", "RB6", "RB8",
-    "RC5", "RC6",
+    "RC6",
     "RD10", "RD11",
 ];
 

@@ -47,6 +47,9 @@ struct Announcement {
     socket: PathBuf,
     spool: PathBuf,
     announced: bool,
+    /// What was told at ADD: a daemon whose store was lost goes on with it.
+    #[serde(default)]
+    event: Option<EndpointEvent>,
 }
 
 /// The endpoint of one attachment. Call all of it under the attachment's lock.
@@ -78,6 +81,7 @@ impl<'a> Endpoint<'a> {
             socket: self.daemon.socket.clone(),
             spool: self.daemon.spool.clone(),
             announced: known || self.daemon.socket.exists(),
+            event: Some(event.clone()),
         };
         self.write(&note)?;
         let why = match send(&note.socket, &event) {

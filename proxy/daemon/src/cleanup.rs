@@ -93,9 +93,10 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
 /// Files of the daemon. What users stored stays without `--all`.
 fn files_of(args: &CleanupArgs) -> Vec<PathBuf> {
     let (run, state) = (&args.run_dir, &args.state_dir);
-    let mut paths = vec![run.join("causeway.sock")];
+    let mut paths = vec![run.join("causeway.sock"), state.join("sysctls.json.damaged")];
     if args.all {
         paths.extend([state.join("spool"), state.join("store"), state.join("machine-id")]);
+        paths.extend(causeway_source::lost_stores(state));
     }
     paths
 }

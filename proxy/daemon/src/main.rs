@@ -12,6 +12,7 @@
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`peers`] | the peers file |
+//! | [`recorded`] | containers by the records of the plugins |
 //! | [`sharing`] | services that ask for one place, in words |
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
@@ -37,6 +38,7 @@ mod node;
 mod notify;
 mod overlay;
 mod peers;
+mod recorded;
 mod request;
 mod serve;
 mod sharing;

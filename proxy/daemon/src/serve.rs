@@ -130,8 +130,11 @@ impl Front {
             }
             Query::Describe { key, reply } => give(reply, describe::describe(state, &key)),
             Query::Status { reply } => {
-                let (conntrack, disk) = (self.conntrack.trouble(), disk(state));
-                let more = [("conntrack", conntrack), ("state-dir", disk)];
+                let more = [
+                    ("conntrack", self.conntrack.trouble()),
+                    ("state-dir", disk(state)),
+                    ("store", lost(state)),
+                ];
                 let more = more.into_iter().filter_map(|(of, what)| Some((of.to_owned(), what?)));
                 give(reply, Ok(status::status(state, &more.collect::<BTreeMap<_, _>>())));
             }
@@ -187,6 +190,20 @@ fn disk(state: &State) -> Option<String> {
         "{trouble}: what is applied is refused, and new containers are endpoints of no service yet; \
          make room on it"
     ))
+}
+
+/// A store that was damaged, as long as nobody has dealt with it: restarts do not make it whole.
+fn lost(state: &State) -> Option<String> {
+    let folders = causeway_source::lost_stores(&state.settings.state_dir);
+    let folders: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
+    (!folders.is_empty()).then(|| {
+        let folders = folders.join(", ");
+        format!(
+            "the store was damaged and began anew; its files are in {folders}. What manifest \
+             files, etcd and running containers tell is back. Apply the services that are missing, \
+             then remove {folders}"
+        )
+    })
 }
 
 fn unknown(kind: Kind, key: &ObjectKey) -> Refused {

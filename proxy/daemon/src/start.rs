@@ -141,10 +141,11 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
-    let mut sysctls = Sysctls::open(&settings.state_dir, &facts.boot_id)
+    let (mut sysctls, damaged) = Sysctls::open_or_begin(&settings.state_dir, &facts.boot_id)
         .map_err(file("read sysctls.json of", &settings.state_dir))?;
     let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
-    let problems = sysctls.before_rules(networks.clone().any(|network| network.is_ipv6()));
+    let mut problems = sysctls.before_rules(networks.clone().any(|network| network.is_ipv6()));
+    problems.extend(damaged);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -77,6 +77,30 @@ impl Sysctls {
         Ok(Self { path, memory })
     }
 
+    /// As [`Sysctls::open`]; a file that does not decode is moved aside, for what it told cannot be
+    /// known any more, and services do not need it. Also returns what to warn of then.
+    ///
+    /// # Errors
+    /// The file cannot be read or moved.
+    pub(crate) fn open_or_begin(
+        state_dir: &Path,
+        boot_id: &str,
+    ) -> io::Result<(Self, Option<String>)> {
+        let path = state_dir.join("sysctls.json");
+        match Self::open(state_dir, boot_id) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            opened => return Ok((opened?, None)),
+        }
+        let aside = state_dir.join("sysctls.json.damaged");
+        std::fs::rename(path, &aside)?;
+        let text = format!(
+            "sysctls.json did not decode and is in {}: `causewayd cleanup` takes the settings that \
+             it finds for those of before, until the next boot",
+            aside.display()
+        );
+        Ok((Self::open(state_dir, boot_id)?, Some(text)))
+    }
+
     /// Has replies between two ports of one bridge pass conntrack; loads the module that they need
     /// where this process may.
     ///

@@ -10,5 +10,5 @@ mod watch;
 
 pub use manifests::{ManifestDir, Scan};
 pub use size::{check_size, claims};
-pub use store::{Error, Origin, Store, Stored, disk_trouble};
+pub use store::{Error, Origin, Recovered, Store, Stored, disk_trouble, lost_stores};
 pub use watch::DirWatch;

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod disk;
+mod recover;
 pub(crate) mod value;
 
 use std::cell::RefCell;
@@ -17,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use causeway_model::{EndpointEvent, EndpointKey, Object, ObjectKey, ObjectKind};
 
-use disk::StateLock;
+use disk::{Depth, StateLock};
+
+pub use recover::Recovered;
 
 /// How often a database is used for the sake of its memory: some hundredths of a second.
 const USES: usize = 20_000;
@@ -64,6 +67,11 @@ pub fn disk_trouble(state_dir: &Path) -> Option<String> {
     disk::trouble(state_dir)
 }
 
+/// The folders of damaged stores below this state directory, in whose place a new one began.
+pub fn lost_stores(state_dir: &Path) -> Vec<PathBuf> {
+    recover::lost(state_dir)
+}
+
 /// The store below a state directory. One opener at a time: a second one is refused at once.
 #[derive(Debug)]
 pub struct Store {
@@ -71,18 +79,25 @@ pub struct Store {
     /// `None` after a failure.
     db: RefCell<Option<sled::Db>>,
     lock: StateLock,
+    recovered: Option<Recovered>,
 }
 
 impl Store {
-    /// Opens `STATE_DIR/store`, made where absent (0700). Beside it lies `store.lock`.
+    /// Opens `STATE_DIR/store`, made where absent (0700). Beside it lies `store.lock`. Damaged files
+    /// are recovered or moved aside: see [`Store::recovered`].
     ///
     /// # Errors
-    /// Damaged (named as such, with the remedy), locked by another daemon, disk full, permissions.
+    /// Locked by another daemon, disk full, permissions.
     pub fn open(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join("store");
         let lock = StateLock::acquire(state_dir, &path)?;
-        let db = disk::open(&path, lock.seal())?;
-        Ok(Self { path, db: RefCell::new(Some(db)), lock })
+        let (db, recovered) = recover::open(&path, &lock)?;
+        Ok(Self { path, db: RefCell::new(Some(db)), lock, recovered })
+    }
+
+    /// What was done for damaged files when this was opened.
+    pub fn recovered(&self) -> Option<&Recovered> {
+        self.recovered.as_ref()
     }
 
     /// All objects. One that does not decode is left where it is and named in the second list.
@@ -199,7 +214,7 @@ impl Store {
             Some(open) => open,
             None => {
                 disk::await_closed(&self.path)?;
-                disk::open(&self.path, self.lock.seal())?
+                disk::open(&self.path, self.lock.seal(), Depth::Meta)?
             }
         };
         let done = work(&open).map_err(|error| disk::convert(&self.path, what, error))?;

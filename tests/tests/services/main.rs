@@ -9,6 +9,7 @@ mod daemon_cleanup;
 mod daemon_manifests;
 mod daemon_repair;
 mod daemon_start;
+mod damaged_store;
 mod examples;
 mod first_minutes;
 mod iptables_load;

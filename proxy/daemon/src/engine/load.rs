@@ -8,7 +8,7 @@ use causeway_api::Spool;
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Event, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
-use causeway_source::{ManifestDir, Store, Stored};
+use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
 use super::cluster::Membership;
 use super::overlay::Neighbourhood;
@@ -24,6 +24,7 @@ use crate::forward::Forward;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
+use crate::recorded;
 use crate::serve::Front;
 use crate::state::{ClusterState, Node, Progress, State};
 use crate::sysctls::Sysctls;
@@ -131,6 +132,7 @@ impl Engine {
         let own = Event::NodeLabels { node: self.state.node.name.clone(), labels: Some(published) };
         // Nothing refers to it yet.
         self.state.index.apply(own);
+        self.say_recovered();
         self.read_objects()?;
         if self.state.cluster.is_some() {
             self.read_snapshot()?;
@@ -147,6 +149,16 @@ impl Engine {
         self.pending.manifests = true;
         self.pending.node = true;
         Ok(())
+    }
+
+    /// Says what became of damaged files. `status` tells of those that were moved aside as long as
+    /// they are there.
+    fn say_recovered(&mut self) {
+        match self.store.recovered().cloned() {
+            Some(Recovered::Whole(text)) => self.warn("store", vec![text]),
+            Some(Recovered::Lost(text)) => tracing::error!("{text}"),
+            None => {}
+        }
     }
 
     fn read_objects(&mut self) -> Result<(), causeway_source::Error> {
@@ -174,7 +186,18 @@ impl Engine {
     }
 
     fn read_containers(&mut self) -> Result<(), causeway_source::Error> {
-        for event in self.store.containers(&self.facts.boot_id)? {
+        let mut events = self.store.containers(&self.facts.boot_id)?;
+        if self.store.recovered().is_some() {
+            // What the store may have lost, the containers' own records tell.
+            for event in recorded::events(&self.state.settings.run_dir, &self.facts.boot_id) {
+                let known = events.iter().any(|known| known.key == event.key);
+                if !known && event.record.is_some() {
+                    self.store.put_container(&event)?;
+                    events.push(event);
+                }
+            }
+        }
+        for event in events {
             self.seqs.insert(event.key, event.seq);
             if let Some(record) = event.record {
                 self.front.look_up(&record.key.container_id);

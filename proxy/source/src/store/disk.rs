@@ -94,13 +94,25 @@ impl StateLock {
     }
 }
 
+/// How much is read of a database that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Which write was the last.
+    Meta,
+    /// All of it, so that damage is found before anything is relied on.
+    All,
+}
+
 /// Opens sled's files, created as needed, and compares them with the seal.
-pub(super) fn open(path: &Path, seal: Option<u64>) -> Result<sled::Db, Error> {
+///
+/// # Errors
+/// `InvalidData` if they are damaged.
+pub(super) fn open(path: &Path, seal: Option<u64>, depth: Depth) -> Result<sled::Db, Error> {
     let folder = path.to_owned();
     let (send, receive) = mpsc::channel();
     let worker = std::thread::Builder::new().name("store".into()).spawn(move || {
         // Nobody listens after the time is over.
-        drop(send.send(open_files(&folder)));
+        drop(send.send(open_files(&folder, depth)));
     });
     let worker = worker.map_err(|source| failed_at(path, "open", source))?;
     let db = match receive.recv_timeout(OPEN_TIME) {
@@ -124,20 +136,26 @@ pub(super) fn open(path: &Path, seal: Option<u64>) -> Result<sled::Db, Error> {
     }
 }
 
-fn open_files(path: &Path) -> Result<sled::Db, Error> {
+fn open_files(path: &Path, depth: Depth) -> Result<sled::Db, Error> {
     wait_for_last_opener(&path.join("db")).map_err(|source| failed_at(path, "open", source))?;
     remove_unfinished(path).map_err(|source| failed_at(path, "open", source))?;
     let log_exists = path.join("db").exists();
     if !log_exists && has_snapshot(path) {
         return Err(damaged(path, "there is a snapshot without its log"));
     }
-    sled::Config::new()
+    let opened = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE)
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(None)
-        .open()
-        .map_err(|error| convert(path, "open", error))
+        .open();
+    let db = opened.map_err(|error| convert(path, "open", error))?;
+    if depth == Depth::All {
+        for entry in db.iter() {
+            entry.map_err(|error| convert(path, "read", error))?;
+        }
+    }
+    Ok(db)
 }
 
 /// Number of writes of objects that the database knows; `None` before the first.
@@ -212,18 +230,14 @@ pub(super) fn convert(path: &Path, what: &str, error: sled::Error) -> Error {
     }
 }
 
-fn failed_at(path: &Path, what: &str, source: io::Error) -> Error {
+pub(super) fn failed_at(path: &Path, what: &str, source: io::Error) -> Error {
     let hint =
         if source.raw_os_error() == Some(libc::ENOSPC) { "; make room on its disk" } else { "" };
     Error { action: format!("{what} the store {}{hint}", path.display()), source }
 }
 
 fn damaged(path: &Path, why: &str) -> Error {
-    let action = format!(
-        "the store {} is damaged; move that folder away, start causewayd and apply the services \
-         again (those of the manifest directory come back by themselves)",
-        path.display()
-    );
+    let action = format!("the store {} is damaged; restart causewayd", path.display());
     Error { action, source: io::Error::new(io::ErrorKind::InvalidData, why) }
 }
 

@@ -130,47 +130,123 @@ fn it_is_roots_alone() {
     );
 }
 
+/// A daemon that does not start serves nobody: it begins anew, and says where the files are.
 #[track_caller]
-fn assert_damaged(folder: &Path) {
-    let error = Store::open(folder).map(drop).expect_err("refused");
-    assert_eq!(error.source.kind(), io::ErrorKind::InvalidData, "{error:?}");
-    let place = folder.join("store");
-    assert!(error.action.contains(&format!("{} is damaged", place.display())), "{error}");
-    assert!(error.action.contains("move that folder away"), "{error}");
-    // Nothing was repaired in silence.
-    Store::open(folder).map(drop).expect_err("refused again");
-    std::fs::rename(place, folder.join("aside")).expect("moved away");
-    Store::open(folder).expect("opened");
+fn assert_moved_aside(folder: &Path, number: u32) {
+    let store = Store::open(folder).expect("opened");
+    let Some(Recovered::Lost(text)) = store.recovered() else {
+        panic!("{:?}", store.recovered());
+    };
+    let aside = folder.join(format!("store.damaged-{number}"));
+    assert!(text.contains(&aside.display().to_string()) && aside.is_dir(), "{text}");
+    assert_eq!(lost_stores(folder).last(), Some(&aside));
+    assert_eq!(objects(&store), []);
+    store.write(&[service("new", 80)], &[]).expect("written");
+    drop(store);
+    let store = Store::open(folder).expect("opened");
+    assert_eq!(store.recovered(), None);
+    assert_eq!(objects(&store), [service("new", 80)]);
+    assert!(!folder.join("store.retry").exists());
 }
 
+fn snapshots(store: &Path) -> Vec<PathBuf> {
+    let paths = store.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path());
+    let is_snapshot = |path: &PathBuf| {
+        path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"snap."))
+    };
+    paths.filter(is_snapshot).collect()
+}
+
+/// A store of 49 writes with a snapshot.
+fn written(folder: &Path) {
+    {
+        let store = Store::open(folder).expect("opened");
+        for number in 1..50 {
+            store.write(&[service("a", number)], &[]).expect("written");
+        }
+        store.put_container(&event("c", 1, "boot")).expect("stored");
+    }
+    // Opening writes a snapshot.
+    drop(Store::open(folder).expect("opened"));
+    assert_eq!(snapshots(&folder.join("store")).len(), 1);
+}
+
+/// Rows: RC5
 #[test]
-fn damage_is_named_with_its_remedy() {
+fn a_damaged_snapshot_costs_nothing() {
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        Vec::clear,
+        |bytes| *bytes = vec![0x5a; 300],
+        |bytes| bytes[5] ^= 1,
+        |bytes| bytes.truncate(20),
+    ];
+    for damage in damages {
+        let folder = tempfile::tempdir().expect("a folder");
+        written(folder.path());
+        let snapshot = snapshots(&folder.path().join("store")).remove(0);
+        let mut bytes = std::fs::read(&snapshot).expect("readable");
+        damage(&mut bytes);
+        std::fs::write(&snapshot, bytes).expect("written");
+        for recovered in [true, false] {
+            let store = Store::open(folder.path()).expect("opened");
+            let whole = matches!(store.recovered(), Some(Recovered::Whole(_)));
+            assert_eq!(whole, recovered, "{:?}", store.recovered());
+            assert_eq!(objects(&store), [service("a", 49)]);
+            assert_eq!(store.containers("boot").expect("readable").len(), 1);
+        }
+        assert!(lost_stores(folder.path()).is_empty());
+    }
+}
+
+/// Files that sled itself finds to be of no use.
+///
+/// Rows: RC5
+#[test]
+fn a_snapshot_of_another_store_and_damaged_settings_cost_nothing() {
+    let (folder, other) = (tempfile::tempdir(), tempfile::tempdir());
+    let (folder, other) = (folder.expect("a folder"), other.expect("a folder"));
+    written(folder.path());
+    {
+        let store = Store::open(other.path()).expect("opened");
+        for number in 1..9000 {
+            store.put_container(&event(&number.to_string(), 1, "boot")).expect("stored");
+        }
+    }
+    drop(Store::open(other.path()).expect("opened"));
+    let from = snapshots(&other.path().join("store")).remove(0);
+    let to = snapshots(&folder.path().join("store")).remove(0);
+    std::fs::copy(from, to).expect("copied");
+    {
+        let store = Store::open(folder.path()).expect("opened");
+        assert!(matches!(store.recovered(), Some(Recovered::Whole(_))), "{:?}", store.recovered());
+        assert_eq!(objects(&store), [service("a", 49)]);
+    }
+    std::fs::write(folder.path().join("store/conf"), "nonsense").expect("written");
+    assert_eq!(objects(&Store::open(folder.path()).expect("opened")), [service("a", 49)]);
+    assert!(lost_stores(folder.path()).is_empty());
+}
+
+/// Rows: RC5
+#[test]
+fn what_is_damaged_beyond_that_is_moved_aside() {
     let damages: [fn(&Path); 3] = [
         |store| std::fs::write(store.join("db"), vec![0x5a; 1 << 20]).expect("written"),
         |store| {
             let log = std::fs::OpenOptions::new().write(true).open(store.join("db"));
             log.expect("the log").set_len(0).expect("cut");
-            for entry in store.read_dir().expect("a folder") {
-                let path = entry.expect("an entry").path();
-                if path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"snap.")) {
-                    std::fs::remove_file(path).expect("removed");
-                }
+            for path in snapshots(store) {
+                std::fs::remove_file(path).expect("removed");
             }
         },
         |store| std::fs::remove_file(store.join("db")).expect("removed"),
     ];
     for damage in damages {
         let folder = tempfile::tempdir().expect("a folder");
-        {
-            let store = Store::open(folder.path()).expect("opened");
-            for number in 1..50 {
-                store.write(&[service("a", number)], &[]).expect("written");
-            }
+        for number in 1..3 {
+            written(folder.path());
+            damage(&folder.path().join("store"));
+            assert_moved_aside(folder.path(), number);
         }
-        // Opening writes a snapshot.
-        drop(Store::open(folder.path()).expect("opened"));
-        damage(&folder.path().join("store"));
-        assert_damaged(folder.path());
     }
 }
 

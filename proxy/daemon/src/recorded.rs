@@ -1,0 +1,61 @@
+//! Containers by the records that `causeway-service` keeps of them: what a daemon goes on with
+//! whose store was lost.
+
+use std::path::Path;
+
+use causeway_kernel::Records;
+use causeway_model::EndpointEvent;
+use serde::Deserialize;
+
+/// Kind of the records.
+const KIND: &str = "endpoint";
+
+/// The part of a record that the daemon reads.
+#[derive(Deserialize)]
+struct Told {
+    /// What the daemon was told at ADD.
+    event: Option<EndpointEvent>,
+}
+
+/// The events of the containers that are attached in this boot. What cannot be read is left out.
+pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
+    let records = Records::new(run_dir, KIND).readable::<Told>().unwrap_or_default();
+    let events = records.into_iter().filter_map(|(_, told)| told.event);
+    events.filter(|event| event.boot_id == boot_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_kernel::RecordKey;
+    use causeway_model::EndpointKey;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Rows: RC5
+    #[test]
+    fn containers_of_this_boot_are_found_in_their_records() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let event = |id: &str, boot: &str| EndpointEvent {
+            key: EndpointKey {
+                network: "net".into(),
+                container_id: id.into(),
+                ifname: "eth0".into(),
+            },
+            seq: 1,
+            boot_id: boot.into(),
+            record: None,
+        };
+        let write = |id: &str, record: serde_json::Value| {
+            let key =
+                RecordKey { network: "net".into(), container_id: id.into(), ifname: "eth0".into() };
+            Records::new(folder.path(), KIND).write(&key, &record).expect("written");
+        };
+        write("this", json!({ "socket": "/s", "event": event("this", "boot") }));
+        write("old", json!({ "socket": "/s", "event": event("old", "before") }));
+        write("version", json!({ "socket": "/s", "spool": "/p", "announced": true }));
+        std::fs::write(folder.path().join("attachments/endpoint/net/x.json"), "{").expect("made");
+        assert_eq!(events(folder.path(), "boot"), [event("this", "boot")]);
+        assert_eq!(events(&folder.path().join("none"), "boot"), []);
+    }
+}

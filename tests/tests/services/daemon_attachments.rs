@@ -74,10 +74,10 @@ fn missing_rules_of_attachments_are_named() {
     let pod = node.pod();
     let attached = with_port(&pod, 8080);
     runtime.add_ok(&attached);
-    // Another one's table in the place of ours: a base chain that is none cannot be made.
-    node.sh("nft delete table inet causeway_hostport
-             nft add table inet causeway_hostport
-             nft add set inet causeway_hostport any4 '{ type ipv4_addr; }'");
+    // Another one's table in the place of ours: a set of another type cannot be made. In one
+    // transaction, because the daemon repairs what it finds between two.
+    node.sh("nft 'delete table inet causeway_hostport; add table inet causeway_hostport; \
+                  add set inet causeway_hostport any4 { type ipv4_addr; }'");
     daemon.until("it is named", || degraded(&daemon));
     let status = daemon.status();
     let text = status.degraded.join("\n");

@@ -98,6 +98,7 @@ impl Index {
             Event::Detach { node, key } => {
                 if let Some((gone, _)) = self.containers.remove(&node, &key) {
                     self.selected(&gone.pod, &gone.record, &mut changes);
+                    self.selected_with(&gone, &mut changes);
                 }
             }
             Event::NodeGone(node) => {
@@ -251,6 +252,7 @@ impl Index {
         work(self, &name);
         if before.as_deref() != self.zone(&name) {
             for (one, _) in self.containers.of_node(&name) {
+                // Each attachment of a pod is among them.
                 self.selected(&one.pod, &one.record, changes);
             }
         }
@@ -316,19 +318,38 @@ impl Index {
             if *old.record == record {
                 return;
             }
+            let new_pod = record.pod();
             self.selected(&old.pod, &old.record, changes);
+            if *old.pod != new_pod {
+                self.selected_with(old, changes);
+            }
         }
+        let key = record.key.clone();
         let record = HeldRecord::from(record);
         self.selected(&record.pod(), &record, changes);
-        self.containers.put(node, record, &mut self.names);
+        self.containers.put(Arc::clone(&node), record, &mut self.names);
+        if let Some((one, _)) = self.containers.get(&node, &key) {
+            self.selected_with(one, changes);
+        }
     }
 
     fn health(&mut self, (node, key): (&str, &EndpointKey), healthy: bool, changes: &mut Changes) {
         let Some(one) = self.containers.set_health(node, key, healthy) else { return };
         let mut selecting = Changes::default();
         self.selected(&one.pod, &one.record, &mut selecting);
+        self.selected_with(&one, &mut selecting);
         let checked = |key: &ObjectKey| self.services.get(key).is_some_and(|one| one.health_check);
         changes.services.extend(selecting.services.into_iter().filter(checked));
+    }
+
+    /// Services that select a container by another one of its attachments: which of them stands for it
+    /// may be another one now.
+    fn selected_with(&self, one: &Container, changes: &mut Changes) {
+        for (other, _) in self.containers.of_pod(one) {
+            if other.record.key != one.record.key {
+                self.selected(&other.pod, &other.record, changes);
+            }
+        }
     }
 
     /// Services that select a container.

@@ -321,6 +321,9 @@ impl Service {
     pub const PROXY_NAME: &'static str = "service.kubernetes.io/service-proxy-name";
     /// Annotation of [`Service::balance`].
     pub const BALANCE: &'static str = "causeway.io/balance";
+    /// Annotation that names the network whose addresses are the endpoints; without it that is the one
+    /// of the container's `eth0`.
+    pub const NETWORK: &'static str = "causeway.io/network";
     /// Annotation of [`Service::health_check`].
     pub const HEALTH_CHECK: &'static str = "causeway.io/health-check";
 

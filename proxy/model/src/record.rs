@@ -93,6 +93,12 @@ impl HeldRecord {
         pod(&self.key, |name| self.labels.get(name))
     }
 
+    /// The first address of each family: a pod has one of each at most.
+    pub fn ips_by_family(&self) -> impl Iterator<Item = IpAddr> {
+        let first = |ip: &IpAddr| self.ips.iter().find(|one| one.is_ipv4() == ip.is_ipv4());
+        self.ips.iter().filter(move |ip| first(ip) == Some(*ip)).copied()
+    }
+
     /// As it was said.
     pub fn to_record(&self) -> EndpointRecord {
         EndpointRecord {

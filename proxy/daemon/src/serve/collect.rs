@@ -123,7 +123,10 @@ pub(crate) type PodName = (ObjectKey, String, Arc<str>);
 /// The attached containers, by pod.
 pub(crate) fn pods(index: &Index) -> BTreeMap<PodName, Pod> {
     let mut pods: BTreeMap<PodName, Pod> = BTreeMap::new();
-    for (Container { node, record, pod }, healthy) in index.containers() {
+    let mut containers: Vec<_> = index.containers().collect();
+    // The attachment that stands for the pod comes first.
+    containers.sort_by_cached_key(|(one, _)| one.rank());
+    for (Container { node, record, pod }, healthy) in containers {
         let name = (ObjectKey::clone(pod), record.key.container_id.clone(), Arc::clone(node));
         let pod = pods.entry(name).or_insert_with(|| Pod {
             node: Arc::clone(node),

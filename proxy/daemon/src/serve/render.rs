@@ -57,7 +57,7 @@ pub(crate) fn endpoints(resolved: &Resolved) -> Option<Value> {
 pub(crate) struct Pod {
     /// Name of its node.
     pub node: Arc<str>,
-    /// Attachments, ascending by network and interface; at least one.
+    /// Attachments, the one that stands for the pod first; at least one.
     pub records: Vec<Arc<HeldRecord>>,
     /// It answers probes, or is not probed.
     pub healthy: bool,
@@ -69,9 +69,9 @@ impl Pod {
         self.records[0].pod()
     }
 
-    /// Addresses, in the order of attachments.
+    /// Its addresses, at most one a family: those of the attachment that stands for it.
     pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        self.records.iter().flat_map(|record| record.ips.iter().copied())
+        self.records[0].ips_by_family()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::lookup::{pair, selects};
 use crate::names::Names;
-use crate::{EndpointKey, HeldRecord, ObjectKey, Service};
+use crate::{EndpointKey, EndpointRecord, HeldRecord, ObjectKey, Service};
 
 /// An attached container. Its node and the key of its record say which: nodes give names of their
 /// own, so two nodes may have containers of one key.
@@ -19,6 +19,17 @@ pub struct Container {
     pub record: Arc<HeldRecord>,
     /// Namespace and name of its pod.
     pub pod: Arc<ObjectKey>,
+}
+
+impl Container {
+    /// Which attachment of a pod stands for it, the lowest one: `eth0`, as every other program takes
+    /// it, else the earliest. The time is in seconds, in which runtimes attach a container to all its
+    /// networks, in the order of its interfaces.
+    pub fn rank(&self) -> impl Ord {
+        let key = &self.record.key;
+        let (ifname, network) = (key.ifname.clone(), key.network.clone());
+        (ifname != "eth0", self.record.created, ifname.len(), ifname, network)
+    }
 }
 
 impl PartialEq for Container {
@@ -196,6 +207,33 @@ impl Containers {
         gone
     }
 
+    /// The attachments of a container, by which it is one pod; itself among them.
+    pub(super) fn of_pod<'a>(
+        &'a self,
+        one: &'a Container,
+    ) -> impl Iterator<Item = (&'a Container, bool)> {
+        let named = self.by_label.get(&named(&one.pod)).into_iter().flat_map(Labelled::iter);
+        let same = named.filter(|other| {
+            other.node == one.node
+                && other.pod == one.pod
+                && other.record.key.container_id == one.record.key.container_id
+        });
+        same.filter_map(|other| self.get(&other.node, &other.record.key))
+    }
+
+    /// Of the attachments of a container's pod the one that stands for it in a service: the pod's
+    /// first, or the first of the network that the service asks for.
+    fn standing<'a>(
+        &'a self,
+        one: &'a Container,
+        network: Option<&str>,
+    ) -> Option<(&'a Container, bool)> {
+        let wanted =
+            |other: &Container| network.is_none_or(|network| other.record.key.network == network);
+        let wanted = self.of_pod(one).filter(|(other, _)| wanted(other));
+        wanted.min_by_key(|(one, _)| one.rank())
+    }
+
     fn unlabel(&mut self, one: &Container) {
         for hash in hashes(one) {
             if let Some(set) = self.by_label.get_mut(&hash) {
@@ -222,12 +260,9 @@ impl Containers {
         of_node.get_key_value(key).map(|(one, _)| Arc::clone(&one.0))
     }
 
-    /// The containers that a service selects: looked for under that pair of its selector which the
-    /// fewest containers have.
-    pub(super) fn selected<'a>(
-        &'a self,
-        service: &'a Service,
-    ) -> impl Iterator<Item = (&'a Container, bool)> {
+    /// The pods that a service selects, each by the attachment that stands for it: looked for under
+    /// that pair of its selector which the fewest containers have.
+    pub(super) fn selected<'a>(&'a self, service: &'a Service) -> Vec<(&'a Container, bool)> {
         let namespace = &service.key.namespace;
         let mut rarest: Option<&Labelled> = None;
         for (key, value) in service.selector.iter() {
@@ -242,14 +277,29 @@ impl Containers {
                 Some(_) => {}
             }
         }
-        rarest
+        let network = service.annotations.get(Service::NETWORK).filter(|name| !name.is_empty());
+        let selected = rarest
             .into_iter()
             .flat_map(Labelled::iter)
             .filter(|one| selects(service, &one.pod.namespace, &one.record))
-            .filter_map(|one| self.get(&one.node, &one.record.key))
+            .filter_map(|one| self.standing(one, network));
+        let mut pods: Vec<_> = selected.collect();
+        // A pod that several attachments are selected of is one.
+        pods.sort_by_key(|(one, _)| *one);
+        pods.dedup_by(|(one, _), (other, _)| one == other);
+        pods
     }
 }
 
 fn hashes(one: &Container) -> impl Iterator<Item = u64> {
-    one.record.labels.iter().map(|(key, value)| pair(&one.pod.namespace, key, value))
+    let labels = one.record.labels.iter();
+    let hashes = labels.map(|(key, value)| pair(&one.pod.namespace, key, value));
+    // By which the other attachments of its pod are found.
+    let unnamed = one.record.labels.get(EndpointRecord::POD_NAME) != Some(&*one.pod.name);
+    hashes.chain(unnamed.then(|| named(&one.pod)))
+}
+
+/// The hash that all containers of a pod's name are under.
+fn named(pod: &ObjectKey) -> u64 {
+    pair(&pod.namespace, EndpointRecord::POD_NAME, &pod.name)
 }

@@ -60,8 +60,8 @@ fn container_endpoints(
         pod: Some(Arc::clone(pod)),
     };
     let add = |resolved: &mut ResolvedPort, number| {
-        let ips = record.ips.iter().filter(|ip| has_family(service, **ip));
-        resolved.endpoints.extend(ips.map(|ip| Endpoint { port: number, ..endpoint(*ip) }));
+        let ips = record.ips_by_family().filter(|ip| has_family(service, *ip));
+        resolved.endpoints.extend(ips.map(|ip| Endpoint { port: number, ..endpoint(ip) }));
     };
     if service.ports.is_empty() {
         ports.iter_mut().for_each(|resolved| add(resolved, 0));

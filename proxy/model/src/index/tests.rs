@@ -1,3 +1,5 @@
+mod pods;
+
 use std::net::IpAddr;
 
 use super::*;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use causeway_model::{
-    Balance, Container, Endpoint, EndpointKey, EndpointRecord, EndpointSlice, Event, Hints, Index,
-    Ingress, IpFamily, IpFamilyPolicy, LabelSet, Labels, Node, Object, ObjectKey, ObjectKind,
-    Protocol, Resolved, ResolvedPort, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
-    TargetPort, TrafficDistribution, TrafficPolicy,
+    Balance, Container, Endpoint, EndpointKey, EndpointRecord, EndpointSlice, Event, HeldRecord,
+    Hints, Index, Ingress, IpFamily, IpFamilyPolicy, LabelSet, Labels, Node, Object, ObjectKey,
+    ObjectKind, Protocol, Resolved, ResolvedPort, Service, ServicePort, ServiceType, SliceEndpoint,
+    SlicePort, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -359,15 +359,17 @@ fn unique(mut objects: Vec<Object>) -> Fact {
 
 fn record() -> impl Strategy<Value = EndpointRecord> {
     let namespace = select(vec!["default", "shop"]);
-    (0u8..4, labels(), namespace, v4(), prop::option::of(v6())).prop_map(
+    (0u8..6, labels(), namespace, v4(), prop::option::of(v6())).prop_map(
         |(number, pairs, namespace, v4, v6)| {
             let mut labels: BTreeMap<_, _> =
                 pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             labels.insert(EndpointRecord::POD_NAMESPACE.to_owned(), namespace.to_owned());
+            // Two interfaces a container, of which eth0 is on the network that comes last.
+            let (network, ifname) = [("n", "eth0"), ("a", "eth1")][usize::from(number % 2)];
             let key = EndpointKey {
-                network: "n".to_owned(),
-                container_id: format!("c{number}"),
-                ifname: "eth0".to_owned(),
+                network: network.to_owned(),
+                container_id: format!("c{}", number / 2),
+                ifname: ifname.to_owned(),
             };
             EndpointRecord {
                 key,
@@ -463,10 +465,23 @@ pub(crate) fn oracle(index: &Index, key: &ObjectKey) -> Option<Resolved> {
 
 fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
-    for (Container { node, record, .. }, healthy) in index.containers() {
+    for (one, healthy) in index.containers() {
+        let Container { node, record, .. } = one;
         let pod = record.pod();
-        let all = service.selector.iter().all(|(key, value)| record.labels.get(key) == Some(value));
-        if service.selector.is_empty() || !all || pod.namespace != service.key.namespace {
+        // Any attachment of a container is selected, and the lowest of its pod stands for it.
+        let selects = |other: &HeldRecord| {
+            service.selector.iter().all(|(key, value)| other.labels.get(key) == Some(value))
+        };
+        let siblings: Vec<&Container> = index
+            .containers_of(node)
+            .map(|(other, _)| other)
+            .filter(|other| other.record.key.container_id == record.key.container_id)
+            .filter(|other| other.record.pod() == pod)
+            .collect();
+        let all = siblings.iter().any(|other| selects(&other.record));
+        let first = siblings.iter().all(|other| one.rank() <= other.rank());
+        let other_namespace = pod.namespace != service.key.namespace;
+        if service.selector.is_empty() || !all || !first || other_namespace {
             continue;
         }
         let number = match &port.target {
@@ -480,9 +495,9 @@ fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<
         let zone = labels.get("topology.kubernetes.io/zone").map(String::as_str);
         let serving = healthy || !service.health_check;
         endpoints.extend(number.into_iter().flat_map(|number| {
-            record
-                .ips
-                .iter()
+            [true, false]
+                .into_iter()
+                .filter_map(|ipv4| record.ips.iter().find(|ip| ip.is_ipv4() == ipv4))
                 .map(|address| Endpoint {
                     address: *address,
                     port: number,

@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::allocator::Now;
 use crate::config::{DATA_DIR, Place, RUN_DIR};
 use crate::import;
-use crate::list::ListedLease;
+use crate::list::{self, ListedLease};
 use crate::plugin::store_error;
 use crate::repair::{self, Outcome};
 use crate::session::{self, Patience};
-use crate::store::{self, Lease};
+use crate::store;
 
 const USAGE: &str = "\
 usage: causeway-ipam import DIR [--network NAME] [--data-dir DIR]
@@ -170,9 +170,7 @@ fn show(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failu
         if !session::exists(&place) {
             continue;
         }
-        let leases: Vec<Lease> =
-            session::with_store(&place, Patience::USUAL, now, |store| store.leases())
-                .map_err(|e| failed(&e))?;
+        let leases = list::leases(&place, Patience::USUAL, now).map_err(|e| failed(&e))?;
         all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
     }
     say(out, &format!("{:#}", json!(all)))?;

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use cni_plugin::{environment_of, read_all};
 
-pub use list::{ListError, ListedLease, list};
+pub use list::{ListError, ListedLease, list, release};
 
 /// Where the stores are unless a configuration says otherwise.
 pub const DATA_DIR: &str = config::DATA_DIR;

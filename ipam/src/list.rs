@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Place, RUN_DIR};
+use crate::allocator::{self, Now};
+use crate::config::{self, Place, RUN_DIR};
 use crate::session::{self, Patience};
-use crate::store::{self, Lease};
+use crate::store::{self, Lease, Owner};
 use crate::{facts, repair};
 
 /// A leased address, as `causeway-ipam show` and `causeway get leases` print it.
@@ -76,12 +77,53 @@ pub fn list(
         if !session::exists(&place) {
             continue;
         }
-        let leases: Vec<Lease> =
-            session::with_store(&place, patience, &now, |store| store.leases())
-                .map_err(ListError::of)?;
+        let leases = leases(&place, patience, &now).map_err(ListError::of)?;
         all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
     }
     Ok(all)
+}
+
+/// The leases of a network. Those of another boot are nobody's.
+pub(crate) fn leases(
+    place: &Place,
+    patience: Patience,
+    now: &Now,
+) -> Result<Vec<Lease>, store::Error> {
+    let moment = now.clone();
+    session::with_store(place, patience, now, move |store| {
+        match allocator::other_boot(store, &moment) {
+            true => Ok(Vec::new()),
+            false => store.leases(),
+        }
+    })
+}
+
+/// Ends the leases of an attachment, as DEL does, and says how many there were. `reuse_delay` is
+/// the configuration's: how long the addresses rest, as `30s`. A network without a store has none.
+///
+/// # Errors
+/// The store is damaged, locked or not writable.
+pub fn release(
+    data_dir: &Path,
+    network: &str,
+    (container_id, ifname): (&str, &str),
+    reuse_delay: &str,
+    wait: Duration,
+) -> Result<usize, ListError> {
+    let place =
+        Place { network: network.to_owned(), data_dir: data_dir.to_owned(), ..Place::default() };
+    if !session::exists(&place) {
+        return Ok(0);
+    }
+    let owner = Owner { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
+    let rest = config::duration(reuse_delay).unwrap_or_default();
+    let now = facts::now();
+    let moment = now.clone();
+    let patience = Patience { lock: wait, ..Patience::USUAL };
+    session::with_store(&place, patience, &now, move |store| {
+        allocator::release(store, &owner, rest, &moment)
+    })
+    .map_err(ListError::of)
 }
 
 impl ListedLease {

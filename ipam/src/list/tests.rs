@@ -25,7 +25,7 @@ fn leases_are_listed_by_network_and_a_node_without_any_has_none() {
         let place = Place { network: network.into(), data_dir: data.clone(), ..Place::default() };
         let lease = Lease {
             address: address.parse().expect("an address"),
-            owner: store::Owner { container_id: format!("c-{address}"), ifname: "eth0".into() },
+            owner: Owner { container_id: format!("c-{address}"), ifname: "eth0".into() },
             since: 0,
             boot_ms: 0,
         };

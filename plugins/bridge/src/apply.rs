@@ -16,6 +16,7 @@ use cni_plugin::{CniResult, Code, Error, Request};
 use crate::config::{self, Checked, Mode};
 use crate::ipam::Ipam;
 use crate::plan::{self, Addressing, Ends};
+use crate::reclaim::Reclaim;
 use crate::record::{self, Record};
 use crate::undo::{Done, Scene, Undo};
 use crate::{del, fault, repair};
@@ -94,6 +95,10 @@ impl<'a> Site<'a> {
         }
     }
 
+    fn reclaim(&self) -> Reclaim<'a> {
+        Reclaim { request: self.request, run_dir: &self.config.run_dir, own: self.key }
+    }
+
     fn ipam(&self) -> Option<Ipam<'a>> {
         let request = self.request;
         self.config.ipam.as_deref().map(|plugin| Ipam { plugin, request })
@@ -138,7 +143,9 @@ impl<'a> Site<'a> {
         if del::host_end(&detachment, record.as_ref()).map_err(fault::kernel)?.is_some() {
             return Err(self.duplicate());
         }
-        fault::collected(del::detach(&detachment, record.as_ref()))
+        fault::collected(del::detach(&detachment, record.as_ref()))?;
+        // The chain that failed was another container's.
+        del::forget_failure(&self.config.run_dir, self.key)
     }
 
     fn duplicate(&self) -> Error {
@@ -177,10 +184,16 @@ impl<'a> Site<'a> {
             masq: self.config.ip_masq && self.config.ipam.is_some(),
             spoof: self.config.mac_spoof_check,
             ipam: self.config.ipam.clone().unwrap_or_default(),
+            // Without it the attachment is judged by its link and the path alone.
+            netns_id: self.netns.id_by(self.inside).ok(),
             ..Record::new(self.key.clone())
         };
+        record::ipam_facts(&mut record, self.request);
         self.write(&record)?;
         undo.push(Done::Record);
+        if self.config.ipam.is_some() {
+            self.reclaim().before_lease();
+        }
         let (links, leased) = self.links_and_lease(&mut record, undo)?;
         let mut dns = self.config.dns.clone();
         let mut addressing = None;

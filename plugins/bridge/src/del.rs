@@ -7,6 +7,7 @@ use causeway_kernel::{Link, LinkChange, LinkKind, Netlink, Netns, NetnsError, Re
 use causeway_ruleset::name;
 use cni_plugin::{Error, Request};
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use crate::apply::LOCK_WAIT;
 use crate::config::Removal;
@@ -65,7 +66,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let record = read(&records, key);
     errors.extend(detach(&detachment, record.as_ref()));
     if errors.is_empty() {
-        errors.extend(forget(&detachment, &records, record.as_ref()));
+        errors.extend(forget(&config.run_dir, key, record.as_ref()));
     }
     fault::collected(errors)
 }
@@ -73,29 +74,34 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
 /// Removes the record of a detached attachment; with the last one of the node, the rule tables.
 /// Of two last DELs at once neither may have taken itself for the last while it removed its own
 /// rules: whoever removes the last record sees it now.
-pub(crate) fn forget(
-    what: &Detachment<'_>,
-    records: &Records,
-    record: Option<&Record>,
-) -> Vec<Error> {
-    if let Err(error) = records.remove(what.key) {
+pub(crate) fn forget(run_dir: &Path, key: &RecordKey, record: Option<&Record>) -> Vec<Error> {
+    if let Err(error) = Records::new(run_dir, record::KIND).remove(key) {
         return vec![fault::kernel(error)];
     }
     let mut errors = Vec::new();
+    errors.extend(forget_failure(run_dir, key).err());
     if let Some(record) = record
-        && record::is_last(what.run_dir, 0)
+        && record::is_last(run_dir, 0)
     {
         // Neighbours may be others by the time of the next attachment.
-        drop(std::fs::remove_dir_all(what.run_dir.join(record::PROBED)));
+        drop(std::fs::remove_dir_all(run_dir.join(record::PROBED)));
         if record.masq {
-            errors.extend(masq::remove(what.run_dir, what.key, &[], true).err());
+            errors.extend(masq::remove(run_dir, key, &[], true).err());
         }
         if record.spoof {
-            let host_ifname = &record.host_ifname;
-            errors.extend(spoof::remove(what.run_dir, what.key, host_ifname, true).err());
+            errors.extend(spoof::remove(run_dir, key, &record.host_ifname, true).err());
         }
     }
     errors
+}
+
+/// Removes the note that the chain of an attachment has failed.
+pub(crate) fn forget_failure(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
+    let notes = record::failed(run_dir);
+    match notes.read::<Value>(key) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) | Err(_) => notes.remove(key).map_err(fault::kernel),
+    }
 }
 
 /// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.
@@ -243,22 +249,40 @@ fn remove_rules(what: &Detachment<'_>, record: Option<&Record>, found: bool) -> 
         errors.extend(masq::remove_upstreams(run_dir, key).err());
     }
     if let Some(record) = record {
-        if record.masq && !record.addresses.is_empty() {
-            errors.extend(masq::remove(run_dir, key, &record.addresses, last).err());
-        }
-        if record.spoof {
-            errors.extend(spoof::remove(run_dir, key, &record.host_ifname, last).err());
-        }
+        errors.extend(remove_recorded_rules(run_dir, key, record));
     } else if found {
-        let owner = name::owner(&key.network, &key.container_id, &key.ifname);
-        let keep = |comment: &str| comment != owner;
-        errors.extend(masq::gc(run_dir, &key.network, &keep).err());
-        errors.extend(spoof::gc(run_dir, &key.network, &keep).err());
+        errors.extend(remove_rules_by_owner(run_dir, key));
     } else {
         let addresses = attached_addresses(what.request);
         if !addresses.is_empty() {
             errors.extend(masq::remove(run_dir, key, &addresses, last).err());
         }
+    }
+    errors
+}
+
+/// Removes the rules that bear the attachment's mark, and returns what failed.
+pub(crate) fn remove_rules_by_owner(run_dir: &Path, key: &RecordKey) -> Vec<Error> {
+    let owner = name::owner(&key.network, &key.container_id, &key.ifname);
+    let keep = |comment: &str| comment != owner;
+    let masq = masq::gc(run_dir, &key.network, &keep);
+    let spoof = spoof::gc(run_dir, &key.network, &keep);
+    masq.err().into_iter().chain(spoof.err()).collect()
+}
+
+/// Removes the rules that a record tells of, and returns what failed.
+pub(crate) fn remove_recorded_rules(
+    run_dir: &Path,
+    key: &RecordKey,
+    record: &Record,
+) -> Vec<Error> {
+    let last = record::is_last(run_dir, 1);
+    let mut errors = Vec::new();
+    if record.masq && !record.addresses.is_empty() {
+        errors.extend(masq::remove(run_dir, key, &record.addresses, last).err());
+    }
+    if record.spoof {
+        errors.extend(spoof::remove(run_dir, key, &record.host_ifname, last).err());
     }
     errors
 }

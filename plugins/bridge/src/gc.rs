@@ -82,7 +82,7 @@ impl Sweep<'_> {
         };
         let mut errors = del::detach(&what, record.as_ref());
         if errors.is_empty() {
-            errors.extend(del::forget(&what, self.records, record.as_ref()));
+            errors.extend(del::forget(&self.config.run_dir, key, record.as_ref()));
         }
         Some(errors)
     }
@@ -129,7 +129,7 @@ impl Sweep<'_> {
 }
 
 /// The request as if it were about `key`, for DEL of one attachment.
-fn for_attachment(request: &Request, key: &RecordKey) -> Request {
+pub(crate) fn for_attachment(request: &Request, key: &RecordKey) -> Request {
     let mut request = request.clone();
     request.attachment =
         Attachment { container_id: key.container_id.clone(), ifname: key.ifname.clone() };

@@ -28,11 +28,13 @@ mod collision;
 mod config;
 mod del;
 mod fault;
+mod free;
 mod gc;
 mod ipam;
 mod masq;
 mod node;
 mod plan;
+mod reclaim;
 pub mod record;
 pub mod repair;
 mod rules;
@@ -40,6 +42,8 @@ mod spoof;
 mod status;
 mod undo;
 mod vxlan;
+
+pub use free::{Outcome, Owners, Release, free, free_unrecorded, release_by_delegate};
 
 use std::io;
 use std::process::ExitCode;
@@ -82,6 +86,7 @@ impl Plugin for Bridge {
 
 /// The program: one CNI operation.
 pub fn main() -> ExitCode {
+    causeway_nft::does_one_operation();
     let env = environment_of(std::env::vars_os());
     let stdin = || read_all(io::stdin().lock());
     let reply = cni_plugin::dispatch(&Bridge, &ABOUT, env, stdin, own_netns);

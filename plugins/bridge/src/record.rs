@@ -2,16 +2,23 @@
 
 use std::path::Path;
 
-use causeway_kernel::RecordKey;
+use causeway_kernel::{NetnsId, RecordKey, Records};
 use cni_plugin::Request;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Kind of the records of this plugin below `runDir`.
 pub const KIND: &str = "bridge";
 
 /// Folder below `runDir` with the addresses that no neighbour had, for each bridge.
 pub(crate) const PROBED: &str = "probed";
+/// Kind of the notes below `runDir` that the chain of an attachment has failed: no runtime need send
+/// DEL for it. Written by whoever refuses, removed with the record.
+pub const FAILED: &str = "failed";
+
+/// The IPAM plugin of this project.
+pub const OWN_IPAM: &str = "causeway-ipam";
 
 /// Format of [`Record`]. Fields may be added without a new number; readers take defaults.
 const VERSION: u32 = 1;
@@ -51,6 +58,41 @@ pub struct Record {
     /// IPAM plugin; empty for a layer-2 attachment.
     #[serde(default)]
     pub ipam: String,
+    /// Which namespace `netns` was at the time of ADD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_id: Option<NetnsId>,
+    /// `dataDir` of the IPAM plugin; empty: its default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data_dir: String,
+    /// `reuseDelay` of the IPAM plugin, as the configuration writes it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reuse_delay: String,
+    /// How another IPAM plugin than causeway-ipam is asked to free the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate: Option<Delegate>,
+}
+
+/// What an IPAM plugin is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// `CNI_PATH`
+    pub path: String,
+    /// The network's configuration.
+    pub config: Value,
+}
+
+/// Note that the chain of an attachment has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The plugin that refused.
+    pub plugin: String,
+    /// What it said.
+    pub msg: String,
+}
+
+/// The notes of failed chains below `run_dir`, one a key.
+pub fn failed(run_dir: &Path) -> Records {
+    Records::new(run_dir, FAILED)
 }
 
 impl Record {
@@ -68,6 +110,33 @@ impl Record {
             masq_exclude: None,
             spoof: false,
             ipam: String::new(),
+            netns_id: None,
+            data_dir: String::new(),
+            reuse_delay: String::new(),
+            delegate: None,
+        }
+    }
+}
+
+/// Puts into `record` what frees its addresses, from the configuration of its IPAM plugin.
+pub(crate) fn ipam_facts(record: &mut Record, request: &Request) {
+    let text = |name| request.raw_get(&["ipam", name]).and_then(Value::as_str).unwrap_or_default();
+    match record.ipam.as_str() {
+        "" => {}
+        OWN_IPAM => {
+            record.data_dir = text("dataDir").to_owned();
+            record.reuse_delay = text("reuseDelay").to_owned();
+        }
+        _ => {
+            let path = request.env.get("CNI_PATH").cloned().unwrap_or_default();
+            let mut config = request.raw.clone();
+            if let Value::Object(config) = &mut config {
+                config.retain(|key, _| {
+                    let once = ["prevresult", "runtimeconfig", "args"];
+                    !once.contains(&key.to_ascii_lowercase().as_str())
+                });
+            }
+            record.delegate = Some(Delegate { path, config });
         }
     }
 }

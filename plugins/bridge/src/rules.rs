@@ -5,12 +5,11 @@
 //! nor doubled (row F39): it only keeps the table alive.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
 use causeway_kernel::{FileLock, RecordKey};
-use causeway_nft::Client;
+use causeway_nft::{Client, LastClient};
 use causeway_ruleset::{
     Batch, ChainSpec, Element, Key, Op, Rule, SetSpec, TableId, TableState, name,
 };
@@ -238,12 +237,10 @@ pub(crate) fn client() -> Result<Client, Error> {
     Client::open().map_err(|e| refused(&e))
 }
 
-/// A connection to delete with: it is closed by the end of the process. Closing one waits until
-/// the kernel has freed what was deleted (`nft_rcv_nl_event`), some 10 ms in which the process can
-/// do other things. `None`: this kernel has no nf_tables, so there is nothing to delete.
-pub(crate) fn deleting_client() -> Result<Option<ManuallyDrop<Client>>, Error> {
+/// A connection to delete with. `None`: this kernel has no nf_tables, so there is nothing to delete.
+pub(crate) fn deleting_client() -> Result<Option<LastClient>, Error> {
     let client = Client::open_if_supported().map_err(|e| refused(&e))?;
-    Ok(client.map(ManuallyDrop::new))
+    Ok(client.map(LastClient::from))
 }
 
 /// The lock around every read, compare and write of rules on this node.

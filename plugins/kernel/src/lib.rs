@@ -44,7 +44,7 @@ pub use lock::FileLock;
 pub use monitor::{Interest, Monitor, wait_readable};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
-pub use netns::{Netns, NetnsError, own_netns};
+pub use netns::{Netns, NetnsError, NetnsId, NetnsLife, own_netns};
 pub use netns_lock::{Holder, NetnsLock};
 pub use process::{Output, Program, ignore_sigterm, run};
 pub use record::{RecordKey, Records};

@@ -36,6 +36,18 @@ impl Monitor {
     /// # Errors
     /// See [`crate::Error`].
     pub fn new(netlink: &Netlink) -> Result<Self> {
+        Self::of_groups(netlink, &GROUPS)
+    }
+
+    /// Subscribes to changes of links alone.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn of_links(netlink: &Netlink) -> Result<Self> {
+        Self::of_groups(netlink, &GROUPS[..1])
+    }
+
+    fn of_groups(netlink: &Netlink, groups: &[u32]) -> Result<Self> {
         let failed = |source| Error {
             action: "subscribe to changes of links, addresses, routes and neighbours".to_owned(),
             source,
@@ -46,7 +58,7 @@ impl Monitor {
             socket.set_non_blocking(true)?;
             socket.set_rx_buf_sz(BUFFER)?;
             socket.bind(&SocketAddr::new(0, 0))?;
-            GROUPS.into_iter().try_for_each(|group| socket.add_membership(group))
+            groups.iter().try_for_each(|group| socket.add_membership(*group))
         };
         prepare(&mut socket).map_err(failed)?;
         Ok(Self { socket })
@@ -58,12 +70,25 @@ impl Monitor {
     /// # Errors
     /// See [`crate::Error`].
     pub fn changed(&mut self, interest: &Interest) -> Result<bool> {
+        self.any(|message| interest.in_message(message))
+    }
+
+    /// Takes in all that happened since the last call, without waiting: whether a link was removed,
+    /// or moved to another namespace. Lost messages count as such.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn removed(&mut self) -> Result<bool> {
+        self.any(|message| message.kind == libc::RTM_DELLINK)
+    }
+
+    fn any(&mut self, matters: impl Fn(&Message<'_>) -> bool) -> Result<bool> {
         let mut changed = false;
         let mut buffer = Vec::with_capacity(64 * 1024);
         loop {
             buffer.clear();
             match self.socket.recv(&mut buffer, 0) {
-                Ok(_) => changed |= messages(&buffer).any(|message| interest.in_message(&message)),
+                Ok(_) => changed |= messages(&buffer).any(|message| matters(&message)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,

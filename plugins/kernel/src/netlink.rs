@@ -2,7 +2,7 @@
 //! `route.rs` and `neigh.rs`.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -39,6 +39,12 @@ pub struct Netlink {
     socket: OwnedFd,
     /// Keeps the type on its thread: `block_on` drives the connection.
     _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl AsRawFd for Netlink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
 }
 
 impl Netlink {

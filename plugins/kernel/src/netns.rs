@@ -1,10 +1,14 @@
 //! Network namespaces. A namespace belongs to a thread: nothing here outlives the call that
 //! entered it.
 
+mod id;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+pub use id::{NetnsId, NetnsLife};
 
 use crate::Error;
 

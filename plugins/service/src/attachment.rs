@@ -121,6 +121,22 @@ impl<'a> Attached<'a> {
         errors.finish()
     }
 
+    /// Removes all that the attachment owns, if its namespace is proven to be gone. `None`: an
+    /// operation on it runs right now, or nothing is proven.
+    pub(crate) fn remove_dead(&self) -> Result<Option<()>, Error> {
+        let _attachment = match self.records.lock(&self.key, Duration::ZERO) {
+            Err(error) if error.is_transient() => return Ok(None),
+            lock => lock.map_err(|e| failure::kernel("lock the attachment", &e))?,
+        };
+        if !self.endpoint().is_dead() {
+            self.forget_lock();
+            return Ok(None);
+        }
+        let mut errors = Collected::default();
+        self.remove_locked(false, &mut errors);
+        errors.finish().map(Some)
+    }
+
     /// Compares rules with what the configuration wants; changes nothing.
     pub(crate) fn check(
         &self,

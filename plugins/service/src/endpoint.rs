@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_api::{Client, Spool};
-use causeway_kernel::{RecordKey, Records};
+use causeway_kernel::{Netns, NetnsId, NetnsLife, RecordKey, Records};
 use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
 use cni_plugin::{Code, Error};
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,13 @@ use crate::attachment::warn;
 use crate::failure;
 
 /// Kind of our records below `runDir`.
-pub(crate) const KIND: &str = "endpoint";
+pub const KIND: &str = "endpoint";
 /// How long the daemon may take until its rules hold an event.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Daemon {
+pub struct Daemon {
     /// Its socket.
     pub socket: PathBuf,
     /// Events that it did not take.
@@ -41,15 +41,40 @@ pub(crate) struct Daemon {
     pub required: bool,
 }
 
-/// What DEL needs: the configuration may say something else by then, or nothing.
+/// What DEL needs: the configuration may say something else by then, or nothing. And what tells
+/// whether the container still lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Announcement {
-    socket: PathBuf,
-    spool: PathBuf,
-    announced: bool,
-    /// What was told at ADD: a daemon whose store was lost goes on with it.
+pub struct Announcement {
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// Where events wait that it did not take.
+    pub spool: PathBuf,
+    /// The daemon may know the container.
+    pub announced: bool,
+    /// What was told at ADD: a daemon whose store was lost goes on with it. Records of earlier
+    /// versions have none.
     #[serde(default)]
-    event: Option<EndpointEvent>,
+    pub event: Option<EndpointEvent>,
+    /// `CNI_NETNS` of the ADD.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub netns: String,
+    /// Which namespace that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_id: Option<NetnsId>,
+}
+
+impl Announcement {
+    /// `seq` of the event of ADD; 0: not known.
+    pub fn seq(&self) -> u64 {
+        self.event.as_ref().map_or(0, |event| event.seq)
+    }
+
+    /// Whether the container's namespace is proven to be gone: another one is at its place, or
+    /// none, and no process is in it.
+    pub fn is_dead(&self) -> bool {
+        let Some(id) = &self.netns_id else { return false };
+        NetnsLife::at(&self.netns, Some(id)) == NetnsLife::Gone && !id.has_process()
+    }
 }
 
 /// The endpoint of one attachment. Call all of it under the attachment's lock.
@@ -77,7 +102,11 @@ impl<'a> Endpoint<'a> {
         let known = self.read().is_some_and(|before| before.announced)
             // An event of DEL that waits is replaced below: whom it was for is to be told still.
             || matches!(spool.get(&event.key), Ok(Some(last)) if last.record.is_none());
+        let netns = event.record.as_ref().and_then(|record| record.netns.clone());
+        let netns = netns.unwrap_or_default();
         let mut note = Announcement {
+            netns_id: Netns::open(&netns).and_then(|netns| netns.id()).ok(),
+            netns,
             socket: self.daemon.socket.clone(),
             spool: self.daemon.spool.clone(),
             announced: known || self.daemon.socket.exists(),
@@ -134,6 +163,11 @@ impl<'a> Endpoint<'a> {
         }
         let forgotten = self.records.remove(self.key);
         forgotten.map_err(|error| failure::kernel("remove the endpoint's record", &error))
+    }
+
+    /// Whether the container is proven to be gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.read().is_some_and(|note| note.is_dead())
     }
 
     /// A damaged record counts as none.

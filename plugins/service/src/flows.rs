@@ -10,14 +10,7 @@ use crate::mapping::{Binding, Protocol};
 /// Forgets flows to the host ports of `bindings`. Called once their rules are in place. Flows to
 /// other machines' ports of the same number stay.
 pub(crate) fn forget_host_ports(bindings: &[Binding]) {
-    // Closed by the end of the process, as the connection to nf_tables is: after deletions there,
-    // closing any netfilter socket waits for the kernel.
-    std::mem::forget(forget(&of_host_ports(bindings)));
-}
-
-/// As [`forget_host_ports`], for a process that goes on.
-pub(crate) fn forget_host_ports_and_close(bindings: &[Binding]) {
-    drop(forget(&of_host_ports(bindings)));
+    forget(&of_host_ports(bindings));
 }
 
 fn of_host_ports(bindings: &[Binding]) -> Vec<FlowFilter> {
@@ -52,20 +45,26 @@ pub(crate) fn forget_containers(bindings: &[Binding]) {
         address: binding.target.ip(),
         port: binding.target.port(),
     };
-    std::mem::forget(forget(&udp.map(filter).collect::<Vec<_>>()));
+    forget(&udp.map(filter).collect::<Vec<_>>());
 }
 
-/// Returns the connection, to be closed or not.
-fn forget(filters: &[FlowFilter]) -> Option<UdpFlows> {
+fn forget(filters: &[FlowFilter]) {
     if filters.is_empty() {
-        return None;
+        return;
     }
-    let opened = UdpFlows::open();
-    let flows = opened.inspect_err(complain).ok().flatten()?;
-    if let Err(error) = flows.delete(filters) {
+    let forgotten = UdpFlows::open().and_then(|flows| {
+        let Some(flows) = flows else { return Ok(0) };
+        let deleted = flows.delete(filters);
+        if causeway_nft::is_one_operation() {
+            // Closed by the end of the process, as the connection to nf_tables is: after deletions
+            // there, closing any netfilter socket waits for the kernel.
+            std::mem::forget(flows);
+        }
+        deleted
+    });
+    if let Err(error) = forgotten {
         complain(&error);
     }
-    Some(flows)
 }
 
 /// A stale flow ends by itself; that it lives on must not fail an attachment.

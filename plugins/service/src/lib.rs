@@ -18,6 +18,7 @@ mod config;
 mod endpoint;
 mod failure;
 mod flows;
+mod free;
 mod iptables;
 mod labels;
 mod layout;
@@ -29,6 +30,8 @@ mod plugin;
 pub mod record;
 pub mod repair;
 mod turns;
+
+pub use free::{Daemon, Outcome, free, remove};
 
 use std::io;
 use std::process::ExitCode;
@@ -45,6 +48,7 @@ const ABOUT: About = About {
 
 /// The program: one CNI operation.
 pub fn main() -> ExitCode {
+    causeway_nft::does_one_operation();
     let env = environment_of(std::env::vars_os());
     if env.get("CNI_COMMAND").is_some_and(|command| command == "DEL") {
         // A DEL that was begun is finished (row F48).

@@ -2,10 +2,9 @@
 //! lock; every operation is one transaction, so what is there is whole whenever we are killed.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::net::Ipv4Addr;
 
-use causeway_nft::Client;
+use causeway_nft::{Client, LastClient};
 use causeway_ruleset::{Batch, Element, Key, Op, RegValue, Rule, SetSpec};
 use cni_plugin::{Code, Error};
 
@@ -22,9 +21,8 @@ const ATTEMPTS: u32 = 4;
 /// A connection to the rules of this namespace.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// Closed by the end of the process: closing waits until the kernel has freed what was deleted
-    /// (`nft_rcv_nl_event`), some 10 ms in which others need not wait for our lock.
-    client: ManuallyDrop<Client>,
+    /// In a plugin closed by the end of the process: others need not wait for our lock so long.
+    client: LastClient,
 }
 
 /// An attachment as the rules know it.
@@ -40,13 +38,13 @@ impl Rules {
     /// Connects.
     pub(crate) fn open() -> Result<Self, Error> {
         let client = Client::open().map_err(|error| failure::nft(&error))?;
-        Ok(Self { client: ManuallyDrop::new(client) })
+        Ok(Self { client: client.into() })
     }
 
     /// Connects for a removal; `None` where this kernel has no nf_tables, and thus nothing of ours.
     pub(crate) fn open_if_supported() -> Result<Option<Self>, Error> {
         let client = Client::open_if_supported().map_err(|error| failure::nft(&error))?;
-        Ok(client.map(|client| Self { client: ManuallyDrop::new(client) }))
+        Ok(client.map(|client| Self { client: client.into() }))
     }
 
     /// Adds an attachment. `save` is called once it is known to be free of conflicts, before
@@ -115,11 +113,6 @@ impl Rules {
             }
             Ok(restored)
         })
-    }
-
-    /// Closes the connection, for a process that goes on.
-    pub(crate) fn close(self) {
-        drop(ManuallyDrop::into_inner(self.client));
     }
 
     /// All that the table holds, and whether its base is damaged.

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use causeway_api::Client;
+use causeway_kernel::Records;
 use causeway_model::EndpointRecord;
 use cni_plugin::{CniResult, Code, Error, Plugin, Request};
+use serde_json::{Value, json};
 
 use crate::attachment::{self, Attached, Ports};
 use crate::config::{Backend, Place, Settings};
@@ -20,19 +22,7 @@ pub(crate) struct Service;
 
 impl Plugin for Service {
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
-        let settings = Settings::of(request)?;
-        let previous = previous(request)?;
-        require_daemon(&settings, Code::DaemonUnreachable)?;
-        let addresses = Addresses::choose(previous, &request.attachment.ifname);
-        let ports = Ports {
-            settings: &settings,
-            bindings: bind(&settings.mappings, &addresses)?,
-            previous,
-            addresses: &addresses,
-        };
-        let endpoint = endpoint_record(request, previous)?;
-        attached(request, &settings.run_dir, &settings.daemon).add(ports, endpoint)?;
-        Ok(previous.clone())
+        add(request).inspect_err(|error| note_failure(request, error))
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
@@ -69,6 +59,36 @@ impl Plugin for Service {
             Backend::Iptables(_) => iptables::probe(&request.env),
         };
         usable.map_err(|error| Error { code: Code::NotAvailable, ..error })
+    }
+}
+
+fn add(request: &Request) -> Result<CniResult, Error> {
+    let settings = Settings::of(request)?;
+    let previous = previous(request)?;
+    require_daemon(&settings, Code::DaemonUnreachable)?;
+    let addresses = Addresses::choose(previous, &request.attachment.ifname);
+    let ports = Ports {
+        settings: &settings,
+        bindings: bind(&settings.mappings, &addresses)?,
+        previous,
+        addresses: &addresses,
+    };
+    let endpoint = endpoint_record(request, previous)?;
+    attached(request, &settings.run_dir, &settings.daemon).add(ports, endpoint)?;
+    Ok(previous.clone())
+}
+
+/// Notes for the main plugin and the daemon that the chain of this attachment has failed. Some
+/// runtimes send no DEL then, and all that the main plugin made would stay.
+fn note_failure(request: &Request, error: &Error) {
+    let (run_dir, key) = (Place::of(request).run_dir, record::key(request));
+    let made = Records::new(&run_dir, record::MAIN).read::<Value>(&key);
+    if !matches!(made, Ok(Some(_))) {
+        return;
+    }
+    let note = json!({ "plugin": "causeway-service", "msg": error.msg });
+    if let Err(error) = Records::new(&run_dir, record::FAILED).write(&key, &note) {
+        attachment::warn(&error.to_string());
     }
 }
 

@@ -6,10 +6,17 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::{Mark, Masquerade};
+pub use crate::endpoint::{Announcement, KIND as ENDPOINT};
 pub use crate::mapping::{Binding, Protocol};
 
 /// Kind of our records below `runDir`.
 pub const KIND: &str = "service";
+
+/// Kind of the records of causeway-bridge, the main plugin.
+pub(crate) const MAIN: &str = "bridge";
+
+/// Kind of its notes that the chain of an attachment has failed.
+pub(crate) const FAILED: &str = "failed";
 
 /// What an attachment owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

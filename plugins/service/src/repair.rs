@@ -118,9 +118,7 @@ fn run(run_dir: &Path, write: bool) -> Result<Vec<String>, Error> {
     let mut lacking: Vec<(&RecordKey, &Record)> = Vec::new();
     if !nftables.is_empty() {
         let mut rules = Rules::open()?;
-        let restored = rules.restore(&nftables, write);
-        rules.close();
-        let restored = restored?;
+        let restored = rules.restore(&nftables, write)?;
         let mut places: BTreeSet<usize> = restored.lacking;
         if places.is_empty() && !restored.ops.is_empty() {
             // Without the base nobody's mapping works.
@@ -143,7 +141,7 @@ fn run(run_dir: &Path, write: bool) -> Result<Vec<String>, Error> {
     if write {
         let bindings: Vec<Binding> =
             lacking.iter().flat_map(|(_, record)| record.bindings.clone()).collect();
-        flows::forget_host_ports_and_close(&bindings);
+        flows::forget_host_ports(&bindings);
     }
     Ok(lacking.into_iter().map(|(key, record)| described(key, record)).collect())
 }

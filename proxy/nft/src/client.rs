@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use causeway_ruleset::{
@@ -37,6 +38,54 @@ static DELETED: AtomicBool = AtomicBool::new(false);
 /// net/netfilter/nf_tables_api.c).
 pub fn closing_waits() -> bool {
     DELETED.load(Ordering::Relaxed)
+}
+
+/// Whether this process does one operation and ends.
+static ONE_OPERATION: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process does one operation and ends: a [`LastClient`] is then closed by its end.
+pub fn does_one_operation() {
+    ONE_OPERATION.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process [does one operation](does_one_operation).
+pub fn is_one_operation() -> bool {
+    ONE_OPERATION.load(Ordering::Relaxed)
+}
+
+/// A connection to delete with, the last one that a process of [one
+/// operation](does_one_operation) needs. There it is closed by the end of the process, which can do
+/// other things while the kernel frees what was deleted ([`closing_waits`]); elsewhere when it is
+/// dropped.
+#[derive(Debug)]
+pub struct LastClient(Option<Client>);
+
+impl From<Client> for LastClient {
+    fn from(client: Client) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl Deref for LastClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl DerefMut for LastClient {
+    fn deref_mut(&mut self) -> &mut Client {
+        self.0.as_mut().expect("there until it is dropped")
+    }
+}
+
+impl Drop for LastClient {
+    fn drop(&mut self) {
+        if is_one_operation() {
+            std::mem::forget(self.0.take());
+        }
+    }
 }
 
 /// A connection. Opened in the calling thread's network namespace, it stays there.

@@ -12,7 +12,7 @@ mod subscriptions;
 mod uapi;
 mod wire;
 
-pub use client::{Client, closing_waits};
+pub use client::{Client, LastClient, closing_waits, does_one_operation, is_one_operation};
 pub use error::{Error, Result};
 pub use monitor::{Change, Monitor};
 pub use subscriptions::Pause;

@@ -434,7 +434,7 @@ fn leases_of_host_local_are_taken_over() {
     assert_eq!(net.leases(), ["10.0.0.4 net c eth0"]);
 }
 
-/// Rows: F29
+/// Rows: F29, RC6
 #[test]
 fn after_a_boot_every_address_is_free_at_once() {
     let net = plain();
@@ -445,7 +445,9 @@ fn after_a_boot_every_address_is_free_at_once() {
     assert_eq!(asked("b").run().error_code(), 101);
     let rebooted = net.after_boot(&boot, asked("b")).ok();
     assert!(rebooted.contains("10.0.0.9/24"), "{rebooted}");
-    assert_eq!(net.leases(), ["10.0.0.9 net b eth0"]);
+    assert_eq!(net.leases_of_boot(&boot), ["10.0.0.9 net b eth0"]);
+    // A lease of another boot is nobody's.
+    assert_eq!(net.leases(), [""; 0]);
 }
 
 /// Rows: F51

@@ -84,15 +84,15 @@ impl Net {
 
     /// Every lease of every network as `ADDRESS NETWORK CONTAINER INTERFACE`.
     pub(crate) fn leases(&self) -> Vec<String> {
-        let shown: Value =
-            serde_json::from_str(&self.tool(&["show"]).ok()).expect("show prints JSON");
-        let text = |lease: &Value, key: &str| lease[key].as_str().expect("a text").to_owned();
-        let line = |lease: &Value| {
-            ["address", "network", "containerID", "ifname"].map(|key| text(lease, key)).join(" ")
-        };
-        let mut lines: Vec<String> = shown.as_array().expect("a list").iter().map(line).collect();
-        lines.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
-        lines
+        lines(&self.tool(&["show"]).ok())
+    }
+
+    /// The same as the boot of the file `boot` has them.
+    pub(crate) fn leases_of_boot(&self, boot: &Path) -> Vec<String> {
+        let data = self.config["ipam"]["dataDir"].as_str().expect("set by new");
+        let mut show = self.node.command(bins::ours("causeway-ipam"));
+        show.args(["show", "--data-dir", data]);
+        lines(&finish(self.as_boot(boot, &show), b"").ok())
     }
 
     /// How long an ADD takes here and now, at least 1.
@@ -137,17 +137,21 @@ impl Net {
 
     /// Runs `call` in a mount namespace where the kernel shows `boot` as its boot id.
     pub(crate) fn after_boot(&self, boot: &Path, call: Cni<'_>) -> Finished {
+        finish(self.as_boot(boot, &call.command()), self.config.to_string().as_bytes())
+    }
+
+    fn as_boot(&self, boot: &Path, command: &Command) -> Command {
         let script = format!(
-            "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\"",
+            "mount --bind {} /proc/sys/kernel/random/boot_id && exec \"$0\" \"$@\"",
             boot.display()
         );
         let mut shell = self.node.command("unshare");
         shell.args(["--mount", "sh", "-c", &script]);
-        finish(wrapped(shell, &call.command()), self.config.to_string().as_bytes())
+        wrapped(shell, command)
     }
 }
 
-/// `outer` with the program and the environment of `inner` behind its own arguments.
+/// `outer` with program, arguments and environment of `inner` behind its own arguments.
 fn wrapped(mut outer: Command, inner: &Command) -> Command {
     for (name, value) in inner.get_envs() {
         match value {
@@ -155,6 +159,18 @@ fn wrapped(mut outer: Command, inner: &Command) -> Command {
             None => outer.env_remove(name),
         };
     }
-    outer.arg(bins::ours("causeway-ipam"));
+    outer.arg(inner.get_program()).args(inner.get_args());
     outer
+}
+
+/// What `causeway-ipam show` prints, a line for each lease.
+fn lines(shown: &str) -> Vec<String> {
+    let shown: Value = serde_json::from_str(shown).expect("show prints JSON");
+    let text = |lease: &Value, key: &str| lease[key].as_str().expect("a text").to_owned();
+    let line = |lease: &Value| {
+        ["address", "network", "containerID", "ifname"].map(|key| text(lease, key)).join(" ")
+    };
+    let mut lines: Vec<String> = shown.as_array().expect("a list").iter().map(line).collect();
+    lines.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
+    lines
 }

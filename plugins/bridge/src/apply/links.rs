@@ -49,10 +49,11 @@ impl<'a> Site<'a> {
     ) -> Result<(Links, CniResult), Error> {
         if !ipam.only_computes() {
             let links = self.links(record, undo)?;
-            return Ok((links, ipam.add()?));
+            return Ok((links, self.reclaim().lease(ipam)?));
         }
+        let reclaim = self.reclaim();
         std::thread::scope(|scope| {
-            let lease = scope.spawn(move || ipam.add());
+            let lease = scope.spawn(move || reclaim.lease(ipam));
             let links = self.links(record, undo);
             let lease = lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // Its refusal is what the user can act on.

@@ -87,8 +87,7 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 #[rustfmt::skip]
 const OPEN: &[&str] = &[
     "RA4",
-    "RB1", "RB2", "RB3", "RB5", "RB6", "RB8",
-    "RC6",
+    "RB5", "RB6", "RB8",
     "RD10", "RD11",
 ];
 

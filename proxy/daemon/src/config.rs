@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub node_port_addresses: NodePorts,
     /// `--masquerade-all`
     pub masquerade_all: bool,
+    /// `--dead-grace`: how long what a container owned is kept that is gone without DEL.
+    pub dead_grace: Duration,
     /// `--store`
     pub store: StoreKind,
     /// `--etcd-endpoints`

@@ -34,6 +34,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::contest::Contest;
 use crate::event::Event;
+use crate::liveness::Watch;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::request::{Refused, Reply, Request};
@@ -76,6 +77,8 @@ pub(crate) struct Engine {
     told: bool,
     sysctls: Sysctls,
     front: Front,
+    /// The thread that looks whether containers live; `None` before it is started.
+    liveness: Option<Watch>,
     notifier: Notifier,
     /// Highest `seq` of each attachment, gone ones among them.
     seqs: BTreeMap<EndpointKey, u64>,
@@ -213,6 +216,8 @@ impl Engine {
             Event::Addresses(ips) => self.take_addresses(ips),
             Event::Forward(found) => self.take_forward(&found),
             Event::Attachments(missing) => self.take_attachments(&missing),
+            Event::Dead { key, seq } => self.take_dead(key, seq),
+            Event::DeadAttachments(named) => self.name_dead(named),
             Event::Peers => self.read_peers(),
             Event::Condition { concerns, text } => self.take_condition(concerns, text),
             Event::BridgeSettings => drop(self.set_bridge()),

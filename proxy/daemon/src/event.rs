@@ -47,6 +47,15 @@ pub(crate) enum Event {
     Forward(Vec<String>),
     /// Rules of attachments that are missing, or why that cannot be told; nothing any more where empty.
     Attachments(Vec<String>),
+    /// The container of an attachment is gone without DEL.
+    Dead {
+        /// The attachment.
+        key: EndpointKey,
+        /// `seq` of the event of its ADD: a later ADD is not meant. 0: it is not known.
+        seq: u64,
+    },
+    /// Attachments that are gone without DEL and own something still, in words; all of them.
+    DeadAttachments(Vec<String>),
     /// The peers file has changed.
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.

@@ -11,6 +11,7 @@
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
+//! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
 //! | [`peers`] | the peers file |
 //! | [`recorded`] | containers by the records of the plugins |
 //! | [`sharing`] | services that ask for one place, in words |
@@ -32,6 +33,7 @@ mod files;
 mod forward;
 mod keep;
 mod keeper;
+mod liveness;
 mod log;
 mod node;
 

@@ -5,21 +5,11 @@ use std::path::Path;
 
 use causeway_kernel::Records;
 use causeway_model::EndpointEvent;
-use serde::Deserialize;
-
-/// Kind of the records.
-const KIND: &str = "endpoint";
-
-/// The part of a record that the daemon reads.
-#[derive(Deserialize)]
-struct Told {
-    /// What the daemon was told at ADD.
-    event: Option<EndpointEvent>,
-}
+use causeway_service::record::{Announcement, ENDPOINT};
 
 /// The events of the containers that are attached in this boot. What cannot be read is left out.
 pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
-    let records = Records::new(run_dir, KIND).readable::<Told>().unwrap_or_default();
+    let records = Records::new(run_dir, ENDPOINT).readable::<Announcement>().unwrap_or_default();
     let events = records.into_iter().filter_map(|(_, told)| told.event);
     events.filter(|event| event.boot_id == boot_id).collect()
 }
@@ -49,10 +39,11 @@ mod tests {
         let write = |id: &str, record: serde_json::Value| {
             let key =
                 RecordKey { network: "net".into(), container_id: id.into(), ifname: "eth0".into() };
-            Records::new(folder.path(), KIND).write(&key, &record).expect("written");
+            Records::new(folder.path(), ENDPOINT).write(&key, &record).expect("written");
         };
-        write("this", json!({ "socket": "/s", "event": event("this", "boot") }));
-        write("old", json!({ "socket": "/s", "event": event("old", "before") }));
+        let note = |event: Option<EndpointEvent>| json!({ "socket": "/s", "spool": "/p", "announced": true, "event": event });
+        write("this", note(Some(event("this", "boot"))));
+        write("old", note(Some(event("old", "before"))));
         write("version", json!({ "socket": "/s", "spool": "/p", "announced": true }));
         std::fs::write(folder.path().join("attachments/endpoint/net/x.json"), "{").expect("made");
         assert_eq!(events(folder.path(), "boot"), [event("this", "boot")]);

@@ -22,6 +22,7 @@ use crate::event::{Event, Events};
 use crate::files;
 use crate::forward::Forward;
 use crate::keeper;
+use crate::liveness::Watch;
 use crate::log;
 use crate::node;
 use crate::notify::Notifier;
@@ -134,8 +135,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let _lock = lock(&settings.run_dir)?;
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
-    let notifier = Notifier::new(env)
-        .map_err(|source| Error::File { action: "use NOTIFY_SOCKET".to_owned(), source })?;
+    let notifier = Notifier::new(env).map_err(to("use NOTIFY_SOCKET"))?;
     let facts = facts(&settings, &notifier)?;
     pools(&settings, &facts).check().map_err(Error::Pools)?;
     let previous = node::previous(&settings);
@@ -149,7 +149,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::File { action: "start the event loop".to_owned(), source })?;
+        .map_err(to("start the event loop"))?;
     runtime.block_on(async {
         let (sender, events) = mpsc::channel(QUEUE);
         spawn_sources(&settings, &sender)?;
@@ -160,14 +160,12 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         }
         let socket = settings.socket();
         let warnings = settings.warnings.clone();
-        let overlay = Overlay::start(&settings, sender.clone())
-            .map_err(|source| Error::File { action: "start the overlay".to_owned(), source })?;
+        let overlay = Overlay::start(&settings, sender.clone()).map_err(to("start the overlay"))?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
-            .map_err(|source| Error::File { action: "watch others' rules".to_owned(), source })?;
+            .map_err(to("watch others' rules"))?;
         let attachments = backend.watch(keeper::tables());
-        keeper::start(settings.run_dir.clone(), attachments, sender.clone()).map_err(|source| {
-            Error::File { action: "keep rules of attachments".to_owned(), source }
-        })?;
+        keeper::start(settings.run_dir.clone(), attachments, sender.clone())
+            .map_err(to("keep rules of attachments"))?;
         let front = Front::new(sender.clone(), &settings);
         let parts = Parts {
             settings,
@@ -184,6 +182,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.say_refused();
+        let liveness =
+            Watch::start(&engine.state.settings, sender.clone()).map_err(to("watch containers"))?;
+        engine.watch_liveness(liveness);
         engine.warn("sysctls", problems);
         engine.warn("settings", warnings);
         if !engine.set_bridge() {
@@ -241,8 +242,7 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
         (SignalKind::hangup(), || Event::Manifests),
     ];
     for (kind, event) in signals {
-        let mut signal = signal(kind)
-            .map_err(|source| Error::File { action: "handle signals".to_owned(), source })?;
+        let mut signal = signal(kind).map_err(to("handle signals"))?;
         let sender = sender.clone();
         tokio::spawn(async move {
             while signal.recv().await.is_some() && sender.send(event()).await.is_ok() {}
@@ -312,6 +312,11 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let action = format!("{action} {}", path.display());
+    to(&format!("{action} {}", path.display()))
+}
+
+/// What could not be done, for [`Error::File`].
+fn to(action: &str) -> impl FnOnce(io::Error) -> Error + use<> {
+    let action = action.to_owned();
     move |source| Error::File { action, source }
 }

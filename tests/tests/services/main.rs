@@ -10,6 +10,7 @@ mod daemon_manifests;
 mod daemon_repair;
 mod daemon_start;
 mod damaged_store;
+mod dead;
 mod examples;
 mod first_minutes;
 mod iptables_load;

@@ -63,6 +63,8 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
         (run_dir.join("rules.lock"), String::new()),
         (run_dir.join("probed"), String::new()),
         (run_dir.join("gateways.lock"), String::new()),
+        (run_dir.join("networks"), String::new()),
+        (run_dir.join("networks.lock"), String::new()),
         (data_dir.to_owned(), format!("leases in {}", data_dir.display())),
     ] {
         if !path.exists() {

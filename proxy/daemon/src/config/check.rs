@@ -57,6 +57,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
             .parse("nodeport-addresses", node_ports)?
             .unwrap_or(NodePorts::Planned(NodePortAddresses::All)),
         masquerade_all: value.parse("masquerade-all", yes_or_no)?.unwrap_or(false),
+        dead_grace: value.parse("dead-grace", duration)?.unwrap_or(Duration::from_secs(60)),
         store: value.parse("store", store)?.unwrap_or(StoreKind::Embedded),
         etcd_endpoints: value.list("etcd-endpoints", url)?,
         etcd_prefix: value.parse("etcd-prefix", prefix)?.unwrap_or_else(|| "/causeway".to_owned()),

@@ -101,6 +101,11 @@ pub(super) const KEYS: &[Key] = &[
         "where node ports answer; `all` includes 127.0.0.1 [default: all]",
     ),
     key("masquerade-all", "", "hide the source of everything that goes to a service address"),
+    key(
+        "dead-grace",
+        "DURATION",
+        "how long address and rules of a container that is gone without DEL are kept [default: 1m]",
+    ),
     key("store", "embedded|etcd", "where objects are kept [default: embedded]"),
     key("etcd-endpoints", "URL,..", "where etcd answers, as http://172.18.0.10:2379"),
     key("etcd-prefix", "PREFIX", "what keys in etcd begin with [default: /causeway]"),

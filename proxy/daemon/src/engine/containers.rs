@@ -7,12 +7,16 @@ use causeway_model::{EndpointEvent, EndpointKey, Event, Labels};
 
 use super::Engine;
 use crate::clock;
+use crate::liveness::Watch;
 use crate::log;
 use crate::request::Refused;
 
 /// A gone attachment is remembered for so long, in nanoseconds of boot time: an event that was
 /// overtaken comes later by seconds at most.
 const REMEMBERED: u64 = 3_600_000_000_000;
+/// Labels that come later count an attachment's `seq` up by one each; between two ADDs of one
+/// attachment lie more nanoseconds than this.
+const SAME_ADD: u64 = 1_000_000;
 /// So many attachments are remembered before old ones are forgotten.
 const MANY: usize = 4096;
 /// Until the spool is read again if the store did not take all of it: its disk is full.
@@ -50,6 +54,9 @@ impl Engine {
         self.pending.touched.containers.insert(event.key.clone());
         self.pending.publish.insert(event.key.clone());
         self.say_container(&event);
+        if let Some(liveness) = &self.liveness {
+            liveness.tell(&event.key, event.seq, event.record.as_ref());
+        }
         let fact = match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
             None => Event::Detach { node: Arc::clone(&self.facts.name), key: event.key },
@@ -72,6 +79,45 @@ impl Engine {
             (Some(_), Some(_)) | (None, None) => return,
         };
         tracing::info!("{word} {pod}: {ips} (container {container_id}, {ifname} in {network})");
+    }
+
+    /// Has a thread look whether containers live, those that are known by now first.
+    pub(crate) fn watch_liveness(&mut self, liveness: Watch) {
+        for (one, _) in self.state.index.containers_of(&self.facts.name) {
+            let seq = self.seqs.get(&one.record.key).copied().unwrap_or(0);
+            liveness.tell(&one.record.key, seq, Some(&one.record.to_record()));
+        }
+        self.liveness = Some(liveness);
+    }
+
+    /// The container of an attachment is gone without DEL: it leaves its services. An ADD that came
+    /// after the one that is meant stays.
+    pub(super) fn take_dead(&mut self, key: EndpointKey, seq: u64) {
+        let known = self.seqs.get(&key).copied().unwrap_or(0);
+        let later = seq != 0 && known.saturating_sub(seq) > SAME_ADD;
+        if later || self.state.index.container(&self.facts.name, &key).is_none() {
+            return;
+        }
+        tracing::warn!(
+            network = key.network,
+            container = key.container_id,
+            ifname = key.ifname,
+            "a container is gone without DEL; it leaves its services"
+        );
+        let boot_id = self.facts.boot_id.clone();
+        let event = EndpointEvent { key, seq: known + 1, boot_id, record: None };
+        if let Err(refused) = self.take_event(event, &Labels::new()) {
+            tracing::error!(problem = ?refused.problem, "forget a container that is gone");
+        }
+    }
+
+    /// Names attachments in `status`.
+    pub(super) fn name_dead(&mut self, named: Vec<String>) {
+        const CONCERNS: &str = "attachments";
+        match named.is_empty() {
+            true => drop(self.state.warnings.remove(CONCERNS)),
+            false => drop(self.state.warnings.insert(CONCERNS.to_owned(), named)),
+        }
     }
 
     /// What containerd says of the attachments of a container.

@@ -112,6 +112,7 @@ impl Engine {
             told,
             sysctls,
             front,
+            liveness: None,
             seqs: BTreeMap::new(),
             pending: Pending::default(),
             behind: Behind::default(),

@@ -55,6 +55,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         etcd_prefix: "/causeway".to_owned(),
         etcd_tls: causeway_source::cluster::Tls::default(),
         etcd_user: None,
+        dead_grace: std::time::Duration::from_secs(60),
         endpoint_ttl: std::time::Duration::from_secs(40),
         subnet_ttl: std::time::Duration::from_secs(24 * 3600),
         peers_file: None,
@@ -242,6 +243,8 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Addresses(_)
                     | Event::Forward(_)
                     | Event::Attachments(_)
+                    | Event::Dead { .. }
+                    | Event::DeadAttachments(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

@@ -1,0 +1,205 @@
+//! Which attachments are dead, and what is done about it when. Facts and the time in, effects out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use causeway_kernel::{NetnsLife, RecordKey};
+
+use super::addresses;
+use crate::clock;
+
+/// After an attempt that failed; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Who made an attachment, which says what proves its death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// causeway-bridge, which has a record of it.
+    ByUs,
+    /// Another main plugin: there is a record of causeway-service alone.
+    ByOthers,
+    /// That is not known: the records are lost. The engine knows of it.
+    Lost,
+}
+
+/// What is seen of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Which.
+    pub key: RecordKey,
+    /// By whom.
+    pub made: Made,
+    /// A link with its mark is there.
+    pub link: bool,
+    /// Its namespace. A link that is there proves that it lives, whatever stands here.
+    pub netns: NetnsLife,
+    /// The chain of its ADD is known to have failed.
+    pub failed: bool,
+    /// An operation on it runs right now.
+    pub busy: bool,
+    /// `seq` of the event of its ADD; 0: not known.
+    pub seq: u64,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+}
+
+impl Seen {
+    /// Its link or its namespace is gone: nobody answers there.
+    fn is_gone(&self) -> bool {
+        !self.busy
+            && !self.link
+            && match self.made {
+                Made::ByUs => true,
+                Made::ByOthers | Made::Lost => self.netns == NetnsLife::Gone,
+            }
+    }
+
+    /// Nothing of it can come back without another ADD.
+    fn is_dead(&self) -> bool {
+        self.is_gone() && self.netns != NetnsLife::Lives
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It leaves its services.
+    TakeOut {
+        /// Which.
+        key: RecordKey,
+        /// `seq` of the event of its ADD.
+        seq: u64,
+    },
+    /// These are gone and own something still.
+    Name(Vec<String>),
+    /// What it owns is to be freed.
+    Free {
+        /// Which.
+        key: RecordKey,
+        /// By whom it was made.
+        made: Made,
+    },
+}
+
+/// An attachment that is gone.
+#[derive(Clone, Debug)]
+struct Gone {
+    /// When that was seen first.
+    since: Instant,
+    /// The ADD that is meant.
+    seq: u64,
+    /// What is to be freed is tried then.
+    due: Option<Instant>,
+    /// Attempts that failed, and why the last one did.
+    attempts: u32,
+    why: String,
+}
+
+/// All that is remembered between two looks.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    grace: Duration,
+    gone: BTreeMap<RecordKey, Gone>,
+}
+
+impl Judge {
+    /// Nothing is known to be gone.
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { grace, gone: BTreeMap::new() }
+    }
+
+    /// What follows from a look at all attachments.
+    pub(super) fn look(&mut self, seen: &[Seen], now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut names = Vec::new();
+        let mut before = std::mem::take(&mut self.gone);
+        for one in seen {
+            let known = before.remove(&one.key).filter(|known| known.seq == one.seq);
+            if one.busy {
+                self.gone.extend(known.map(|known| (one.key.clone(), known)));
+                continue;
+            }
+            if !one.is_gone() {
+                continue;
+            }
+            if known.is_none() {
+                effects.push(Effect::TakeOut { key: one.key.clone(), seq: one.seq });
+            }
+            let mut gone = known.unwrap_or_else(|| Gone {
+                since: now,
+                seq: one.seq,
+                due: None,
+                attempts: 0,
+                why: String::new(),
+            });
+            let grace = if one.failed { Duration::ZERO } else { self.grace };
+            let due = gone.due.filter(|_| gone.attempts > 0).unwrap_or(gone.since + grace);
+            gone.due = one.is_dead().then_some(due);
+            names.push(self.name(one, &gone));
+            if one.is_dead() && due <= now {
+                effects.push(Effect::Free { key: one.key.clone(), made: one.made });
+            }
+            self.gone.insert(one.key.clone(), gone);
+        }
+        effects.insert(0, Effect::Name(names));
+        // Out of services first: nobody waits for the words.
+        effects.sort_by_key(|effect| match effect {
+            Effect::TakeOut { .. } => 0,
+            Effect::Name(_) => 1,
+            Effect::Free { .. } => 2,
+        });
+        effects
+    }
+
+    /// An attachment is freed.
+    pub(super) fn freed(&mut self, key: &RecordKey) {
+        self.gone.remove(key);
+    }
+
+    /// An attachment could not be freed.
+    pub(super) fn failed(&mut self, key: &RecordKey, why: &str, now: Instant) {
+        if let Some(gone) = self.gone.get_mut(key) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << gone.attempts.min(16)).min(LONGEST_PAUSE);
+            gone.attempts += 1;
+            gone.due = Some(now + pause);
+            why.clone_into(&mut gone.why);
+        }
+    }
+
+    /// When something is to be freed next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.gone.values().filter_map(|gone| gone.due).min()
+    }
+
+    fn name(&self, one: &Seen, gone: &Gone) -> String {
+        let RecordKey { network, container_id, ifname } = &one.key;
+        let ips = match one.ips.is_empty() {
+            true => String::new(),
+            false => format!(", {}", addresses(&one.ips)),
+        };
+        let then = if !gone.why.is_empty() {
+            format!("what it owns cannot be freed yet: {}", gone.why)
+        } else if one.netns == NetnsLife::Lives {
+            "its interface was removed, and its namespace lives; attach it anew, or have the \
+             runtime remove it"
+                .to_owned()
+        } else if one.failed {
+            "its ADD had failed, and what it owns is freed now".to_owned()
+        } else {
+            format!(
+                "what it owns is freed {} after that was seen (--dead-grace)",
+                clock::words(self.grace)
+            )
+        };
+        format!(
+            "container {container_id} ({ifname} of network {network}{ips}) is gone, and no DEL came; \
+             it is out of its services; {then}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,12 @@
 
 mod cpio;
 mod modules;
+mod systemd;
+
+pub use systemd::boot as boot_systemd;
 
 use std::collections::BTreeMap;
+use std::panic::UnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -78,22 +82,25 @@ pub struct Report {
 /// (qemu, busybox or the kernel is missing, our programs are stale) no scenario has passed, and
 /// the report says why.
 pub fn boot() -> Report {
-    Report::of(std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.unwrap_or_else(|| "the machine could not be started".to_owned())
-    }))
+    Report::of_run(run)
 }
 
 /// What the machine wrote to its console.
 fn run() -> String {
+    qemu(&image(), COMMAND_LINE, &[], DEADLINE)
+}
+
+/// Runs a machine to its end and returns what it wrote to its console.
+fn qemu(image: &[u8], command_line: &str, arguments: &[String], limit: Duration) -> String {
     let folder = TempDir::new("vm");
     let initrd = folder.path().join("initrd");
-    std::fs::write(&initrd, image()).unwrap_or_else(|e| panic!("write the initrd: {e}"));
+    std::fs::write(&initrd, image).unwrap_or_else(|e| panic!("write the initrd: {e}"));
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults"])
         .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
-        .args(["-append", COMMAND_LINE])
+        .args(arguments)
+        .args(["-append", command_line])
         .arg("-kernel")
         .arg(kernel_file("boot", "vmlinuz-"))
         .arg("-initrd")
@@ -105,15 +112,22 @@ fn run() -> String {
     let child = command.spawn().unwrap_or_else(|e| {
         panic!("start {shown}: {e}; qemu-system-x86 is missing? run: make deps")
     });
-    let (output, late) = wait_within(child, shown, DEADLINE);
+    let (output, late) = wait_within(child, shown, limit);
     let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     let late =
-        if late { format!("\nthe machine was stopped after {DEADLINE:?}") } else { String::new() };
+        if late { format!("\nthe machine was stopped after {limit:?}") } else { String::new() };
     let errors = String::from_utf8_lossy(&output.stderr);
     format!("{text}\n{errors}{late}")
 }
 
 impl Report {
+    fn of_run(run: impl FnOnce() -> String + UnwindSafe) -> Self {
+        Self::of(std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.unwrap_or_else(|| "the machine could not be started".to_owned())
+        }))
+    }
+
     fn of(console: String) -> Self {
         let mut passed = BTreeMap::new();
         for line in console.lines() {

@@ -1,7 +1,9 @@
-//! The program inside the virtual machine of `causeway_tests::vm`: runs every scenario and says
+//! The program inside the virtual machine of `causeway_tests::vm`: runs every scenario, with the
+//! argument `systemd` those of a machine that systemd has started, and says
 //! `PASS name` or `FAIL name: why` of each on stdout, and `DONE` at the end.
 
 mod sctp;
+mod systemd;
 mod vlan;
 
 use std::io::Write;
@@ -19,6 +21,14 @@ fn main() {
         let mut first = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         first.get_or_insert_with(|| panic.to_string());
     }));
+    if std::env::args().nth(1).as_deref() == Some("systemd") {
+        scenario("systemd_module_at_boot", systemd::module_at_boot);
+        scenario("systemd_module_by_unit", systemd::module_by_unit);
+        scenario("systemd_module_missing", systemd::module_missing);
+        scenario("systemd_inotify", systemd::inotify);
+        scenario("systemd_start_limit", systemd::start_limit);
+        return say("DONE");
+    }
     scenario("vlan_ports", vlan::ports);
     scenario("vlan_separation", vlan::separation);
     scenario("vlan_trunk", vlan::trunk);

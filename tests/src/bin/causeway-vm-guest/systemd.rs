@@ -1,0 +1,151 @@
+//! The unit as `make install` puts it in place, under Debian's systemd.
+
+#![expect(clippy::disallowed_methods, reason = "a test starts programs and waits for conditions")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use causeway_tests::traffic::Server;
+use causeway_tests::{Finished, Ns, finish};
+
+/// How long a condition may take to come about in the emulated machine.
+const LIMIT: Duration = Duration::from_secs(120);
+const KEY: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec:
+  clusterIP: 10.96.0.77
+  selector: { app: web }
+  ports: [{ port: 80 }]
+";
+
+/// modules-load.d has loaded the module before anything of ours was started.
+pub(crate) fn module_at_boot() {
+    assert_eq!(sh("systemctl is-active causewayd || true"), "inactive\n");
+    assert!(Path::new(KEY).exists(), "{}", sh("systemctl status systemd-modules-load || true"));
+}
+
+/// The unit loads the module though the daemon may not, and a service is answered on one bridge.
+pub(crate) fn module_by_unit() {
+    sh("rmmod br_netfilter");
+    assert!(!Path::new(KEY).exists());
+    start("start");
+    assert_eq!(std::fs::read_to_string(KEY).expect("the setting"), "1\n");
+    std::fs::write("/run/service.yaml", SERVICE).expect("write a manifest");
+    sh("causeway apply -f /run/service.yaml");
+    std::fs::create_dir_all("/run/netns").expect("a folder");
+    let [server, client] = ["server", "client"].map(Ns::new);
+    attach(&server, "app:web");
+    attach(&client, "app:client");
+    let _server = Server::tcp(&server, "server", "0.0.0.0:80");
+    let answer = client.tcp("10.96.0.77:80").expect("an answer from the client's own bridge");
+    assert_eq!(answer.hostname, "server");
+    assert_eq!(degraded(), "");
+}
+
+/// A kernel without the module: the daemon starts, says what does not work, and needs no restart.
+pub(crate) fn module_missing() {
+    let hidden = "/etc/modprobe.d/hidden.conf";
+    std::fs::create_dir_all("/etc/modprobe.d").expect("a folder");
+    std::fs::write(hidden, "install br_netfilter /bin/false\n").expect("write");
+    sh("systemctl stop causewayd; rmmod br_netfilter");
+    start("start");
+    let said = degraded();
+    assert!(said.contains("bridge-nf-call-iptables does not exist"), "{said}");
+    assert!(said.contains("modprobe br_netfilter"), "the remedy: {said}");
+    std::fs::remove_file(hidden).expect("remove");
+    sh("modprobe br_netfilter");
+    until("the daemon notices the module", || degraded().is_empty());
+    assert_eq!(std::fs::read_to_string(KEY).expect("the setting"), "1\n");
+}
+
+/// Without an inotify instance folders are read by the clock, and watched again when there is one.
+pub(crate) fn inotify() {
+    let limit = "fs.inotify.max_user_instances";
+    let before = sh(&format!("cat /proc/sys/{}", limit.replace('.', "/")));
+    std::fs::write("/proc/sys/fs/inotify/max_user_instances", "1").expect("set the limit");
+    start("restart");
+    until("it says so", || degraded().contains(limit));
+    let manifest = SERVICE.replace("name: web", "name: polled").replace("0.77", "0.78");
+    std::fs::create_dir_all("/etc/causeway/manifests").expect("a folder");
+    std::fs::write("/etc/causeway/manifests/polled.yaml", manifest).expect("write a manifest");
+    until("the manifest is read", || sh("causeway get svc").contains("polled"));
+    std::fs::write("/proc/sys/fs/inotify/max_user_instances", before).expect("set the limit");
+    until("folders are watched again", || degraded().is_empty());
+}
+
+/// More exits than systemd's own limit, and the service is there once their cause is gone.
+pub(crate) fn start_limit() {
+    // Fast enough for the limit, five starts in ten seconds, in an emulated machine as well.
+    let exits = "/run/systemd/system/causewayd.service.d/exits.conf";
+    let text = "[Service]\nExecStartPre=\nExecStart=\nExecStart=/bin/false\nRestartSec=0\n";
+    std::fs::create_dir_all(Path::new(exits).parent().expect("a folder")).expect("a folder");
+    std::fs::write(exits, text).expect("write");
+    sh("systemctl stop causewayd; systemctl daemon-reload");
+    assert_eq!(show("StartLimitIntervalUSec"), "0");
+    sh("systemctl start --no-block causewayd");
+    until("more restarts than the limit", || {
+        assert_ne!(show("ActiveState"), "failed", "{}", journal());
+        show("NRestarts").parse::<u32>().is_ok_and(|count| count > 6)
+    });
+    std::fs::remove_file(exits).expect("remove");
+    sh("systemctl daemon-reload");
+    until("it runs", || show("ActiveState") == "active");
+}
+
+/// Starts the unit; back when the rules are in the kernel.
+fn start(verb: &str) {
+    sh(&format!("systemctl {verb} --no-block causewayd"));
+    until("the unit is active", || show("ActiveState") == "active" && show("Job").is_empty());
+}
+
+/// A property of the unit.
+fn show(property: &str) -> String {
+    let text = sh(&format!("systemctl show --value --property {property} causewayd"));
+    text.trim().to_owned()
+}
+
+fn attach(ns: &Ns, labels: &str) {
+    sh(&format!(
+        "CNI_PATH=/opt/cni/bin CNI_ARGS=CAUSEWAY_LABELS={labels} cnitool add causeway {}",
+        ns.path().display()
+    ));
+}
+
+/// Lines of `causeway status` that say what does not work.
+fn degraded() -> String {
+    let status = finish(shell("causeway status"), b"");
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(text.contains("State:"), "{}", status.describe());
+    text.lines().filter(|line| line.starts_with("  - ")).collect::<Vec<_>>().join("\n")
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {LIMIT:?}: {what}; {}", journal());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What systemd and the daemon say, without an opinion about failure.
+fn journal() -> String {
+    let script =
+        "systemctl status -n 0 causewayd || true; journalctl -u causewayd -n 20 --no-pager -o cat";
+    String::from_utf8_lossy(&finish(shell(script), b"").stdout).into_owned()
+}
+
+fn sh(script: &str) -> String {
+    let finished: Finished = finish(shell(script), b"");
+    assert!(finished.status.success(), "{}\n{}", finished.describe(), journal());
+    finished.ok()
+}
+
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-euc", script]).env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}

@@ -43,7 +43,7 @@ impl<'a> Daemon<'a> {
     /// Runs it to its end, for a start that is to be refused.
     pub fn refused(node: &Node, arguments: &[&str]) -> Finished {
         let arguments: Vec<String> = arguments.iter().map(|&one| one.to_owned()).collect();
-        crate::finish(command(node, &arguments), b"")
+        crate::finish(command(node, &[], &arguments), b"")
     }
 
     /// `causewayd cleanup` on a node.
@@ -51,6 +51,13 @@ impl<'a> Daemon<'a> {
         let mut command = node.command(bins::ours("causewayd"));
         command.arg("cleanup").arg("--run-dir").arg(node.run_dir());
         command.arg("--state-dir").arg(node.dir().join("state")).args(arguments);
+        crate::finish(command, b"")
+    }
+
+    /// `causewayd leave` on its node, with its flags. It must not run.
+    pub fn leave(&self, more: &[&str]) -> Finished {
+        let mut command = command(self.node, &["leave"], &self.arguments);
+        command.args(more);
         crate::finish(command, b"")
     }
 
@@ -64,7 +71,7 @@ impl<'a> Daemon<'a> {
         ready.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout above zero");
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.unwrap_or_else(|e| panic!("open {}: {e}", self.log_path().display()));
-        let mut command = command(self.node, &self.arguments);
+        let mut command = command(self.node, &[], &self.arguments);
         command.env("NOTIFY_SOCKET", &path);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("start causewayd: {e}"));
@@ -228,7 +235,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
-fn command(node: &Node, arguments: &[String]) -> std::process::Command {
+fn command(node: &Node, words: &[&str], arguments: &[String]) -> std::process::Command {
     let program = bins::ours("causewayd");
     let machine_id = node.dir().join("machine-id");
     let mut command = match machine_id.exists() {
@@ -242,6 +249,7 @@ fn command(node: &Node, arguments: &[String]) -> std::process::Command {
             command
         }
     };
+    command.args(words);
     if !arguments.iter().any(|one| one == "--node-name") {
         command.args(["--node-name", "node1"]);
     }

@@ -6,7 +6,7 @@
 //! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel |
 //! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also where some were refused |
 //! | `POST /v1/delete` | [`Delete`] | [`Applied`], 200 also where some were refused or not found |
-//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 where a manifest of a node has it |
+//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 where a manifest of a node has it, or the node lives |
 //! | `GET /v1/{services,endpoints,endpointslices,pods,nodes,leases}` with `?namespace=`, `/NAMESPACE/NAME`, `?watch=true` | - | a Kubernetes `List`; one object; a line of JSON an event `{type, object}` (`ADDED`, `MODIFIED`, `DELETED`; `RESET` first with the list) |
 //! | `GET /v1/describe/NAMESPACE/NAME` | - | [`Description`] |
 //! | `GET /v1/status` | - | [`Status`] |

@@ -57,6 +57,9 @@ fn report(
 ) -> Result<bool, Failure> {
     let Target { kind, namespace, name } = target;
     let singular = kind.singular();
+    for warning in &result.warnings {
+        screen.note(Style::Notice, &format!("{singular} {name}: warning: {warning}"))?;
+    }
     match result.outcome {
         AppliedOutcome::Refused => {
             let slash = if kind.is_namespaced() { "/" } else { "" };

@@ -4,7 +4,7 @@
 mod attachments;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::backend;
 use crate::config::CleanupArgs;
@@ -88,6 +88,11 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
         drop(std::fs::remove_dir(&args.state_dir));
     }
     Ok(())
+}
+
+/// Whether a container is attached, as far as can be told.
+pub(crate) fn is_attached(run_dir: &Path) -> bool {
+    attachments::exist(run_dir)
 }
 
 /// Files of the daemon. What users stored stays without `--all`.

@@ -11,10 +11,12 @@ mod manifests;
 mod objects;
 mod overlay;
 mod ports;
+mod removal;
 mod sync;
 mod waiting;
 mod writes;
 
+pub(crate) use cluster::cluster_config;
 pub(crate) use load::{Parts, pools};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -20,6 +20,7 @@
 //! | [`notify`] | words to systemd |
 //! | [`log`] | log lines |
 //! | [`cleanup`] | `causewayd cleanup` |
+//! | [`leave`] | `causewayd leave` |
 //! | [`serve`] | everything that answers or follows: HTTP, watches, health, metrics, conntrack, probes, labels |
 
 mod backend;
@@ -33,6 +34,7 @@ mod files;
 mod forward;
 mod keep;
 mod keeper;
+mod leave;
 mod liveness;
 mod log;
 mod node;
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
     match config::invocation(&matches) {
         Err(error) => failed(2, &error),
         Ok(Invocation::Cleanup(args)) => match cleanup::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(1, &error),
+        },
+        Ok(Invocation::Leave { settings, force }) => match leave::run(&settings, force) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(1, &error),
         },

@@ -138,13 +138,7 @@ pub(crate) fn await_facts(settings: &Settings, waits: impl Fn(&Error)) -> Result
 /// # Errors
 /// See [`Error`].
 pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
-    let name = match &settings.node_name {
-        Some(name) => name.clone(),
-        None => read("/proc/sys/kernel/hostname")?.to_lowercase(),
-    };
-    if name.is_empty() || name == "(none)" || name.contains('/') {
-        return Err(Error::Name(name));
-    }
+    let name = name(settings)?;
     let ips = match settings.node_ips.is_empty() {
         false => settings.node_ips.clone(),
         true => primary_addresses(&settings.cluster_cidrs).map_err(Error::Addresses)?,
@@ -164,6 +158,21 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
     }
     let node_ports = node_ports(settings, &ips);
     Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports, refused })
+}
+
+/// The name of this node.
+///
+/// # Errors
+/// No /proc; the host's name is none for a node.
+pub(crate) fn name(settings: &Settings) -> Result<String, Error> {
+    let name = match &settings.node_name {
+        Some(name) => name.clone(),
+        None => read("/proc/sys/kernel/hostname")?.to_lowercase(),
+    };
+    if name.is_empty() || name == "(none)" || name.contains('/') {
+        return Err(Error::Name(name));
+    }
+    Ok(name)
 }
 
 /// Why a node that moved to these addresses deals no part of the cluster network.

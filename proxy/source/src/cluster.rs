@@ -20,6 +20,7 @@ mod keys;
 mod listing;
 mod publish;
 mod registry;
+mod removal;
 mod session;
 mod store;
 mod task;
@@ -42,6 +43,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::Stored;
+
+pub use removal::{Removal, leave};
 
 /// How to reach the store and who we are.
 #[derive(Clone, Debug)]
@@ -159,6 +162,8 @@ pub struct Write {
     pub put: Vec<(Stored, Vec<String>)>,
     /// Objects to delete, each with what it claimed.
     pub delete: Vec<(ObjectKind, ObjectKey, Vec<String>)>,
+    /// Nodes to take out, which are gone: refused for one that lives.
+    pub nodes: Vec<String>,
 }
 
 /// Why a write was not done.

@@ -7,7 +7,7 @@ use causeway_tests::cluster::{
     within,
 };
 use causeway_tests::traffic::IMPATIENCE;
-use causeway_tests::{Lab, Node};
+use causeway_tests::{Daemon, Lab, Node};
 use serde_json::json;
 
 const VIP: &str = "10.96.1.100:8080";
@@ -171,4 +171,83 @@ fn a_device_made_anew_or_renumbered_is_put_right() {
         assert_eq!(fdb(&lab.nodes[0]), before, "{damage}");
     }
     cluster.settled();
+}
+
+/// What `get nodes` lists.
+fn listed(daemon: &Daemon<'_>) -> Vec<String> {
+    let shown = daemon.causeway(&["get", "nodes", "-o", "name"]).ok();
+    shown.lines().map(|line| line.trim_start_matches("node/").to_owned()).collect()
+}
+
+/// Rows: RB8
+#[test]
+fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
+    let lab = Lab::with_nodes(3);
+    let mut cluster = Cluster::start(&lab, Setup::default());
+    let pods = cluster.two_each("app:cs-pod");
+    cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
+    cluster.endpoints(SERVICE, 6);
+    let delete = |cluster: &Cluster<'_>, name: &str| {
+        let finished = cluster.daemons[0].causeway(&["delete", "node", name]);
+        let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+        (finished.code(), said + &String::from_utf8_lossy(&finished.stdout))
+    };
+    for name in ["node1", "node2"] {
+        let (code, said) = delete(&cluster, name);
+        assert!(code == 1 && said.contains("is not deleted") && said.contains("lives"), "{said}");
+    }
+    assert!(delete(&cluster, "node9").1.contains("not found"));
+
+    // One dies for good: its lease of a day ends by the administrator's word.
+    cluster.die(1);
+    cluster.daemons[0].until("its death", || {
+        let status = cluster.daemons[0].status();
+        status.peers.iter().any(|peer| peer.name == "node2" && peer.state == "NotReady")
+    });
+    let (code, said) = delete(&cluster, "node2");
+    assert!(code == 0 && said.contains("node \"node2\" deleted"), "{said}");
+    for node in [0, 2] {
+        let daemon = &cluster.daemons[node];
+        daemon.until("it is forgotten", || listed(daemon) == ["node1", "node3"]);
+        until("its routes are gone", || {
+            !lab.nodes[node].sh("ip route show proto 197").contains("10.0.2.0/24")
+        });
+    }
+    let keys = cluster.etcd.keys("/causeway/v1/subnets/");
+    assert!(keys.len() == 2 && !keys.iter().any(|key| key.contains("10.0.2.0")), "{keys:?}");
+    assert_eq!(delete(&cluster, "node2").0, 1, "there is none");
+
+    // One leaves: at once, and not while containers or the daemon are there.
+    let said = |finished: &causeway_tests::Finished| {
+        String::from_utf8_lossy(&finished.stderr).into_owned()
+            + &String::from_utf8_lossy(&finished.stdout)
+    };
+    let refused = cluster.daemons[2].leave(&[]);
+    assert!(refused.code() == 1 && said(&refused).contains("another causewayd"), "{refused:?}");
+    cluster.daemons[2].stop();
+    let refused = cluster.daemons[2].leave(&[]);
+    assert!(
+        refused.code() == 1 && said(&refused).contains("containers are attached"),
+        "{refused:?}"
+    );
+    assert_eq!(in_rotation(&cluster.daemons[0], SERVICE), 4, "nothing was given up");
+    let left = cluster.daemons[2].leave(&["--force"]);
+    assert!(left.code() == 0 && said(&left).contains("gave up 10.0.3.0/24 and 2 con"), "{left:?}");
+    let daemon = &cluster.daemons[0];
+    // Long before any lease of it runs out.
+    within(Duration::from_secs(2), "it is forgotten", || {
+        listed(daemon) == ["node1"] && in_rotation(daemon, SERVICE) == 2
+    });
+    until("its routes are gone", || {
+        !lab.nodes[0].sh("ip route show proto 197").contains("10.0.3.0/24")
+    });
+    assert!(!lab.nodes[2].run_dir().join("node.json").exists());
+    assert!(said(&cluster.daemons[2].leave(&["--force"])).contains("has nothing in the cluster"));
+    let shares = shares(&asked(&pods[0], VIP, 4));
+    assert_eq!(shares.keys().collect::<Vec<_>>(), ["10.0.1.2", "10.0.1.3"]);
+    // It may come again.
+    cluster.daemons[2].again();
+    let daemon = &cluster.daemons[0];
+    daemon.until("it is back", || listed(daemon) == ["node1", "node3"]);
+    endpoints(daemon, SERVICE, 4);
 }

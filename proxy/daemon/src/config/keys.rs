@@ -29,6 +29,13 @@ pub(crate) enum Invocation {
     Run(Box<Settings>),
     /// `causewayd cleanup`
     Cleanup(CleanupArgs),
+    /// `causewayd leave`
+    Leave {
+        /// Those of the daemon.
+        settings: Box<Settings>,
+        /// Though containers are attached.
+        force: bool,
+    },
 }
 
 /// `causewayd cleanup`
@@ -177,6 +184,16 @@ pub(crate) fn command() -> Command {
         )
         .arg(config_arg())
         .args(KEYS.iter().filter(|key| matches!(key.name, "run-dir" | "state-dir")).map(arg));
+    let leave = Command::new("leave")
+        .about(
+            "Takes this node out of the cluster for good: endpoints, routes and subnets go at once",
+        )
+        .after_help(
+            "Stop causewayd first. Settings are those of the daemon: its file, variables or flags.",
+        )
+        .arg(switch("force", "though containers are attached"))
+        .arg(config_arg())
+        .args(KEYS.iter().map(arg));
     Command::new("causewayd")
         .about("Keeps services and the way to other nodes working on this node")
         .version(env!("CARGO_PKG_VERSION"))
@@ -185,6 +202,7 @@ pub(crate) fn command() -> Command {
         .arg(config_arg())
         .args(KEYS.iter().map(arg))
         .subcommand(cleanup)
+        .subcommand(leave)
 }
 
 /// What the user asks for.
@@ -204,6 +222,10 @@ pub(crate) fn invocation(matches: &ArgMatches) -> Result<Invocation, Error> {
             state_dir: settings.state_dir,
             data_dir: matches.get_one("data-dir").cloned().unwrap_or_default(),
         }));
+    }
+    if let Some(matches) = matches.subcommand_matches("leave") {
+        let settings = Box::new(check(&values(matches)?)?);
+        return Ok(Invocation::Leave { settings, force: matches.get_flag("force") });
     }
     let values = values(matches)?;
     let mut settings = check(&values)?;

@@ -13,6 +13,7 @@ fn settings(arguments: &[&str]) -> Result<Settings, String> {
     match invocation(&matches) {
         Ok(Invocation::Run(settings)) => Ok(*settings),
         Ok(Invocation::Cleanup(_)) => Err("cleanup".to_owned()),
+        Ok(Invocation::Leave { settings, .. }) => Ok(*settings),
         Err(error) => Err(match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),

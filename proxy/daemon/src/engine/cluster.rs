@@ -137,6 +137,11 @@ impl Engine {
         }
     }
 
+    /// Whether a node's record is missing and the node may live.
+    pub(super) fn is_held(&self, node: &str) -> bool {
+        self.membership.hold.holds(node)
+    }
+
     fn identity(&self) -> NodeIdentity {
         NodeIdentity {
             node: self.facts.name.to_string(),
@@ -343,7 +348,7 @@ impl Engine {
 }
 
 /// What all nodes must agree on, as this node has it.
-fn cluster_config(settings: &Settings) -> ClusterConfig {
+pub(crate) fn cluster_config(settings: &Settings) -> ClusterConfig {
     ClusterConfig {
         schema: ClusterConfig::SCHEMA,
         cluster_cidrs: settings.cluster_cidrs.clone(),

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::Engine;
 use super::ports::{self, Listening};
+use super::removal::{self, Standing};
 use crate::clock;
 use crate::log;
 use crate::request::{Refused, Target};
@@ -27,6 +28,8 @@ pub(super) struct Staged {
     /// Slices that are wanted as the `Endpoints` of services, by service. They may come as one
     /// document, or, as `get` prints them, each by itself.
     endpoints: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Nodes that are gone and are to be forgotten.
+    nodes: BTreeSet<String>,
     /// Read when it is first asked for.
     listening: Option<Listening>,
 }
@@ -45,6 +48,11 @@ impl Staged {
             let service = ObjectKey::new(Arc::clone(&slice.key.namespace), service);
             self.endpoints.entry(service).or_default().insert(slice.key.clone());
         }
+    }
+
+    /// The nodes that are to be forgotten, taken out.
+    pub(super) fn take_nodes(&mut self) -> BTreeSet<String> {
+        mem::take(&mut self.nodes)
     }
 
     /// What is to be stored and what is to go.
@@ -297,13 +305,15 @@ impl Engine {
             };
             let ids: Vec<Id> = ids.into_iter().filter(there).collect();
             let kept = ids.iter().find_map(|id| self.kept_by(id));
-            let outcome = match (&kept, ids.is_empty()) {
+            let (node, kept, warnings) = self.node_of(target, kept, ids.is_empty());
+            let outcome = match (&kept, ids.is_empty() && node.is_none()) {
                 (Some(_), _) => AppliedOutcome::Refused,
                 (None, true) => AppliedOutcome::NotFound,
                 (None, false) => AppliedOutcome::Deleted,
             };
             if outcome == AppliedOutcome::Deleted {
                 ids.into_iter().for_each(|id| staged.delete(id));
+                staged.nodes.extend(node);
             }
             let refusal = kept.map(|reason| FieldProblem { field: String::new(), reason });
             results.push(AppliedObject {
@@ -313,10 +323,33 @@ impl Engine {
                 name: key.name.to_string(),
                 outcome,
                 refusal,
-                warnings: Vec::new(),
+                warnings,
             });
         }
         (staged, Applied { results })
+    }
+
+    /// The node that goes with a target, why the target stays, and what to know. `kept` is why the
+    /// objects of the target stay, `none` whether there are any.
+    fn node_of(
+        &self,
+        target: &Target,
+        kept: Option<String>,
+        none: bool,
+    ) -> (Option<String>, Option<String>, Vec<String>) {
+        let Target::Object(ObjectKind::Node, ObjectKey { name, .. }) = target else {
+            return (None, kept, Vec::new());
+        };
+        match (removal::standing(&self.state, name, self.is_held(name)), &kept) {
+            (Standing::Gone, None) => (Some(name.to_string()), None, Vec::new()),
+            (Standing::Stays(why), None) if none => (None, Some(why), Vec::new()),
+            // A document says something of a node and is not the node.
+            (Standing::Stays(why), None) => {
+                let warning = format!("what was applied for the node is deleted, not it: {why}");
+                (None, None, vec![warning])
+            }
+            (_, _) => (None, kept, Vec::new()),
+        }
     }
 
     /// Why an object cannot be deleted: a manifest has it.
@@ -327,6 +360,10 @@ impl Engine {
             return Some(format!("it comes from the manifest {path}: remove it there"));
         }
         let (node, file) = self.membership.elsewhere.get(id)?;
+        // Of a node that is gone for good nobody else can.
+        if !self.state.peers.contains_key(node) {
+            return None;
+        }
         Some(format!(
             "it comes from {file} of the manifest directory of node {node}: remove it there"
         ))

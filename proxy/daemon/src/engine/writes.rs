@@ -4,12 +4,12 @@
 //! answered when the write has come back as a change and is in the kernel. Where somebody else wrote
 //! first it is staged anew from what was asked, once that is seen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
 use causeway_api::{Applied, Apply};
-use causeway_model::ObjectKind;
+use causeway_model::{ObjectKey, ObjectKind};
 use causeway_source::cluster::{Command, Write, WriteError};
 use causeway_source::{Stored, claims};
 use serde_json::value::RawValue;
@@ -185,10 +185,14 @@ impl Engine {
         let write = self.write_of(staged);
         let until = clock::now() + patience(&write);
         let put = write.put.iter().map(|(stored, _)| id_of(stored)).collect();
-        let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key.clone())).collect();
+        let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key.clone()));
+        // One line for a node and what was applied for it.
+        let mut gone: BTreeSet<Id> = gone.collect();
+        gone.extend(write.nodes.iter().map(|name| (ObjectKind::Node, ObjectKey::new("", &**name))));
+        let gone = gone.into_iter().collect();
         let (id, stage, ids) = (write.id, Stage::Sent, (put, gone));
         let mut current = Current { job, id, applied, ids, pass, stage, until };
-        if write.put.is_empty() && write.delete.is_empty() {
+        if write.put.is_empty() && write.delete.is_empty() && write.nodes.is_empty() {
             return self.finish(&mut current, None);
         }
         if let Some(cluster) = &self.cluster {
@@ -198,7 +202,8 @@ impl Engine {
     }
 
     /// What to say to the store. What it has lost goes here and now.
-    fn write_of(&mut self, staged: Staged) -> Write {
+    fn write_of(&mut self, mut staged: Staged) -> Write {
+        let nodes = staged.take_nodes().into_iter().collect();
         let (put, gone) = staged.parts();
         let (lost, gone): (Vec<Id>, Vec<Id>) =
             gone.into_iter().partition(|id| self.membership.lost.contains(id));
@@ -217,7 +222,7 @@ impl Engine {
             delete.map(|(former, (kind, key))| (kind, key, former)).collect();
         self.writes.last += 1;
         let seen = self.state.cluster.as_ref().map_or(0, |cluster| cluster.revision);
-        Write { id: self.writes.last, seen, put, delete }
+        Write { id: self.writes.last, seen, put, delete, nodes }
     }
 
     /// What became of a write.

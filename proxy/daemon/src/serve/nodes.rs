@@ -197,7 +197,7 @@ fn liveness(cluster: Option<&ClusterState>, peer: &Peer) -> (Ready, &'static str
             Ready::No,
             "NotHeard",
             "its daemon is not heard of: its containers are no endpoints, routes to it stay until \
-             its subnet's lease ends",
+             its subnet's lease ends, or `causeway delete node`",
         ),
     };
     (ready, reason, message.to_owned())

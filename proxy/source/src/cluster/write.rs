@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use causeway_model::{ObjectKey, ObjectKind};
 
 use super::keys::{Key, Keys};
+use super::removal::{self, Whose};
 use super::store::{Failure, bounded};
 use super::{Write, WriteError, value};
 use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
@@ -52,9 +53,9 @@ pub(super) async fn write(
     client: Client,
     keys: Arc<Keys>,
     me: String,
-    write: Write,
+    mut write: Write,
 ) -> Result<i64, WriteError> {
-    let seen = write.seen;
+    let (seen, nodes) = (write.seen, std::mem::take(&mut write.nodes));
     let items = items(&keys, &me, write);
     let moved = moved(&items);
     // Who takes what another one gives up comes behind that one.
@@ -70,6 +71,14 @@ pub(super) async fn write(
             let done = wide::write(&client, seen, &item).await;
             revision = further(revision, outcome(seen, done))?;
         }
+    }
+    for node in nodes {
+        let done = match removal::remove(&client, &keys, Whose::Gone(&node)).await {
+            Ok(Ok(removed)) => Ok(removed.revision),
+            Ok(Err(why)) | Err(Failure::Refused(why)) => Err(WriteError::Refused(why)),
+            Err(other) => Err(WriteError::Away(other.into_text())),
+        };
+        revision = further(revision, done)?;
     }
     Ok(revision)
 }

@@ -57,6 +57,13 @@ impl RequestOp {
         Self { request: Some(request_op::Request::DeleteRange(delete)) }
     }
 
+    /// Deletes all keys that begin with a prefix.
+    pub fn delete_prefix(prefix: impl Into<Vec<u8>>) -> Self {
+        let key = prefix.into();
+        let delete = DeleteRangeRequest { range_end: end_of(&key), key };
+        Self { request: Some(request_op::Request::DeleteRange(delete)) }
+    }
+
     /// A transaction within the transaction.
     #[must_use]
     pub fn txn(txn: TxnRequest) -> Self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_source::cluster::{Command, Subnets};
+use causeway_source::cluster::{Command, Removal, Subnets, WriteError, leave};
 
 use crate::etcd::Etcd;
 use crate::node::{Node, container, ip, net, of_one, record, run, settings};
@@ -118,5 +118,74 @@ fn the_older_of_two_daemons_of_a_machine_gives_way() {
         assert!(why.contains("another causewayd serves this machine"), "{why}");
         drop(new.end());
         old.until("in again", |seen| seen.excluded.is_none()).await;
+    });
+}
+
+/// Rows: RB8
+#[test]
+fn a_node_that_is_gone_is_removed_with_its_leases_and_a_living_one_is_not() {
+    of_one(async |etcd, n2| {
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.until("the container", |seen| seen.has_container("n2", "a")).await;
+        let before = etcd.keys("/causeway/v1/");
+        let id = n3.remove("n2");
+        let refused = n3.answer(id).await;
+        let lives = |why: &String| why.contains("node n2 lives") && why.contains("causewayd leave");
+        assert!(matches!(&refused, Err(WriteError::Refused(why)) if lives(why)), "{refused:?}");
+        assert_eq!(etcd.keys("/causeway/v1/"), before);
+        let settings = n2.end();
+        n3.until("the death", |seen| !seen.has_node("n2")).await;
+        // What somebody wrote by hand hangs on no lease.
+        let left = "/causeway/v1/containers/n2/causeway/b/eth0";
+        etcd.ctl(&["put", left, &serde_json::to_string(&container("b", "10.0.2.3")).unwrap()]);
+        let id = n3.remove("n2");
+        let revision = n3.answer(id).await.unwrap();
+        n3.until("the end", |seen| seen.known.revision >= revision).await;
+        assert!(n3.seen.subnet_of("n2").is_none() && !n3.seen.has_container("n2", "b"));
+        let left: Vec<String> = etcd.keys("/causeway/v1/");
+        assert!(
+            left.iter().all(|key| !key.contains("/n2") && !key.contains("10.0.2.0")),
+            "{left:?}"
+        );
+        // Once more, and one that never was: nothing to do.
+        for name in ["n2", "n9"] {
+            let id = n3.remove(name);
+            assert!(n3.answer(id).await.is_ok());
+        }
+        // One that comes back after all is welcome.
+        let mut n2 = Node::start(settings);
+        assert_eq!(n2.held().await, [net("10.0.2.0/24")]);
+    });
+}
+
+/// Rows: RB8
+#[test]
+fn a_node_that_leaves_is_gone_at_once_and_touches_nobody_elses() {
+    of_one(async |etcd, n2| {
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        let mut n3 = Node::start(settings(&etcd, "n3"));
+        n3.send(Command::Containers(vec![container("c", "10.0.3.2")]));
+        n3.held().await;
+        n3.until("the container", |seen| seen.has_container("n2", "a")).await;
+        let mine = n2.end();
+        // Another machine of the name: only what is its own goes.
+        let mut other = mine.clone();
+        other.identity.machine_id = "machine-x".into();
+        let before = etcd.keys("/causeway/v1/");
+        assert_eq!(leave(&other).await, Ok(Removal::default()));
+        assert_eq!(etcd.keys("/causeway/v1/"), before);
+        let gone = leave(&mine).await.unwrap();
+        assert_eq!((gone.subnets, gone.containers), (vec![net("10.0.2.0/24")], 1));
+        n3.until("the end", |seen| {
+            !seen.has_node("n2") && seen.subnet_of("n2").is_none() && !seen.has_container("n2", "a")
+        })
+        .await;
+        assert!(n3.seen.subnet_of("n3").is_some());
+        assert_eq!(leave(&mine).await, Ok(Removal::default()));
+        let mut nowhere = mine;
+        nowhere.endpoints = vec!["http://127.0.0.1:9".into()];
+        let why = leave(&nowhere).await.unwrap_err();
+        assert!(why.contains("127.0.0.1:9"), "{why}");
     });
 }

@@ -244,7 +244,21 @@ impl Node {
             .iter()
             .map(|stored| (stored.object.kind(), stored.object.key().clone(), claims(stored)));
         let (id, seen) = (self.writes, self.seen.known.revision);
-        self.send(Command::Write(Write { id, seen, put, delete: delete.collect() }));
+        self.send(Command::Write(Write {
+            id,
+            seen,
+            put,
+            delete: delete.collect(),
+            ..Write::default()
+        }));
+        id
+    }
+
+    /// Asks for the end of a node and returns the number of the write.
+    pub(crate) fn remove(&mut self, node: &str) -> u64 {
+        self.writes += 1;
+        let (id, seen, nodes) = (self.writes, self.seen.known.revision, vec![node.to_owned()]);
+        self.send(Command::Write(Write { id, seen, nodes, ..Write::default() }));
         id
     }
 

@@ -183,7 +183,13 @@ fn a_restored_backup_is_noticed_by_its_revision() {
         assert!(n2.seen.known.revision < known.revision);
         // What was decided before, when there was more, is decided anew.
         let put = vec![(service("web", "10.96.0.9"), vec!["address/10.96.0.1".to_owned()])];
-        n2.send(Command::Write(Write { id: 0, seen: known.revision, put, delete: Vec::new() }));
+        n2.send(Command::Write(Write {
+            id: 0,
+            seen: known.revision,
+            put,
+            delete: Vec::new(),
+            ..Write::default()
+        }));
         let Err(WriteError::Conflict(at)) = n2.answer(0).await else { panic!("it was written") };
         assert!(at < known.revision);
         n2.apply(&[service("s9", "10.96.2.9")]).await.unwrap();

@@ -159,9 +159,9 @@ fn what_somebody_else_deleted_meanwhile_takes_no_claim_from_its_heir() {
         // n3 has not looked since: what it decides is about the service that is gone.
         let seen = n3.seen.known.revision;
         let delete = vec![(web.object.kind(), web.object.key().clone(), claims(&web))];
-        n3.send(Command::Write(Write { id: 1, seen, put: Vec::new(), delete }));
+        n3.send(Command::Write(Write { id: 1, seen, delete, ..Write::default() }));
         let put = vec![(service("web", "10.96.0.2"), claims(&web))];
-        n3.send(Command::Write(Write { id: 2, seen, put, delete: Vec::new() }));
+        n3.send(Command::Write(Write { id: 2, seen, put, ..Write::default() }));
         for id in [1, 2] {
             let answer = n3.answer(id).await;
             let Err(WriteError::Conflict(at)) = answer else { panic!("{answer:?}") };

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use causeway_api::AppliedOutcome;
 use causeway_model::EndpointKey;
 use causeway_source::Origin;
-use causeway_source::cluster::{Change, Command, Known, Report, Subnets, View};
-use serde_json::Value;
+use causeway_source::cluster::{Change, Command, Known, Report, Subnets, View, WriteError};
+use serde_json::{Value, json};
 
-use super::world::{World, at, container, endpoint, node, record, stored, subnet, test, view};
+use super::world::{
+    World, at, container, endpoint, node, record, refusal, stored, subnet, test, view,
+};
 use crate::clock;
 use crate::event::Event;
 use crate::state::OverlayState;
@@ -428,5 +431,76 @@ fn a_node_whose_subnet_was_taken_gives_no_addresses_until_it_has_another() {
         assert_eq!(node_file(&world)["subnets"], serde_json::json!(["10.0.5.0/24"]));
         assert!(node_file(&world).get("subnetRefused").is_none());
         assert_eq!(world.degraded(), "");
+    });
+}
+
+/// What a delete of a node is answered: what is wrong with it, or that it goes.
+fn deleted(answer: &mut super::world::Answer) -> Result<AppliedOutcome, String> {
+    let applied = answer.try_recv().expect("answered").expect("not refused");
+    match &applied.results[0].refusal {
+        Some(refusal) => Err(refusal.reason.clone()),
+        None => Ok(applied.results[0].outcome),
+    }
+}
+
+/// Rows: RB8
+#[test]
+fn a_node_can_be_deleted_once_it_is_gone() {
+    test(|mut world| {
+        let view = View {
+            subnets: [subnet("n2", "10.0.2.0/24"), subnet("n3", "10.0.3.0/24")]
+                .map(|record| (record.subnet, record))
+                .into(),
+            ..view(&["n1", "n2", "n3"])
+        };
+        world.connect(view, false);
+        for (name, why) in [("n1", "it is this node"), ("n2", "it lives")] {
+            let refused = deleted(&mut world.delete_node(name)).expect_err("refused");
+            assert!(refused.starts_with(why) && refused.contains("causewayd leave"), "{refused}");
+        }
+        assert_eq!(deleted(&mut world.delete_node("n9")), Ok(AppliedOutcome::NotFound));
+        assert_eq!(world.writes().len(), 0);
+        // What was applied for a node that lives is no node.
+        let document = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n2" } });
+        world.changed(vec![Change::Object(stored(&document, Origin::Api))]);
+        let mut answer = world.delete_node("n2");
+        let write = world.written();
+        assert_eq!((write.delete.len(), write.nodes.len()), (1, 0));
+        world.accept(write);
+        let applied = answer.try_recv().expect("answered").expect("not refused");
+        assert!(applied.results[0].warnings[0].contains("it lives"), "{applied:?}");
+        // Services of its manifest directory stay, and stay its own.
+        let file = Origin::Elsewhere { node: "n2".into(), file: "web.yaml".into() };
+        world.changed(vec![Change::Object(stored(&at("web", "10.96.0.7"), file))]);
+        world.changed(vec![Change::NodeGone("n2".into())]);
+        assert_eq!(world.peers(), ["n2 10.0.2.0/24 silent", "n3 10.0.3.0/24"]);
+        let refused = deleted(&mut world.delete("web")).expect_err("refused");
+        assert!(refused.contains("manifest directory of node n2"), "{refused}");
+        let mut answer = world.delete_node("n2");
+        let write = world.written();
+        assert_eq!((write.put.len(), write.delete.len()), (0, 0));
+        assert_eq!(write.nodes, ["n2"]);
+        // It came back meanwhile.
+        world.refuse(&write, WriteError::Refused("node n2 lives".to_owned()));
+        assert!(refusal(&mut answer).contains("node n2 lives"));
+        let mut answer = world.delete_node("n2");
+        let write = world.written();
+        world.accept(write);
+        assert_eq!(deleted(&mut answer), Ok(AppliedOutcome::Deleted));
+        assert_eq!(world.peers(), ["n3 10.0.3.0/24"]);
+        // Nobody else can delete what its files had.
+        let answer = world.delete("web");
+        let write = world.written();
+        world.accept(write);
+        drop(answer);
+        assert_eq!(world.address("web"), None);
+        // One that vanished at a doubtful time may live.
+        world.away();
+        world.report(Report::Connection(Ok(())));
+        world.changed(vec![Change::NodeGone("n3".into())]);
+        let refused = deleted(&mut world.delete_node("n3")).expect_err("refused");
+        assert!(refused.contains("may live"), "{refused}");
+        world.away();
+        assert!(refusal(&mut world.delete_node("n3")).contains("unreachable"));
     });
 }

@@ -171,7 +171,11 @@ impl World {
     pub(super) fn show(&mut self, write: Write) {
         let put = write.put.into_iter().map(|(stored, _)| Change::Object(stored));
         let gone = write.delete.into_iter().map(|(kind, key, _)| Change::ObjectGone(kind, key));
-        self.changed(put.chain(gone).collect());
+        let of_nodes =
+            self.engine.state.peers.values().filter(|one| write.nodes.contains(&one.name));
+        let subnets = of_nodes.flat_map(|peer| peer.subnets.clone()).map(Change::SubnetGone);
+        let changes = put.chain(gone).chain(subnets).collect();
+        self.changed(changes);
     }
 
     pub(super) fn refuse(&mut self, write: &Write, error: WriteError) {
@@ -192,8 +196,15 @@ impl World {
     }
 
     pub(super) fn delete(&mut self, service: &str) -> Answer {
+        self.remove(Target::Object(ObjectKind::Service, key(service)))
+    }
+
+    pub(super) fn delete_node(&mut self, name: &str) -> Answer {
+        self.remove(Target::Object(ObjectKind::Node, ObjectKey::new("", name)))
+    }
+
+    fn remove(&mut self, target: Target) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let target = Target::Object(ObjectKind::Service, key(service));
         self.take(Event::Request(Request::Delete { targets: vec![target], reply }));
         answer
     }

@@ -1,0 +1,114 @@
+//! `causewayd leave`: this node goes out of the cluster for good, in order. What other nodes send
+//! its containers ends at once, and others may have its parts of the cluster network.
+
+use std::io::{self, Write as _};
+
+use causeway_source::cluster::{self, ClusterSettings, Known, Removal};
+
+use crate::cleanup;
+use crate::config::{Settings, StoreKind};
+use crate::engine::cluster_config;
+use crate::files;
+use crate::node;
+use crate::start;
+
+/// Why the node stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no cluster.
+    #[error("leave: this node is in no cluster store (--store embedded){}", .0)]
+    Alone(&'static str),
+    /// A daemon runs, or its lock cannot be taken.
+    #[error("leave the cluster")]
+    Lock(#[source] start::Error),
+    /// Who we are.
+    #[error("leave the cluster")]
+    Node(#[source] node::Error),
+    /// There are containers.
+    #[error(
+        "leave: containers are attached on this node, and other nodes may get its addresses when it \
+         is gone; remove the containers first. If their runtime has forgotten them, give --force, \
+         and run `causewayd cleanup --all` afterwards"
+    )]
+    Attached,
+    /// The store.
+    #[error("leave the cluster: {0}")]
+    Store(String),
+    /// A file, or the answer.
+    #[error("{action}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Takes this node out of the cluster store, and says on stdout what it had.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
+    let failed = |action| move |source| Error::File { action, source };
+    if settings.store != StoreKind::Etcd {
+        let peers = settings.peers_file.is_some();
+        let remedy = if peers { "; remove it from the other nodes' peers files" } else { "" };
+        return Err(Error::Alone(remedy));
+    }
+    files::folder(&settings.run_dir).map_err(failed("make the run directory"))?;
+    // Whoever runs would join again.
+    let lock = start::lock(&settings.run_dir).map_err(Error::Lock)?;
+    if !force && cleanup::is_attached(&settings.run_dir) {
+        return Err(Error::Attached);
+    }
+    let removed = ask(&cluster_settings(settings)?)?;
+    // What it had is not its own any more: nothing here may ask for it or give addresses of it.
+    for folder in [&settings.run_dir, &settings.state_dir] {
+        files::remove(&folder.join("node.json")).map_err(failed("remove node.json"))?;
+    }
+    say(&removed).map_err(failed("print what was given up"))?;
+    drop(lock);
+    Ok(())
+}
+
+fn ask(settings: &ClusterSettings) -> Result<Removal, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|source| Error::File { action: "start the event loop", source })?;
+    runtime.block_on(cluster::leave(settings)).map_err(Error::Store)
+}
+
+fn cluster_settings(settings: &Settings) -> Result<ClusterSettings, Error> {
+    Ok(ClusterSettings {
+        endpoints: settings.etcd_endpoints.clone(),
+        prefix: settings.etcd_prefix.clone(),
+        tls: settings.etcd_tls.clone(),
+        user: settings.etcd_user.clone(),
+        endpoint_ttl: settings.endpoint_ttl,
+        subnet_ttl: settings.subnet_ttl,
+        identity: causeway_model::NodeIdentity {
+            node: node::name(settings).map_err(Error::Node)?,
+            machine_id: node::machine_id(settings).map_err(Error::Node)?,
+        },
+        config: cluster_config(settings),
+        asked: Vec::new(),
+        previous: Vec::new(),
+        known: Known::default(),
+    })
+}
+
+fn say(removed: &Removal) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if *removed == Removal::default() {
+        return writeln!(out, "this node has nothing in the cluster store");
+    }
+    let subnets: Vec<String> = removed.subnets.iter().map(ToString::to_string).collect();
+    let subnets = if subnets.is_empty() { "no subnet".to_owned() } else { subnets.join(", ") };
+    writeln!(out, "left the cluster; gave up {subnets} and {} containers", removed.containers)?;
+    writeln!(
+        out,
+        "a causewayd that starts here joins again: systemctl disable causewayd. What it made here \
+         goes with: causewayd cleanup --all"
+    )
+}

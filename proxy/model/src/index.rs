@@ -1,14 +1,17 @@
 //! Events to facts to resolved services.
 
 mod containers;
+mod home;
 mod lookup;
 mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use containers::Container;
 use containers::Containers;
+pub use home::Home;
 use lookup::{Selectors, SlicesOf};
 
 use crate::names::Names;
@@ -84,9 +87,20 @@ pub struct Index {
     slices_of: SlicesOf,
     selectors: Selectors,
     names: Names,
+    home: Home,
 }
 
 impl Index {
+    /// An empty one of this node.
+    pub fn at(home: Home) -> Self {
+        Self { home, ..Self::default() }
+    }
+
+    /// What this node can reach.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// Takes a fact in and says what it concerns. A fact that was known already concerns nothing.
     pub fn apply(&mut self, event: Event) -> Changes {
         let mut changes = Changes::default();
@@ -117,6 +131,15 @@ impl Index {
     /// A service with its endpoints as they are now.
     pub fn resolve(&self, key: &ObjectKey) -> Option<Resolved> {
         Some(resolve::resolve(self, self.services.get(key)?))
+    }
+
+    /// Containers that a service selects and that this node cannot reach, by node.
+    pub fn out_of_reach(&self, key: &ObjectKey) -> Vec<(Arc<str>, IpAddr)> {
+        let service = self.services.get(key).into_iter();
+        let selected = service.flat_map(|service| self.containers.selected(service));
+        let all = selected.flat_map(|(one, _)| one.record.ips.iter().map(|ip| (&one.node, *ip)));
+        let away = all.filter(|(node, ip)| !self.home.reaches(node, *ip));
+        away.map(|(node, ip)| (Arc::clone(node), ip)).collect()
     }
 
     /// All services.

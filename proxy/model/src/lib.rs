@@ -20,7 +20,7 @@ mod resolved;
 pub use cluster::{
     ClusterConfig, MacAddress, NoMacAddress, NodeIdentity, NodeRecord, Peer, SubnetRecord, part_len,
 };
-pub use index::{Changes, Container, Event, Index};
+pub use index::{Changes, Container, Event, Home, Index};
 pub use labels::LabelSet;
 pub use object::{
     Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Node, Object, ObjectKey,

@@ -16,6 +16,8 @@
 //! CW-NET-*  CW-NP-*       many addresses or node ports, by network of 256, by 32 ports
 //! CW-HSH-*                source-hash: a node of the tree of buckets
 //! CW-MARK-MASQ  CW-MARK-OUTSIDE    mark 0x4000; mark sources outside the cluster networks
+//! CW-MARK-PRIVATE  CW-HERE         mark this node's containers outside them; take the mark off
+//!                                  towards containers of this node
 //! ```
 //!
 //! Table nat decides: what it does not send to an endpoint it accepts, so that no later rule sends

@@ -9,6 +9,7 @@
 
 mod build;
 mod claims;
+mod containers;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use causeway_model::{Balance, IpFamily, ObjectKey, Protocol, Resolved};
 use ipnetwork::IpNetwork;
 
 pub use claims::{Contest, Place};
+pub use containers::Containers;
+pub(crate) use containers::private;
 
 use claims::Claims;
 
@@ -75,6 +78,9 @@ pub struct Plan {
     /// By service; services without rules (headless, `ExternalName`, proxied by somebody else) are
     /// absent.
     pub services: BTreeMap<ObjectKey, Arc<ServicePlan>>,
+    /// Addresses of this node's containers, of a family in which one of them is outside the cluster
+    /// networks.
+    pub(crate) containers: BTreeSet<IpAddr>,
     claims: Claims,
 }
 
@@ -187,6 +193,8 @@ pub enum Masquerade {
 pub struct Delta {
     /// Each service once, ascending; absent is no rules. Before and after are never equal.
     pub services: Vec<Change>,
+    /// Containers of this node, where they are others.
+    pub containers: Option<Box<Containers>>,
 }
 
 /// A service with its plan before and after.
@@ -195,7 +203,8 @@ pub type Change = (ObjectKey, Option<Arc<ServicePlan>>, Option<Arc<ServicePlan>>
 impl Plan {
     /// An empty plan.
     pub fn new(facts: Facts) -> Self {
-        Self { facts, services: BTreeMap::new(), claims: Claims::default() }
+        let (services, containers) = (BTreeMap::new(), BTreeSet::new());
+        Self { facts, services, containers, claims: Claims::default() }
     }
 
     /// A plan of these services.
@@ -270,13 +279,23 @@ impl Plan {
 }
 
 impl Delta {
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.containers.is_none()
+    }
+
     /// Adds what changed after this, so that both are one change.
     pub fn append(&mut self, later: Self) {
+        self.containers = match (self.containers.take(), later.containers) {
+            (Some(first), Some(last)) => Some(Box::new((first.0, last.1))),
+            (first, last) => first.or(last),
+        };
+        self.containers.take_if(|both| both.0 == both.1);
         if self.services.is_empty() {
-            *self = later;
+            self.services = later.services;
         } else if !later.services.is_empty() {
             self.services.extend(later.services);
-            *self = Self::of(std::mem::take(&mut self.services));
+            self.services = Self::of(std::mem::take(&mut self.services)).services;
         }
     }
 
@@ -291,7 +310,7 @@ impl Delta {
             same
         });
         changes.retain(|(_, before, after)| before != after);
-        Self { services: changes }
+        Self { services: changes, containers: None }
     }
 }
 

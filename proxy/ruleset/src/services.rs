@@ -17,12 +17,15 @@
 //!                       ip daddr in the service networks drop          (row 15, S-20)
 //! cluster               ip saddr not in the cluster networks mark; goto pool
 //! external              @restricted and not @allowed drop; @local-policy goto external-local; mark; goto pool
-//! external-local        from this node: mark, goto pool; from the cluster networks: goto pool; goto pool-local
+//! external-local        from this node or ip saddr @containers: mark, goto pool
+//!                       from the cluster networks: goto pool; goto pool-local
 //! pool                  ip daddr . meta l4proto . th dport vmap @own
 //!                       dnat to ip daddr . meta l4proto . th dport . numgen random mod N offset N<<16 map @endpoints
 //!                            : ip daddr . meta l4proto . th dport map @ports
 //!                       ... N = 1..16; @drops drop; reject
-//! postrouting (nat, 100) mark & 0x4000 != 0: clear the bit, masquerade
+//! postrouting (nat, 100) mark & 0x4000 != 0, not in the cluster networks, ip saddr @containers,
+//!                       ip daddr @containers, ip saddr . ip daddr not @hairpin: clear the bit, return
+//!                       mark & 0x4000 != 0: clear the bit, masquerade
 //!                       ct status dnat ip saddr . ip daddr @hairpin masquerade
 //! ```
 //!
@@ -31,7 +34,7 @@
 //! which all services with as many share. Pools with session affinity, round robin, source hash or
 //! endpoints with several ports have chains of their own, see module `own`. `nodeport` mirrors `external` with keys
 //! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`, which
-//! end in drop. The mark is bit 0x4000 alone, cleared before masquerading.
+//! end in drop. `containers` are those of this node; it is empty where all are in the cluster networks. The mark is bit 0x4000 alone, cleared before masquerading.
 
 mod change;
 mod content;
@@ -87,13 +90,19 @@ impl Mirror {
         let before =
             delta.services.iter().filter_map(|(key, old, _)| Some((key, &**old.as_ref()?)));
         let after = delta.services.iter().filter_map(|(key, _, new)| Some((key, &**new.as_ref()?)));
-        let (before, after) = (Content::of(before), Content::of(after));
+        let (mut before, mut after) = (Content::of(before), Content::of(after));
+        if let Some((old, new)) = delta.containers.as_deref() {
+            before.containers(old);
+            after.containers(new);
+        }
         Batch { ops: change::replace(&mut self.shared, before, after), generation: None }
     }
 }
 
 fn content(plan: &Plan) -> Content {
-    Content::of(plan.services.iter().map(|(key, service)| (key, &**service)))
+    let mut content = Content::of(plan.services.iter().map(|(key, service)| (key, &**service)));
+    content.containers(&plan.containers);
+    content
 }
 
 /// The tables of a plan.

@@ -3,7 +3,8 @@
 //!
 //! The world: this is node `n1` in zone `a` at 192.168.0.1 and fd00:192::1, its bridge is 10.0.1.1
 //! and fd00:10:0:1::1. Containers are in 10.0.0.0/16 and fd00:10::/32 (here 10.0.1.x and
-//! fd00:10:0:1::x, on `n2` 10.0.2.x and so on), services in 172.30.0.0/16 and fd00:30::/112, outside
+//! fd00:10:0:1::x, on `n2` 10.0.2.x and so on; beside them 10.99.0.x and fd00:99::x are networks of
+//! this node's own), services in 172.30.0.0/16 and fd00:30::/112, outside
 //! is 203.0.113.0/24 and 2001:db8::/32.
 
 mod random;

@@ -123,10 +123,10 @@ impl<'a> Tracer<'a> {
 
     /// Follows a packet.
     pub fn trace(&self, packet: &Packet) -> Trace {
-        let mut steps = vec![decide::origin(&self.plan.facts, packet)];
+        let mut steps = vec![decide::origin(self.plan, packet)];
         match self.find(packet, &mut steps) {
             Search::Found(found) => {
-                let outcome = decide::outcome(&self.plan.facts, &found, packet, &mut steps);
+                let outcome = decide::outcome(self.plan, &found, packet, &mut steps);
                 let service = Some(port_name(found.key, &found.port.name));
                 Trace { outcome, service, steps }
             }

@@ -15,6 +15,7 @@ mod examples;
 mod first_minutes;
 mod iptables_load;
 mod packets;
+mod private_networks;
 mod sctp;
 mod serve;
 mod settings;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use causeway_api::Spool;
 use causeway_model::allocate::{Allocator, Pools};
-use causeway_model::{Event, Index, Object};
+use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
@@ -89,7 +89,10 @@ impl Engine {
             state: State {
                 plan: Plan::new(planning(&settings, &facts, None)),
                 node,
-                index: Index::default(),
+                index: Index::at(Home {
+                    node: Arc::clone(&facts.name),
+                    networks: settings.cluster_cidrs.clone(),
+                }),
                 files: BTreeMap::new(),
                 progress: Progress::new(now),
                 peers: BTreeMap::new(),

@@ -145,8 +145,13 @@ impl Engine {
         let replanned = node && self.replan();
         let concerned = if replanned { self.all_services() } else { touched.services.clone() };
         let index = &self.state.index;
-        let delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
-        let unchanged = delta.services.is_empty();
+        let mut delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
+        if replanned || !self.settled || !touched.containers.is_empty() {
+            let containers = index.containers_of(&self.facts.name);
+            let ips = containers.flat_map(|(one, _)| one.record.ips.iter().copied());
+            delta.append(self.state.plan.set_containers(ips));
+        }
+        let unchanged = delta.is_empty();
         self.behind.delta.append(delta);
         merge_touched(&mut self.behind.touched, touched);
         if replanned && self.due.retry.is_none() {
@@ -286,7 +291,7 @@ impl Engine {
         if first {
             self.settle();
         }
-        let nothing = delta.services.is_empty()
+        let nothing = delta.is_empty()
             && touched.objects.is_empty()
             && touched.containers.is_empty()
             && touched.services.is_empty()

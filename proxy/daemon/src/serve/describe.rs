@@ -109,9 +109,11 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
         remarks.push("no load balancer address yet".to_owned());
     }
     let found = resolved.ports.iter().any(|port| !port.endpoints.is_empty());
-    if !found {
+    let away = out_of_reach(state, &service.key);
+    if !found && away.is_none() {
         remarks.push(nothing_found(state, service));
     }
+    remarks.extend(away);
     for (port, endpoints) in service.ports.iter().zip(&resolved.ports) {
         remarks.extend(port_remark(state, service, port, endpoints, found));
     }
@@ -123,6 +125,24 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
         }
     }
     remarks
+}
+
+/// Containers that count on their own nodes only.
+fn out_of_reach(state: &State, key: &ObjectKey) -> Option<String> {
+    /// As many are named.
+    const NAMED: usize = 5;
+    let away = state.index.out_of_reach(key);
+    let named = away.iter().take(NAMED).map(|(node, ip)| format!("{ip} of node {node}"));
+    let mut text = named.collect::<Vec<_>>().join(", ");
+    if away.len() > NAMED {
+        text.push_str(&format!(" and {} more", away.len() - NAMED));
+    }
+    (!away.is_empty()).then(|| {
+        format!(
+            "endpoint on its own node only: {text}, outside the cluster networks (--cluster-cidr), \
+             so nothing leads there from here"
+        )
+    })
 }
 
 /// Why a service has no endpoint at all.

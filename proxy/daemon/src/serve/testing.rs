@@ -129,7 +129,13 @@ pub(crate) fn commit(state: &mut State, facts: Vec<Fact>) -> Committed {
     state.progress.syncs += 1;
     state.progress.synced = Some(clock::now());
     let took = std::time::Duration::from_millis(1);
-    Committed { touched, delta: Delta { services }, full: false, took, latency: took }
+    Committed {
+        touched,
+        delta: Delta { services, containers: None },
+        full: false,
+        took,
+        latency: took,
+    }
 }
 
 /// Objects of a document.

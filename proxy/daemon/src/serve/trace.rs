@@ -58,8 +58,18 @@ pub(crate) fn answer(
     let shown = SocketAddr::new(to.address, port);
     let shown = format!("{source} -> {shown}/{}", protocol.name().to_ascii_lowercase());
     let mut trace = trace::trace(&state.plan, &packet);
+    if !packet.from_node && state.plan.is_private(source) {
+        trace.steps.splice(1..1, who(state, source));
+    }
     trace.steps.extend(way::steps(state, to.address, &trace.outcome));
     Ok(TraceAnswer { packet: shown, trace })
+}
+
+/// The container of this node that has an address.
+fn who(state: &State, address: IpAddr) -> Option<String> {
+    let mut here = state.index.containers_of(&state.node.name);
+    let (one, _) = here.find(|(one, _)| one.record.ips.contains(&address))?;
+    Some(format!("It is {}, in network {}.", one.pod, one.record.key.network))
 }
 
 /// Finds a pod by `[NS/]NAME`: the name, the name nerdctl knows it by, or the beginning of the

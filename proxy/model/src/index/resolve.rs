@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Index;
 use super::containers::Container;
+use super::{Home, Index};
 use crate::manifest::syntax;
 use crate::{
     Endpoint, EndpointRecord, EndpointSlice, HeldRecord, Hints, IpFamily, Resolved, ResolvedPort,
@@ -23,7 +23,7 @@ pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
     let mut ports = vec![ResolvedPort::default(); count];
     for (container, healthy) in index.containers.selected(service) {
         let zone = index.zone(&container.node);
-        container_endpoints(service, (container, healthy, zone), &mut ports);
+        container_endpoints(service, &index.home, (container, healthy, zone), &mut ports);
     }
     for slice in index.slices_of(&service.key) {
         // Names of headless services come from these very slices.
@@ -40,6 +40,7 @@ pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
 
 fn container_endpoints(
     service: &Service,
+    home: &Home,
     (container, healthy, zone): (&Container, bool, Option<&str>),
     ports: &mut [ResolvedPort],
 ) {
@@ -61,6 +62,7 @@ fn container_endpoints(
     };
     let add = |resolved: &mut ResolvedPort, number| {
         let ips = record.ips_by_family().filter(|ip| has_family(service, *ip));
+        let ips = ips.filter(|ip| home.reaches(node, *ip));
         resolved.endpoints.extend(ips.map(|ip| Endpoint { port: number, ..endpoint(ip) }));
     };
     if service.ports.is_empty() {

@@ -456,3 +456,41 @@ spec: {type: ExternalName, externalName: db.example.com, selector: {app: db}}
     check(&index, "db", &["10.0.0.2:0 10.0.0.3:0 10.0.0.8:0! 10.0.0.9:0 fd00::2:0"]);
     check(&index, "other", &[]);
 }
+
+/// Rows: RB6
+#[test]
+fn a_network_outside_the_cluster_networks_counts_on_its_own_node() {
+    let containers = [
+        "a@n1 10.0.1.2 app=web",
+        "b@n1 10.4.0.2 app=web",
+        "c@n2 10.0.2.2 app=web",
+        "d@n2 10.4.0.2 app=web",
+        "e@n2 10.4.0.3,fd00:2::3 app=web",
+    ];
+    let seen_by = |node: &str| {
+        let networks = vec!["10.0.0.0/16".parse().expect("a network")];
+        let mut index = Index::at(Home { node: node.into(), networks });
+        for object in objects(WEB) {
+            index.apply(Event::Apply(object));
+        }
+        for text in containers {
+            index.apply(attach(text));
+        }
+        index
+    };
+    let of = |node: &str| {
+        let index = seen_by(node);
+        let resolved = index.resolve(&key("web")).expect("it is there");
+        let endpoints = resolved.ports[1].endpoints.iter();
+        endpoints.map(|one| one.address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("n1"), ["10.0.1.2", "10.0.2.2", "10.4.0.2", "fd00:2::3"]);
+    assert_eq!(of("n2"), ["10.0.1.2", "10.0.2.2", "10.4.0.2", "10.4.0.3", "fd00:2::3"]);
+    assert_eq!(of("n3"), ["10.0.1.2", "10.0.2.2", "fd00:2::3"]);
+    let away = |node: &str| {
+        let away = seen_by(node).out_of_reach(&key("web")).into_iter();
+        away.map(|(node, ip)| format!("{ip}@{node}")).collect::<Vec<_>>()
+    };
+    assert_eq!(away("n1"), ["10.4.0.2@n2", "10.4.0.3@n2"]);
+    assert_eq!(away("n2"), ["10.4.0.2@n1"]);
+}

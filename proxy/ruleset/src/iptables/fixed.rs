@@ -1,10 +1,13 @@
 //! Chains that are the same whatever services there are, and the jumps to our chains.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
 
 use super::{Chains, Table, names, rule};
-use crate::plan::{Facts, NodePortAddresses};
+use crate::plan::{self, Facts, NodePortAddresses};
 
 /// A jump from a chain of the kernel.
 pub(super) struct Jump {
@@ -52,14 +55,6 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
         chains.insert((table, name.into()), lines);
     };
     put(Table::Nat, names::MARK, &["-j MARK --set-xmark 0x4000/0x4000"]);
-    // The bit is gone before the packet is masqueraded: a tunnel keeps the mark on what it wraps
-    // around the packet, which would be masqueraded as well (row 63).
-    let postrouting = [
-        "-m mark ! --mark 0x4000/0x4000 -j RETURN",
-        "-j MARK --set-xmark 0x4000/0x0",
-        "-j MASQUERADE --random-fully",
-    ];
-    put(Table::Nat, names::POSTROUTING, &postrouting);
     // Row 51: where the host forwards nothing by itself, services work all the same.
     let forward = [
         "-m mark --mark 0x4000/0x4000 -j ACCEPT",
@@ -73,6 +68,37 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
     }
     chains.insert((Table::Nat, names::MARK_OUTSIDE.into()), mark_outside(facts, family));
     chains
+}
+
+/// Chains that follow from the containers of this node as well.
+pub(super) fn of_containers(
+    facts: &Facts,
+    containers: &BTreeSet<IpAddr>,
+    family: IpFamily,
+) -> Chains {
+    const UNMARKED: &str = "-m mark ! --mark 0x4000/0x4000 -j RETURN";
+    let private: Vec<_> = plan::private(facts, containers, family).map(rule::host).collect();
+    let marks = private.iter().map(|source| format!("-s {source} -j {}", names::MARK));
+    let mut postrouting = vec![UNMARKED.to_owned()];
+    let mut here = Vec::new();
+    if !private.is_empty() && !facts.masquerade_all {
+        // One container of this node answers another whatever its network.
+        let to = |source: &String| format!("-s {source} ! -d {source} -j {}", names::HERE);
+        postrouting.extend(private.iter().map(to));
+        postrouting.push(UNMARKED.to_owned());
+        let of_family = containers.iter().filter(|ip| IpFamily::of(**ip) == family);
+        let clear = |ip: &IpAddr| format!("-d {} -j MARK --set-xmark 0x0/0x4000", rule::host(*ip));
+        here.extend(of_family.map(clear));
+    }
+    // The bit is gone before the packet is masqueraded: a tunnel keeps the mark on what it wraps
+    // around the packet, which would be masqueraded as well (row 63).
+    postrouting.push("-j MARK --set-xmark 0x4000/0x0".to_owned());
+    postrouting.push("-j MASQUERADE --random-fully".to_owned());
+    Chains::from([
+        ((Table::Nat, names::MARK_PRIVATE.into()), marks.collect()),
+        ((Table::Nat, names::HERE.into()), here),
+        ((Table::Nat, names::POSTROUTING.into()), postrouting),
+    ])
 }
 
 /// [`Facts::is_outside`]

@@ -92,6 +92,7 @@ impl Half {
         let mut write = fixed::chains(&plan.facts, family);
         let (mut more, _) = half.replace(&plan.facts, &[], &all, &BTreeMap::new());
         write.append(&mut more);
+        write.append(&mut fixed::of_containers(&plan.facts, &plan.containers, family));
         half.chains = write.iter().map(|(name, lines)| (name.clone(), stamp(lines))).collect();
         let stale = saved.chains.keys().filter(|name| !half.chains.contains_key(*name));
         let stale = stale.cloned().collect();
@@ -106,12 +107,15 @@ impl Half {
             before.extend(old.as_ref().filter(|plan| mine(plan)).map(|plan| (key, plan)));
             after.extend(new.as_ref().filter(|plan| mine(plan)).map(|plan| (key, plan)));
         }
-        if before.is_empty() && after.is_empty() {
-            return String::new();
+        let (mut write, mut delete) = (Chains::new(), BTreeSet::new());
+        if !(before.is_empty() && after.is_empty()) {
+            let known = std::mem::take(&mut self.chains);
+            (write, delete) = self.replace(&plan.facts, &before, &after, &known);
+            self.chains = known;
         }
-        let known = std::mem::take(&mut self.chains);
-        let (mut write, mut delete) = self.replace(&plan.facts, &before, &after, &known);
-        self.chains = known;
+        if let Some((_, containers)) = delta.containers.as_deref() {
+            write.append(&mut fixed::of_containers(&plan.facts, containers, self.family));
+        }
         write.retain(|name, lines| {
             let stamp = stamp(lines);
             self.chains.insert(name.clone(), stamp) != Some(stamp)

@@ -16,6 +16,10 @@ pub(super) const NODE_PORTS: &str = "CW-NODEPORTS";
 pub(super) const MARK: &str = "CW-MARK-MASQ";
 /// Marks sources outside the cluster networks.
 pub(super) const MARK_OUTSIDE: &str = "CW-MARK-OUTSIDE";
+/// Marks containers of this node outside the cluster networks.
+pub(super) const MARK_PRIVATE: &str = "CW-MARK-PRIVATE";
+/// Takes the mark off where the endpoint is a container of this node.
+pub(super) const HERE: &str = "CW-HERE";
 /// Masquerades what is marked.
 pub(super) const POSTROUTING: &str = "CW-POSTROUTING";
 /// Entry of table filter: what no rule of table nat has sent anywhere.
@@ -25,8 +29,18 @@ pub(super) const FIREWALL: &str = "CW-FIREWALL";
 /// Lets traffic of services through a closed host.
 pub(super) const FORWARD: &str = "CW-FORWARD";
 
-const FIXED: [&str; 8] =
-    [SERVICES, NODE_PORTS, MARK, MARK_OUTSIDE, POSTROUTING, FILTER, FIREWALL, FORWARD];
+const FIXED: [&str; 10] = [
+    SERVICES,
+    NODE_PORTS,
+    MARK,
+    MARK_OUTSIDE,
+    MARK_PRIVATE,
+    HERE,
+    POSTROUTING,
+    FILTER,
+    FIREWALL,
+    FORWARD,
+];
 const HASHED: [&str; 8] = ["SVC", "SVL", "SEP", "EXT", "FW", "HSH", "NET", "NP"];
 const HASH_DIGITS: usize = 16;
 

@@ -118,7 +118,11 @@ impl Port<'_> {
     fn by_origin(&self) -> Vec<String> {
         let cluster = names::pool(self.key, self.plan, Pool::Cluster);
         let node = "-m addrtype --src-type LOCAL";
-        let mut lines = vec![format!("{node} -j {}", names::MARK), format!("{node} -j {cluster}")];
+        let mut lines = vec![
+            format!("{node} -j {}", names::MARK),
+            format!("-j {}", names::MARK_PRIVATE),
+            format!("-m mark --mark 0x4000/0x4000 -j {cluster}"),
+        ];
         for net in
             self.facts.cluster_cidrs.iter().filter(|net| self.plan.family == IpFamily::of(net.ip()))
         {

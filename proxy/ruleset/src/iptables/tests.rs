@@ -113,7 +113,7 @@ fn i9_iptables_and_trace_agree_on_random_histories() {
 #[test]
 fn i4_changes_leave_what_a_fresh_start_makes() {
     let mut flat = BTreeSet::new();
-    for seed in 0..HISTORIES {
+    for seed in 0..2 * HISTORIES {
         let mut node = Node::new();
         let mut mirror = None;
         for step in random_history(seed) {

@@ -1,7 +1,7 @@
 //! What services put into the tables: elements, and chains of their own.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
@@ -62,6 +62,13 @@ impl Content {
             }
         }
         content
+    }
+
+    /// Containers of this node, where rules ask for them.
+    pub(super) fn containers(&mut self, all: &BTreeSet<IpAddr>) {
+        for address in all {
+            self.add(IpFamily::of(*address), Set::Containers, plain(vec![(*address).into()]));
+        }
     }
 
     fn add(&mut self, family: IpFamily, set: Set, element: Element) {

@@ -143,6 +143,8 @@ pub(super) enum Set {
     Ports(Class),
     Own(Class),
     Hairpin,
+    /// Containers of this node.
+    Containers,
     ClusterCidrs,
     ServiceCidrs,
     NodePortIps,
@@ -167,6 +169,7 @@ impl Set {
             Self::Drops,
             Self::NodePortDrops,
             Self::Hairpin,
+            Self::Containers,
             Self::ClusterCidrs,
             Self::ServiceCidrs,
             Self::NodePortIps,
@@ -200,6 +203,7 @@ impl Set {
             Self::Ports(class) => class.ports(),
             Self::Own(class) => class.own(),
             Self::Hairpin => "hairpin",
+            Self::Containers => "containers",
             Self::ClusterCidrs => "cluster-cidrs",
             Self::ServiceCidrs => "service-cidrs",
             Self::NodePortIps => "nodeport-ips",
@@ -219,7 +223,7 @@ impl Set {
             timeout_ms: None,
         };
         match self {
-            Self::ClusterIps => plain(vec![address]),
+            Self::ClusterIps | Self::Containers => plain(vec![address]),
             Self::Externals | Self::LocalPolicy | Self::Restricted | Self::Drops => {
                 plain(Class::Address.key(family))
             }
@@ -320,7 +324,7 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rul
     }
     chains.push((base_chain("output", "nat", Hook::Output, DSTNAT), from_here));
     let postrouting = base_chain("postrouting", "nat", Hook::Postrouting, SRCNAT);
-    chains.push((postrouting, masquerading(family)));
+    chains.push((postrouting, masquerading(facts, family)));
     chains
 }
 
@@ -442,6 +446,8 @@ fn by_origin(facts: &Facts, family: IpFamily, any: Class) -> Vec<Rule> {
     let here = Statement::Match(Match::FibSaddrLocal { negate: false });
     let mut rules = vec![rule([here, mark(), goto(any.pool())])];
     if detects(facts, family) {
+        let private = in_set(vec![saddr(family)], &Set::Containers, false);
+        rules.push(rule([inside(facts, family, true), private, mark(), goto(any.pool())]));
         rules.push(rule([inside(facts, family, false), goto(any.pool())]));
     }
     rules.push(rule([goto(local.pool())]));
@@ -469,19 +475,29 @@ fn pool(family: IpFamily, class: Class) -> Vec<Rule> {
 }
 
 /// The bit is cleared, as a tunnelled packet keeps its mark and would be masqueraded twice.
-fn masquerading(family: IpFamily) -> Vec<Rule> {
+fn masquerading(facts: &Facts, family: IpFamily) -> Vec<Rule> {
     let masquerade = || Statement::Masquerade { random: true };
     let marked = Match::Bits { field: Field::Mark, mask: MASQUERADE, negate: true, value: 0 };
+    let marked = || Statement::Match(marked.clone());
+    let clear = || Statement::SetMark { mask: MASQUERADE, value: 0 };
     let translated = Statement::Match(Match::CtStatusDnat { negate: false });
-    let itself = in_set(vec![saddr(family), daddr(family)], &Set::Hairpin, false);
-    vec![
-        rule([
-            Statement::Match(marked),
-            Statement::SetMark { mask: MASQUERADE, value: 0 },
-            masquerade(),
-        ]),
-        rule([translated, itself, masquerade()]),
-    ]
+    let itself = |negate| in_set(vec![saddr(family), daddr(family)], &Set::Hairpin, negate);
+    let mut rules = Vec::new();
+    if detects(facts, family) && !facts.masquerade_all {
+        // One container of this node answers another whatever its network.
+        rules.push(rule([
+            marked(),
+            inside(facts, family, true),
+            in_set(vec![saddr(family)], &Set::Containers, false),
+            in_set(vec![daddr(family)], &Set::Containers, false),
+            itself(true),
+            clear(),
+            Statement::Verdict(Verdict::Return),
+        ]));
+    }
+    rules.push(rule([marked(), clear(), masquerade()]));
+    rules.push(rule([translated, itself(false), masquerade()]));
+    rules
 }
 
 fn mark() -> Statement {

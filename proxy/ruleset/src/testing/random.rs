@@ -81,7 +81,10 @@ pub fn random_history(seed: u64) -> Vec<Step> {
             change(&mut random, &mut services, &key);
             changed.insert(key);
         }
-        let delta = plan.update(&changed, &|key| services.get(key).cloned());
+        let mut delta = plan.update(&changed, &|key| services.get(key).cloned());
+        if random.chance(40) {
+            delta.append(plan.set_containers(containers(&mut random)));
+        }
         steps.push(Step { services: services.clone(), plan: plan.clone(), delta });
     }
     steps
@@ -253,6 +256,7 @@ fn endpoint(random: &mut Random, elsewhere: bool) -> Endpoint {
     let ipv6 = random.chance(40);
     let address = match random.below(20) {
         0 if node == 1 => address(LOCAL[if ipv6 { 3 } else { 0 }]),
+        1 | 2 if node == 1 => private(ipv6, 2 + random.below(5)),
         _ => pod(ipv6, node, host),
     };
     let mut endpoint = ready(address, *random.pick(&[80, 8080]));
@@ -293,6 +297,24 @@ fn pod(ipv6: bool, node: u16, host: u16) -> IpAddr {
         return Ipv6Addr::new(0xfd00, 0x10, 0, node, 0, 0, 0, host).into();
     }
     Ipv4Addr::new(10, 0, low(node), low(host)).into()
+}
+
+/// A container of node `n1` outside the cluster networks.
+fn private(ipv6: bool, host: u16) -> IpAddr {
+    if ipv6 {
+        return Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, host).into();
+    }
+    Ipv4Addr::new(10, 99, 0, low(host)).into()
+}
+
+/// Containers of node `n1`, mostly of both kinds.
+fn containers(random: &mut Random) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    for ipv6 in [false, true] {
+        all.extend((0..random.below(5)).map(|_| private(ipv6, 2 + random.below(5))));
+        all.extend((0..random.below(9)).map(|_| pod(ipv6, 1, 2 + random.below(60))));
+    }
+    all
 }
 
 /// An address outside.
@@ -356,8 +378,9 @@ fn source(random: &mut Random, to: IpAddr, ports: &[&PortPlan]) -> IpAddr {
         return to;
     }
     // Whoever talks to an address of his own has it as source.
-    match random.below(10) {
+    match random.below(12) {
         0 => node,
+        10 | 11 => private(ipv6, 2 + random.below(5)),
         1 => address(LOCAL[if ipv6 { 4 } else { 1 }]),
         2 if is_local(to) => to,
         3 | 4 => {

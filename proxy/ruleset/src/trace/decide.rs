@@ -6,15 +6,18 @@ use causeway_model::Balance;
 
 use super::{Choice, Found, Outcome, Packet, port_name};
 use crate::iptables::{HASH_BUCKETS, hash_bucket};
-use crate::plan::{Decision, Facts, Masquerade, Pool, PortPlan, SourceHash, Target};
+use crate::plan::{Decision, Facts, Masquerade, Plan, Pool, PortPlan, SourceHash, Target};
 use crate::spread;
 
 /// Where the packet comes from.
-pub(super) fn origin(facts: &Facts, packet: &Packet) -> String {
-    let source = packet.source;
+pub(super) fn origin(plan: &Plan, packet: &Packet) -> String {
+    let (facts, source) = (&plan.facts, packet.source);
     match facts.cluster_cidr(source) {
         _ if packet.from_node => format!("{source} is this node."),
         Some(net) => format!("{source} is in cluster network {net}."),
+        None if plan.is_private(source) => {
+            format!("{source} is a container of this node, outside the cluster networks.")
+        }
         None if facts.is_outside(source, false) => {
             format!("{source} is outside the cluster networks.")
         }
@@ -24,7 +27,7 @@ pub(super) fn origin(facts: &Facts, packet: &Packet) -> String {
 
 /// What becomes of a packet to a frontend.
 pub(super) fn outcome(
-    facts: &Facts,
+    plan: &Plan,
     found: &Found<'_>,
     packet: &Packet,
     steps: &mut Vec<String>,
@@ -52,16 +55,21 @@ pub(super) fn outcome(
                 let local = "internalTrafficPolicy is Local: endpoints of this node only.";
                 steps.push(local.to_owned());
             }
-            let hides = hides(facts, masquerade, packet, steps);
+            let hides = hides(plan, masquerade, packet, steps);
             let choice = (found.port, pool);
-            balance(facts, choice, packet, hides, steps)
+            balance(plan, choice, packet, hides, steps)
         }
-        Decision::ByOrigin => by_origin(facts, found.port, packet, steps),
+        Decision::ByOrigin => by_origin(plan, found.port, packet, steps),
     }
 }
 
 /// Whether the source is hidden from endpoints other than itself.
-fn hides(facts: &Facts, masquerade: Masquerade, packet: &Packet, steps: &mut Vec<String>) -> bool {
+fn hides(plan: &Plan, masquerade: Masquerade, packet: &Packet, steps: &mut Vec<String>) -> bool {
+    let facts = &plan.facts;
+    if !packet.from_node && !facts.masquerade_all && plan.is_private(packet.source) {
+        // Said for each endpoint.
+        return true;
+    }
     let (hides, why) = match masquerade {
         Masquerade::Always => (true, "The endpoint sees this node as source."),
         Masquerade::Outside if facts.is_outside(packet.source, packet.from_node) => {
@@ -73,13 +81,17 @@ fn hides(facts: &Facts, masquerade: Masquerade, packet: &Packet, steps: &mut Vec
     hides
 }
 
-fn by_origin(facts: &Facts, port: &PortPlan, packet: &Packet, steps: &mut Vec<String>) -> Outcome {
+fn by_origin(plan: &Plan, port: &PortPlan, packet: &Packet, steps: &mut Vec<String>) -> Outcome {
+    let facts = &plan.facts;
     let (pool, hides, why) = if packet.from_node {
         let why = "and the source is this node: any endpoint, which sees this node as source.";
         (Pool::Cluster, true, why)
     } else if facts.cluster_cidr(packet.source).is_some() {
         let why = "but the source is a container: any endpoint, which sees the source as it is.";
         (Pool::Cluster, false, why)
+    } else if plan.is_private(packet.source) {
+        let why = "but the source is a container of this node: any endpoint.";
+        (Pool::Cluster, true, why)
     } else if port.local.is_empty() {
         steps.push(by_policy("and all endpoints are on other nodes: dropped."));
         return Outcome::Drop;
@@ -88,7 +100,7 @@ fn by_origin(facts: &Facts, port: &PortPlan, packet: &Packet, steps: &mut Vec<St
         (Pool::Local, false, why)
     };
     steps.push(by_policy(why));
-    balance(facts, (port, pool), packet, hides, steps)
+    balance(plan, (port, pool), packet, hides, steps)
 }
 
 fn by_policy(what: &str) -> String {
@@ -96,7 +108,7 @@ fn by_policy(what: &str) -> String {
 }
 
 fn balance(
-    facts: &Facts,
+    plan: &Plan,
     (port, pool): (&PortPlan, Pool),
     packet: &Packet,
     hides: bool,
@@ -108,14 +120,19 @@ fn balance(
     };
     let targets = match port.balance {
         Balance::Random | Balance::RoundRobin => pool,
-        Balance::SourceHash => hashed(facts, pool, packet),
+        Balance::SourceHash => hashed(&plan.facts, pool, packet),
     };
     steps.push(how(port, pool, targets));
     let choice = |target: &Target| {
         let itself = target.here && target.address == packet.source;
-        Choice { address: target.address, port: target.port, masquerade: hides || itself }
+        let kept = !packet.from_node && plan.keeps(packet.source, target.address);
+        let masquerade = itself || hides && !kept;
+        Choice { address: target.address, port: target.port, masquerade }
     };
     let choices = targets.iter().map(choice).collect::<Vec<_>>();
+    if hides && !packet.from_node && plan.is_private(packet.source) {
+        steps.extend(ways_back(plan, packet, &choices));
+    }
     if !hides && choices.iter().any(|choice| choice.masquerade) {
         let own = packet.source;
         steps.push(format!(
@@ -123,6 +140,37 @@ fn balance(
         ));
     }
     Outcome::Endpoints(choices)
+}
+
+/// Who sees a container outside the cluster networks, and who could not answer it.
+fn ways_back(plan: &Plan, packet: &Packet, choices: &[Choice]) -> Vec<String> {
+    if plan.facts.masquerade_all {
+        return vec!["The endpoint sees this node as source (--masquerade-all).".to_owned()];
+    }
+    let all = |pick: &dyn Fn(&Choice) -> bool| {
+        let picked =
+            choices.iter().filter(|choice| pick(choice)).map(|one| one.address.to_string());
+        let picked: Vec<_> = picked.collect();
+        (!picked.is_empty()).then(|| picked.join(", "))
+    };
+    let own = packet.source;
+    let here = |choice: &Choice| !choice.masquerade;
+    let itself = |choice: &Choice| choice.masquerade && choice.address == own;
+    let elsewhere = |choice: &Choice| choice.masquerade && choice.address != own;
+    [
+        all(&here).map(|to| format!("{to}: on this node too, so {own} is seen as it is.")),
+        all(&itself).map(|to| {
+            format!("{to} reaching itself sees this node as source, or no reply came back.")
+        }),
+        all(&elsewhere).map(|to| {
+            format!(
+                "{to}: not on this node, with no way back to {own}: this node is seen as source."
+            )
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The one target of the source.

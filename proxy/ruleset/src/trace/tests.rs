@@ -380,3 +380,42 @@ Rejected: port unreachable."
 No service has 172.30.0.9, which is in service network 172.30.0.0/16: dropped."
     );
 }
+
+/// Containers of this node outside the cluster networks: 10.99.0.2 and 10.99.0.3.
+///
+/// Rows: RB6
+#[test]
+fn a_container_outside_the_cluster_networks_is_seen_by_those_who_can_answer() {
+    let text =
+        "web 172.30.0.41 80/tcp -> 10.0.1.2:80@n1 10.99.0.3:80@n1 10.0.2.2:80@n2 203.0.113.5:80
+                out 172.30.0.42 external=local 80/tcp:30001 -> 10.0.1.2:80@n1 10.0.2.2:80@n2";
+    let mut plan = plan(text);
+    let own = ["10.0.1.2", "10.99.0.2", "10.99.0.3"].map(|ip| ip.parse().expect("an address"));
+    let delta = plan.set_containers(own);
+    assert!(!delta.is_empty() && plan.set_containers(own).is_empty());
+    flows(
+        &plan,
+        "10.99.0.2   -> 172.30.0.41:80/tcp    => 10.0.1.2:80 10.0.2.2:80 masq 10.99.0.3:80 203.0.113.5:80 masq
+         10.99.0.3   -> 172.30.0.41:80/tcp    => 10.0.1.2:80 10.0.2.2:80 masq 10.99.0.3:80 masq 203.0.113.5:80 masq
+         10.99.0.4   -> 172.30.0.41:80/tcp    => 10.0.1.2:80 masq 10.0.2.2:80 masq 10.99.0.3:80 masq 203.0.113.5:80 masq
+         10.0.1.2    -> 172.30.0.41:80/tcp    => 10.0.1.2:80 masq 10.0.2.2:80 10.99.0.3:80 203.0.113.5:80
+         10.99.0.2   -> 192.168.0.1:30001/tcp => 10.0.1.2:80 10.0.2.2:80 masq
+         203.0.113.9 -> 192.168.0.1:30001/tcp => 10.0.1.2:80",
+    );
+    let steps = trace(&plan, &packet("10.99.0.3 -> 172.30.0.41:80/tcp")).steps;
+    assert_eq!(
+        steps,
+        [
+            "10.99.0.3 is a container of this node, outside the cluster networks.",
+            "172.30.0.41 port 80/TCP is the cluster address of default/web.",
+            "One of 4 endpoints, at random.",
+            "10.0.1.2: on this node too, so 10.99.0.3 is seen as it is.",
+            "10.99.0.3 reaching itself sees this node as source, or no reply came back.",
+            "10.0.2.2, 203.0.113.5: not on this node, with no way back to 10.99.0.3: this node is \
+             seen as source.",
+        ]
+    );
+    // Where all are in the cluster networks, rules need to know of none.
+    assert!(!plan.set_containers(own.into_iter().take(1)).is_empty());
+    assert_eq!(plan.containers.len(), 0);
+}

@@ -115,7 +115,8 @@ fn policies_limits_and_affinity_have_chains_of_their_own() {
         "nat",
         r#"
         EXT1 -m addrtype --src-type LOCAL -j CW-MARK-MASQ
-        EXT1 -m addrtype --src-type LOCAL -j CW-SVC1
+        EXT1 -j CW-MARK-PRIVATE
+        EXT1 -m mark --mark 0x4000/0x4000 -j CW-SVC1
         EXT1 -s 10.0.0.0/16 -j CW-SVC1
         EXT1 -j CW-SVL1
         FW1 -s 192.0.2.0/24 -j CW-EXT1

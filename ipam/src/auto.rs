@@ -168,6 +168,11 @@ fn recorded(network: &str, subnets: &[IpNetwork], place: &Place) -> Option<IpAdd
     first_in(subnets, &facts::attached(&place.run_dir, network))
 }
 
+/// Whether a file of this name says who has the node's subnets.
+pub(crate) fn is_file(name: &str) -> bool {
+    name.strip_prefix(TURN).is_some_and(|rest| matches!(rest, "" | ".part"))
+}
+
 fn first_in(subnets: &[IpNetwork], leases: &[store::Lease]) -> Option<IpAddr> {
     let mut addresses = leases.iter().map(|lease| lease.address);
     addresses.find(|address| subnets.iter().any(|subnet| subnet.contains(*address)))

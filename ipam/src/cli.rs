@@ -1,12 +1,13 @@
 //! The small command line, for what no runtime asks: `import`, `repair`, `show`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::allocator::Now;
 use crate::config::{DATA_DIR, Place, RUN_DIR};
+use crate::data_dirs::data_dirs;
 use crate::import;
 use crate::list::{self, ListedLease};
 use crate::plugin::store_error;
@@ -17,12 +18,13 @@ use crate::store;
 const USAGE: &str = "\
 usage: causeway-ipam import DIR [--network NAME] [--data-dir DIR]
        causeway-ipam repair [--network NAME] [--data-dir DIR] [--run-dir DIR]
-       causeway-ipam show [--network NAME] [--data-dir DIR]
+       causeway-ipam show [--network NAME] [--data-dir DIR] [--run-dir DIR]
 
 import  takes over the leases in DIR, a network's folder of upstream's host-local;
         the network has the name of the folder unless --network says otherwise
 repair  checks every store, or that of one network, and rebuilds what is damaged
 show    prints the leases as JSON
+repair and show look in all folders that networks of --run-dir use, or in --data-dir alone
 As a CNI plugin it is started by the container runtime, with CNI_COMMAND set.
 ";
 
@@ -32,7 +34,8 @@ const USAGE_EXIT: u8 = 2;
 #[derive(Debug, Default)]
 struct Options {
     network: Option<String>,
-    data_dir: PathBuf,
+    /// `None`: the default one, or all of them.
+    data_dir: Option<PathBuf>,
     run_dir: PathBuf,
     rest: Vec<String>,
 }
@@ -74,8 +77,7 @@ fn status(fine: bool) -> u8 {
 }
 
 fn options(args: &[String]) -> Option<Options> {
-    let mut options =
-        Options { data_dir: DATA_DIR.into(), run_dir: RUN_DIR.into(), ..Options::default() };
+    let mut options = Options { run_dir: RUN_DIR.into(), ..Options::default() };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let (name, value) = match arg.split_once('=') {
@@ -85,7 +87,7 @@ fn options(args: &[String]) -> Option<Options> {
         let mut value = || value.clone().or_else(|| args.next().cloned());
         match name {
             "--network" => options.network = Some(value()?),
-            "--data-dir" => options.data_dir = value()?.into(),
+            "--data-dir" => options.data_dir = Some(value()?.into()),
             "--run-dir" => options.run_dir = value()?.into(),
             _ if name.starts_with('-') => return None,
             _ => options.rest.push(arg.clone()),
@@ -104,10 +106,10 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     })
 }
 
-fn place(options: &Options, network: &str) -> Place {
+fn place(options: &Options, data_dir: &Path, network: &str) -> Place {
     Place {
         network: network.to_owned(),
-        data_dir: options.data_dir.clone(),
+        data_dir: data_dir.to_owned(),
         run_dir: options.run_dir.clone(),
         ..Place::default()
     }
@@ -121,7 +123,9 @@ fn import(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     let ownerless = found.ownerless.clone();
     let boot = now.boot.clone();
     let work = move |store: &mut dyn store::Store| import::merge(store, found, &boot);
-    let outcome = session::with_store(&place(options, network), Patience::USUAL, now, work);
+    let data_dir = options.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR));
+    let place = place(options, data_dir, network);
+    let outcome = session::with_store(&place, Patience::USUAL, now, work);
     let outcome = outcome.map_err(|e: store::Error| failed(&e))?;
     say(
         out,
@@ -137,19 +141,37 @@ fn import(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     Ok(outcome.conflicts == 0)
 }
 
-fn networks(options: &Options) -> Result<Vec<String>, Failure> {
+/// Where the leases are that the command is about.
+fn places(options: &Options) -> Result<Vec<Place>, Failure> {
+    let folders = match &options.data_dir {
+        Some(folder) => vec![folder.clone()],
+        None => data_dirs(&options.run_dir),
+    };
     if let Some(network) = &options.network {
-        return Ok(vec![network.clone()]);
+        let mut all: Vec<Place> =
+            folders.iter().map(|folder| place(options, folder, network)).collect();
+        let first = all.first().cloned();
+        all.retain(session::exists);
+        // What is nowhere is to be said of the usual place.
+        return Ok(if all.is_empty() { first.into_iter().collect() } else { all });
     }
-    repair::networks(&options.data_dir).map_err(|error| {
-        let msg = format!("read {}", options.data_dir.display());
-        Some(cni_plugin::Error::caused(cni_plugin::Code::Io, msg, &error))
-    })
+    let mut all = Vec::new();
+    for folder in &folders {
+        let networks = match repair::networks(folder) {
+            Err(error) if folders.len() > 1 && error.kind() == io::ErrorKind::NotFound => continue,
+            networks => networks.map_err(|error| {
+                let msg = format!("read {}", folder.display());
+                Some(cni_plugin::Error::caused(cni_plugin::Code::Io, msg, &error))
+            })?,
+        };
+        all.extend(networks.iter().map(|network| place(options, folder, network)));
+    }
+    Ok(all)
 }
 
 fn repair(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failure> {
-    for network in networks(options)? {
-        let outcome = repair::repair(&options.data_dir, &options.run_dir, &network, now);
+    for Place { network, data_dir, run_dir, .. } in places(options)? {
+        let outcome = repair::repair(&data_dir, &run_dir, &network, now);
         let text = match outcome.map_err(|e| failed(&e))? {
             Outcome::InOrder(leases) => format!("network {network}: in order, {leases} leases"),
             Outcome::Rebuilt { damage, leases, aside } => format!(
@@ -165,13 +187,12 @@ fn repair(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
 
 fn show(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut all = Vec::new();
-    for network in networks(options)? {
-        let place = place(options, &network);
+    for place in places(options)? {
         if !session::exists(&place) {
             continue;
         }
         let leases = list::leases(&place, Patience::USUAL, now).map_err(|e| failed(&e))?;
-        all.extend(leases.into_iter().map(|lease| ListedLease::new(&network, lease)));
+        all.extend(leases.into_iter().map(|lease| ListedLease::new(&place.network, lease)));
     }
     say(out, &format!("{:#}", json!(all)))?;
     Ok(true)

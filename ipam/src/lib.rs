@@ -8,6 +8,7 @@ mod allocator;
 mod auto;
 mod cli;
 mod config;
+mod data_dirs;
 mod facts;
 mod import;
 mod leftover;
@@ -26,7 +27,8 @@ use std::process::ExitCode;
 
 use cni_plugin::{environment_of, read_all};
 
-pub use list::{ListError, ListedLease, list, release};
+pub use data_dirs::{noted_data_dirs, remove_leases};
+pub use list::{ListError, ListedLease, list, list_all, release};
 
 /// Where the stores are unless a configuration says otherwise.
 pub const DATA_DIR: &str = config::DATA_DIR;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::allocator::{self, Now};
-use crate::config::{self, Place, RUN_DIR};
+use crate::config::{self, Place};
+use crate::data_dirs::data_dirs;
 use crate::session::{self, Patience};
 use crate::store::{self, Lease, Owner};
 use crate::{facts, repair};
@@ -42,6 +43,20 @@ pub struct ListError {
     pub source: Option<io::Error>,
 }
 
+/// All leases of this node, ascending by network and address, as [`list`] does it, of all folders
+/// that plugins with `run_dir` have put leases into.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_all(run_dir: &Path, wait: Duration) -> Result<Vec<ListedLease>, ListError> {
+    let mut all = Vec::new();
+    for data_dir in data_dirs(run_dir) {
+        all.extend(list((&data_dir, run_dir), None, wait)?);
+    }
+    all.sort_by(|a, b| (&a.network, a.address).cmp(&(&b.network, b.address)));
+    Ok(all)
+}
+
 /// The leases of all networks below `data_dir`, or of one, ascending by network and address. Waits
 /// at most `wait` for each network's lock, which every ADD and DEL takes for some milliseconds.
 /// A network without a store has none.
@@ -49,7 +64,7 @@ pub struct ListError {
 /// # Errors
 /// A store is damaged, locked or not readable.
 pub fn list(
-    data_dir: &Path,
+    (data_dir, run_dir): (&Path, &Path),
     network: Option<&str>,
     wait: Duration,
 ) -> Result<Vec<ListedLease>, ListError> {
@@ -71,7 +86,7 @@ pub fn list(
         let place = Place {
             network: network.clone(),
             data_dir: data_dir.to_owned(),
-            run_dir: RUN_DIR.into(),
+            run_dir: run_dir.to_owned(),
             ..Place::default()
         };
         if !session::exists(&place) {

@@ -106,6 +106,11 @@ impl NetworkLock {
         data_dir.join(format!(".{network}.lock"))
     }
 
+    /// Whether a file of this name is such a lock.
+    pub(crate) fn is_lock(name: &str) -> bool {
+        name.starts_with('.') && name.ends_with(".lock")
+    }
+
     /// The state of the store where nothing is leased and no address rests; `None` from the first
     /// write on. Its files may be gone.
     pub(crate) fn emptied(&self) -> Option<State> {

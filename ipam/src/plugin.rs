@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use crate::allocator::{self, Ask, Now, Refusal};
 use crate::auto;
 use crate::config::{Checked, Place};
+use crate::data_dirs;
 use crate::facts;
 use crate::session::{self, Patience};
 use crate::store::{self, Owner};
@@ -71,6 +72,7 @@ impl Plugin for Ipam {
             }
             refused(refusal)
         })?;
+        data_dirs::note(&place.run_dir, &place.data_dir);
         let ips = grants
             .into_iter()
             .map(|grant| {

@@ -87,7 +87,7 @@ const FIRST_MINUTES: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 1
 #[rustfmt::skip]
 const OPEN: &[&str] = &[
     "RB5",
-    "RD10", "RD11",
+    "RD10",
 ];
 
 const MAX_LINES: usize = 800;

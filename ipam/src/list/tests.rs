@@ -19,7 +19,7 @@ fn times_are_those_of_the_calendar() {
 fn leases_are_listed_by_network_and_a_node_without_any_has_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("causeway");
-    assert_eq!(list(&data, None, Duration::ZERO).expect("an empty list"), []);
+    assert_eq!(list((&data, folder.path()), None, Duration::ZERO).expect("an empty list"), []);
     let now = facts::now();
     for (network, address) in [("b", "10.1.0.2"), ("a", "10.2.0.9"), ("a", "10.2.0.3")] {
         let place = Place { network: network.into(), data_dir: data.clone(), ..Place::default() };
@@ -34,9 +34,12 @@ fn leases_are_listed_by_network_and_a_node_without_any_has_none() {
             session::with_store(&place, Patience::USUAL, &now, |store| store.commit(change));
         done.expect("a lease");
     }
-    let all = list(&data, None, Duration::from_secs(1)).expect("a list");
+    let all = list((&data, folder.path()), None, Duration::from_secs(1)).expect("a list");
     let shown: Vec<_> = all.iter().map(|one| format!("{} {}", one.network, one.address)).collect();
     assert_eq!(shown, ["a 10.2.0.3", "a 10.2.0.9", "b 10.1.0.2"]);
     assert_eq!(all[0].since, "1970-01-01T00:00:00Z");
-    assert_eq!(list(&data, Some("b"), Duration::from_secs(1)).expect("a list").len(), 1);
+    assert_eq!(
+        list((&data, folder.path()), Some("b"), Duration::from_secs(1)).expect("a list").len(),
+        1
+    );
 }

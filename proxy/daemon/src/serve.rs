@@ -83,7 +83,7 @@ impl Front {
             conntrack: conntrack::Conntrack::start(metrics.clone()),
             health_checks: health_checks::HealthChecks::default(),
             probes: probe::Probes::new(events.clone()),
-            api: Api { events, containerd, metrics },
+            api: Api { events, containerd, metrics, run_dir: settings.run_dir.as_path().into() },
         }
     }
 

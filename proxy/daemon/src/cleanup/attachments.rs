@@ -57,12 +57,14 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
     removed.extend(links(&records, dry_run)?);
     removed.extend(tables(dry_run)?);
     removed.extend(localnet(run_dir, dry_run)?);
+    removed.extend(leases(run_dir, data_dir, dry_run)?);
     for (path, what) in [
         (run_dir.join("attachments"), format!("{} records of attachments", records.len())),
         (run_dir.join("route_localnet"), String::new()),
         (run_dir.join("rules.lock"), String::new()),
         (run_dir.join("probed"), String::new()),
         (run_dir.join("gateways.lock"), String::new()),
+        (run_dir.join("data-dirs"), String::new()),
         (run_dir.join("networks"), String::new()),
         (run_dir.join("networks.lock"), String::new()),
         (data_dir.to_owned(), format!("leases in {}", data_dir.display())),
@@ -75,6 +77,21 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
         }
         if !dry_run {
             files::remove(&path).map_err(|source| Error::File { path, source })?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Leases in folders that networks' configurations name. What else is in those stays.
+fn leases(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    for path in causeway_ipam::noted_data_dirs(run_dir) {
+        if path == data_dir || !path.exists() {
+            continue;
+        }
+        removed.push(format!("leases in {}", path.display()));
+        if !dry_run {
+            causeway_ipam::remove_leases(&path).map_err(|source| Error::File { path, source })?;
         }
     }
     Ok(removed)

@@ -1,5 +1,7 @@
 //! The router of the unix socket, and its parts for the TCP listeners.
 
+use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -36,6 +38,7 @@ pub(crate) struct Api {
     pub(crate) events: Events,
     pub(crate) containerd: Containerd,
     pub(crate) metrics: Metrics,
+    pub(crate) run_dir: Arc<FilePath>,
 }
 
 /// Everything, for the unix socket.
@@ -191,7 +194,7 @@ async fn list(
         if params.watch {
             return Err(Refused::new(400, "leases can not be watched; list them again instead"));
         }
-        return off_loop(|| super::leases::list().map(render::list)).await;
+        return off_loop(move || super::leases::list(&api.run_dir).map(render::list)).await;
     }
     let kind = known(&kind)?;
     if params.watch {

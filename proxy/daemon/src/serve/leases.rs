@@ -11,9 +11,8 @@ use crate::request::Refused;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// The leases; blocks for some milliseconds.
-pub(crate) fn list() -> Result<Vec<Value>, Refused> {
-    let data_dir = Path::new(causeway_ipam::DATA_DIR);
-    match causeway_ipam::list(data_dir, None, LOCK_WAIT) {
+pub(crate) fn list(run_dir: &Path) -> Result<Vec<Value>, Refused> {
+    match causeway_ipam::list_all(run_dir, LOCK_WAIT) {
         Ok(leases) => {
             Ok(leases.iter().map(|lease| serde_json::to_value(lease).unwrap_or_default()).collect())
         }

@@ -1,7 +1,7 @@
 //! Every command of `causeway` against the real daemon.
 
-use causeway_tests::{Daemon, Lab, Runtime};
-use serde_json::Value;
+use causeway_tests::{Daemon, Lab, Runtime, bins};
+use serde_json::{Value, json};
 
 use super::world::{World, with_backend};
 use super::{CLUSTERIP, NODEPORT};
@@ -184,11 +184,12 @@ fn status_describe_and_trace_say_what_is_and_why() {
     });
 }
 
+/// Rows: RD11
 #[test]
 fn leases_are_those_of_the_ipam_plugin() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let daemon = Daemon::start(node);
+    let mut daemon = Daemon::start(node);
     let nothing = daemon.causeway(&["get", "leases"]);
     assert_eq!(nothing.stderr, b"No resources found\n", "{nothing:?}");
     // The daemon looks where the plugin keeps leases unless told otherwise.
@@ -208,6 +209,53 @@ fn leases_are_those_of_the_ipam_plugin() {
         (&lease["containerID"], &lease["ifname"]),
         (&pod.id.as_str().into(), &"eth0".into())
     );
+    // Nobody else has leases in the default folder: other tests name one of their own.
+    leases_of_other_folders(&mut daemon);
+    daemon.again();
     runtime.del_ok(&pod.attachment("eth0"));
     assert!(daemon.causeway(&["get", "leases"]).stdout.is_empty());
+}
+
+/// With a lease of 10.0.9.2 in the default folder. Stops the daemon.
+fn leases_of_other_folders(daemon: &mut Daemon<'_>) {
+    let node = daemon.node();
+    let other = node.dir().join("other");
+    let folders = [node.data_dir(), other.clone()];
+    let runtimes: Vec<Runtime<'_>> = folders
+        .iter()
+        .enumerate()
+        .map(|(number, folder)| {
+            let mut list = node.conflist(&format!("n{number}"), &format!("10.0.{number}.0/24"));
+            list["plugins"][0]["bridge"] = json!(format!("other{number}"));
+            list["plugins"][0]["ipam"]["dataDir"] = json!(folder);
+            Runtime::new(node, list)
+        })
+        .collect();
+    let pods = [node.pod(), node.pod()];
+    for (runtime, pod) in runtimes.iter().zip(&pods) {
+        runtime.add_ok(&pod.attachment("eth0"));
+    }
+    let all = ["10.0.9.2", "10.0.0.2", "10.0.1.2"];
+    let listed = |daemon: &Daemon<'_>| -> Vec<String> {
+        let shown = daemon.causeway(&["get", "leases", "-o", "name"]).ok();
+        shown.lines().map(|line| line.trim_start_matches("lease/").to_owned()).collect()
+    };
+    assert_eq!(listed(daemon), all);
+    // Whoever starts later finds them as well.
+    daemon.kill();
+    daemon.again();
+    assert_eq!(listed(daemon), all);
+    let mut show = node.command(bins::ours("causeway-ipam"));
+    show.arg("show").arg("--run-dir").arg(node.run_dir());
+    let text = causeway_tests::finish(show, b"").ok();
+    assert!(all.iter().all(|address| text.contains(address)), "{text}");
+    runtimes[0].del_ok(&pods[0].attachment("eth0"));
+    assert_eq!(listed(daemon), ["10.0.9.2", "10.0.1.2"]);
+    daemon.stop();
+    // What is removed with all are leases, in whatever folder, and nothing beside them.
+    std::fs::write(other.join("theirs"), "").expect("written");
+    let removed = Daemon::cleanup(node, &["--all", "--data-dir", "/nowhere"]).ok();
+    assert!(removed.contains(&format!("removed leases in {}\n", other.display())), "{removed}");
+    assert!(other.join("theirs").exists() && !other.join("n1").exists());
+    assert!(!node.data_dir().exists() && !node.run_dir().join("data-dirs").exists());
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_api::{Client, Spool};
+use causeway_api::{Client, EventAnswer, Spool};
 use causeway_kernel::{Netns, NetnsId, NetnsLife, RecordKey, Records};
 use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
 use cni_plugin::{Code, Error};
@@ -114,7 +114,8 @@ impl<'a> Endpoint<'a> {
         };
         self.write(&note)?;
         let why = match send(&note.socket, &event) {
-            Ok(()) => {
+            Ok(warnings) => {
+                warnings.iter().for_each(|text| warn(text));
                 // An older one, which would only be passed over.
                 drop(spool.withdraw(&event.key));
                 return Ok(());
@@ -209,9 +210,13 @@ fn boot_time() -> io::Result<u64> {
     Ok(number(now.tv_sec) * 1_000_000_000 + number(now.tv_nsec))
 }
 
-fn send(socket: &Path, event: &EndpointEvent) -> Result<(), causeway_api::Error> {
+/// Tells the daemon. Returns what it wants to be known.
+fn send(socket: &Path, event: &EndpointEvent) -> Result<Vec<String>, causeway_api::Error> {
     let body = serde_json::to_vec(event).expect("JSON of strings and numbers");
-    Client::new(socket).request("PUT", "/v1/events", &body, ANSWER_WAIT).map(drop)
+    let answer = Client::new(socket).request("PUT", "/v1/events", &body, ANSWER_WAIT)?;
+    // Most answers are empty.
+    let answer: EventAnswer = serde_json::from_slice(&answer).unwrap_or_default();
+    Ok(answer.warnings)
 }
 
 fn is_unreachable(error: &causeway_api::Error) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel |
+//! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel; 200 with an [`EventAnswer`] where there is something to know |
 //! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also where some were refused |
 //! | `POST /v1/delete` | [`Delete`] | [`Applied`], 200 also where some were refused or not found |
 //! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 where a manifest of a node has it, or the node lives |
@@ -32,6 +32,14 @@ use serde_json::Value;
 
 /// Where the daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/causeway/causeway.sock";
+
+/// What the daemon answers to an event that it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventAnswer {
+    /// What whoever attaches the container should know.
+    pub warnings: Vec<String>,
+}
 
 /// Objects to store. Who reads or writes very many takes them as text, `O`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -312,6 +320,9 @@ pub struct DescribedEndpoint {
     pub pod: Option<String>,
     /// Node.
     pub node: Option<String>,
+    /// Host ports of this node that lead there: `8080/TCP`, `192.0.2.1:8080/TCP`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<String>,
 }
 
 /// `causeway trace FROM TO[:PORT][/PROTO]`.

@@ -152,18 +152,23 @@ fn place(endpoint: &DescribedEndpoint) -> String {
 
 /// Every endpoint of a port with its state.
 fn endpoints(port: &DescribedPort) -> Vec<String> {
+    let mapped = port.endpoints.iter().any(|endpoint| !endpoint.host_ports.is_empty());
     let rows: Vec<Vec<String>> = port
         .endpoints
         .iter()
         .map(|endpoint| {
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.to_owned());
-            vec![
+            let mut row = vec![
                 place(endpoint),
                 endpoint.state.clone(),
                 if endpoint.in_rotation { "yes" } else { "no" }.to_owned(),
                 or_none(&endpoint.pod),
                 or_none(&endpoint.node),
-            ]
+            ];
+            if mapped {
+                row.push(crate::columns::some_of(&endpoint.host_ports, NONE));
+            }
+            row
         })
         .collect();
     let name = if port.name.is_empty() { UNSET } else { &port.name };
@@ -172,7 +177,9 @@ fn endpoints(port: &DescribedPort) -> Vec<String> {
         protocol => format!("Endpoints of port {name}/{protocol}:"),
     };
     let mut lines = vec![title];
-    let table = table::lines(&["ENDPOINT", "STATE", "NEW TRAFFIC", "POD", "NODE"], &rows);
+    let mut columns = vec!["ENDPOINT", "STATE", "NEW TRAFFIC", "POD", "NODE"];
+    columns.extend(mapped.then_some("HOST PORTS"));
+    let table = table::lines(&columns, &rows);
     lines.extend(table.into_iter().map(|line| format!("  {line}")));
     lines
 }

@@ -97,7 +97,12 @@ fn show(screen: &mut Screen, answer: &TraceAnswer) -> Result<(), Failure> {
     for (position, step) in answer.trace.steps.iter().enumerate() {
         screen.say(&format!("  {}. {step}", position + 1))?;
     }
-    let service = answer.trace.service.as_deref().unwrap_or("no service");
+    // Without a service only a host port leads to a container.
+    let nobody = match answer.trace.outcome {
+        Outcome::Endpoints(_) => "host port",
+        Outcome::Pass | Outcome::Reject | Outcome::Drop => "no service",
+    };
+    let service = answer.trace.service.as_deref().unwrap_or(nobody);
     let (style, verdict) = match &answer.trace.outcome {
         Outcome::Pass => (Style::Good, format!("passes ({service}): it goes where it was going")),
         Outcome::Reject => (Style::Bad, format!("rejected ({service}): ICMP port unreachable")),

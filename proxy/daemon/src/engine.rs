@@ -128,7 +128,8 @@ struct Pending {
 /// Whoever waits for a commit.
 #[derive(Debug)]
 enum Waiting {
-    Event(Reply<()>),
+    /// Of the pod, when one was attached: answered with what there is to know of it.
+    Event(Option<ObjectKey>, Reply<Vec<String>>),
     Applied(Applied, Reply<Applied>),
 }
 
@@ -230,10 +231,13 @@ impl Engine {
 
     fn take_request(&mut self, request: Request) {
         match request {
-            Request::Event { event, labels, reply } => match self.take_event(event, &labels) {
-                Ok(()) => self.pending.waiting.push(Waiting::Event(reply)),
-                Err(refused) => drop(reply.send(Err(refused))),
-            },
+            Request::Event { event, labels, reply } => {
+                let pod = event.record.as_ref().map(causeway_model::EndpointRecord::pod);
+                match self.take_event(event, &labels) {
+                    Ok(()) => self.pending.waiting.push(Waiting::Event(pod, reply)),
+                    Err(refused) => drop(reply.send(Err(refused))),
+                }
+            }
             Request::Apply { apply, reply } => {
                 self.change_objects(Asked::Apply(apply), Some(reply));
             }

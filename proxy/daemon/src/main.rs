@@ -14,6 +14,7 @@
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
 //! | [`peers`] | the peers file |
 //! | [`recorded`] | containers by the records of the plugins |
+//! | [`host_ports`] | host ports that services ask for too, in words |
 //! | [`sharing`] | services that ask for one place, in words |
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
@@ -32,6 +33,7 @@ mod engine;
 mod event;
 mod files;
 mod forward;
+mod host_ports;
 mod keep;
 mod keeper;
 mod leave;

@@ -1,11 +1,13 @@
 //! Containers by the records that `causeway-service` keeps of them: what a daemon goes on with
-//! whose store was lost.
+//! whose store was lost, and their host ports.
 
 use std::path::Path;
 
-use causeway_kernel::Records;
-use causeway_model::EndpointEvent;
-use causeway_service::record::{Announcement, ENDPOINT};
+use causeway_kernel::{RecordKey, Records};
+use causeway_model::{EndpointEvent, EndpointKey};
+use causeway_service::record::{Announcement, ENDPOINT, KIND, Record};
+
+use crate::host_ports;
 
 /// The events of the containers that are attached in this boot. What cannot be read is left out.
 pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
@@ -14,10 +16,25 @@ pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
     events.filter(|event| event.boot_id == boot_id).collect()
 }
 
+/// The host ports of all attachments. What cannot be read is left out.
+pub(crate) fn host_ports(run_dir: &Path) -> host_ports::Records {
+    let records = Records::new(run_dir, KIND).readable::<Record>().unwrap_or_default();
+    let key = |key: RecordKey| {
+        let RecordKey { network, container_id, ifname } = key;
+        EndpointKey { network, container_id, ifname }
+    };
+    records.into_iter().map(|(of, record)| (key(of), record)).collect()
+}
+
+/// Those of one attachment, where it has some.
+pub(crate) fn host_ports_of(run_dir: &Path, key: &EndpointKey) -> Option<Record> {
+    let EndpointKey { network, container_id, ifname } = key.clone();
+    let key = RecordKey { network, container_id, ifname };
+    Records::new(run_dir, KIND).read(&key).ok().flatten()
+}
+
 #[cfg(test)]
 mod tests {
-    use causeway_kernel::RecordKey;
-    use causeway_model::EndpointKey;
     use serde_json::json;
 
     use super::*;

@@ -18,8 +18,8 @@ pub(crate) enum Request {
         event: EndpointEvent,
         /// What containerd knows of the container, merged over the labels of the record.
         labels: Labels,
-        /// Answered when the rules are in the kernel.
-        reply: Reply<()>,
+        /// Answered when the rules are in the kernel, with what whoever attaches should know.
+        reply: Reply<Vec<String>>,
     },
     /// `POST /v1/apply`
     Apply {

@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 
 use crate::clock;
 use crate::config::Settings;
+use crate::host_ports;
 
 /// The state.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct State {
     pub index: Index,
     /// All decisions, as they are in the kernel when [`Progress::behind`] is `None`.
     pub plan: Plan,
+    /// Host ports of this node's attachments.
+    pub host_ports: host_ports::Records,
     /// Stored objects that a file of the manifest directory holds, with its name.
     pub files: BTreeMap<(ObjectKind, ObjectKey), String>,
     /// When what happened, and how often.

@@ -224,7 +224,7 @@ fn a_change_leads_to_what_a_fresh_start_would_load() {
             Some(new) => plan.services.insert(key(number), new.clone()),
             None => plan.services.remove(&key(number)),
         };
-        let delta = Delta { services: vec![(key(number), old, new)], containers: None };
+        let delta = Delta { services: vec![(key(number), old, new)], here: None };
         let batch = mirror.change(&plan, &delta);
         client.commit(&batch).expect("a commit");
         assert_equal(&read(&mut client), &services::compile(&plan));

@@ -10,6 +10,7 @@
 mod build;
 mod claims;
 mod containers;
+mod host_ports;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,8 @@ use causeway_model::{Balance, IpFamily, ObjectKey, Protocol, Resolved};
 use ipnetwork::IpNetwork;
 
 pub use claims::{Contest, Place};
-pub use containers::Containers;
 pub(crate) use containers::private;
+pub use host_ports::{Hides, HostPlace, HostPort, Yield};
 
 use claims::Claims;
 
@@ -78,10 +79,20 @@ pub struct Plan {
     /// By service; services without rules (headless, `ExternalName`, proxied by somebody else) are
     /// absent.
     pub services: BTreeMap<ObjectKey, Arc<ServicePlan>>,
-    /// Addresses of this node's containers, of a family in which one of them is outside the cluster
-    /// networks.
-    pub(crate) containers: BTreeSet<IpAddr>,
+    /// What the rules are to know of this node's containers.
+    pub here: Here,
+    /// Host ports of this node's containers.
+    host_ports: Vec<HostPort>,
     claims: Claims,
+}
+
+/// What rules know of this node's containers beside the services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Their addresses, of a family in which one of them is outside the cluster networks.
+    pub containers: BTreeSet<IpAddr>,
+    /// Ports of this node that services leave to their host ports.
+    pub yields: BTreeSet<HostPlace>,
 }
 
 /// The decisions for one service, one entry a port and family.
@@ -193,8 +204,8 @@ pub enum Masquerade {
 pub struct Delta {
     /// Each service once, ascending; absent is no rules. Before and after are never equal.
     pub services: Vec<Change>,
-    /// Containers of this node, where they are others.
-    pub containers: Option<Box<Containers>>,
+    /// What rules know of this node's containers, before and after, where it is something else.
+    pub here: Option<Box<(Here, Here)>>,
 }
 
 /// A service with its plan before and after.
@@ -203,8 +214,13 @@ pub type Change = (ObjectKey, Option<Arc<ServicePlan>>, Option<Arc<ServicePlan>>
 impl Plan {
     /// An empty plan.
     pub fn new(facts: Facts) -> Self {
-        let (services, containers) = (BTreeMap::new(), BTreeSet::new());
-        Self { facts, services, containers, claims: Claims::default() }
+        Self {
+            facts,
+            services: BTreeMap::new(),
+            here: Here::default(),
+            host_ports: Vec::new(),
+            claims: Claims::default(),
+        }
     }
 
     /// A plan of these services.
@@ -241,7 +257,17 @@ impl Plan {
         while let Some(key) = others.pop_first() {
             others.extend(self.renew(&key, resolve(&key), &mut changes));
         }
-        Delta::of(changes)
+        let mut delta = Delta::of(changes);
+        delta.append(self.renew_yields());
+        delta
+    }
+
+    fn replace_here(&mut self, after: Here) -> Delta {
+        if after == self.here {
+            return Delta::default();
+        }
+        let before = std::mem::replace(&mut self.here, after.clone());
+        Delta { services: Vec::new(), here: Some(Box::new((before, after))) }
     }
 
     /// Plans one service anew. Yields those that have to be planned anew because of it.
@@ -281,16 +307,16 @@ impl Plan {
 impl Delta {
     /// Nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.containers.is_none()
+        self.services.is_empty() && self.here.is_none()
     }
 
     /// Adds what changed after this, so that both are one change.
     pub fn append(&mut self, later: Self) {
-        self.containers = match (self.containers.take(), later.containers) {
+        self.here = match (self.here.take(), later.here) {
             (Some(first), Some(last)) => Some(Box::new((first.0, last.1))),
             (first, last) => first.or(last),
         };
-        self.containers.take_if(|both| both.0 == both.1);
+        self.here.take_if(|both| both.0 == both.1);
         if self.services.is_empty() {
             self.services = later.services;
         } else if !later.services.is_empty() {
@@ -310,7 +336,7 @@ impl Delta {
             same
         });
         changes.retain(|(_, before, after)| before != after);
-        Self { services: changes, containers: None }
+        Self { services: changes, here: None }
     }
 }
 

@@ -16,6 +16,7 @@
 //!                       meta l4proto . th dport @nodeports [ip daddr @nodeport-ips] fib daddr type local goto nodeport
 //!                       ip daddr in the service networks drop          (row 15, S-20)
 //! cluster               ip saddr not in the cluster networks mark; goto pool
+//! external, nodeport    what @host-ports or @host-port-addresses has: return, it is a container's host port
 //! external              @restricted and not @allowed drop; @local-policy goto external-local; mark; goto pool
 //! external-local        from this node or ip saddr @containers: mark, goto pool
 //!                       from the cluster networks: goto pool; goto pool-local
@@ -91,9 +92,9 @@ impl Mirror {
             delta.services.iter().filter_map(|(key, old, _)| Some((key, &**old.as_ref()?)));
         let after = delta.services.iter().filter_map(|(key, _, new)| Some((key, &**new.as_ref()?)));
         let (mut before, mut after) = (Content::of(before), Content::of(after));
-        if let Some((old, new)) = delta.containers.as_deref() {
-            before.containers(old);
-            after.containers(new);
+        if let Some((old, new)) = delta.here.as_deref() {
+            before.here(old);
+            after.here(new);
         }
         Batch { ops: change::replace(&mut self.shared, before, after), generation: None }
     }
@@ -101,7 +102,7 @@ impl Mirror {
 
 fn content(plan: &Plan) -> Content {
     let mut content = Content::of(plan.services.iter().map(|(key, service)| (key, &**service)));
-    content.containers(&plan.containers);
+    content.here(&plan.here);
     content
 }
 

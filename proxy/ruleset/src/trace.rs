@@ -5,7 +5,7 @@ mod decide;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,9 @@ impl<'a> Tracer<'a> {
             steps.push(format!("{to} is this node's localhost, closed to others: dropped."));
             return Search::Over(Outcome::Drop, None);
         }
+        if let Some(over) = self.find_host_port(packet, steps) {
+            return Search::Over(over, None);
+        }
         if let Some(found) = self.addresses.get(&(to, port, protocol)) {
             let name = port_name(found.key, &found.port.name);
             let kind = match found.frontend.at {
@@ -182,6 +185,34 @@ impl<'a> Tracer<'a> {
         }
         steps.push(format!("No service answers at {place}: left alone."));
         Search::Over(Outcome::Pass, None)
+    }
+
+    /// Host ports have their places before services, as they are of this node alone.
+    fn find_host_port(&self, packet: &Packet, steps: &mut Vec<String>) -> Option<Outcome> {
+        let Packet { source, destination: to, port, protocol, .. } = *packet;
+        let found = self.plan.host_port(SocketAddr::new(to, port), protocol)?;
+        if !packet.to_node {
+            return None;
+        }
+        let name = protocol.name();
+        let owner = &found.owner;
+        steps.push(format!("{to} is this node, and {port}/{name} is a host port of {owner}."));
+        if found.conditional {
+            steps
+                .push("It is only for packets that the conditions of its network name.".to_owned());
+        }
+        for one in self.plan.yields().filter(|one| one.host_port == *found) {
+            let (place, service) = (one.place, one.service);
+            steps.push(format!("The host port comes before {place} of service {service}."));
+        }
+        let masquerade = found.hides(source);
+        steps.push(if masquerade {
+            "The container sees this node as source.".to_owned()
+        } else {
+            "The container sees the source as it is.".to_owned()
+        });
+        let (address, port) = (found.target.ip(), found.target.port());
+        Some(Outcome::Endpoints(vec![Choice { address, port, masquerade }]))
     }
 
     fn find_node_port(&self, packet: &Packet, steps: &mut Vec<String>) -> Option<Found<'a>> {

@@ -13,6 +13,7 @@ mod damaged_store;
 mod dead;
 mod examples;
 mod first_minutes;
+mod host_ports;
 mod iptables_load;
 mod packets;
 mod private_networks;

@@ -9,6 +9,7 @@ use super::Engine;
 use crate::clock;
 use crate::liveness::Watch;
 use crate::log;
+use crate::recorded;
 use crate::request::Refused;
 
 /// A gone attachment is remembered for so long, in nanoseconds of boot time: an event that was
@@ -56,6 +57,11 @@ impl Engine {
         self.say_container(&event);
         if let Some(liveness) = &self.liveness {
             liveness.tell(&event.key, event.seq, event.record.as_ref());
+        }
+        let run_dir = &self.state.settings.run_dir;
+        match event.record.as_ref().and_then(|_| recorded::host_ports_of(run_dir, &event.key)) {
+            Some(ports) => drop(self.state.host_ports.insert(event.key.clone(), ports)),
+            None => drop(self.state.host_ports.remove(&event.key)),
         }
         let fact = match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },

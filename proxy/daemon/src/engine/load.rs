@@ -93,6 +93,7 @@ impl Engine {
                     node: Arc::clone(&facts.name),
                     networks: settings.cluster_cidrs.clone(),
                 }),
+                host_ports: recorded::host_ports(&settings.run_dir),
                 files: BTreeMap::new(),
                 progress: Progress::new(now),
                 peers: BTreeMap::new(),

@@ -9,6 +9,7 @@ use causeway_ruleset::plan::{NodePortAddresses, Plan};
 use super::{Asked, Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
+use crate::host_ports;
 use crate::request::Refused;
 use crate::sharing;
 use crate::state::{Committed, Touched};
@@ -81,9 +82,14 @@ impl Engine {
             let refused = refused.clone();
             // Whoever asked may be gone.
             match waiting {
-                Waiting::Event(reply) => drop(reply.send(refused.map_or(Ok(()), Err))),
+                Waiting::Event(pod, reply) => {
+                    let pod = pod.as_ref();
+                    let said = pod.map(|pod| host_ports::of_container(&self.state.plan, pod));
+                    drop(reply.send(refused.map_or(Ok(said.unwrap_or_default()), Err)));
+                }
                 Waiting::Applied(mut applied, reply) => {
                     sharing::warn(&self.state.plan, &mut applied);
+                    host_ports::warn(&self.state.plan, &mut applied);
                     drop(reply.send(refused.map_or(Ok(applied), Err)));
                 }
             }
@@ -150,6 +156,8 @@ impl Engine {
             let containers = index.containers_of(&self.facts.name);
             let ips = containers.flat_map(|(one, _)| one.record.ips.iter().copied());
             delta.append(self.state.plan.set_containers(ips));
+            let ports = host_ports::planned(&self.state.host_ports, index, &self.facts.name);
+            delta.append(self.state.plan.set_host_ports(ports));
         }
         let unchanged = delta.is_empty();
         self.behind.delta.append(delta);

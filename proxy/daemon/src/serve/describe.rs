@@ -10,6 +10,7 @@ use causeway_model::{
 use causeway_ruleset::plan::{At, Decision, Pool, PortPlan};
 
 use super::render;
+use crate::host_ports;
 use crate::request::Refused;
 use crate::sharing;
 use crate::state::State;
@@ -46,6 +47,7 @@ fn described(
         },
         pod: endpoint.pod.as_ref().map(|pod| pod.to_string()),
         node: endpoint.node.as_ref().map(|node| node.to_string()),
+        host_ports: host_ports::to(&state.plan, endpoint.address, endpoint.port),
     };
     DescribedPort {
         name: port.map(|port| port.name.to_string()).unwrap_or_default(),
@@ -118,6 +120,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
         remarks.extend(port_remark(state, service, port, endpoints, found));
     }
     remarks.extend(sharing::of_service(&state.plan, &service.key));
+    remarks.extend(host_ports::of_service(&state.plan, &service.key));
     let concerned = service.key.to_string();
     for (about, warnings) in &state.warnings {
         if about.split_whitespace().any(|word| word == concerned) {

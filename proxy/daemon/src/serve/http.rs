@@ -10,7 +10,7 @@ use axum::extract::{Path, Query as Params, Request as HttpRequest, State as Shar
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use causeway_api::{AppliedOutcome, Apply, Delete, SvcTest, TraceRequest};
+use causeway_api::{AppliedOutcome, Apply, Delete, EventAnswer, SvcTest, TraceRequest};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -107,7 +107,7 @@ pub(crate) async fn unknown_method(request: HttpRequest) -> Refused {
     Refused::new(405, format!("{path} does not take {method}"))
 }
 
-async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<StatusCode, Refused> {
+async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
     let event: EndpointEvent = json(request, LIMIT).await?;
     if let Some(record) = &event.record
         && record.key != event.key
@@ -121,8 +121,11 @@ async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Sta
         Some(record) => api.containerd.labels(&record.key.container_id, &api.events).await,
         None => Labels::new(),
     };
-    api.ask(|reply| Request::Event { event, labels, reply }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let warnings = api.ask(|reply| Request::Event { event, labels, reply }).await?;
+    Ok(match warnings.is_empty() {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => axum::Json(EventAnswer { warnings }).into_response(),
+    })
 }
 
 async fn apply(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {

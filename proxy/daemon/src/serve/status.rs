@@ -8,6 +8,7 @@ use causeway_api::Status;
 
 use super::nodes;
 use crate::clock;
+use crate::host_ports;
 use crate::sharing;
 use crate::state::State;
 
@@ -49,6 +50,7 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         warnings: warnings
             .chain(many::warnings(state, &nodes))
             .chain(sharing::all(&state.plan))
+            .chain(host_ports::all(&state.plan))
             .collect(),
         peers: many::peers(state, &nodes),
     }

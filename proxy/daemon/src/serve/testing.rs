@@ -96,6 +96,7 @@ pub(crate) fn state(folder: &Path) -> State {
         settings,
         index: Index::default(),
         plan: Plan::new(facts),
+        host_ports: std::collections::BTreeMap::new(),
         files: std::collections::BTreeMap::new(),
         progress: Progress::new(clock::now()),
         peers: std::collections::BTreeMap::new(),
@@ -129,13 +130,7 @@ pub(crate) fn commit(state: &mut State, facts: Vec<Fact>) -> Committed {
     state.progress.syncs += 1;
     state.progress.synced = Some(clock::now());
     let took = std::time::Duration::from_millis(1);
-    Committed {
-        touched,
-        delta: Delta { services, containers: None },
-        full: false,
-        took,
-        latency: took,
-    }
+    Committed { touched, delta: Delta { services, here: None }, full: false, took, latency: took }
 }
 
 /// Objects of a document.

@@ -7,7 +7,7 @@ use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
 
 use super::{Chains, Table, names, rule};
-use crate::plan::{self, Facts, NodePortAddresses};
+use crate::plan::{self, Facts, Here, HostPlace, NodePortAddresses};
 
 /// A jump from a chain of the kernel.
 pub(super) struct Jump {
@@ -124,6 +124,18 @@ pub(super) fn to_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
         None => vec![local],
         Some(nets) => nets.iter().map(|net| format!("-d {} {local}", rule::net(*net))).collect(),
     }
+}
+
+/// Places that host ports of containers have: the rules of these come later.
+pub(super) fn to_containers(here: &Here, family: IpFamily) -> Vec<String> {
+    let of_family = here.yields.iter().filter(|place| place.family == family);
+    let line = |HostPlace { protocol, port, host, .. }: &HostPlace| {
+        let to = host.map(|host| format!("-d {} ", rule::host(host))).unwrap_or_default();
+        let protocol = rule::protocol(*protocol);
+        let local = "-m addrtype --dst-type LOCAL -j RETURN";
+        format!("{to}-p {protocol} -m {protocol} --dport {port} {local}")
+    };
+    of_family.map(line).collect()
 }
 
 /// Local addresses without node ports: the head of the chain of node ports.

@@ -11,7 +11,7 @@ use super::port::Port;
 use super::saved::Saved;
 use super::seats::{Address, Lines, NodePort, Owner, Seat, Seats};
 use super::{ChainName, Chains, Table, fixed, names};
-use crate::plan::{At, Delta, Facts, Plan, PortPlan, ServicePlan};
+use crate::plan::{At, Delta, Plan, PortPlan, ServicePlan};
 
 /// Our chains and frontends of one family.
 #[derive(Clone, Debug)]
@@ -90,9 +90,9 @@ impl Half {
         };
         let all = plan.services.iter().collect::<Vec<_>>();
         let mut write = fixed::chains(&plan.facts, family);
-        let (mut more, _) = half.replace(&plan.facts, &[], &all, &BTreeMap::new());
+        let (mut more, _) = half.replace(plan, &[], &all, &BTreeMap::new());
         write.append(&mut more);
-        write.append(&mut fixed::of_containers(&plan.facts, &plan.containers, family));
+        write.append(&mut fixed::of_containers(&plan.facts, &plan.here.containers, family));
         half.chains = write.iter().map(|(name, lines)| (name.clone(), stamp(lines))).collect();
         let stale = saved.chains.keys().filter(|name| !half.chains.contains_key(*name));
         let stale = stale.cloned().collect();
@@ -108,13 +108,13 @@ impl Half {
             after.extend(new.as_ref().filter(|plan| mine(plan)).map(|plan| (key, plan)));
         }
         let (mut write, mut delete) = (Chains::new(), BTreeSet::new());
-        if !(before.is_empty() && after.is_empty()) {
+        if !(before.is_empty() && after.is_empty() && delta.here.is_none()) {
             let known = std::mem::take(&mut self.chains);
-            (write, delete) = self.replace(&plan.facts, &before, &after, &known);
+            (write, delete) = self.replace(plan, &before, &after, &known);
             self.chains = known;
         }
-        if let Some((_, containers)) = delta.containers.as_deref() {
-            write.append(&mut fixed::of_containers(&plan.facts, containers, self.family));
+        if let Some((_, here)) = delta.here.as_deref() {
+            write.append(&mut fixed::of_containers(&plan.facts, &here.containers, self.family));
         }
         write.retain(|name, lines| {
             let stamp = stamp(lines);
@@ -139,11 +139,12 @@ impl Half {
     /// rules, and those that are gone.
     fn replace(
         &mut self,
-        facts: &Facts,
+        all: &Plan,
         before: &[(&ObjectKey, &Arc<ServicePlan>)],
         after: &[(&ObjectKey, &Arc<ServicePlan>)],
         known: &BTreeMap<ChainName, Stamp>,
     ) -> (Chains, BTreeSet<ChainName>) {
+        let facts = &all.facts;
         let flat = (self.addresses.flat(), self.node_ports.flat());
         let mut touched = Touched::default();
         let mut gone = Chains::new();
@@ -164,17 +165,22 @@ impl Half {
         let addresses = self.addresses.render(facts, &touched.addresses, flat.0, &mut edit);
         let node_ports = self.node_ports.render(facts, &touched.node_ports, flat.1, &mut edit);
         let Edit { mut write, mut delete, .. } = edit;
-        write.append(&mut self.top(facts, addresses, node_ports));
+        write.append(&mut self.top(all, addresses, node_ports));
         delete.retain(|name| !write.contains_key(name));
         (write, delete)
     }
 
-    fn top(&self, facts: &Facts, addresses: Lines, node_ports: Lines) -> Chains {
+    fn top(&self, plan: &Plan, addresses: Lines, node_ports: Lines) -> Chains {
+        let facts = &plan.facts;
+        let to_containers = fixed::to_containers(&plan.here, self.family);
         let to_node_ports = fixed::to_node_ports(facts, self.family);
         let head = fixed::not_node_ports(facts, self.family);
         let unallocated = fixed::unallocated(facts, self.family);
         Chains::from([
-            ((Table::Nat, names::SERVICES.into()), [addresses.nat, to_node_ports.clone()].concat()),
+            (
+                (Table::Nat, names::SERVICES.into()),
+                [to_containers, addresses.nat, to_node_ports.clone()].concat(),
+            ),
             (
                 (Table::Filter, names::FILTER.into()),
                 [addresses.filter, to_node_ports, unallocated].concat(),

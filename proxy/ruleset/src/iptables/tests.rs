@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use causeway_model::Balance;
+use causeway_model::{Balance, ObjectKey, Protocol};
 
 use std::net::IpAddr;
 
 use super::*;
-use crate::plan::{NodePortAddresses, SourceHash};
+use crate::plan::{Hides, HostPort, NodePortAddresses, SourceHash};
 use crate::testing::{self, Random, packet, random_history, random_packet};
 use crate::trace::{Outcome, Packet, Tracer};
 use machine::{Machine, Verdict};
@@ -329,4 +329,37 @@ fn check_source_hash(vip: &str, pods: &str, client: fn(u32) -> String) {
     assert!((130..280).contains(&moved), "{moved} of 1000");
     let fair = |share: &u32| (120..290).contains(share);
     assert!(shares.len() == 5 && shares.values().all(fair), "{shares:?}");
+}
+
+/// Rows: RB5
+#[test]
+fn a_host_port_has_its_place_before_services_and_back() {
+    let plan = || testing::plan("web 172.30.0.41 80/tcp:30001 -> 10.0.2.2:80@n2");
+    let mut with = plan();
+    let host = |host: Option<&str>, port| HostPort {
+        protocol: Protocol::Tcp,
+        host: host.map(|text| text.parse().expect("an address")),
+        port,
+        target: "10.0.1.2:8080".parse().expect("an address and port"),
+        owner: ObjectKey::new("default", "c1"),
+        hides: Hides::Needed,
+        conditional: false,
+    };
+    let mut node = Node::new();
+    let (mut mirror, scripts) = Mirror::full(&with, &[]);
+    node.restore(&scripts);
+    let delta = with.set_host_ports(vec![host(None, 30_001), host(None, 8080)]);
+    let scripts = mirror.change(&with, &delta);
+    let text: String = scripts.iter().map(|script| script.text.as_str()).collect();
+    let line = "-A CW-SERVICES -p tcp -m tcp --dport 30001 -m addrtype --dst-type LOCAL -j RETURN";
+    assert!(text.contains(&format!(":CW-SERVICES - [0:0]\n{line}\n")), "{text}");
+    assert!(!text.contains("8080"), "{text}");
+    node.restore(&scripts);
+    assert_eq!(node, Node::of(&with));
+    let delta = with.set_host_ports(vec![host(Some("192.168.0.1"), 30_001)]);
+    let scripts = mirror.change(&with, &delta);
+    assert!(scripts[0].text.contains("-A CW-SERVICES -d 192.168.0.1/32 -p tcp"), "{scripts:?}");
+    let delta = with.set_host_ports(Vec::new());
+    node.restore(&mirror.change(&with, &delta));
+    assert_eq!(node, Node::of(&plan()));
 }

@@ -107,7 +107,7 @@ impl Claims {
     }
 
     /// Who answers at a place.
-    fn holder(&self, place: &Place) -> Option<&ObjectKey> {
+    pub(super) fn holder(&self, place: &Place) -> Option<&ObjectKey> {
         let cluster = match place {
             Place::External(address, ..) => self.owner(&Place::Cluster(*address)),
             Place::Cluster(_) | Place::NodePort(..) => None,

@@ -9,30 +9,25 @@ use std::net::IpAddr;
 
 use causeway_model::IpFamily;
 
-use super::{Delta, Facts, Plan};
-
-/// The containers of this node before and after.
-pub type Containers = (BTreeSet<IpAddr>, BTreeSet<IpAddr>);
+use super::{Delta, Facts, Here, Plan};
 
 impl Plan {
     /// Takes the addresses of all containers of this node.
     pub fn set_containers(&mut self, all: impl IntoIterator<Item = IpAddr>) -> Delta {
-        let after = relevant(&self.facts, all.into_iter().collect());
-        if after == self.containers {
-            return Delta::default();
-        }
-        let before = std::mem::replace(&mut self.containers, after.clone());
-        Delta { services: Vec::new(), containers: Some(Box::new((before, after))) }
+        let containers = relevant(&self.facts, all.into_iter().collect());
+        self.replace_here(Here { containers, ..self.here.clone() })
     }
 
     /// Whether a source is a container of this node outside the cluster networks.
     pub fn is_private(&self, source: IpAddr) -> bool {
-        self.facts.is_outside(source, false) && self.containers.contains(&source)
+        self.facts.is_outside(source, false) && self.here.containers.contains(&source)
     }
 
     /// Whether such a source is seen as it is by an endpoint.
     pub(crate) fn keeps(&self, source: IpAddr, endpoint: IpAddr) -> bool {
-        !self.facts.masquerade_all && self.is_private(source) && self.containers.contains(&endpoint)
+        !self.facts.masquerade_all
+            && self.is_private(source)
+            && self.here.containers.contains(&endpoint)
     }
 }
 

@@ -26,7 +26,7 @@ fn i6_any_history_ends_in_the_plan_of_its_end() {
         let mut all = Delta::default();
         for (number, step) in steps.iter().enumerate() {
             let mut fresh = Plan::fresh(step.plan.facts.clone(), &step.services);
-            fresh.set_containers(step.plan.containers.iter().copied());
+            fresh.set_containers(step.plan.here.containers.iter().copied());
             assert_eq!(step.plan, fresh, "seed {seed}, step {number}");
             check_delta(&before, step.delta.services.as_slice(), &step.plan);
             check_places(&step.plan);

@@ -1,14 +1,14 @@
 //! What services put into the tables: elements, and chains of their own.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::layout::{self, Class, RULES, Set, bucket};
 use super::own::{self, Own};
-use crate::plan::{At, Decision, Frontend, Pool, PortPlan, ServicePlan};
+use crate::plan::{At, Decision, Frontend, Here, HostPlace, Pool, PortPlan, ServicePlan};
 use crate::{Element, ElementValue, Key, RegValue, Rule, Verdict, name};
 
 /// How often elements and chains that services share are wanted.
@@ -64,10 +64,16 @@ impl Content {
         content
     }
 
-    /// Containers of this node, where rules ask for them.
-    pub(super) fn containers(&mut self, all: &BTreeSet<IpAddr>) {
-        for address in all {
+    /// What rules know of this node's containers.
+    pub(super) fn here(&mut self, here: &Here) {
+        for address in &here.containers {
             self.add(IpFamily::of(*address), Set::Containers, plain(vec![(*address).into()]));
+        }
+        for HostPlace { family, protocol, port, host } in &here.yields {
+            let port = [RegValue::Proto(protocol.number()), RegValue::Port(*port)];
+            let set = if host.is_some() { Set::HostPortAddresses } else { Set::HostPorts };
+            let key = host.map(RegValue::from).into_iter().chain(port).collect();
+            self.add(*family, set, plain(key));
         }
     }
 

@@ -145,6 +145,10 @@ pub(super) enum Set {
     Hairpin,
     /// Containers of this node.
     Containers,
+    /// Ports of this node that containers have.
+    HostPorts,
+    /// The same of one address of this node.
+    HostPortAddresses,
     ClusterCidrs,
     ServiceCidrs,
     NodePortIps,
@@ -170,6 +174,8 @@ impl Set {
             Self::NodePortDrops,
             Self::Hairpin,
             Self::Containers,
+            Self::HostPorts,
+            Self::HostPortAddresses,
             Self::ClusterCidrs,
             Self::ServiceCidrs,
             Self::NodePortIps,
@@ -204,6 +210,8 @@ impl Set {
             Self::Own(class) => class.own(),
             Self::Hairpin => "hairpin",
             Self::Containers => "containers",
+            Self::HostPorts => "host-ports",
+            Self::HostPortAddresses => "host-port-addresses",
             Self::ClusterCidrs => "cluster-cidrs",
             Self::ServiceCidrs => "service-cidrs",
             Self::NodePortIps => "nodeport-ips",
@@ -224,10 +232,12 @@ impl Set {
         };
         match self {
             Self::ClusterIps | Self::Containers => plain(vec![address]),
-            Self::Externals | Self::LocalPolicy | Self::Restricted | Self::Drops => {
-                plain(Class::Address.key(family))
-            }
-            Self::NodePorts | Self::NodePortLocalPolicy | Self::NodePortDrops => {
+            Self::Externals
+            | Self::LocalPolicy
+            | Self::Restricted
+            | Self::Drops
+            | Self::HostPortAddresses => plain(Class::Address.key(family)),
+            Self::NodePorts | Self::NodePortLocalPolicy | Self::NodePortDrops | Self::HostPorts => {
                 plain(Class::NodePort.key(family))
             }
             Self::Allowed => {
@@ -412,10 +422,21 @@ fn in_networks(field: Field, nets: &[IpNetwork], set: &Set, negate: bool) -> Sta
     }
 }
 
+/// Host ports of containers have the places that services ask for as well.
+fn to_containers(family: IpFamily) -> [Rule; 2] {
+    let back = || Statement::Verdict(Verdict::Return);
+    let local = Statement::Match(Match::FibDaddrLocal { negate: false });
+    [
+        rule([in_set(Class::Address.fields(family), &Set::HostPortAddresses, false), back()]),
+        rule([in_set(Class::NodePort.fields(family), &Set::HostPorts, false), local, back()]),
+    ]
+}
+
 fn external(family: IpFamily) -> Vec<Rule> {
     let fields = || Class::Address.fields(family);
     let with_source = [saddr(family)].into_iter().chain(fields()).collect();
-    vec![
+    let mut rules = to_containers(family).to_vec();
+    rules.extend([
         rule([
             in_set(fields(), &Set::Restricted, false),
             in_set(with_source, &Set::Allowed, true),
@@ -424,16 +445,19 @@ fn external(family: IpFamily) -> Vec<Rule> {
         rule([in_set(fields(), &Set::LocalPolicy, false), goto("external-local")]),
         rule([mark()]),
         rule([goto(Class::Address.pool())]),
-    ]
+    ]);
+    rules
 }
 
 fn nodeport(family: IpFamily) -> Vec<Rule> {
     let local = in_set(Class::NodePort.fields(family), &Set::NodePortLocalPolicy, false);
-    vec![
+    let mut rules = to_containers(family).to_vec();
+    rules.extend([
         rule([local, goto("nodeport-local")]),
         rule([mark()]),
         rule([goto(Class::NodePort.pool())]),
-    ]
+    ]);
+    rules
 }
 
 /// External policy `Local`: this node itself and containers get any endpoint, all others one of

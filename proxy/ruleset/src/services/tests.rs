@@ -84,7 +84,7 @@ fn i5_every_prefix_of_a_change_keeps_references_valid() {
 fn i6_equal_plans_give_equal_rules() {
     for step in random_history(7) {
         let mut again = Plan::fresh(step.plan.facts.clone(), &step.services);
-        again.set_containers(step.plan.containers.iter().copied());
+        again.set_containers(step.plan.here.containers.iter().copied());
         assert_eq!(Mirror::full(&again), Mirror::full(&step.plan));
         assert_eq!(compile(&again), compile(&step.plan));
     }

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::*;
-use crate::plan::{Facts, NodePortAddresses};
+use crate::plan::{Facts, Hides, HostPort, NodePortAddresses};
 use crate::testing::{facts, flows, packet, plan, services};
 
 /// Rows: P11, P12, P13, P14, P15, P16, P17, P20
@@ -417,5 +417,79 @@ fn a_container_outside_the_cluster_networks_is_seen_by_those_who_can_answer() {
     );
     // Where all are in the cluster networks, rules need to know of none.
     assert!(!plan.set_containers(own.into_iter().take(1)).is_empty());
-    assert_eq!(plan.containers.len(), 0);
+    assert_eq!(plan.here.containers.len(), 0);
+}
+
+/// A host port of every address, one of an address, and one with conditions, beside node ports and an
+/// external address that is this node's.
+///
+/// Rows: RB5
+#[test]
+fn a_host_port_comes_before_services_at_its_place() {
+    let mut plan = plan(
+        "web 172.30.0.41 80/tcp:30001 -> 10.0.2.2:80@n2
+         dns 172.30.0.42 ext=192.168.0.1 53/udp:30002 -> 10.0.2.3:53@n2
+         own 172.30.0.43 81/tcp:30003 -> 10.0.2.4:81@n2",
+    );
+    let port = |protocol, host: Option<&str>, port, target: &str, conditional| HostPort {
+        protocol,
+        host: host.map(|text| text.parse().expect("an address")),
+        port,
+        target: target.parse().expect("an address and port"),
+        owner: ObjectKey::new("default", "c1"),
+        hides: Hides::Needed,
+        conditional,
+    };
+    let all = vec![
+        port(Protocol::Tcp, None, 30_001, "10.0.1.2:8080", false),
+        port(Protocol::Udp, Some("10.0.1.1"), 30_002, "10.0.1.2:53", false),
+        port(Protocol::Udp, None, 53, "10.0.1.2:53", false),
+        port(Protocol::Tcp, None, 8080, "10.0.1.2:8080", false),
+        port(Protocol::Tcp, None, 30_003, "10.0.1.2:81", true),
+    ];
+    let delta = plan.set_host_ports(all);
+    assert!(delta.here.is_some());
+    flows(
+        &plan,
+        "203.0.113.9 -> 192.168.0.1:30001/tcp => 10.0.1.2:8080
+         10.0.1.2    -> 192.168.0.1:30001/tcp => 10.0.1.2:8080 masq
+         10.0.1.2    -> 172.30.0.41:80/tcp    => 10.0.2.2:80
+         203.0.113.9 -> 192.168.0.1:30002/udp => 10.0.2.3:53 masq
+         203.0.113.9 -> 10.0.1.1:30002/udp    => 10.0.1.2:53
+         203.0.113.9 -> 192.168.0.1:53/udp    => 10.0.1.2:53
+         203.0.113.9 -> 192.168.0.1:8080/tcp  => 10.0.1.2:8080
+         203.0.113.9 -> 192.168.0.7:8080/tcp  => pass",
+    );
+    let yields: Vec<_> = plan.yields().map(|one| (one.place.to_string(), one.service)).collect();
+    let key = |name| ObjectKey::new("default", name);
+    assert_eq!(
+        yields,
+        [
+            ("node port 30001/TCP".to_owned(), key("web")),
+            ("node port 30002/UDP".to_owned(), key("dns")),
+            ("192.168.0.1:53/UDP".to_owned(), key("dns")),
+            ("node port 30003/TCP".to_owned(), key("own")),
+        ]
+    );
+    // The rules give way where it is certain: not for conditions of others.
+    assert_eq!(
+        plan.here.yields.iter().map(|one| one.port).collect::<Vec<_>>(),
+        [30_001, 53, 30_002]
+    );
+    let steps = trace(&plan, &packet("203.0.113.9 -> 192.168.0.1:30001/tcp")).steps;
+    assert_eq!(
+        steps,
+        [
+            "203.0.113.9 is outside the cluster networks.",
+            "192.168.0.1 is this node, and 30001/TCP is a host port of default/c1.",
+            "The host port comes before node port 30001/TCP of service default/web.",
+            "The container sees the source as it is.",
+        ]
+    );
+    // A service that comes later gives way as well, and one that goes is forgotten.
+    let later = services("new 172.30.0.44 80/tcp:8080 -> 10.0.2.2:80@n2");
+    let delta = plan.update(&later.keys().cloned().collect(), &|key| later.get(key).cloned());
+    assert_eq!(delta.here.expect("a change").1.yields.len(), 4);
+    let delta = plan.update(&later.keys().cloned().collect(), &|_| None);
+    assert_eq!(delta.here.expect("a change").1.yields.len(), 3);
 }

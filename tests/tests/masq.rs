@@ -1,7 +1,7 @@
 //! Masquerade and the check of Ethernet addresses, with packets.
 
 use causeway_tests::traffic::Server;
-use causeway_tests::{Lab, Node, Ns, Pod, Runtime};
+use causeway_tests::{Daemon, Lab, Node, Ns, Pod, Runtime};
 use serde_json::{Value, json};
 
 const NODE: &str = "172.18.0.2";
@@ -354,4 +354,29 @@ fn gc_frees_the_rules_of_what_is_not_valid() {
     assert!(!nat(node).is_empty());
     green.gc(&[]).expect("gc");
     assert_eq!(nat(node), Vec::<String>::new());
+}
+
+/// A node that joins a cluster later has other networks that are not masqueraded; what an earlier
+/// ADD promised is what CHECK wants and what is put back.
+///
+/// Rows: RC1
+#[test]
+fn what_is_never_masqueraded_stays_as_it_was_at_add() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    for backend in ["nftables", "iptables"] {
+        let network = network(node, "blue", 1, &json!({ "ipMasqBackend": backend }));
+        let runtime = Runtime::new(node, network);
+        let (before, after) = (node.pod(), node.pod());
+        let attached = [before.attachment("eth0"), after.attachment("eth0")];
+        runtime.add_ok(&attached[0]);
+        {
+            let _daemon = Daemon::start_with(node, &["--cluster-cidr", "10.77.0.0/16"]);
+            runtime.add_ok(&attached[1]);
+            attached.iter().for_each(|one| runtime.check(one).expect("check beside the daemon"));
+        }
+        attached.iter().for_each(|one| runtime.check(one).expect("check"));
+        attached.iter().for_each(|one| runtime.del_ok(one));
+        node.sh(&format!("rm -f {}/node.json", node.run_dir().display()));
+    }
 }

@@ -6,7 +6,8 @@ use ipnetwork::IpNetwork;
 
 use crate::config::{Checked, Mode};
 use crate::ipam::Ipam;
-use crate::{del, fault, masq, node, plan, record, spoof};
+use crate::record::{self, Record};
+use crate::{del, fault, masq, node, plan, spoof};
 
 /// Compares the attachment of `request` with its `prev_result`.
 ///
@@ -49,7 +50,8 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
             addresses
         }
         Mode::Ptp => {
-            let leased = leased(request, &config).unwrap_or(addresses);
+            // With the prefix lengths of their subnets, which no result tells.
+            let leased = recorded(request, &config).map_or(addresses, |record| record.addresses);
             point_to_point(&host, &host_end, &ips)?;
             let base = plan::ptp::base_routes(&ips, &leased, container.index);
             routes_present(&inside, &container, base)?;
@@ -59,10 +61,9 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
     rules(request, &config, &host_end, &container, &leased)
 }
 
-/// The container's addresses with the prefix lengths of their subnets, which no result tells.
-fn leased(request: &Request, config: &Checked) -> Option<Vec<IpNetwork>> {
-    let records = Records::new(&config.run_dir, record::KIND);
-    del::read(&records, &record::key(request)).map(|record| record.addresses)
+/// What ADD recorded.
+fn recorded(request: &Request, config: &Checked) -> Option<Record> {
+    del::read(&Records::new(&config.run_dir, record::KIND), &record::key(request))
 }
 
 /// The host's side of a link without a bridge: gateway addresses and routes to the container.
@@ -216,8 +217,10 @@ fn rules(
 ) -> Result<(), Error> {
     let key = &record::key(request);
     if config.ip_masq && config.ipam.is_some() {
-        let exclude = match &config.masq_exclude {
-            Some(exclude) => exclude.clone(),
+        // As its ADD had it: the node may have joined a cluster since.
+        let recorded = recorded(request, config).and_then(|record| record.masq_exclude);
+        let exclude = match recorded.or_else(|| config.masq_exclude.clone()) {
+            Some(exclude) => exclude,
             None => node::read(&config.run_dir)?.never_masqueraded(),
         };
         masq::check(&masq::Masquerade {

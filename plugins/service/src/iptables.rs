@@ -30,7 +30,7 @@ const LOCK_SECONDS: u32 = 5;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How often an operation starts again when somebody else changed what it had read.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 16;
 /// Exit status for a resource problem: the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
 /// Where the programs are on systems whose `PATH` for the runtime is short.

@@ -247,37 +247,50 @@ impl Tool {
 
     /// Makes the chain hold what `all` ask for, and has their addresses led there.
     fn make(&self, names: &Names, all: &[Kept]) -> Result<(), Error> {
-        let saved = self.saved()?;
-        let mut lines = vec![format!(":{} - [0:0]", names.chain)];
-        lines.extend(self.chain(names, all));
-        let jumps = all.iter().flat_map(|kept| self.jumps(names, kept));
-        lines.extend(jumps.filter(|jump| !saved.contains(jump)));
-        self.restore(&lines)
+        self.change(|saved| {
+            let mut lines = vec![format!(":{} - [0:0]", names.chain)];
+            lines.extend(self.chain(names, all));
+            let jumps = all.iter().flat_map(|kept| self.jumps(names, kept));
+            lines.extend(jumps.filter(|jump| !saved.contains(jump)));
+            lines
+        })
     }
 
     /// Removes what leads `own` addresses to the chain, and the chain with its last user.
     fn unmake(&self, names: &Names, own: &Kept, others: &[Kept]) -> Result<(), Error> {
-        let saved = self.saved()?;
         let leads = format!(" -j {}", names.chain);
         let staying: Vec<String> = others.iter().flat_map(|kept| self.jumps(names, kept)).collect();
-        let there = saved.iter().any(|line| line.starts_with(&format!(":{} ", names.chain)));
-        if !there {
-            return Ok(());
+        self.change(|saved| {
+            if !saved.iter().any(|line| line.starts_with(&format!(":{} ", names.chain))) {
+                return Vec::new();
+            }
+            let mut lines = vec![format!(":{} - [0:0]", names.chain)];
+            let jumps = saved
+                .iter()
+                .filter(|line| line.starts_with("-A ") && line.ends_with(&leads))
+                .filter(|line| staying.is_empty() || self.jumps(names, own).contains(line))
+                .filter(|line| !staying.contains(line))
+                .map(|line| line.replacen("-A ", "-D ", 1));
+            lines.extend(jumps);
+            if staying.is_empty() {
+                lines.push(format!("-X {}", names.chain));
+            } else {
+                lines.extend(self.chain(names, others));
+            }
+            lines
+        })
+    }
+
+    /// Reads the table and writes what follows from it.
+    fn change(&self, lines: impl Fn(&[String]) -> Vec<String>) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            match self.restore(&lines(&self.saved()?)) {
+                // Another program may have removed what was just read.
+                Err(error) if error.code == Code::Io && attempt < rules::TRIES => attempt += 1,
+                result => return result,
+            }
         }
-        let mut lines = vec![format!(":{} - [0:0]", names.chain)];
-        let jumps = saved
-            .iter()
-            .filter(|line| line.starts_with("-A ") && line.ends_with(&leads))
-            .filter(|line| staying.is_empty() || self.jumps(names, own).contains(line))
-            .filter(|line| !staying.contains(line))
-            .map(|line| line.replacen("-A ", "-D ", 1));
-        lines.extend(jumps);
-        if staying.is_empty() {
-            lines.push(format!("-X {}", names.chain));
-        } else {
-            lines.extend(self.chain(names, others));
-        }
-        self.restore(&lines)
     }
 
     /// The rules of the chain, as `iptables-save` prints them.
@@ -323,6 +336,9 @@ impl Tool {
     }
 
     fn restore(&self, lines: &[String]) -> Result<(), Error> {
+        if lines.is_empty() {
+            return Ok(());
+        }
         let text = format!("*nat\n{}\nCOMMIT\n", lines.join("\n"));
         self.run(&self.restore, &["--noflush", "-w", LOCK_SECONDS], text.as_bytes()).map(drop)
     }

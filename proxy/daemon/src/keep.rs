@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::contest::Contest;
+
 /// How often everything is compared though nobody is known to have changed anything: the older
 /// iptables tells nobody.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -32,14 +34,22 @@ pub(crate) struct Keep {
     due: Instant,
     /// Not before this.
     earliest: Instant,
-    /// Attempts that did not help, in a row.
+    /// The pace of repairs if another process removes them again.
+    contest: Contest,
+    /// Attempts that failed, in a row.
     failed: u32,
 }
 
 impl Keep {
     /// The first look is due at once.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { reported: Vec::new(), due: now, earliest: now, failed: 0 }
+        Self {
+            reported: Vec::new(),
+            due: now,
+            earliest: now,
+            contest: Contest::default(),
+            failed: 0,
+        }
     }
 
     /// When to look next.
@@ -80,11 +90,19 @@ impl Keep {
 
     /// They were put back, or that failed. A look follows.
     pub(crate) fn restored(&mut self, result: Result<(), String>, now: Instant) -> Vec<Effect> {
-        // What somebody else keeps removing, or has taken, is not fought for all the time.
-        let wait = RETRY.saturating_mul(1 << self.failed.min(6)).min(LONGEST_RETRY);
-        self.due = if self.failed == 0 && result.is_ok() { now } else { now + wait };
+        if result.is_ok() {
+            // The first look after a repair is at once, further ones as far apart as all looks.
+            let again = self.contest.due().is_some_and(|end| now < end);
+            self.contest.repaired(now);
+            let next = self.contest.next(now);
+            self.due = if again { next.max(self.earliest) } else { next };
+            self.failed = 0;
+        } else {
+            let wait = RETRY.saturating_mul(1 << self.failed.min(6)).min(LONGEST_RETRY);
+            self.due = now + wait;
+            self.failed = self.failed.saturating_add(1);
+        }
         self.earliest = self.due;
-        self.failed = self.failed.saturating_add(1);
         match result {
             Ok(()) => Vec::new(),
             Err(error) => {

@@ -49,17 +49,39 @@ fn looks_keep_a_distance_that_grows_with_their_cost() {
 
 /// Rows: RC1
 #[test]
-fn what_does_not_help_is_tried_less_and_less_often() {
-    let (mut keep, mut now) = start();
+fn who_removes_them_again_is_met_at_once_and_then_less_and_less_often() {
+    let (mut keep, start) = start();
+    let mut now = start;
     let mut waits = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..26 {
         assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
         keep.restored(Ok(()), now);
+        keep.told(now);
+        waits.push((keep.due() - now).as_millis());
+        now = keep.due();
+    }
+    assert_eq!(waits[0], 0);
+    assert_eq!(waits[1..16], [200; 15]);
+    assert_eq!(waits[16..24], [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+    let peace = now + Duration::from_secs(100);
+    keep.looked(Ok(ports()), QUICK, peace);
+    keep.restored(Ok(()), peace);
+    assert_eq!(keep.due(), peace, "forgotten after a while of peace");
+}
+
+/// Rows: RC1
+#[test]
+fn what_fails_is_tried_less_and_less_often() {
+    let (mut keep, mut now) = start();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
+        keep.restored(Err("no iptables-restore".to_owned()), now);
         keep.told(now);
         waits.push((keep.due() - now).as_secs());
         now = keep.due();
     }
-    assert_eq!(waits, [0, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     keep.looked(Ok(Vec::new()), QUICK, now);
     keep.looked(Ok(ports()), QUICK, now);
     keep.restored(Ok(()), now);

@@ -6,10 +6,13 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use causeway_api::Spool;
-use causeway_tests::{Attachment, FakeDaemon, Lab, Manner, Node, Pod, Runtime, Snapshot, say};
+use causeway_tests::{
+    Attachment, Daemon, FakeDaemon, Lab, Manner, Node, Pod, Runtime, Snapshot, say,
+};
 use serde_json::{Value, json};
 
 /// How many kills each sweep spreads over the whole run time of its operation.
@@ -41,6 +44,15 @@ impl Site {
         let lab = Lab::one_node();
         let list = lab.nodes[0].conflist("faults", "10.67.0.0/24");
         Self { lab, list }
+    }
+
+    /// The same with all kinds of rules by `backend`.
+    fn with_rules_by(backend: &str) -> Self {
+        let mut site = Self::new();
+        site.list["plugins"][0]["ipMasqBackend"] = json!(backend);
+        site.list["plugins"][0]["macspoofchk"] = json!(true);
+        site.list["plugins"][1]["backend"] = json!(backend);
+        site
     }
 
     /// The same with a link of its own for each container.
@@ -383,4 +395,99 @@ fn kill_9_during_del_loses_and_doubles_no_endpoint() {
 #[test]
 fn kill_9_during_del_of_host_ports_leaves_nothing_behind() {
     report("DEL of causeway-service", sweep(&Site::new(), Victim { plugin: 1, command: "DEL" }));
+}
+
+/// What another program does to the rules of a backend.
+const FLUSHES: [(&str, &str); 2] =
+    [("nftables", "nft flush ruleset"), ("iptables", "iptables -t nat -F; iptables -t raw -F")];
+
+/// A daemon that puts rules back at every moment of a DEL brings nothing of it back, killed or not.
+///
+/// Rows: RC1
+#[test]
+fn kill_9_during_del_while_rules_are_repaired_brings_nothing_back() {
+    // As many repairs in a row are at once.
+    const ROUNDS: u32 = 16;
+    for (backend, flush) in FLUSHES {
+        let site = Site::with_rules_by(backend);
+        let (node, runtime) = (site.node(), site.runtime());
+        let bystander_pod = node.pod();
+        let bystander = bystander_pod.attachment("eth0").runtime_config(ports(7000));
+        runtime.add_ok(&bystander);
+        let mut killed = 0;
+        for plugin in [0, 1] {
+            let victim = Victim { plugin, command: "DEL" };
+            let whole = usual(&site, victim);
+            let daemon = Daemon::start(node);
+            for round in 0..ROUNDS {
+                let pod = node.pod();
+                let attachment = pod.attachment("eth0").runtime_config(ports(8080));
+                let previous = site.before(2, &attachment);
+                if plugin == 0 {
+                    let first = Victim { plugin: 1, command: "DEL" };
+                    site.step(first, &attachment, &previous, None);
+                }
+                node.sh(flush);
+                let limit = whole * moment(round) / 1000;
+                killed +=
+                    u32::from(site.step(victim, &attachment, &previous, Some(limit)).1.is_none());
+                runtime.forget(&attachment);
+                runtime.del(&attachment.clone().netns("")).expect("DEL after a kill");
+                daemon
+                    .until("the bystander's rules are back", || runtime.check(&bystander).is_ok());
+                let (rules, id) = (node.rules(), &attachment.id);
+                let back = rules.lines().find(|line| line.contains("8080") || line.contains(id));
+                assert_eq!(back, None, "{backend}, plugin {plugin}, killed after {limit:?}");
+            }
+        }
+        say(&format!("{backend}: {killed} of {} DELs killed under repairs", 2 * ROUNDS));
+        assert!(killed > 0, "{backend}: none could be killed");
+        runtime.del_ok(&bystander);
+    }
+}
+
+/// Containers come and go while another program removes all rules again and again.
+///
+/// Rows: RC1
+#[test]
+fn sixty_containers_come_and_go_under_flushes() {
+    const AT_ONCE: u16 = 6;
+    const EACH: u16 = 10;
+    for (backend, flush) in FLUSHES {
+        let site = Site::with_rules_by(backend);
+        let (node, runtime) = (site.node(), site.runtime());
+        let daemon = Daemon::start(node);
+        let stays_pod = node.pod();
+        let stays = stays_pod.attachment("eth0").runtime_config(ports(7000));
+        runtime.add_ok(&stays);
+        let pods: Vec<Pod> = (0..AT_ONCE).map(|_| node.pod()).collect();
+        let left = AtomicU16::new(AT_ONCE);
+        let mut flushes = 0;
+        std::thread::scope(|scope| {
+            for (pod, port) in pods.iter().zip(8000..) {
+                let (runtime, left) = (&runtime, &left);
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        let one = pod.attachment("eth0").runtime_config(ports(port));
+                        runtime.add_ok(&one);
+                        runtime.del_ok(&one);
+                    }
+                    left.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            // The daemon's pace of repairs is a second and more under a flood of them.
+            while left.load(Ordering::Relaxed) > 0 {
+                node.sh(flush);
+                flushes += 1;
+            }
+        });
+        assert!(flushes > 1, "{backend}: {flushes} flushes");
+        daemon.until("what stays is whole", || runtime.check(&stays).is_ok());
+        let rules = node.rules();
+        let back = rules.lines().find(|line| (8000..8006).any(|n| line.contains(&n.to_string())));
+        assert_eq!(back, None, "{backend}");
+        assert_eq!(node.leases().len(), 1, "{backend}");
+        runtime.del_ok(&stays);
+        say(&format!("{backend}: {} ADDs and DELs under {flushes} flushes", AT_ONCE * EACH));
+    }
 }

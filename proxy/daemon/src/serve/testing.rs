@@ -246,7 +246,6 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Attachments(_)
                     | Event::Dead { .. }
                     | Event::DeadAttachments(_)
-                    | Event::OldMtu(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

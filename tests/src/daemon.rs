@@ -235,6 +235,16 @@ impl Drop for Daemon<'_> {
     }
 }
 
+/// A minimal machine has no such file, and `/etc` is the host's.
+const WITH_MACHINE_ID: &str = "
+if [ ! -e /etc/machine-id ]; then
+    cp -a /etc \"$0.etc\"
+    mount --bind \"$0.etc\" /etc
+    : >/etc/machine-id
+fi
+mount --bind \"$0\" /etc/machine-id
+exec \"$@\"";
+
 fn command(node: &Node, words: &[&str], arguments: &[String]) -> std::process::Command {
     let program = bins::ours("causewayd");
     let machine_id = node.dir().join("machine-id");
@@ -244,7 +254,7 @@ fn command(node: &Node, words: &[&str], arguments: &[String]) -> std::process::C
         true => {
             let mut command = node.command("unshare");
             command.args(["--mount", "--propagation", "slave", "sh", "-euc"]);
-            command.arg("mount --bind \"$0\" /etc/machine-id; exec \"$@\"");
+            command.arg(WITH_MACHINE_ID);
             command.arg(machine_id).arg(program);
             command
         }

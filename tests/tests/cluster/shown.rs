@@ -1,7 +1,8 @@
 //! What users see of many nodes: `get nodes`, `get pods`, `status`, `trace`, readiness.
 
-use causeway_tests::Lab;
-use causeway_tests::cluster::{Cluster, Setup};
+use causeway_tests::cluster::{Cluster, Setup, in_rotation, service};
+use causeway_tests::{Lab, Runtime};
+use serde_json::json;
 
 /// Rows: C-04
 #[test]
@@ -48,5 +49,42 @@ fn nodes_are_listed_and_a_store_that_is_away_is_seen_but_breaks_nothing() {
     assert!(nodes.lines().nth(2).is_some_and(|line| line.contains("Unknown")), "{nodes}");
     for path in ["/readyz", "/healthz", "/livez"] {
         daemon.get(path);
+    }
+}
+
+/// Two nodes with the same private network, as runtimes make them.
+///
+/// Rows: RB6
+#[test]
+fn an_endpoint_outside_the_cluster_networks_counts_on_its_own_node() {
+    let lab = Lab::with_nodes(2);
+    let cluster = Cluster::start(&lab, Setup::default());
+    let shared = cluster.pod(0, "app:cs-pod");
+    let runtimes: Vec<Runtime<'_>> = cluster
+        .daemons
+        .iter()
+        .map(|daemon| {
+            let node = daemon.node();
+            let mut list = node.conflist("shop", "10.4.0.0/24");
+            list["plugins"][0]["bridge"] = json!("br-shop");
+            list["plugins"][1]["socket"] = json!(daemon.socket());
+            Runtime::new(node, list)
+        })
+        .collect();
+    let pods: Vec<_> = cluster.daemons.iter().map(|daemon| daemon.node().pod()).collect();
+    for (runtime, pod) in runtimes.iter().zip(&pods) {
+        let result = runtime.add_ok(&pod.attachment("eth0").args("CAUSEWAY_LABELS=app:cs-pod"));
+        assert_eq!(result["ips"][0]["address"], "10.4.0.2/24");
+    }
+    cluster.daemons[0].apply(&[service("10.96.0.77", &json!({}))]);
+    cluster.everywhere("each has the shared one and its own", |daemon| {
+        let all = daemon.causeway(&["get", "pods", "-A"]).ok();
+        pods.iter().all(|pod| all.contains(&pod.id)) && in_rotation(daemon, "http-server-svc") == 2
+    });
+    for (daemon, other) in cluster.daemons.iter().zip(["node2", "node1"]) {
+        let text = daemon.causeway(&["describe", "service", "http-server-svc"]).ok();
+        assert!(text.contains(&format!("{}:", shared.ip())), "{text}");
+        let remark = format!("endpoint on its own node only: 10.4.0.2 of node {other}, outside");
+        assert!(text.contains(&remark), "{text}");
     }
 }

@@ -1,9 +1,10 @@
 //! Subscriptions that step aside while a large transaction is made.
 //!
-//! As long as any socket of the namespace is in nf_tables' multicast group, the kernel makes one
-//! message for each object and element of a transaction, a page or more each, and keeps all of them
-//! until the transaction ends, even where every subscriber's filter refuses them. For ten thousand
-//! elements that is most of the work.
+//! As long as any socket of the machine is in nf_tables' multicast group, in whatever network
+//! namespace (`netlink_has_listeners` asks for the protocol alone), the kernel makes one message for each
+//! object and element of a transaction, a page or more each, and keeps all of them until the
+//! transaction ends, even where every subscriber's filter refuses them. For ten thousand elements
+//! that is most of the work. So this helps where nobody else listens: programs that do are rare.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -108,12 +108,17 @@ impl Reclaim<'_> {
         }
         let lock = self.run_dir.join("networks.lock");
         let _lock = FileLock::acquire(&lock, FIRST_WAIT).map_err(fault::kernel)?;
-        if !marker.exists() {
-            self.unrecorded()?;
-            std::fs::create_dir_all(&marker)
-                .map_err(|e| Error::caused(Code::Io, format!("make {}", marker.display()), &e))?;
-        }
-        Ok(())
+        let looked = if marker.exists() {
+            Ok(())
+        } else {
+            self.unrecorded().and_then(|_| {
+                std::fs::create_dir_all(&marker)
+                    .map_err(|e| Error::caused(Code::Io, format!("make {}", marker.display()), &e))
+            })
+        };
+        // Whoever waits for it makes it anew, and finds the folder.
+        drop(std::fs::remove_file(&lock));
+        looked
     }
 
     /// Frees leases of this network that no record and no link tells of: every attachment of this

@@ -65,6 +65,11 @@ if [ $set != demo ] && [ ! -e "$tools/kernel/ready" ]; then
   touch "$tools/kernel/ready"
 fi
 
+# The disk of a machine with Debian's systemd. Tests have no network to make it with.
+if [ $set != demo ]; then
+  tests/rootfs.sh "$tools/machine/debian.ext4"
+fi
+
 # The newest nft that Debian has, unpacked with the libraries it wants and not installed: what users
 # save with it has to load again, as with the one of Debian 12.
 if [ $set != demo ] && [ ! -x "$tools/nft-newest/nft" ]; then

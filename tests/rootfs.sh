@@ -1,15 +1,15 @@
 #!/bin/bash
 # Makes the disk of a machine that runs Debian 12 with systemd: a debootstrap with the fewest packages
-# in a file system image, to be read only. Made once for each list of packages.
+# in a file system image, to be read only. Made once, and anew if this script changes.
 #
-#   tests/rootfs.sh IMAGE PACKAGE..
+#   tests/rootfs.sh IMAGE
 #
 # As root. Without services: whoever boots it adds what is to run.
 set -euo pipefail
 image=$1
-shift
-# What is made depends on this script and on the packages.
-state="$(sha256sum <"$0") $*"
+# Beside Debian's smallest set.
+packages=systemd-sysv,kmod,iproute2,nftables,iputils-ping
+state=$(sha256sum <"$0")
 [ "$(cat "$image.ready" 2>/dev/null || true)" != "$state" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
   echo "tests/rootfs.sh: debootstrap needs root. Run first: sudo tests/deps.sh" >&2
@@ -22,7 +22,6 @@ mkdir -p "$(dirname "$image")"
 work=$(mktemp -d "$(dirname "$image")/rootfs.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 root=$work/root
-packages=$(IFS=,; echo "$*")
 debootstrap --variant=minbase --include="$packages" bookworm "$root" ${mirror:+"$mirror"} \
   >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* \

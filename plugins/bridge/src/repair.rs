@@ -17,7 +17,7 @@ use crate::{fault, node, rules, spoof};
 
 const MASQUERADE: &str = "masquerade";
 
-/// How many other attachments an ADD looks at.
+/// Among so many other attachments an ADD looks for those that tell.
 const SAMPLE: usize = 4;
 
 /// What of the masquerade and the address checks of the attachments below `run_dir` is missing, a
@@ -48,7 +48,9 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     Ok(described(missing.into_iter()))
 }
 
-/// Restores everything if a few of the attachments beside `key` lack rules. For an ADD, whose cost is not to grow with the number of attachments.
+/// Restores everything if an attachment beside `key` lacks rules. For an ADD, whose cost is not to
+/// grow with the number of attachments: of those with each kind of rules one tells, as a flush meets
+/// all.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
     let records = Records::new(run_dir, KIND);
     let others = records.some_beside(key, SAMPLE).map_err(fault::kernel)?;
@@ -58,18 +60,21 @@ pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(
     let some: Vec<_> = settled.filter_map(read).collect();
     let in_iptables = masq::in_iptables(run_dir);
     let exclude = never_masqueraded(run_dir)?;
-    for (key, record) in some.iter().filter(|(_, record)| record.masq || record.spoof) {
-        if !is_alive(record, host_end(record)?.as_ref()) {
+    let (mut masq_told, mut spoof_told) = (false, false);
+    for (key, record) in &some {
+        let wanted = masquerade(run_dir, key, record, &exclude)
+            .filter(|_| !masq_told && !in_iptables.contains(key));
+        let mac = guard(record).filter(|_| !spoof_told);
+        if (wanted.is_none() && mac.is_none()) || !is_alive(record, host_end(record)?.as_ref()) {
             continue;
         }
-        let missing = masquerade(run_dir, key, record, &exclude)
-            .filter(|_| !in_iptables.contains(key))
-            .is_some_and(|wanted| masq::check(&wanted).is_err());
-        let unchecked =
-            guard(record).is_some_and(|mac| spoof::check(key, &record.host_ifname, mac).is_err());
-        if missing || unchecked {
+        if wanted.as_ref().is_some_and(|wanted| masq::check(wanted).is_err())
+            || mac.is_some_and(|mac| spoof::check(key, &record.host_ifname, mac).is_err())
+        {
             return restore(run_dir).map(drop);
         }
+        masq_told |= wanted.is_some();
+        spoof_told |= mac.is_some();
     }
     if some.iter().any(|(key, _)| in_iptables.contains(key))
         && !masq::restore_iptables(run_dir, &|key| some.iter().any(|(one, _)| one == key), false)?

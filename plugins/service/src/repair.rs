@@ -18,7 +18,7 @@ use crate::plan::Holder;
 use crate::record::{KIND, Record, RecordBackend};
 use crate::{failure, flows, turns};
 
-/// How many other attachments an ADD looks at.
+/// Among so many other attachments an ADD looks for those that tell.
 const SAMPLE: usize = 4;
 
 /// What of the host ports of the attachments below `run_dir` is missing, a line for each
@@ -39,39 +39,41 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     run(run_dir, true)
 }
 
-/// Restores everything if a few of the attachments beside `key` lack rules. For an ADD, whose cost is not to grow with the number of attachments.
+/// Restores everything if an attachment beside `key` lacks rules. For an ADD, whose cost is not to
+/// grow with the number of attachments: of those with each backend one tells, as a flush meets all.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
     let records = Records::new(run_dir, KIND);
     let others = records.some_beside(key, SAMPLE);
     let others: Vec<RecordKey> = others.map_err(|e| failure::kernel("list the records", &e))?;
-    let read = |key: RecordKey| Some((key.clone(), records.read::<Record>(&key).ok()??));
+    let mut told = Vec::new();
     // Those that are being added have not got everything yet.
-    let settled = others.into_iter().filter(|key| !records.is_busy(key));
-    let holders = in_force(settled.filter_map(read).collect(), &records);
-    let lacking = lacking(&holders)?;
-    if lacking { restore(run_dir).map(drop) } else { Ok(()) }
+    for key in others.into_iter().filter(|key| !records.is_busy(key)) {
+        let Ok(Some(record)) = records.read::<Record>(&key) else { continue };
+        if told.contains(&record.backend) {
+            continue;
+        }
+        let Some((key, record)) = in_force(vec![(key, record)], &records).pop() else { continue };
+        if lacks(&key, &record)? {
+            return restore(run_dir).map(drop);
+        }
+        told.push(record.backend);
+    }
+    Ok(())
 }
 
-/// Whether any of these has nothing in place.
-fn lacking(holders: &[(RecordKey, Record)]) -> Result<bool, Error> {
-    let env = BTreeMap::new();
-    for (key, record) in holders {
-        let missing = match record.backend {
-            RecordBackend::Nftables => {
-                let Some(holder) = Holder::new(key.clone(), record.clone()) else { continue };
-                let owned = Owned { record: &holder.record, owner: &holder.owner };
-                let mut rules = Rules::open()?;
-                !rules.missing(owned)?.is_empty() || !rules.damaged()?.is_empty()
-            }
-            RecordBackend::Iptables => {
-                !iptables::restore(&env, &[wanted(key, record)], false)?.is_empty()
-            }
-        };
-        if missing {
-            return Ok(true);
+/// Whether it has nothing in place.
+fn lacks(key: &RecordKey, record: &Record) -> Result<bool, Error> {
+    match record.backend {
+        RecordBackend::Nftables => {
+            let Some(holder) = Holder::new(key.clone(), record.clone()) else { return Ok(false) };
+            let owned = Owned { record: &holder.record, owner: &holder.owner };
+            let mut rules = Rules::open()?;
+            Ok(!rules.missing(owned)?.is_empty() || !rules.damaged()?.is_empty())
+        }
+        RecordBackend::Iptables => {
+            Ok(!iptables::restore(&BTreeMap::new(), &[wanted(key, record)], false)?.is_empty())
         }
     }
-    Ok(false)
 }
 
 /// `some` with the mappings in force; their containers may have more attachments.

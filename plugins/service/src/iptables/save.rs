@@ -16,6 +16,34 @@ pub(crate) struct Saved {
 struct Table {
     chains: BTreeSet<String>,
     rules: Vec<Rule>,
+    /// Places in `rules`, ascending by chain and arguments: all attachments are looked for at once.
+    sorted: Vec<usize>,
+}
+
+impl Table {
+    fn sort(&mut self) {
+        let mut sorted: Vec<usize> = (0..self.rules.len()).collect();
+        sorted.sort_by_key(|place| self.key(*place));
+        self.sorted = sorted;
+    }
+
+    fn key(&self, place: usize) -> (&str, &[String]) {
+        self.rules.get(place).map_or(("", &[]), |rule| (&rule.chain, &rule.args))
+    }
+
+    /// Rules of a chain, in order.
+    fn chain(&self, chain: &str) -> Vec<&Rule> {
+        let start = self.sorted.partition_point(|place| self.key(*place).0 < chain);
+        let places = self.sorted.iter().skip(start);
+        let mut places: Vec<usize> =
+            places.copied().take_while(|place| self.key(*place).0 == chain).collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.rules.get(place)).collect()
+    }
+
+    fn has_rule(&self, chain: &str, args: &[String]) -> bool {
+        self.sorted.binary_search_by(|place| self.key(*place).cmp(&(chain, args))).is_ok()
+    }
 }
 
 /// A rule as saved.
@@ -65,6 +93,7 @@ impl Saved {
                 saved.tables.entry(table.clone()).or_default().rules.push(rule);
             }
         }
+        saved.tables.values_mut().for_each(Table::sort);
         saved
     }
 
@@ -80,13 +109,12 @@ impl Saved {
 
     /// Rules of a chain, in order.
     pub(crate) fn chain(&self, table: &str, chain: &str) -> Vec<&Rule> {
-        self.rules(table).filter(|rule| rule.chain == chain).collect()
+        self.tables.get(table).map(|table| table.chain(chain)).unwrap_or_default()
     }
 
     /// Whether the chain holds a rule of these arguments.
     pub(crate) fn has_rule(&self, table: &str, chain: &str, text: &str) -> bool {
-        let args = words(text);
-        self.rules(table).any(|rule| rule.chain == chain && rule.args == args)
+        self.tables.get(table).is_some_and(|table| table.has_rule(chain, &words(text)))
     }
 
     /// Whether another attachment's chain is in use.
@@ -199,4 +227,29 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     }
     words.extend(word);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_a_chain_stay_in_their_order_and_are_found() {
+        let saved = Saved::parse(
+            "*nat\n:A - [0:0]\n:B - [0:0]\n-A B -p udp -j C\n-A A -s 10.0.0.9/32 -j B\n\
+             -A B -p tcp -j C\n-A A -s 10.0.0.1/32 -j B\nCOMMIT\n*raw\n-A B -j DROP\nCOMMIT\n",
+        );
+        let texts = |table: &str, chain: &str| {
+            let rules = saved.chain(table, chain);
+            rules.into_iter().map(|rule| rule.text.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("nat", "A"), ["-s 10.0.0.9/32 -j B", "-s 10.0.0.1/32 -j B"]);
+        assert_eq!(texts("nat", "B"), ["-p udp -j C", "-p tcp -j C"]);
+        assert_eq!(texts("raw", "B"), ["-j DROP"]);
+        assert_eq!(texts("nat", "C"), [""; 0]);
+        assert!(saved.has_rule("nat", "B", "-p tcp -j C"));
+        assert!(!saved.has_rule("nat", "B", "-p tcp"));
+        assert!(!saved.has_rule("raw", "B", "-p tcp -j C"));
+        assert!(!saved.has_rule("filter", "B", "-j DROP"));
+    }
 }

@@ -381,11 +381,11 @@ pub(crate) fn missing(rules: &Rules, saved: &Saved) -> Vec<String> {
     }
     let chain = &rules.names.chain;
     // How iptables-save writes conditions is up to their modules: only that there are jumps counts.
-    let jumps = saved.chain("nat", DNAT_CHAIN);
-    if rules.is_conditional()
-        && jumps.iter().filter(|jump| jump.target() == Some(chain)).count() != rules.jumps().len()
-    {
-        missing.push(format!("nat: jumps from {DNAT_CHAIN} to {chain}"));
+    if rules.is_conditional() {
+        let jumps = saved.chain("nat", DNAT_CHAIN).into_iter();
+        if jumps.filter(|jump| jump.target() == Some(chain)).count() != rules.jumps().len() {
+            missing.push(format!("nat: jumps from {DNAT_CHAIN} to {chain}"));
+        }
     }
     let there: Vec<&Vec<String>> =
         saved.chain("nat", chain).into_iter().map(|rule| &rule.args).collect();

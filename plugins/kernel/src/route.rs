@@ -68,6 +68,8 @@ pub struct Way {
     pub gateway: Option<IpAddr>,
     /// Source address that the kernel prefers.
     pub source: Option<IpAddr>,
+    /// MTU that the route was given (`ip route .. mtu N`); what was learned of the path is left out.
+    pub mtu: Option<u32>,
 }
 
 impl RouteSpec {

@@ -196,6 +196,12 @@ impl Engine {
         }
     }
 
+    /// In the place of what was to know of it before.
+    fn warn_instead(&mut self, concerns: &str, warnings: Vec<String>) {
+        self.state.warnings.remove(concerns);
+        self.warn(concerns, warnings);
+    }
+
     /// Takes an event in. `true`: end.
     fn take(&mut self, event: Event) -> bool {
         match event {
@@ -221,6 +227,7 @@ impl Engine {
             Event::Attachments(missing) => self.take_attachments(&missing),
             Event::Dead { key, seq } => self.take_dead(key, seq),
             Event::DeadAttachments(named) => self.name_dead(named),
+            Event::OldMtu(named) => self.warn_instead("mtu", named),
             Event::Peers => self.read_peers(),
             Event::Condition { concerns, text } => self.take_condition(concerns, text),
             Event::BridgeSettings => drop(self.set_bridge()),

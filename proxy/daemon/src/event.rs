@@ -56,6 +56,8 @@ pub(crate) enum Event {
     },
     /// Attachments that are gone without DEL and own something still, in words; all of them.
     DeadAttachments(Vec<String>),
+    /// Attachments whose MTU is more than the way to other nodes carries, in words; all of them.
+    OldMtu(Vec<String>),
     /// The peers file has changed.
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.

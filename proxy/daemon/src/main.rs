@@ -10,6 +10,7 @@
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
+//! | [`old_mtu`] | attachments whose MTU is more than the way to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
 //! | [`peers`] | the peers file |
@@ -42,6 +43,7 @@ mod log;
 mod node;
 
 mod notify;
+mod old_mtu;
 mod overlay;
 mod peers;
 mod recorded;

@@ -26,6 +26,7 @@ use crate::liveness::Watch;
 use crate::log;
 use crate::node;
 use crate::notify::Notifier;
+use crate::old_mtu;
 use crate::overlay::{self, Overlay};
 use crate::serve::Front;
 use crate::sysctls::Sysctls;
@@ -166,6 +167,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let attachments = backend.watch(keeper::tables());
         keeper::start(settings.run_dir.clone(), attachments, sender.clone())
             .map_err(to("keep rules of attachments"))?;
+        old_mtu::start(&settings, sender.clone()).map_err(to("watch the MTU of attachments"))?;
         let front = Front::new(sender.clone(), &settings);
         let parts = Parts {
             settings,

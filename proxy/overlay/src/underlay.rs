@@ -12,7 +12,7 @@ const ETHERNET: u32 = 1500;
 pub struct Device {
     /// Its index.
     pub index: u32,
-    /// MTU in bytes.
+    /// MTU in bytes; of a way by it, that of the route where this one is less.
     pub mtu: u32,
     /// Packets to other nodes can leave by it: neither lo nor a dummy device nor the overlay itself.
     pub leads_out: bool,
@@ -25,7 +25,7 @@ pub struct Carrier {
     pub index: u32,
     /// Tunnels are bound to it; otherwise their packets follow the routes of the moment.
     pub bound: bool,
-    /// The least MTU of the devices that the other nodes are reached by.
+    /// The least MTU of the devices and routes that the other nodes are reached by.
     pub mtu: u32,
 }
 
@@ -41,10 +41,12 @@ pub fn carrier(
 ) -> Carrier {
     let mut used: BTreeMap<u32, (u32, usize)> = BTreeMap::new();
     for way in ways.into_iter().filter(|way| way.leads_out) {
-        if home.leads_out && way.index == home.index {
-            return Carrier { index: home.index, bound: true, mtu: home.mtu };
-        }
-        used.entry(way.index).or_insert((way.mtu, 0)).1 += 1;
+        let (mtu, count) = used.entry(way.index).or_insert((way.mtu, 0));
+        *mtu = way.mtu.min(*mtu);
+        *count += 1;
+    }
+    if let Some((mtu, _)) = used.get(&home.index).filter(|_| home.leads_out) {
+        return Carrier { index: home.index, bound: true, mtu: home.mtu.min(*mtu) };
     }
     let most = used.iter().max_by_key(|(index, (_, count))| (*count, u32::MAX - **index));
     if let Some((index, _)) = most {

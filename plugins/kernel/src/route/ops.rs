@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::address::family;
@@ -171,8 +171,9 @@ impl Netlink {
             _ => None,
         });
         let gateway = route.attributes.iter().find_map(as_gateway);
+        let mtu = given_mtu(&route.attributes);
         // Blackhole and its like have no device.
-        dev.map(|dev| Way { dev, gateway, source })
+        dev.map(|dev| Way { dev, gateway, source, mtu })
             .ok_or_else(|| Error::errno(action, libc::ENETUNREACH))
     }
 
@@ -245,4 +246,20 @@ fn text(spec: &RouteSpec) -> String {
         Some(gw) => format!("{network} via {gw} dev {}", spec.dev),
         None => format!("{network} dev {}", spec.dev),
     }
+}
+
+/// The MTU among the metrics of a route. What was learned of the path is there, too, but expires.
+fn given_mtu(attributes: &[RouteAttribute]) -> Option<u32> {
+    let learned = attributes.iter().any(
+        |attribute| matches!(attribute, RouteAttribute::CacheInfo(cache) if cache.expires != 0),
+    );
+    let metrics = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    let mtu = metrics?.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    mtu.filter(|mtu| *mtu > 0 && !learned)
 }

@@ -55,12 +55,14 @@ pub(super) fn underlay(
     let Some(home) = netlink.link_by_index(index)? else { return Ok(None) };
     let mut links = BTreeMap::from([(home.index, home.clone())]);
     let mut way = |to: IpAddr| {
-        let dev = netlink.way_to(to).ok()?.dev;
+        let way = netlink.way_to(to).ok()?;
+        let dev = way.dev;
         let link = match links.entry(dev) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(netlink.link_by_index(dev).ok()??),
         };
-        Some(device(link))
+        let device = device(link);
+        Some(Device { mtu: way.mtu.map_or(device.mtu, |mtu| device.mtu.min(mtu)), ..device })
     };
     let near = |ip: &&IpAddr| ip.is_ipv4() == first.is_ipv4() && !ips.contains(*ip);
     let outside = way(node::outside(first));

@@ -246,6 +246,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Attachments(_)
                     | Event::Dead { .. }
                     | Event::DeadAttachments(_)
+                    | Event::OldMtu(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

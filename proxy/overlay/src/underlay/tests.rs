@@ -24,6 +24,15 @@ fn an_address_on_lo_takes_device_and_mtu_from_the_routes() {
 
 /// Rows: RD1
 #[test]
+fn a_route_with_a_smaller_mtu_counts() {
+    let narrow = |device: Device| Device { mtu: 1400, ..device };
+    assert_eq!(carrier(ETH0, [ETH0, narrow(ETH0), ETH0], None), chosen(2, true, 1400));
+    assert_eq!(carrier(LO, [ETH1, narrow(ETH1)], None), chosen(3, false, 1400));
+    assert_eq!(carrier(LO, [], Some(narrow(ETH1))), chosen(3, false, 1400));
+}
+
+/// Rows: RD1
+#[test]
 fn the_device_with_the_address_carries_where_packets_leave_by_it() {
     assert_eq!(carrier(ETH0, [], Some(ETH1)), chosen(2, true, 1500));
     assert_eq!(carrier(ETH0, [ETH0], None), chosen(2, true, 1500));

@@ -216,6 +216,51 @@ fn the_mtu_of_the_underlay_is_followed() {
     assert_connected((&one.0, &one.1), (&two.0, &two.1), 1550);
 }
 
+/// The interfaces of running containers keep what they were made with.
+///
+/// Rows: RD10
+#[test]
+fn attachments_with_the_old_mtu_are_named() {
+    let lab = Lab::with_nodes(2);
+    let stage = Stage::new(&lab, Setup::new("vxlan"));
+    let (old, _) = stage.pod(0);
+    let warnings = || stage.daemons[0].status().warnings;
+    let names = |id: &str| warnings().iter().any(|line| line.contains(id));
+    assert!(!names(&old.id), "{:?}", warnings());
+    stage.node(0).sh("ip link set eth0 mtu 1400");
+    stage.daemons[0].until("it is named", || names(&old.id));
+    let text = warnings().join("\n");
+    assert!(text.contains("has MTU 1450") && text.contains("carries 1350"), "{text}");
+    assert!(stage.daemons[0].causeway(&["status"]).ok().contains(&old.id));
+    // One that is attached now has the new one.
+    let (new, _) = stage.pod(0);
+    assert_eq!(new.link("eth0").expect("eth0")["mtu"], 1350);
+    assert!(!names(&new.id), "{:?}", warnings());
+    // Until the interface is what it should be.
+    let host = stage.node(0).sh("ip -j link show type veth");
+    let links: serde_json::Value = serde_json::from_str(&host).expect("JSON");
+    let of_old = links.as_array().expect("links").iter().filter(|link| link["mtu"] == 1450);
+    for link in of_old {
+        stage
+            .node(0)
+            .sh(&format!("ip link set {} mtu 1350", link["ifname"].as_str().expect("a name")));
+    }
+    stage.daemons[0].until("nobody is named", || !names(&old.id));
+}
+
+/// Rows: RD1
+#[test]
+fn the_mtu_of_a_route_to_a_peer_counts() {
+    let lab = Lab::with_nodes(2);
+    let stage = Stage::new(&lab, Setup::new("vxlan"));
+    let mtu = || device(stage.node(0)).map(|link| link["mtu"].clone());
+    assert_eq!(mtu(), Some(1450.into()));
+    stage.node(0).sh("ip route replace 172.18.0.3/32 dev eth0 mtu 1300");
+    stage.daemons[0].until("the device's MTU", || mtu() == Some(1250.into()));
+    stage.node(0).sh("ip route del 172.18.0.3/32 dev eth0");
+    stage.daemons[0].until("and back", || mtu() == Some(1450.into()));
+}
+
 /// Rows: O-18
 #[test]
 fn a_device_of_others_with_the_same_tunnel_is_named() {

@@ -108,7 +108,7 @@ mod tests {
         }
         assert_eq!(dirs(), [Path::new(DATA_DIR), Path::new("/srv/a"), Path::new("/srv/b")]);
         assert_eq!(run.path().join(NAME).read_dir().expect("a folder").count(), 2);
-        // What a killed process leaves, and what somebody else wrote.
+        // What a killed process leaves, and what another program wrote.
         fs::write(run.path().join(NAME).join(".77"), "/srv/c").expect("written");
         fs::write(run.path().join(NAME).join("x"), "no path").expect("written");
         assert_eq!(dirs().len(), 3);

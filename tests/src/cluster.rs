@@ -350,13 +350,22 @@ pub fn until(what: &str, holds: impl FnMut() -> bool) -> Duration {
 }
 
 /// The same with a limit of its own.
-pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+pub fn within(limit: Duration, what: &str, holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    assert!(holds_within(limit, holds), "{what}: not so within {limit:?}");
+    started.elapsed()
+}
+
+/// Whether something comes to hold within `limit`.
+pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < limit, "{what}: not so within {limit:?}");
+        if started.elapsed() >= limit {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
-    started.elapsed()
+    true
 }
 
 /// Panics unless something holds at every moment for so long, for what must not happen.

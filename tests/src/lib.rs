@@ -22,6 +22,7 @@ mod lab;
 mod node;
 mod ns;
 mod observe;
+mod random;
 mod run;
 mod runtime;
 pub mod steady;
@@ -38,6 +39,7 @@ pub use lab::Lab;
 pub use node::{Attachment, Node, Pod};
 pub use ns::Ns;
 pub use observe::Snapshot;
+pub use random::Random;
 pub use run::{DEADLINE, Finished, finish};
 pub use runtime::Runtime;
 

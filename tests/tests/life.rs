@@ -1,12 +1,11 @@
 //! A day in the life of an application: three services in two networks under nerdctl, and whatever
 //! happens to containers, to the daemon, to rules and to containerd.
 
-#![expect(clippy::disallowed_methods, reason = "a node has seconds to follow an event")]
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use causeway_tests::{Causewayd, Lab, Machine, say};
+use causeway_tests::cluster::holds_within;
+use causeway_tests::{Causewayd, Lab, Machine, Random, say};
 use serde_json::{Value, json};
 
 /// How long the node may take to follow an event: a container that died is noticed within a second,
@@ -28,19 +27,6 @@ const APP: [(&str, &[&str], Option<u16>); 7] = [
 const LATE: &str = "late";
 const SERVICES: [(&str, &str); 3] =
     [("web", "10.96.0.11"), ("api", "10.96.0.12"), ("db", "10.96.0.13")];
-
-/// Numbers that look random and depend on the seed alone (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).expect("31 bits") % bound
-    }
-}
 
 /// What is known of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,15 +218,8 @@ impl Day<'_> {
     }
 
     fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let started = Instant::now();
-        while !holds() {
-            assert!(
-                started.elapsed() < FOLLOWS,
-                "not within {FOLLOWS:?}: {what}\n{}",
-                self.story()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let held = holds_within(FOLLOWS, holds);
+        assert!(held, "not within {FOLLOWS:?}: {what}\n{}", self.story());
     }
 
     /// What led to a failure, and what the node says of itself.
@@ -276,7 +255,6 @@ fn manifest() -> String {
 }
 
 fn day(backend: &str, seed: u64, events: usize) {
-    let started = Instant::now();
     let lab = Lab::one_node();
     let machine = Machine::start(&lab.nodes[0]);
     machine.network(&network("front", 71, backend));
@@ -298,7 +276,7 @@ fn day(backend: &str, seed: u64, events: usize) {
     for number in 1..=events {
         let possible = day.possible();
         let event = possible[random.below(possible.len())];
-        day.history.push(format!("{number}: {event:?} at {:?}", started.elapsed()));
+        day.history.push(format!("{number}: {event:?}"));
         day.happen(event);
         day.verify();
     }
@@ -308,13 +286,9 @@ fn day(backend: &str, seed: u64, events: usize) {
         day.remove(name);
     }
     day.verify();
-    let emptied = Instant::now();
-    while machine.residue() != before {
-        let late = emptied.elapsed() > RECLAIMED;
-        assert!(!late, "left: {:#?}\nbefore: {before:#?}\n{}", machine.residue(), day.story());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    say(&format!("{backend}: seed {seed}, {events} events in {:?}", started.elapsed()));
+    let reclaimed = holds_within(RECLAIMED, || machine.residue() == before);
+    assert!(reclaimed, "left: {:#?}\nbefore: {before:#?}\n{}", machine.residue(), day.story());
+    say(&format!("{backend}: seed {seed}, {events} events"));
 }
 
 /// Rows: RB1, RB2, RB3, RC1

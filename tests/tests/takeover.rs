@@ -1,4 +1,4 @@
-//! Addresses that somebody has of whom no lease tells: neighbours on the bridge, the host, its router.
+//! Addresses that are in use and in no lease: neighbours on the bridge, the host, its router.
 
 use causeway_tests::{Cni, Node, Pod, Runtime, finish};
 use serde_json::{Value, json};

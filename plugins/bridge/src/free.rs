@@ -2,7 +2,7 @@
 //! the lease, then the record; so nobody gets an address that rules still name.
 //!
 //! A veth pair ends with either of its namespaces. So an attachment is dead where its link is gone
-//! and its namespace is not at its place any more: then no interface has its addresses.
+//! and no namespace, or another one, is at its path: then no interface has its addresses.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -112,7 +112,7 @@ pub fn free(run_dir: &Path, key: &RecordKey, release: &mut dyn Release) -> Resul
 
 /// Frees an attachment of causeway-bridge whose record is lost: whoever knows of it, by a lease for
 /// instance, knows that it was made by this plugin, or that its namespace is gone. An attachment
-/// without its link is none any more; one that is being made has its record before its lease.
+/// without its link is no attachment; one that is being made has its record before its lease.
 ///
 /// # Errors
 /// What failed.

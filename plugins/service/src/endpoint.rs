@@ -55,10 +55,7 @@ pub struct Announcement {
     /// versions have none.
     #[serde(default)]
     pub event: Option<EndpointEvent>,
-    /// `CNI_NETNS` of the ADD.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub netns: String,
-    /// Which namespace that was.
+    /// Which namespace that of the event was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns_id: Option<NetnsId>,
 }
@@ -72,9 +69,16 @@ impl Announcement {
     /// Whether the container's namespace is proven to be gone: another one is at its place, or
     /// none, and no process is in it.
     pub fn is_dead(&self) -> bool {
-        let Some(id) = &self.netns_id else { return false };
-        NetnsLife::at(&self.netns, Some(id)) == NetnsLife::Gone && !id.has_process()
+        let (Some(id), Some(path)) = (&self.netns_id, self.event.as_ref().and_then(netns)) else {
+            return false;
+        };
+        NetnsLife::at(path, Some(id)) == NetnsLife::Gone && !id.has_process()
     }
+}
+
+/// `CNI_NETNS` of the ADD that an event tells of.
+fn netns(event: &EndpointEvent) -> Option<&str> {
+    event.record.as_ref()?.netns.as_deref()
 }
 
 /// The endpoint of one attachment. Call all of it under the attachment's lock.
@@ -102,11 +106,9 @@ impl<'a> Endpoint<'a> {
         let known = self.read().is_some_and(|before| before.announced)
             // An event of DEL that waits is replaced below: whom it was for is to be told still.
             || matches!(spool.get(&event.key), Ok(Some(last)) if last.record.is_none());
-        let netns = event.record.as_ref().and_then(|record| record.netns.clone());
-        let netns = netns.unwrap_or_default();
+        let id = |path: &str| Netns::open(path).and_then(|netns| netns.id()).ok();
         let mut note = Announcement {
-            netns_id: Netns::open(&netns).and_then(|netns| netns.id()).ok(),
-            netns,
+            netns_id: netns(&event).and_then(id),
             socket: self.daemon.socket.clone(),
             spool: self.daemon.spool.clone(),
             announced: known || self.daemon.socket.exists(),

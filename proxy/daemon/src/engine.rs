@@ -16,7 +16,7 @@ mod sync;
 mod waiting;
 mod writes;
 
-pub(crate) use cluster::cluster_config;
+pub(crate) use cluster::cluster_settings;
 pub(crate) use load::{Parts, pools};
 
 use std::collections::{BTreeMap, BTreeSet};

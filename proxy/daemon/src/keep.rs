@@ -57,7 +57,7 @@ impl Keep {
         self.due
     }
 
-    /// Somebody changed rules.
+    /// Another process changed rules.
     pub(crate) fn told(&mut self, now: Instant) {
         self.due = self.due.min(now.max(self.earliest));
     }

@@ -3,11 +3,12 @@
 
 use std::io::{self, Write as _};
 
-use causeway_source::cluster::{self, ClusterSettings, Known, Removal};
+use causeway_model::NodeIdentity;
+use causeway_source::cluster::{self, ClusterSettings, Removal};
 
 use crate::cleanup;
 use crate::config::{Settings, StoreKind};
-use crate::engine::cluster_config;
+use crate::engine::cluster_settings;
 use crate::files;
 use crate::node;
 use crate::start;
@@ -62,8 +63,12 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
     if !force && cleanup::is_attached(&settings.run_dir) {
         return Err(Error::Attached);
     }
-    let removed = ask(&cluster_settings(settings)?)?;
-    // What it had is not its own any more: nothing here may ask for it or give addresses of it.
+    let identity = NodeIdentity {
+        node: node::name(settings).map_err(Error::Node)?,
+        machine_id: node::machine_id(settings).map_err(Error::Node)?,
+    };
+    let removed = ask(&cluster_settings(settings, identity))?;
+    // What it had is free for others: nothing here may ask for it or give addresses of it.
     for folder in [&settings.run_dir, &settings.state_dir] {
         files::remove(&folder.join("node.json")).map_err(failed("remove node.json"))?;
     }
@@ -77,25 +82,6 @@ fn ask(settings: &ClusterSettings) -> Result<Removal, Error> {
     let runtime =
         runtime.map_err(|source| Error::File { action: "start the event loop", source })?;
     runtime.block_on(cluster::leave(settings)).map_err(Error::Store)
-}
-
-fn cluster_settings(settings: &Settings) -> Result<ClusterSettings, Error> {
-    Ok(ClusterSettings {
-        endpoints: settings.etcd_endpoints.clone(),
-        prefix: settings.etcd_prefix.clone(),
-        tls: settings.etcd_tls.clone(),
-        user: settings.etcd_user.clone(),
-        endpoint_ttl: settings.endpoint_ttl,
-        subnet_ttl: settings.subnet_ttl,
-        identity: causeway_model::NodeIdentity {
-            node: node::name(settings).map_err(Error::Node)?,
-            machine_id: node::machine_id(settings).map_err(Error::Node)?,
-        },
-        config: cluster_config(settings),
-        asked: Vec::new(),
-        previous: Vec::new(),
-        known: Known::default(),
-    })
 }
 
 fn say(removed: &Removal) -> io::Result<()> {

@@ -289,7 +289,7 @@ fn watch_rules(monitor: Monitor, sender: Events) {
     Watched { concerns, remedy, arm, event }.spawn(sender);
 }
 
-/// Until somebody has loaded the module that gives the kernel the settings of bridges.
+/// Until the module is loaded that gives the kernel the settings of bridges.
 async fn await_bridge(sender: Events) {
     while !Sysctls::has_bridge() {
         tokio::time::sleep(Duration::from_secs(2)).await;

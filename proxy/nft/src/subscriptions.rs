@@ -36,7 +36,7 @@ pub(crate) enum Heard {
     All,
     /// Others may have committed unheard.
     NotAll,
-    /// It hears nothing any more.
+    /// It hears nothing.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! Several attachments with one host port, and rules that somebody flushed.
+//! Several attachments with one host port, and rules that another program flushed.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ fn a_port_of_several_networks_lives_until_the_last_del() {
     }
 }
 
-/// Two containers, then somebody flushes rules, whole or in part; the ADD of a third one repairs.
+/// Two containers, then another program flushes rules, whole or in part; the ADD of a third one repairs.
 ///
 /// Rows: RC1
 #[test]

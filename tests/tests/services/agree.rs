@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use causeway_model::{ObjectKind, Protocol};
 use causeway_ruleset::trace::{Choice, Outcome, Packet, trace};
+use causeway_tests::Random;
 use serde_json::{Value, json};
 
 use crate::stage::{
@@ -14,27 +15,6 @@ use crate::stage::{
 const HISTORIES: u64 = 3;
 const STEPS: usize = 6;
 const PACKETS: usize = 40;
-
-/// xorshift64*: the same histories on every machine.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(high).expect("31 bits") % bound
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-}
 
 /// Rows: P9, P11, P12, P17, P19, P20, P32, P33, P34, P35, P36, P37, P38, P39, P42, P57, RD13
 #[test]

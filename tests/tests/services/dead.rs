@@ -38,6 +38,13 @@ fn service() -> Value {
             "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] } })
 }
 
+/// A daemon that frees soon and has the service, and a runtime.
+fn serving(node: &Node) -> (Daemon<'_>, Runtime<'_>) {
+    let daemon = Daemon::start_with(node, &QUICK);
+    daemon.apply(&[service()]);
+    (daemon, Runtime::new(node, node.conflist(NETWORK, SUBNET)))
+}
+
 /// Addresses of the service's endpoints.
 fn endpoints(daemon: &Daemon<'_>) -> BTreeSet<String> {
     let object = daemon.get("/v1/endpoints/default/web");
@@ -150,9 +157,7 @@ fn an_address_stays_leased_while_rules_name_it() {
 fn a_start_finds_what_died_before() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let mut daemon = Daemon::start_with(node, &QUICK);
-    daemon.apply(&[service()]);
-    let runtime = Runtime::new(node, node.conflist(NETWORK, SUBNET));
+    let (mut daemon, runtime) = serving(node);
     let (alive, crashed) = (node.pod(), node.pod());
     let stays = address(&runtime.add_ok(&web(&alive, 8001)));
     runtime.add_ok(&web(&crashed, 8002));
@@ -163,7 +168,7 @@ fn a_start_finds_what_died_before() {
     daemon.until("it is free", || leased(node) == [stays.clone()].into());
 }
 
-/// An interface that somebody deletes takes the container out of its services. Its address is not
+/// An interface that is deleted takes the container out of its services. Its address is not
 /// freed while its namespace lives, whatever the grace.
 ///
 /// Rows: RB1
@@ -171,9 +176,7 @@ fn a_start_finds_what_died_before() {
 fn a_container_that_lives_without_its_link_keeps_its_lease() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let daemon = Daemon::start_with(node, &QUICK);
-    daemon.apply(&[service()]);
-    let runtime = Runtime::new(node, node.conflist(NETWORK, SUBNET));
+    let (daemon, runtime) = serving(node);
     let (cut, crashed) = (node.pod(), node.pod());
     let attachment = web(&cut, 8001);
     let keeps = address(&runtime.add_ok(&attachment));
@@ -370,9 +373,7 @@ fn an_add_frees_the_dead_of_another_ipam_plugin() {
 fn another_run_directory_within_a_boot_keeps_the_living_alone() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let mut daemon = Daemon::start_with(node, &QUICK);
-    daemon.apply(&[service()]);
-    let runtime = Runtime::new(node, node.conflist(NETWORK, SUBNET));
+    let (mut daemon, runtime) = serving(node);
     let (alive, crashed) = (node.pod(), node.pod());
     let stays = address(&runtime.add_ok(&web(&alive, 8001)));
     let goes = address(&runtime.add_ok(&web(&crashed, 8002)));

@@ -122,18 +122,11 @@ impl Engine {
     fn cluster_settings(&self, previous: Vec<IpNetwork>) -> ClusterSettings {
         let (settings, known) = (&self.state.settings, &self.membership.known);
         ClusterSettings {
-            endpoints: settings.etcd_endpoints.clone(),
-            prefix: settings.etcd_prefix.clone(),
-            tls: settings.etcd_tls.clone(),
-            user: settings.etcd_user.clone(),
-            endpoint_ttl: settings.endpoint_ttl,
-            subnet_ttl: settings.subnet_ttl,
-            identity: self.identity(),
-            config: cluster_config(settings),
             asked: settings.node_subnets.clone(),
             // What a run without a store chose by itself may be another node's.
             previous: if known.store.is_some() { previous } else { Vec::new() },
             known: known.clone(),
+            ..cluster_settings(settings, self.identity())
         }
     }
 
@@ -347,8 +340,25 @@ impl Engine {
     }
 }
 
+/// The cluster store of `settings`, for a node that asks for nothing and knows nothing.
+pub(crate) fn cluster_settings(settings: &Settings, identity: NodeIdentity) -> ClusterSettings {
+    ClusterSettings {
+        endpoints: settings.etcd_endpoints.clone(),
+        prefix: settings.etcd_prefix.clone(),
+        tls: settings.etcd_tls.clone(),
+        user: settings.etcd_user.clone(),
+        endpoint_ttl: settings.endpoint_ttl,
+        subnet_ttl: settings.subnet_ttl,
+        identity,
+        config: cluster_config(settings),
+        asked: Vec::new(),
+        previous: Vec::new(),
+        known: Known::default(),
+    }
+}
+
 /// What all nodes must agree on, as this node has it.
-pub(crate) fn cluster_config(settings: &Settings) -> ClusterConfig {
+fn cluster_config(settings: &Settings) -> ClusterConfig {
     ClusterConfig {
         schema: ClusterConfig::SCHEMA,
         cluster_cidrs: settings.cluster_cidrs.clone(),

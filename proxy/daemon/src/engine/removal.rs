@@ -2,12 +2,12 @@
 
 use crate::state::State;
 
-/// What is to be said of a node that somebody deletes.
+/// What is said of a node that is to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// There is none of this name.
     Unknown,
-    /// It is not heard of any more, and has its parts of the cluster network still.
+    /// It is gone, and still has its parts of the cluster network.
     Gone,
     /// It stays: why, with the remedy.
     Stays(String),

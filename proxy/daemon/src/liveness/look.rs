@@ -59,7 +59,7 @@ impl Look {
     /// All attachments, ascending by key.
     ///
     /// # Errors
-    /// Links or records can not be listed.
+    /// Links or records cannot be listed.
     pub(super) fn look(&mut self) -> causeway_kernel::Result<Vec<Seen>> {
         let records = |kind| Records::new(&self.run_dir, kind);
         // Before the links: an attachment that is made meanwhile has its link then.

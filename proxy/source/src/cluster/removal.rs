@@ -32,7 +32,7 @@ pub(super) enum Whose<'a> {
     Own(&'a NodeIdentity),
 }
 
-/// What is there of a node.
+/// What the store has of a node.
 struct Found {
     /// Of the node's record; 0: there is none.
     revision: i64,

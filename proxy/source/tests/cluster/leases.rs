@@ -136,7 +136,7 @@ fn a_node_that_is_gone_is_removed_with_its_leases_and_a_living_one_is_not() {
         assert_eq!(etcd.keys("/causeway/v1/"), before);
         let settings = n2.end();
         n3.until("the death", |seen| !seen.has_node("n2")).await;
-        // What somebody wrote by hand hangs on no lease.
+        // What was written by hand hangs on no lease.
         let left = "/causeway/v1/containers/n2/causeway/b/eth0";
         etcd.ctl(&["put", left, &serde_json::to_string(&container("b", "10.0.2.3")).unwrap()]);
         let id = n3.remove("n2");

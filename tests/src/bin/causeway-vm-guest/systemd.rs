@@ -1,11 +1,12 @@
 //! The unit as `make install` puts it in place, under Debian's systemd.
 
-#![expect(clippy::disallowed_methods, reason = "a test starts programs and waits for conditions")]
+#![expect(clippy::disallowed_methods, reason = "a test starts programs")]
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use causeway_tests::cluster::holds_within;
 use causeway_tests::traffic::Server;
 use causeway_tests::{Finished, Ns, finish};
 
@@ -124,11 +125,7 @@ fn degraded() -> String {
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < end, "not within {LIMIT:?}: {what}; {}", journal());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    assert!(holds_within(LIMIT, condition), "not within {LIMIT:?}: {what}; {}", journal());
 }
 
 /// What systemd and the daemon say, without an opinion about failure.

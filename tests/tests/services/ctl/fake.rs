@@ -85,7 +85,7 @@ fn serve(mut stream: &UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let (mut first, mut length) = (String::new(), 0);
     if reader.read_line(&mut first)? == 0 {
-        // Somebody looked whether anybody listens.
+        // It was looked whether we listen.
         return Ok(());
     }
     loop {

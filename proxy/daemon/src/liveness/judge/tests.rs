@@ -89,7 +89,7 @@ fn what_a_failed_add_left_goes_with_its_namespace() {
 
 /// Rows: RB1
 #[test]
-fn nothing_is_freed_while_link_or_namespace_lives_or_somebody_works_on_it() {
+fn nothing_is_freed_while_link_or_namespace_lives_or_an_operation_runs() {
     let cases = [
         ("a link", Seen { link: true, ..dead("a") }),
         ("a namespace", Seen { netns: NetnsLife::Lives, ..dead("a") }),
@@ -114,7 +114,7 @@ fn nothing_is_freed_while_link_or_namespace_lives_or_somebody_works_on_it() {
     }
 }
 
-/// An interface that somebody deletes in a living container: nobody answers there either.
+/// An interface that is deleted in a living container: nobody answers there either.
 ///
 /// Rows: RB1
 #[test]

@@ -1,9 +1,8 @@
 //! An IPAM plugin whose answers a test writes, and which tells how it was called.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::{Attachment, Cni, Node, Outcome, TempDir};
+use crate::{Attachment, Cni, Node, Outcome, TempDir, executable};
 use serde_json::{Value, json};
 
 /// The plugin `fake-ipam` in a folder of its own.
@@ -20,17 +19,14 @@ impl FakeIpam {
         let log = fake.file("calls");
         let dir = fake.dir.path().display();
         let script = format!(
-            "#!/bin/sh\ncat > {dir}/stdin.$CNI_COMMAND\n\
+            "cat > {dir}/stdin.$CNI_COMMAND\n\
              echo \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME\" >> {}\n\
              [ ! -f {dir}/$CNI_COMMAND.sh ] || . {dir}/$CNI_COMMAND.sh\n",
             log.display()
         );
         // Under the second name the bridge plugin runs it beside its own work.
         for name in ["fake-ipam", "static"] {
-            let program = fake.file(name);
-            std::fs::write(&program, &script).expect("write the fake plugin");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(&program, mode).expect("make the fake plugin executable");
+            executable::script(&fake.file(name), &script);
         }
         fake
     }

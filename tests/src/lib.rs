@@ -16,6 +16,7 @@ mod cni;
 mod containerd;
 mod daemon;
 mod etcd;
+pub mod executable;
 mod fake_daemon;
 mod fake_ipam;
 mod lab;

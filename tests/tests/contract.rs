@@ -7,7 +7,7 @@ use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use causeway_tests::{Cni, Lab, Node, Outcome, Pod, Snapshot, finish};
+use causeway_tests::{Cni, Lab, Node, Outcome, Pod, Snapshot, executable, finish};
 use serde_json::{Value, json};
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -522,9 +522,9 @@ fn plugins_are_installed_by_rename_beside_running_ones() {
         std::fs::create_dir_all(folder).expect("a folder");
     }
     for program in PLUGINS.iter().chain(&COMMANDS) {
-        std::fs::copy("/bin/true", source.join(program)).expect("a program");
+        executable::copy("/bin/true", &source.join(program));
     }
-    std::fs::copy("/bin/sleep", &installed).expect("an old program");
+    executable::copy("/bin/sleep", &installed);
     #[expect(clippy::disallowed_methods, reason = "the program that is replaced while it runs")]
     let mut running = Command::new(&installed).arg("60").spawn().expect("start the old program");
 

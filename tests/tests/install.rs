@@ -1,6 +1,6 @@
 //! README's Install section, run as it is written on a machine with Debian's packages.
 
-use causeway_tests::{Lab, Machine, Node, bins};
+use causeway_tests::{Lab, Machine, Node, bins, executable};
 
 /// Names that `make install LINKS=1` makes, and where they lead to.
 const LINKS: [(&str, &str); 6] = [
@@ -70,7 +70,7 @@ fn links_never_replace_what_is_there() {
         std::fs::create_dir_all(folder).expect("a folder");
     }
     for name in ["causeway-bridge", "causeway-ipam", "causeway-service", "causewayd", "causeway"] {
-        std::fs::copy("/bin/true", programs.join(name)).expect("a program");
+        executable::copy("/bin/true", &programs.join(name));
     }
     std::fs::write(plugins.join("bridge"), "somebody's").expect("a file");
     std::os::unix::fs::symlink("/not/there", plugins.join("tuning")).expect("a link");

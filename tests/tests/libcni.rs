@@ -1,9 +1,8 @@
 //! The real libcni, by its `cnitool`, drives the three plugins.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use causeway_tests::{Finished, Lab, Node, Ns, Snapshot, TempDir, bins, finish};
+use causeway_tests::{Finished, Lab, Node, Ns, Snapshot, TempDir, bins, executable, finish};
 use serde_json::{Value, json};
 
 /// Where libcni keeps results; the folder belongs to this test binary alone.
@@ -22,14 +21,11 @@ impl<'a> Libcni<'a> {
         std::fs::write(libcni.path("net.conflist"), list).expect("write the network");
         for plugin in ["causeway-bridge", "causeway-service"] {
             let script = format!(
-                "#!/bin/sh\necho \"$CNI_COMMAND {plugin}\" >> {}\nexec {}\n",
+                "echo \"$CNI_COMMAND {plugin}\" >> {}\nexec {}",
                 libcni.path("calls").display(),
                 bins::ours(plugin).display()
             );
-            let path = libcni.path(plugin);
-            std::fs::write(&path, script).expect("write a script");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(&path, mode).expect("make it executable");
+            executable::script(&libcni.path(plugin), &script);
         }
         bins::ours("causeway-ipam");
         libcni

@@ -139,6 +139,26 @@ fn every_file_says_what_it_is_and_is_short() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// "Text file busy" is what another thread's child makes of a program that a test wrote itself.
+#[test]
+fn programs_that_tests_run_are_written_by_another_process() {
+    const SIGNS: [&str; 2] = ["copy(\"/bin/", "from_mode(0o7"];
+    let mut wrong = String::new();
+    for (path, content) in sources_in(&bins::workspace().join("tests")) {
+        let ours = ["tests/src/executable.rs", "tests/tests/tidy.rs"];
+        if ours.iter().any(|one| path.ends_with(one)) {
+            continue;
+        }
+        for (index, line) in content.lines().enumerate() {
+            if SIGNS.iter().any(|sign| line.contains(sign)) && !line.contains("executable::") {
+                let shown = path.display();
+                wrong += &format!("{shown}:{}: use causeway_tests::executable\n", index + 1);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 #[test]
 fn i1_pure_packages_do_no_io_and_hold_no_unsafe() {
     const FORBIDDEN: &[&str] = &[

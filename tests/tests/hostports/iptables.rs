@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use causeway_tests::{Attachment, Cni, Node};
+use causeway_tests::{Attachment, Cni, Node, executable};
 use serde_json::{Value, json};
 
 use crate::{World, alone, at, mappings, merged, refused_run, tcp, udp};
@@ -156,12 +156,10 @@ fn a_foreign_chain_of_our_name_stays() {
 
 /// Puts `script` in front of the real programs, under the name `program`.
 fn shadow(node: &Node, program: &str, script: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
     let folder = node.dir().join("bin");
     std::fs::create_dir_all(&folder).expect("make a folder");
     let file = folder.join(program);
-    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("write a script");
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("chmod");
+    executable::script(&file, script);
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 

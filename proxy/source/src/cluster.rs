@@ -22,6 +22,7 @@ mod publish;
 mod registry;
 mod removal;
 mod session;
+mod silence;
 mod store;
 mod task;
 mod value;
@@ -175,9 +176,12 @@ pub enum WriteError {
     /// The store does not answer. Whether it was done is unknown.
     #[error("the cluster store does not answer: {0}")]
     Away(String),
-    /// The store refuses.
+    /// It is not to be: an address that another object has, a node that lives.
     #[error("the cluster store refuses: {0}")]
     Refused(String),
+    /// The store takes nothing of the kind from this node: no right to write, no space.
+    #[error("the cluster store refuses: {0}")]
+    Denied(String),
 }
 
 /// Everything there is.
@@ -242,6 +246,8 @@ pub enum Report {
     Lease(i64),
     /// Subnets of this node.
     Subnets(Subnets),
+    /// Why the store takes no objects of this node, or `None` (again). In words, with the remedy.
+    Denied(Option<String>),
     /// What keeps this node out of the cluster or `None` (again): another configuration, a living
     /// node of the same name, keys of a newer version. In words, with the remedy.
     Excluded(Option<String>),

@@ -29,6 +29,8 @@ const STORE: &str = "store";
 const SUBNET: &str = "subnet";
 /// The same: this node is kept out.
 const CLUSTER: &str = "cluster";
+/// The same: the store takes no objects of this node.
+const WRITES: &str = "cluster writes";
 
 /// What the engine knows of the cluster beyond what answers are rendered from. Empty without one.
 #[derive(Debug)]
@@ -155,6 +157,7 @@ impl Engine {
             }
             Report::Subnets(subnets) => self.take_subnets(subnets),
             Report::Excluded(why) => self.take_excluded(why),
+            Report::Denied(why) => self.take_denied(why),
         }
     }
 
@@ -224,6 +227,19 @@ impl Engine {
         self.refuse_writes();
         self.store_is_back();
         self.advance_writes();
+    }
+
+    /// What this node says of itself goes on: what it may not write are objects.
+    fn take_denied(&mut self, why: Option<String>) {
+        let degraded = &mut self.state.degraded;
+        match why {
+            Some(why) => {
+                if degraded.insert(WRITES.to_owned(), why.clone()).as_ref() != Some(&why) {
+                    tracing::error!("{why}");
+                }
+            }
+            None => drop(degraded.remove(WRITES)),
+        }
     }
 
     fn take_subnets(&mut self, subnets: Subnets) {

@@ -259,7 +259,7 @@ impl Engine {
                 let text = format!("whether it was stored is not known; {REMEDY}");
                 self.give_up(current, Refused::caused(503, &text, &error));
             }
-            Err(error @ WriteError::Refused(_)) => {
+            Err(error @ (WriteError::Refused(_) | WriteError::Denied(_))) => {
                 self.give_up(
                     current,
                     Refused::caused(503, "the objects can not be stored", &error),

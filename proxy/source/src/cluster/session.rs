@@ -1,6 +1,6 @@
 //! One connection: what is there, the watch on it, commands, answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,12 @@ use super::config::Agreed;
 use super::keys::{Key, Keys};
 use super::listing::{Listing, Opened, own_key, watch};
 use super::publish::{Held, Publisher};
+use super::silence::{Duty, Silence};
 use super::store::{self, Failure, bounded};
 use super::task::Task;
 use super::{Change, Command, Report, Write, WriteError, value, write};
-use crate::etcd::{self, Client, EventType, KeyValue, Watch, WatchResponse};
+use crate::etcd::{self, Client, EventType, KeyValue, RangeRequest, Watch, WatchResponse};
 
-/// How often the watch is asked whether it lives; twice that without a word ends the connection.
-const PROGRESS: Duration = Duration::from_secs(5);
 /// So many reports may wait for the receiver before the watch is left unread.
 const BACKLOG: usize = 64;
 /// After this time, what the store refused is tried again, and another configuration looked for.
@@ -63,20 +62,20 @@ pub(super) struct Session<'a> {
     /// Keys that the view names.
     unreadable: BTreeSet<Vec<u8>>,
     writes: JoinSet<Answer>,
-    /// Not answered yet.
-    pending: BTreeSet<u64>,
+    /// Not answered yet, each with a key that it writes.
+    pending: BTreeMap<u64, String>,
     timers: Timers,
 }
 
 struct Timers {
-    /// When the watch said something, and when it was asked to.
-    heard: Instant,
-    ask: Instant,
-    asked: bool,
+    /// Whether the watch lives.
+    silence: Silence,
     /// What is wanted has to be brought about (again).
     publish: Option<Instant>,
     /// Everything has to be read again.
     list: Option<Instant>,
+    /// The store is asked whether it takes what it refused.
+    denied: Option<Instant>,
     renew: Instant,
 }
 
@@ -107,13 +106,12 @@ impl<'a> Session<'a> {
             publisher: Publisher::default(),
             unreadable: BTreeSet::new(),
             writes: JoinSet::new(),
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             timers: Timers {
-                heard: now,
-                ask: now + PROGRESS,
-                asked: false,
+                silence: Silence::new(now),
                 publish: Some(now),
                 list: None,
+                denied: Some(now),
                 renew: now,
             },
         }
@@ -191,7 +189,7 @@ impl<'a> Session<'a> {
         let room = outbox.queue.len() < BACKLOG;
         if !room {
             // Not heard because not listened to.
-            timers.heard = Instant::now();
+            timers.silence.excuse(Instant::now());
         }
         let watch = watch.as_mut().filter(|_| room);
         let message = async {
@@ -244,15 +242,13 @@ impl<'a> Session<'a> {
         }
         let (client, keys) = (self.client.clone(), Arc::clone(&self.task.keys));
         let me = self.task.settings.identity.node.clone();
-        self.pending.insert(id);
+        self.pending.insert(id, written_key(&keys, &write));
         self.writes.spawn(async move { (id, write::write(client, keys, me, write).await) });
     }
 
     /// Takes in what the watch says.
     async fn seen(&mut self, response: &WatchResponse) -> Result<(), End> {
-        let now = Instant::now();
-        (self.timers.heard, self.timers.asked) = (now, false);
-        self.timers.ask = now + PROGRESS;
+        self.timers.silence.heard(Instant::now());
         if response.canceled {
             if response.compact_revision > 0 {
                 return self.list_again().await;
@@ -344,16 +340,7 @@ impl<'a> Session<'a> {
     /// Does what the time has come for.
     async fn due(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if now >= self.timers.heard + 2 * PROGRESS && self.timers.asked {
-            let why = format!("the watch was silent for {} s", 2 * PROGRESS.as_secs());
-            return Err(End::Lost(why));
-        }
-        if now >= self.timers.ask {
-            (self.timers.ask, self.timers.asked) = (now + PROGRESS, true);
-            if let Some(watch) = &mut self.watch {
-                bounded(watch.request_progress()).await?;
-            }
-        }
+        self.listen(now).await?;
         if now >= self.timers.renew {
             self.timers.renew = now + self.publisher.renew(self.task, &self.client).await?;
             if self.publisher.needs_lease() {
@@ -363,11 +350,42 @@ impl<'a> Session<'a> {
         if self.timers.list.is_some_and(|at| now >= at) {
             self.list_again().await?;
         }
+        if self.timers.denied.take_if(|at| now >= *at).is_some() {
+            self.ask_to_write().await?;
+        }
         if self.timers.publish.is_some_and(|at| now >= at) {
             self.timers.publish = None;
             self.publish().await?;
         }
         Ok(())
+    }
+
+    /// Finds out whether a watch that says nothing lives.
+    async fn listen(&mut self, now: Instant) -> Result<(), End> {
+        match self.timers.silence.due(now) {
+            Duty::Wait => return Ok(()),
+            Duty::AskWatch => {}
+            Duty::AskStore => {
+                let config = self.task.keys.text(&Key::Config);
+                let range = RangeRequest::one(config).keys_only();
+                let answer = bounded(self.client.get(range)).await?;
+                let store = answer.header.map_or(0, |header| header.revision);
+                if store < self.revision {
+                    // It is none that this session has read.
+                    return Err(End::Again);
+                }
+                if !self.timers.silence.store_is_at(Instant::now(), store, self.revision) {
+                    return Ok(());
+                }
+            }
+            Duty::GiveUp(silent) => {
+                return Err(End::Lost(format!("the watch was silent for {} s", silent.as_secs())));
+            }
+        }
+        match &self.watch {
+            Some(watch) => Ok(bounded(watch.request_progress()).await?),
+            None => Ok(()),
+        }
     }
 
     async fn publish(&mut self) -> Result<(), End> {
@@ -382,6 +400,26 @@ impl<'a> Session<'a> {
             Err(other) => return Err(other.into()),
         }
         Ok(())
+    }
+
+    /// Asks whether the store takes what it refused. A node that asks for nothing more would never
+    /// know.
+    async fn ask_to_write(&mut self) -> Result<(), End> {
+        let Some(key) = &self.task.denied else { return Ok(()) };
+        match store::may_write(&self.client, key).await {
+            Ok(()) => {
+                self.task.denied = None;
+                self.task.say_denied(None);
+            }
+            Err(Failure::Refused(why)) => self.deny(&why),
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    fn deny(&mut self, why: &str) {
+        self.timers.denied = Some(Instant::now() + RETRY);
+        self.task.say_denied(Some(format!("the store takes no objects of this node: {why}")));
     }
 
     /// The end of the session. What is being written is answered.
@@ -401,7 +439,7 @@ impl<'a> Session<'a> {
             End::Lost(why) => why.as_str(),
             End::Stopped | End::Again => "the connection was given up",
         };
-        for id in std::mem::take(&mut self.pending) {
+        for id in std::mem::take(&mut self.pending).into_keys() {
             let result = Err(WriteError::Away(why.to_owned()));
             self.task.say(Report::Written { id, result });
         }
@@ -409,17 +447,29 @@ impl<'a> Session<'a> {
     }
 
     fn answer(&mut self, id: u64, result: Result<i64, WriteError>) {
-        self.pending.remove(&id);
+        let key = self.pending.remove(&id);
+        if let Err(WriteError::Denied(why)) = &result {
+            self.task.denied = key;
+            self.deny(why);
+        }
         self.task.say(Report::Written { id, result });
     }
 }
 
 impl Timers {
     fn next(&self) -> Instant {
-        let watch = if self.asked { self.ask.min(self.heard + 2 * PROGRESS) } else { self.ask };
-        let work = [self.publish, self.list].into_iter().flatten();
-        work.chain([watch]).fold(self.renew, Instant::min)
+        let work = [self.publish, self.list, self.denied].into_iter().flatten();
+        work.chain([self.silence.next()]).fold(self.renew, Instant::min)
     }
+}
+
+/// One of the keys that a write puts or deletes.
+fn written_key(keys: &Keys, write: &Write) -> String {
+    let put = write.put.iter().map(|(stored, _)| (stored.object.kind(), stored.object.key()));
+    let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key));
+    let object = put.chain(gone).next().map(|(kind, key)| Key::Object(kind, key.clone()));
+    let node = write.nodes.first().map(|name| Key::Node(name.clone()));
+    keys.text(&object.or(node).unwrap_or(Key::Config))
 }
 
 fn own_container(change: &Change, me: &str) -> bool {

@@ -11,7 +11,10 @@ use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::{ClusterSettings, Secret, Tls};
-use crate::etcd::{Client, Error, KeyValue, Options, RangeRequest, User, end_of};
+use crate::etcd::{
+    Client, Compare, CompareResult, Error, KeyValue, Options, RangeRequest, RequestOp, TxnRequest,
+    User, end_of,
+};
 
 /// So long a call may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -62,10 +65,13 @@ impl From<Error> for Failure {
                 "{text}: where its space is used up, compact and defragment etcd, then run \
                  `etcdctl alarm disarm`"
             )),
-            Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::Unauthenticated => Self::Refused(text),
+            Code::PermissionDenied => Self::Refused(format!(
+                "{text}: the user (--etcd-username) needs the right to read and write everything \
+                 below --etcd-prefix"
+            )),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::Unauthenticated => {
+                Self::Refused(text)
+            }
             Code::Ok
             | Code::Cancelled
             | Code::Unknown
@@ -167,6 +173,14 @@ pub(super) async fn lease_lives(client: &Client, id: i64, ttl: i64) -> Result<bo
 /// A new lease.
 pub(super) async fn grant(client: &Client, ttl: i64) -> Result<i64, Failure> {
     bounded(client.lease_grant(ttl)).await
+}
+
+/// Asks whether the store would let this node write a key. Nothing is written: no revision is below 0,
+/// and rights and space are looked at first.
+pub(super) async fn may_write(client: &Client, key: &str) -> Result<(), Failure> {
+    let never = [Compare::mod_revision(key, CompareResult::Less, 0)];
+    let write = TxnRequest::new().when(never).and_then([RequestOp::put(key, "", 0)]);
+    bounded(client.txn(write)).await.map(drop)
 }
 
 /// All keys below a prefix at one revision, page by page. Returns the revision.

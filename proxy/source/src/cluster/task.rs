@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) lease_is_ours: bool,
     /// The lease of the subnets, once this run has seen it.
     pub(super) long_lease: Option<i64>,
+    /// A key that the store did not let this node write.
+    pub(super) denied: Option<String>,
     /// What this node had, as long as it wants it back.
     pub(super) previous: Vec<ipnetwork::IpNetwork>,
     /// Subnets are lost, and nobody has said yet that others may be taken.
@@ -46,6 +48,7 @@ pub(super) struct Task {
 pub(super) struct Said {
     connection: Option<Result<(), String>>,
     excluded: Option<String>,
+    denied: Option<String>,
     subnets: Option<Subnets>,
 }
 
@@ -82,6 +85,7 @@ pub(super) async fn run(
         known: settings.known.clone(),
         lease_is_ours: false,
         long_lease: None,
+        denied: None,
         previous: settings.previous.clone(),
         lost: false,
         said: Said::default(),
@@ -209,6 +213,13 @@ impl Task {
         if self.said.excluded != state {
             self.said.excluded.clone_from(&state);
             self.say(Report::Excluded(state));
+        }
+    }
+
+    pub(super) fn say_denied(&mut self, state: Option<String>) {
+        if self.said.denied != state {
+            self.said.denied.clone_from(&state);
+            self.say(Report::Denied(state));
         }
     }
 

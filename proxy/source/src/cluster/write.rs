@@ -75,7 +75,8 @@ pub(super) async fn write(
     for node in nodes {
         let done = match removal::remove(&client, &keys, Whose::Gone(&node)).await {
             Ok(Ok(removed)) => Ok(removed.revision),
-            Ok(Err(why)) | Err(Failure::Refused(why)) => Err(WriteError::Refused(why)),
+            Ok(Err(why)) => Err(WriteError::Refused(why)),
+            Err(Failure::Refused(why)) => Err(WriteError::Denied(why)),
             Err(other) => Err(WriteError::Away(other.into_text())),
         };
         revision = further(revision, done)?;
@@ -97,7 +98,8 @@ fn outcome(seen: i64, done: Result<Outcome, Failure>) -> Result<i64, WriteError>
     match done {
         Ok(Outcome::Done(at)) => Ok(at.unwrap_or(seen)),
         Ok(Outcome::Conflict(at)) => Err(WriteError::Conflict(at)),
-        Ok(Outcome::Held(why)) | Err(Failure::Refused(why)) => Err(WriteError::Refused(why)),
+        Ok(Outcome::Held(why)) => Err(WriteError::Refused(why)),
+        Err(Failure::Refused(why)) => Err(WriteError::Denied(why)),
         Err(other) => Err(WriteError::Away(other.into_text())),
     }
 }
@@ -131,10 +133,12 @@ async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64,
     }
 }
 
-/// What says more of the two: a refusal, then that nothing is known, then the newer conflict.
+/// What says more of the two: a refusal, the store's first, then that nothing is known, then the newer
+/// conflict.
 fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
-    use WriteError::{Away, Conflict, Refused};
+    use WriteError::{Away, Conflict, Denied, Refused};
     Some(match (one, other) {
+        (Some(Denied(why)), _) | (_, Denied(why)) => Denied(why),
         (Some(Refused(why)), _) | (_, Refused(why)) => Refused(why),
         (Some(Away(why)), _) | (_, Away(why)) => Away(why),
         (Some(Conflict(one)), Conflict(other)) => Conflict(one.max(other)),

@@ -24,6 +24,20 @@ use super::message::{
 const LARGEST: usize = 512 << 20;
 /// So many requests of a stream may wait.
 const WAITING: usize = 16;
+/// So often a refused token is replaced for one call: users may be changed meanwhile, and each change
+/// makes all tokens before it old.
+const LOGINS: usize = 3;
+/// What refusals say that another token may turn into an answer. The codes differ: "unauthenticated"
+/// of a token that expired, "invalid argument" or "unknown" of one older than the last change of any
+/// user, "invalid argument" of none.
+const STALE: [&str; 4] = [
+    "invalid auth token",
+    "revision of auth store is old",
+    "revision in header is old",
+    "user name is empty",
+];
+/// What etcd before 3.5 says of any token that does not do for a watch.
+const NO_WATCH: &str = "permission denied";
 
 type Token = MetadataValue<Ascii>;
 
@@ -167,9 +181,8 @@ impl Client {
     /// See [`Error`].
     pub async fn lease_keep_alive(&self, id: i64) -> Result<i64, Error> {
         let path = "/etcdserverpb.Lease/LeaseKeepAlive";
-        let (_requests, mut answers) =
-            self.open::<_, LeaseKeepAliveResponse>(path, LeaseRequest { id }).await?;
-        Ok(answers.message().await?.ok_or(Error::Ended)?.ttl)
+        let stream = self.open(path, LeaseRequest { id }, |_: &LeaseKeepAliveResponse| false);
+        Ok(stream.await?.first.ok_or(Error::Ended)?.ttl)
     }
 
     /// Watches keys.
@@ -179,48 +192,58 @@ impl Client {
     pub async fn watch(&self, create: WatchCreateRequest) -> Result<Watch, Error> {
         let request = watch_request::Request::Create(create);
         let request = WatchRequest { request_union: Some(request) };
-        let (requests, answers) = self.open("/etcdserverpb.Watch/Watch", request).await?;
-        Ok(Watch { requests, answers })
+        let refused = |answer: &WatchResponse| {
+            let why = &answer.cancel_reason;
+            answer.canceled && (is_stale(why) || why.contains(NO_WATCH))
+        };
+        Ok(Watch(self.open("/etcdserverpb.Watch/Watch", request, refused).await?))
     }
 
-    /// One request, one answer; once more if the token was refused, which expires.
+    /// One request, one answer; again with another token if this one was refused.
     async fn call<Asked, Answer>(&self, path: &'static str, asked: Asked) -> Result<Answer, Error>
     where
         Asked: Message + Clone + 'static,
         Answer: Message + Default + 'static,
     {
-        let token = self.token.lock().await.clone();
-        let request = self.request(asked.clone(), token.as_ref());
-        match unary(&self.channel, path, request).await {
-            Err(status) if self.expired(&status) => {
-                self.renew_token(token).await?;
-                let token = self.token.lock().await.clone();
-                let request = self.request(asked, token.as_ref());
-                Ok(unary(&self.channel, path, request).await?)
+        for _ in 0..LOGINS {
+            let token = self.token.lock().await.clone();
+            let request = self.request(asked.clone(), token.as_ref());
+            match unary(&self.channel, path, request).await {
+                Err(status) if self.may_log_in(&status) => self.renew_token(token).await?,
+                other => return Ok(other?),
             }
-            other => Ok(other?),
         }
+        let token = self.token.lock().await.clone();
+        let request = self.request(asked, token.as_ref());
+        Ok(unary(&self.channel, path, request).await?)
     }
 
-    /// A stream each way, the first request sent.
+    /// A stream each way, the first request sent and answered; again with another token if this one
+    /// was refused, by an error or by an answer that is `refused`.
     async fn open<Asked, Answer>(
         &self,
         path: &'static str,
         first: Asked,
-    ) -> Result<(mpsc::Sender<Asked>, Streaming<Answer>), Error>
+        refused: impl Fn(&Answer) -> bool,
+    ) -> Result<Stream<Asked, Answer>, Error>
     where
         Asked: Message + Clone + 'static,
         Answer: Message + Default + 'static,
     {
-        let token = self.token.lock().await.clone();
-        match self.stream(path, first.clone(), token.as_ref()).await {
-            Err(status) if self.expired(&status) => {
-                self.renew_token(token).await?;
-                let token = self.token.lock().await.clone();
-                Ok(self.stream(path, first, token.as_ref()).await?)
+        for _ in 0..LOGINS {
+            let token = self.token.lock().await.clone();
+            match self.stream(path, first.clone(), token.as_ref()).await {
+                Err(status) if self.may_log_in(&status) => self.renew_token(token).await?,
+                Ok(stream)
+                    if self.user.is_some() && stream.first.as_ref().is_some_and(&refused) =>
+                {
+                    self.renew_token(token).await?;
+                }
+                other => return Ok(other?),
             }
-            other => Ok(other?),
         }
+        let token = self.token.lock().await.clone();
+        Ok(self.stream(path, first, token.as_ref()).await?)
     }
 
     async fn stream<Asked, Answer>(
@@ -228,23 +251,26 @@ impl Client {
         path: &'static str,
         first: Asked,
         token: Option<&Token>,
-    ) -> Result<(mpsc::Sender<Asked>, Streaming<Answer>), Status>
+    ) -> Result<Stream<Asked, Answer>, Status>
     where
         Asked: Message + 'static,
         Answer: Message + Default + 'static,
     {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (requests, receiver) = mpsc::channel(WAITING);
         // There is room, and the receiver is here.
-        drop(sender.try_send(first));
-        let requests = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Asked>| {
+        drop(requests.try_send(first));
+        let asked = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Asked>| {
             let request = receiver.recv().await?;
             Some((request, receiver))
         });
         let mut client = ready(&self.channel).await?;
         let codec = tonic_prost::ProstCodec::default();
-        let request = self.request(requests, token);
+        let request = self.request(asked, token);
         let path = PathAndQuery::from_static(path);
-        Ok((sender, client.streaming(request, path, codec).await?.into_inner()))
+        let mut answers: Streaming<Answer> =
+            client.streaming(request, path, codec).await?.into_inner();
+        let first = answers.message().await?;
+        Ok(Stream { requests, answers, first })
     }
 
     fn request<Asked>(&self, asked: Asked, token: Option<&Token>) -> Request<Asked> {
@@ -258,8 +284,10 @@ impl Client {
         request
     }
 
-    fn expired(&self, status: &Status) -> bool {
-        self.user.is_some() && status.code() == Code::Unauthenticated
+    /// Whether another token may help.
+    fn may_log_in(&self, status: &Status) -> bool {
+        let stale = status.code() == Code::Unauthenticated || is_stale(status.message());
+        self.user.is_some() && stale
     }
 
     /// Fetches a token in place of this one, unless another call has done so.
@@ -277,12 +305,18 @@ impl Client {
     }
 }
 
+/// A stream each way.
+#[derive(Debug)]
+struct Stream<Asked, Answer> {
+    requests: mpsc::Sender<Asked>,
+    answers: Streaming<Answer>,
+    /// The first answer, until it is taken.
+    first: Option<Answer>,
+}
+
 /// What happens to keys.
 #[derive(Debug)]
-pub struct Watch {
-    requests: mpsc::Sender<WatchRequest>,
-    answers: Streaming<WatchResponse>,
-}
+pub struct Watch(Stream<WatchRequest, WatchResponse>);
 
 impl Watch {
     /// The next message; `None`: the server ended the stream.
@@ -290,7 +324,10 @@ impl Watch {
     /// # Errors
     /// See [`Error`].
     pub async fn message(&mut self) -> Result<Option<WatchResponse>, Error> {
-        Ok(self.answers.message().await?)
+        if let Some(first) = self.0.first.take() {
+            return Ok(Some(first));
+        }
+        Ok(self.0.answers.message().await?)
     }
 
     /// Asks for a message about how far the watch is.
@@ -300,8 +337,13 @@ impl Watch {
     pub async fn request_progress(&self) -> Result<(), Error> {
         let request = watch_request::Request::Progress(WatchProgressRequest {});
         let request = WatchRequest { request_union: Some(request) };
-        self.requests.send(request).await.map_err(|_| Error::Ended)
+        self.0.requests.send(request).await.map_err(|_| Error::Ended)
     }
+}
+
+/// Whether a refusal is about the token.
+fn is_stale(why: &str) -> bool {
+    STALE.iter().any(|sign| why.contains(sign))
 }
 
 fn endpoint(url: &str, options: &Options) -> Result<Endpoint, Error> {

@@ -12,8 +12,13 @@ use tokio::time::Instant;
 /// So long anything may take before the test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// The etcd of Debian 12, and the newest that `make deps` builds.
+pub(crate) const VERSIONS: [&str; 2] = ["etcd", "etcd36"];
+
 /// Killed on drop, with its data.
 pub(crate) struct Etcd {
+    /// One of [`VERSIONS`].
+    version: &'static str,
     pub(crate) folder: TempDir,
     pub(crate) client: u16,
     peer: u16,
@@ -32,15 +37,64 @@ impl Etcd {
 
     /// Behind TLS where asked; with more arguments.
     pub(crate) fn with(tls: bool, more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let more = more.iter().map(ToString::to_string).collect();
-        let (client, peer) = (free_port(), free_port());
-        let mut etcd = Self { folder, client, peer, child: None, tls, user: None, more };
+        Self::of(VERSIONS[0], tls, more)
+    }
+
+    /// The same of one of [`VERSIONS`].
+    pub(crate) fn of(version: &'static str, tls: bool, more: &[&str]) -> Self {
+        let mut etcd = Self::new(version, tls, more);
         if tls {
             etcd.make_certificates();
         }
         etcd.again();
         etcd
+    }
+
+    /// Of one of [`VERSIONS`], with tokens that it signs and does not remember.
+    pub(crate) fn with_signed_tokens(version: &'static str) -> Self {
+        let mut etcd = Self::new(version, false, &[]);
+        etcd.openssl("genrsa -out token.key 2048");
+        etcd.openssl("rsa -in token.key -pubout -out token.pub");
+        let (key, public) = (etcd.file("token.key"), etcd.file("token.pub"));
+        let (key, public) = (key.display(), public.display());
+        let token = format!("jwt,pub-key={public},priv-key={key},sign-method=RS256,ttl=10m");
+        etcd.more = vec!["--auth-token".into(), token];
+        etcd.again();
+        etcd
+    }
+
+    fn new(version: &'static str, tls: bool, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let more = more.iter().map(ToString::to_string).collect();
+        let (client, peer) = (free_port(), free_port());
+        Self { version, folder, client, peer, child: None, tls, user: None, more }
+    }
+
+    /// Asks for users from now on: `root`, and `cw` with the password `word` and these rights, as
+    /// `etcdctl role grant-permission` takes them.
+    pub(crate) fn ask_for_users(&mut self, rights: &[&str]) {
+        self.lines(&["user add root:secret", "role add causeway"]);
+        for right in rights {
+            self.grant(right);
+        }
+        self.lines(&[
+            "user add cw:word",
+            "user grant-role cw causeway",
+            "user grant-role root root",
+            "auth enable",
+        ]);
+        self.user = Some(("root".into(), "secret".into()));
+    }
+
+    /// Gives the user `cw` one more right.
+    pub(crate) fn grant(&self, right: &str) {
+        self.lines(&[&format!("role grant-permission causeway {right}")]);
+    }
+
+    fn lines(&self, lines: &[&str]) {
+        for line in lines {
+            self.ctl(&line.split_whitespace().collect::<Vec<_>>());
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -65,7 +119,7 @@ impl Etcd {
         let log = self.folder.path().join("log");
         let log = File::options().create(true).append(true).open(log).expect("open the log");
         let peer = format!("http://127.0.0.1:{}", self.peer);
-        let mut command = program("etcd");
+        let mut command = program(self.version);
         command.args(["--name", "test", "--logger", "zap", "--log-level", "warn"]);
         command.args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
@@ -232,9 +286,11 @@ impl Drop for Etcd {
     }
 }
 
+/// A program of the system or, where `make deps` has built one of this name, that.
 #[expect(clippy::disallowed_methods, reason = "a test starts real programs")]
 fn program(name: &str) -> Command {
-    Command::new(name)
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin").join(name);
+    if built.exists() { Command::new(built) } else { Command::new(name) }
 }
 
 /// A port that nobody has, in this namespace that is ours.

@@ -29,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) same: bool,
     pub(crate) connection: Option<Result<(), String>>,
     pub(crate) excluded: Option<String>,
+    pub(crate) denied: Option<String>,
     pub(crate) subnets: Option<Subnets>,
     pub(crate) written: BTreeMap<u64, Result<i64, WriteError>>,
     /// Containers of others, by node and id.
@@ -311,6 +312,7 @@ impl Node {
             Report::Lease(lease) => seen.known.lease = Some(lease),
             Report::Subnets(subnets) => seen.subnets = Some(subnets),
             Report::Excluded(why) => seen.excluded = why,
+            Report::Denied(why) => seen.denied = why,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use causeway_source::cluster::{Command, Write, WriteError};
 use tokio::time::Instant;
 
-use crate::etcd::Etcd;
-use crate::node::{Node, bulky, container, net, of_one, of_two, run, service, settings};
+use crate::etcd::{Etcd, VERSIONS};
+use crate::node::{Node, Seen, bulky, container, net, of_one, of_two, run, service, settings};
 
 /// Rows: C-02, C-03
 #[test]
@@ -50,6 +50,35 @@ fn a_restart_of_the_store_is_two_messages() {
         assert!(n3.seen.same);
         assert!(n3.seen.has_node("n2") && n3.seen.has_object("web"));
         assert_eq!(n3.held().await, [net("10.0.3.0/24")]);
+    });
+}
+
+/// etcd 3.6 says nothing on a watch from the next revision until something is written, not even when
+/// it is asked how far it is.
+///
+/// Rows: RH11
+#[test]
+fn a_quiet_store_is_not_read_again() {
+    run(async {
+        let of = async |version| {
+            let mut etcd = Etcd::of(version, false, &[]);
+            let mut n2 = Node::start(settings(&etcd, "n2"));
+            n2.held().await;
+            etcd.kill();
+            n2.until("away", |seen| matches!(seen.connection, Some(Err(_)))).await;
+            etcd.again();
+            n2.until("back", |seen| seen.is_connected() && seen.resets == 2).await;
+            let before = etcd.revision();
+            // Longer than a silence that is believed.
+            let again = |seen: &Seen| seen.resets > 2 || !seen.is_connected();
+            n2.never(Duration::from_secs(13), version, again).await;
+            assert_eq!(etcd.revision(), before, "{version}: the store was not quiet");
+            n2.apply(&[service("web", "10.96.0.1")]).await.unwrap();
+            n2.until("the watch goes on", |seen| seen.has_object("web")).await;
+            assert_eq!(n2.seen.resets, 2, "{version}");
+        };
+        let [debian, newest] = VERSIONS;
+        tokio::join!(of(debian), of(newest));
     });
 }
 
@@ -207,7 +236,7 @@ fn a_slow_receiver_loses_nothing_and_stays_alive() {
             let one = service(&format!("s{round}"), &format!("10.96.3.{round}"));
             n2.apply(&[one]).await.unwrap();
         }
-        let lives = |seen: &crate::node::Seen| !seen.has_node("n3");
+        let lives = |seen: &Seen| !seen.has_node("n3");
         n2.never(Duration::from_secs(8), "n3 died", lives).await;
         n3.until("all", |seen| seen.view.objects.len() == 150).await;
         assert_eq!(n3.seen.resets, 1);

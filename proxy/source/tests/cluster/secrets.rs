@@ -1,8 +1,9 @@
 //! TLS, and etcd's users.
 
-use causeway_source::cluster::{ClusterSettings, Secret, Tls};
+use causeway_source::cluster::{ClusterSettings, Secret, Tls, WriteError};
+use causeway_source::etcd::{Client, Options, User, WatchCreateRequest};
 
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, VERSIONS};
 use crate::node::{Node, run, service, settings};
 
 fn with_tls(etcd: &Etcd) -> ClusterSettings {
@@ -13,6 +14,11 @@ fn with_tls(etcd: &Etcd) -> ClusterSettings {
         key: Some(etcd.file("client-key.pem")),
     };
     settings
+}
+
+fn with_user(etcd: &Etcd, name: &str) -> ClusterSettings {
+    let user = Some(("cw".into(), Secret("word".into())));
+    ClusterSettings { user, ..settings(etcd, name) }
 }
 
 async fn refusal(settings: ClusterSettings) -> String {
@@ -49,25 +55,13 @@ fn a_user_with_rights_below_the_prefix_whose_token_expires() {
     run(async {
         // Tokens of 2 s.
         let mut etcd = Etcd::with(false, &["--auth-token-ttl", "2"]);
-        for line in [
-            "user add root:secret",
-            "role add causeway",
-            "role grant-permission causeway --prefix=true readwrite /causeway/",
-            "user add cw:word",
-            "user grant-role cw causeway",
-            "user grant-role root root",
-            "auth enable",
-        ] {
-            etcd.ctl(&line.split_whitespace().collect::<Vec<_>>());
-        }
-        etcd.user = Some(("root".into(), "secret".into()));
+        etcd.ask_for_users(&["--prefix=true readwrite /causeway/"]);
         let mut wrong = settings(&etcd, "n9");
         wrong.user = Some(("cw".into(), Secret("guess".into())));
         let why = refusal(wrong).await;
         assert!(why.contains("authentication failed"), "{why}");
         refusal(settings(&etcd, "n9")).await;
-        let mut settings = settings(&etcd, "n2");
-        settings.user = Some(("cw".into(), Secret("word".into())));
+        let settings = with_user(&etcd, "n2");
         assert!(!format!("{settings:?}").contains("word"), "passwords are not shown");
         let mut n2 = Node::start(settings);
         n2.held().await;
@@ -76,5 +70,84 @@ fn a_user_with_rights_below_the_prefix_whose_token_expires() {
         n2.apply(&[service("web", "10.96.0.1")]).await.unwrap();
         assert_eq!(n2.seen.resets, 1);
         assert!(etcd.get("/causeway/v1/nodes/n2").contains("machine-n2"));
+    });
+}
+
+/// etcd refuses a signed token that is older than the last change of any user or role: each kind of
+/// call in its own way, and differently from version to version.
+///
+/// Rows: RH10
+#[test]
+fn a_change_of_users_ends_no_session() {
+    run(async {
+        for version in VERSIONS {
+            let mut etcd = Etcd::with_signed_tokens(version);
+            etcd.ask_for_users(&["--prefix=true readwrite /causeway/"]);
+            let user = Some(User::new("cw", "word"));
+            let options = Options { user, ..Options::default() };
+            let client = Client::connect(&etcd.url(), options).await.unwrap();
+            let lease = client.lease_grant(60).await.unwrap();
+            let mut n2 = Node::start(with_user(&etcd, "n2"));
+            n2.held().await;
+            let mut users = 0;
+            let mut change = || {
+                users += 1;
+                etcd.ctl(&["user", "add", &format!("other{users}:word")]);
+            };
+
+            change();
+            assert_eq!(client.lease_keep_alive(lease).await.unwrap(), 60, "{version}");
+            change();
+            let create = WatchCreateRequest {
+                key: "/causeway/".into(),
+                range_end: "/causeway0".into(),
+                ..WatchCreateRequest::default()
+            };
+            let first = client.watch(create).await.unwrap().message().await.unwrap().unwrap();
+            assert!(first.created && !first.canceled, "{version}: {first:?}");
+            change();
+            assert!(client.lease_time_to_live(lease).await.unwrap().ttl > 0, "{version}");
+            change();
+            client.lease_revoke(lease).await.unwrap();
+
+            change();
+            n2.apply(&[service("web", "10.96.0.1")]).await.expect("written");
+            change();
+            etcd.ctl(&["put", "/causeway/v1/nodes/n9", "?"]);
+            n2.until("listed again", |seen| !seen.view.unreadable.is_empty()).await;
+            n2.apply(&[service("later", "10.96.0.2")]).await.expect("written");
+            n2.until("the watch goes on", |seen| seen.has_object("later")).await;
+            let seen = &n2.seen;
+            assert_eq!((seen.resets, seen.connection.clone()), (2, Some(Ok(()))), "{version}");
+            assert_eq!((&seen.excluded, &seen.denied), (&None, &None), "{version}");
+        }
+    });
+}
+
+/// Rows: RH10
+#[test]
+fn writes_that_the_store_refuses_are_said_until_it_takes_them() {
+    run(async {
+        for version in VERSIONS {
+            let mut etcd = Etcd::with_signed_tokens(version);
+            let own = ["config", "nodes/", "containers/", "subnets/"];
+            let own = own.map(|area| format!("--prefix=true readwrite /causeway/v1/{area}"));
+            let mut rights: Vec<&str> = own.iter().map(String::as_str).collect();
+            rights.push("--prefix=true read /causeway/");
+            etcd.ask_for_users(&rights);
+            let mut n2 = Node::start(with_user(&etcd, "n2"));
+            n2.held().await;
+            let web = service("web", "10.96.0.1");
+            let refused = n2.apply(std::slice::from_ref(&web)).await.unwrap_err();
+            assert!(matches!(refused, WriteError::Denied(_)), "{version}: {refused:?}");
+            n2.until("said", |seen| seen.denied.is_some()).await;
+            let why = n2.seen.denied.clone().unwrap();
+            assert!(why.contains("permission denied") && why.contains("--etcd-username"), "{why}");
+            etcd.grant("--prefix=true readwrite /causeway/");
+            // Nobody asks for a write meanwhile.
+            n2.until("taken back", |seen| seen.denied.is_none()).await;
+            n2.apply(&[web]).await.expect("written");
+            assert_eq!(n2.seen.connection, Some(Ok(())), "{version}");
+        }
     });
 }

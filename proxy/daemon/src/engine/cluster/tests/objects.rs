@@ -360,6 +360,20 @@ fn manifests_that_the_store_refused_are_tried_again() {
     });
 }
 
+/// Rows: RH10
+#[test]
+fn a_store_that_takes_no_objects_degrades_the_node_until_it_does() {
+    test(|mut world| {
+        world.connect(view(&["n1"]), false);
+        let denied = "the store takes no objects of this node: permission denied";
+        world.report(Report::Denied(Some(denied.to_owned())));
+        assert_eq!(world.degraded(), format!("cluster writes: {denied}\n"));
+        assert!(world.engine.state.cluster.as_ref().unwrap().connection.is_ok());
+        world.report(Report::Denied(None));
+        assert_eq!(world.degraded(), "");
+    });
+}
+
 #[test]
 fn manifests_of_two_nodes_do_not_fight() {
     test(|mut world| {

@@ -1,6 +1,8 @@
 //! The tree against its own rules: arrows, charters, sizes, configurations, rows, invariants.
 #![expect(clippy::disallowed_methods, reason = "cargo is asked for the packages")]
 
+#[path = "tidy/advisories.rs"]
+mod advisories;
 #[path = "tidy/literals.rs"]
 mod literals;
 #[path = "tidy/names.rs"]

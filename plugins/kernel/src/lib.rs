@@ -6,6 +6,7 @@
 //! Interrupted dumps (`NLM_F_DUMP_INTR`), `EBUSY`, `EAGAIN` and `ENOBUFS` are retried with backoff
 //! a bounded number of times; [`Error::is_transient`] is then true (CNI code 11).
 
+mod advertised;
 mod announce;
 mod clock;
 mod closing;
@@ -30,6 +31,7 @@ mod testing;
 mod undo;
 mod warn;
 
+pub use advertised::{FORWARD_V6, accept_ra_before_forwarding};
 pub use announce::ANNOUNCE_SYSCTLS;
 pub use closing::close_in_child;
 pub use conntrack::{

@@ -1,11 +1,11 @@
 //! Kernel settings that services need; what they were before is remembered for `cleanup`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_kernel::{Netlink, Program, Sysctl};
+use causeway_kernel::{FORWARD_V6, Netlink, Program, Sysctl, accept_ra_before_forwarding};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -17,9 +17,6 @@ const BRIDGE: [&str; 2] =
 /// What containers need to reach anything beyond their node.
 pub(crate) const FORWARDING: [&str; 2] = [FORWARD_V4, FORWARD_V6];
 const FORWARD_V4: &str = "net/ipv4/ip_forward";
-const FORWARD_V6: &str = "net/ipv6/conf/all/forwarding";
-/// `RTPROT_RA` (linux/rtnetlink.h)
-const ROUTES_ADVERTISED: u8 = 9;
 /// Connections from 127.0.0.1 may leave the node. Only behind the guard, which the rules hold.
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
@@ -139,18 +136,11 @@ impl Sysctls {
         problems
     }
 
-    /// A host that forwards drops the default routes that routers advertised, unless the device says
-    /// otherwise. Devices without such a route stay as they are: a container could advertise itself.
+    /// A host that forwards drops the routes that routers advertised, unless told otherwise.
     fn keep_advertised_routes(&mut self) -> Result<(), String> {
-        let netlink = Netlink::open().map_err(|error| described(&error))?;
-        let routes = netlink.routes_of(ROUTES_ADVERTISED).map_err(|error| described(&error))?;
-        for index in routes.iter().map(|route| route.dev).collect::<BTreeSet<_>>() {
-            let link = netlink.link_by_index(index).map_err(|error| described(&error))?;
-            let Some(link) = link else { continue };
-            let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
-            if current(&key)?.as_deref() == Some("1") {
-                self.set(&key, "2")?;
-            }
+        let keys = Netlink::open().and_then(|netlink| accept_ra_before_forwarding(&netlink));
+        for key in keys.map_err(|error| described(&error))? {
+            self.set(&key, "2")?;
         }
         Ok(())
     }

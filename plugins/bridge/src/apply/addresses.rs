@@ -1,6 +1,8 @@
 //! Addresses and routes of the container, and what makes the bridge its gateway.
 
-use causeway_kernel::{AddressSpec, Link, LinkChange, Netns, Sysctl, VethSpec};
+use causeway_kernel::{
+    AddressSpec, FORWARD_V6, Link, LinkChange, Netns, Sysctl, VethSpec, accept_ra_before_forwarding,
+};
 use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 
@@ -74,7 +76,12 @@ impl<'a> Site<'a> {
             forwarding.push(("net/ipv4/ip_forward".to_owned(), "1"));
         }
         if addressing.gateways.iter().any(IpNetwork::is_ipv6) {
-            forwarding.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+            let here = Sysctl { netns: None };
+            if here.read(FORWARD_V6).map_err(fault::kernel)?.as_deref() == Some("0") {
+                let keys = accept_ra_before_forwarding(self.host).map_err(fault::kernel)?;
+                forwarding.extend(keys.into_iter().map(|key| (key, "2")));
+            }
+            forwarding.push((FORWARD_V6.to_owned(), "1"));
         }
         Sysctl { netns: None }.ensure(&forwarding).map_err(fault::kernel)
     }
@@ -125,12 +132,16 @@ impl<'a> Site<'a> {
     /// `<bridge>.<vlan>`: a veth pair of the host whose other end is a port of the vlan.
     fn vlan_gateway(&self, name: &str, bridge: &Link) -> Result<Link, Error> {
         let find = || self.host.link(name).map_err(fault::kernel);
+        let port = plan::host_ifname(name, 0);
+        // A container of the vlan could advertise itself as the node's router.
+        let deaf =
+            [name, port.as_str()].map(|link| (format!("net/ipv6/conf/{link}/accept_ra"), "0"));
         // It comes up last: one that is down was not finished.
         if let Some(link) = find()?.filter(|link| link.up) {
+            best_effort(&deaf);
             return Ok(link);
         }
         let here = Netns::current().map_err(fault::netns)?;
-        let port = plan::host_ifname(name, 0);
         let made = self.host.add_veth(&VethSpec {
             name: &port,
             master: Some(bridge.index),
@@ -151,6 +162,7 @@ impl<'a> Site<'a> {
         let native: Vec<_> =
             self.config.port.vlans.iter().filter(|vlan| vlan.pvid).copied().collect();
         self.vlans(&port, &native)?;
+        best_effort(&deaf);
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         for index in [port.index, link.index] {
             self.host.change_link(index, &up).map_err(fault::kernel)?;

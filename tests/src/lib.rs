@@ -24,6 +24,7 @@ mod node;
 mod ns;
 mod observe;
 mod random;
+mod router;
 mod run;
 mod runtime;
 pub mod steady;

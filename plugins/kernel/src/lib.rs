@@ -38,6 +38,7 @@ pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
 };
 pub use error::{Error, Result};
+pub use link::localhost::LOCALHOST_REPLY;
 pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,
     VlanRange, VxlanAttributes,

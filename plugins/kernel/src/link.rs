@@ -1,6 +1,7 @@
 //! Links: bridge, veth, vxlan, bridge ports, vlans.
 
 mod decode;
+pub(crate) mod localhost;
 mod offload;
 mod ops;
 #[cfg(test)]

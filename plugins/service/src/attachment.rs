@@ -404,7 +404,7 @@ impl<'a> Attached<'a> {
             RecordBackend::Nftables => layout::short(&self.owner),
             RecordBackend::Iptables => &chain,
         };
-        self.localnet(record).enable(&link, mark)
+        self.localnet(record).enable(&link, mark, || self.daemon.answers())
     }
 
     fn localnet(&self, record: &Record) -> Localnet {

@@ -41,6 +41,13 @@ pub struct Daemon {
     pub required: bool,
 }
 
+impl Daemon {
+    /// Whether one takes connections.
+    pub(crate) fn answers(&self) -> bool {
+        Client::new(&self.socket).reach().is_ok()
+    }
+}
+
 /// What DEL needs: the configuration may say something else by then, or nothing. And what tells
 /// whether the container still lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 //! if4-<id>                        conditions of a network, then dnat to its own maps
 //! postrouting (nat, 100)          masquerade by the sets hairpin, localhost, masqall
 //! guard (filter, -300)            drops 127.0.0.0/8 that does not come from lo (CVE-2020-8558)
+//! replies (filter, -90)           marks replies to 127.0.0.0/8 for the guard of links
 //! ```
 //!
 //! Only packets to an address of this node are looked at (GHSA-jv3w-x3r3-g6rm). `::1` is left
@@ -15,6 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use causeway_kernel::LOCALHOST_REPLY;
 use causeway_ruleset::{
     BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
     Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
@@ -30,6 +32,7 @@ pub(crate) const HOSTPORTS: &str = "hostports";
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 const RAW: i32 = -300;
+const AFTER_DSTNAT: i32 = -90;
 const SCOPE_PREFIX: &str = "if";
 
 /// Our table.
@@ -191,7 +194,8 @@ pub(crate) fn base_rules() -> Vec<(ChainSpec, Vec<Rule>)> {
         (nat_chain("prerouting", Hook::Prerouting, DSTNAT), vec![local_rule()]),
         (nat_chain("output", Hook::Output, DSTNAT), vec![loopback6_rule(), local_rule()]),
         (nat_chain("postrouting", Hook::Postrouting, SRCNAT), masquerade_rules()),
-        (guard_chain(), vec![guard_rule()]),
+        (filter_chain("guard", RAW), vec![guard_rule()]),
+        (filter_chain("replies", AFTER_DSTNAT), vec![replies_rule()]),
     ]
 }
 
@@ -278,6 +282,19 @@ fn guard_rule() -> Rule {
     rule
 }
 
+/// Both ends of the edge name the same bit.
+const _: () = assert!(LOCALHOST_REPLY == causeway_ruleset::LOCALHOST_REPLY);
+
+/// With `bridge-nf-call-iptables` replies are translated before they leave the bridge; the filter of
+/// [`LOCALHOST_REPLY`] sees them afterwards.
+fn replies_rule() -> Rule {
+    let reply = Match::CtDirection { reply: true };
+    let mark = Statement::SetMark { mask: LOCALHOST_REPLY, value: LOCALHOST_REPLY };
+    let statements =
+        vec![Statement::Match(loopback(Field::IpDaddr)), Statement::Match(reply), mark];
+    Rule { statements, comment: Some("replies to 127.0.0.0/8".into()) }
+}
+
 fn masquerade_rules() -> Vec<Rule> {
     let in_set =
         |fields: Vec<Field>, set: SetSpec| Match::InSet { fields, set: set.name, negate: false };
@@ -316,8 +333,8 @@ fn nat_chain(name: &str, hook: Hook, priority: i32) -> ChainSpec {
     base_chain(name, "nat", hook, priority)
 }
 
-fn guard_chain() -> ChainSpec {
-    base_chain("guard", "filter", Hook::Prerouting, RAW)
+fn filter_chain(name: &str, priority: i32) -> ChainSpec {
+    base_chain(name, "filter", Hook::Prerouting, priority)
 }
 
 fn base_chain(name: &str, kind: &str, hook: Hook, priority: i32) -> ChainSpec {

@@ -3,13 +3,17 @@
 //! A file `<runDir>/route_localnet/<backend>/<interface>/<attachment>` says that the attachment
 //! relies on it and that it was off before us. It is switched off again when the last attachment on
 //! the interface goes, before the guard that keeps neighbours out of 127.0.0.0/8 does.
+//!
+//! Rules can be flushed by any process, so the link gets a guard of its own that stays then
+//! ([`Netlink::guard_localhost`]). On a kernel without what it needs, 127.0.0.1 reaches host ports
+//! only while a daemon answers, which restores the rules.
 
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use causeway_kernel::{Netlink, Sysctl};
+use causeway_kernel::{Link, Netlink, Sysctl};
 use cni_plugin::{CniResult, Code, Error};
 
 use crate::attachment::warn;
@@ -30,14 +34,33 @@ impl Localnet {
         Self { root: run_dir.join("route_localnet"), backend }
     }
 
-    /// Switches `route_localnet` on for `interface`, for `attachment`. An interface that does not
-    /// exist has nothing to switch.
-    pub(crate) fn enable(&self, interface: &str, attachment: &str) -> Result<(), Error> {
-        let key = key(interface);
+    /// Switches `route_localnet` on for `link`, for `attachment`. A link that is gone has nothing to
+    /// switch. `kept`: whether a daemon restores the rules.
+    pub(crate) fn enable(
+        &self,
+        link: &Link,
+        attachment: &str,
+        kept: impl FnOnce() -> bool,
+    ) -> Result<(), Error> {
+        let key = key(&link.name);
         let now = HERE.read(&key).map_err(|e| failure::kernel(format!("read {key}"), &e))?;
         let Some(now) = now else { return Ok(()) };
-        if now == "0" || self.is_ours(interface) {
-            self.mark(interface, attachment)?;
+        let ours = now == "0" || self.is_ours(&link.name);
+        if ours {
+            self.mark(&link.name, attachment)?;
+        }
+        let guarded = Netlink::open().and_then(|netlink| netlink.guard_localhost(link.index));
+        // What the administrator switched on stays on.
+        if let Err(error) = guarded
+            && ours
+            && !kept()
+        {
+            warn(&format!(
+                "127.0.0.1 does not reach the host ports: {}; load the kernel modules sch_ingress \
+                 and cls_bpf, or run causewayd",
+                failure::kernel("without a guard of 127.0.0.0/8 route_localnet stays off", &error)
+            ));
+            return Ok(());
         }
         let msg = format!("127.0.0.1 cannot reach the host ports: set {key} to 1");
         HERE.ensure(&[(key, "1")]).map_err(|e| failure::kernel(msg, &e))
@@ -53,8 +76,8 @@ impl Localnet {
             }
             for (attachment, address) in attachments {
                 let Some(link) = routed(&netlink, address)? else { continue };
-                if self.is_ours(&link) || is_on(&link)? {
-                    self.mark(&link, attachment)?;
+                if self.is_ours(&link.name) || is_on(&link.name)? {
+                    self.mark(&link.name, attachment)?;
                 }
             }
             Ok(())
@@ -136,6 +159,15 @@ impl Localnet {
         if exists.is_some() && !self.relied_on_by_others(interface) {
             let msg = format!("set {key} back to 0");
             HERE.ensure(&[(key, "0")]).map_err(|e| failure::kernel(msg, &e))?;
+            let on_for_all = is_on("all")?;
+            let unguard = |netlink: Netlink| match netlink.link(interface)? {
+                Some(link) if !on_for_all => netlink.unguard_localhost(link.index),
+                Some(_) | None => Ok(()),
+            };
+            if let Err(error) = Netlink::open().and_then(unguard) {
+                // It keeps nobody from anything.
+                warn(&failure::kernel("the guard of 127.0.0.0/8 stays", &error).to_string());
+            }
         }
         let marks = self.root.join(self.backend).join(interface);
         let removed = fs::remove_dir_all(&marks).or_else(|_| fs::remove_file(&marks));
@@ -175,7 +207,7 @@ fn key(interface: &str) -> String {
 /// The link of this node that leads to the container's `address`: the one its route leaves through.
 /// Names in a result are hints, for an address without route: they may be placeholders of a main
 /// plugin that has no link on the node.
-pub(crate) fn link_to(result: &CniResult, address: Ipv4Addr) -> Result<Option<String>, Error> {
+pub(crate) fn link_to(result: &CniResult, address: Ipv4Addr) -> Result<Option<Link>, Error> {
     let error = |e| failure::kernel(format!("look up the route to {address}"), &e);
     let netlink = Netlink::open().map_err(error)?;
     if let Some(link) = routed(&netlink, address)? {
@@ -184,17 +216,17 @@ pub(crate) fn link_to(result: &CniResult, address: Ipv4Addr) -> Result<Option<St
     let here = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
     for interface in here.filter(|interface| !interface.name.is_empty()) {
         if let Ok(Some(link)) = netlink.link(&interface.name) {
-            return Ok(Some(link.name));
+            return Ok(Some(link));
         }
     }
     Ok(None)
 }
 
 /// The link that the route to `address` leaves through; `None` without route.
-fn routed(netlink: &Netlink, address: Ipv4Addr) -> Result<Option<String>, Error> {
+fn routed(netlink: &Netlink, address: Ipv4Addr) -> Result<Option<Link>, Error> {
     let error = |e| failure::kernel(format!("look up the link to {address}"), &e);
     // Without route nothing on this node reaches the container anyway.
     let Ok((index, _)) = netlink.route_to(address.into()) else { return Ok(None) };
     let link = netlink.link_by_index(index).map_err(error)?;
-    Ok(link.map(|link| link.name).filter(|name| name != "lo"))
+    Ok(link.filter(|link| link.name != "lo"))
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::backend;
 use crate::config::CleanupArgs;
 use crate::files;
+use crate::localhost;
 use crate::node;
 use crate::overlay;
 use crate::start;
@@ -69,6 +70,9 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
         removed.extend(made.map_err(Error::Attachments)?);
+    }
+    if !args.dry_run {
+        localhost::remove().map_err(|error| Error::Sysctls(error.to_string()))?;
     }
     let facts = [args.run_dir.join("node.json"), args.state_dir.join("node.json")];
     if attached {

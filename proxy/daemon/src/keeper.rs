@@ -18,7 +18,7 @@ use crate::event::{Event, Events};
 use crate::keep::{Effect, Keep};
 
 /// Tables that the plugins write to, iptables' own among them.
-const TABLES: [(Family, &str); 7] = [
+const TABLES: [(Family, &str); 8] = [
     (Family::Inet, "causeway_hostport"),
     (Family::Inet, "causeway_masq"),
     (Family::Bridge, "causeway_spoof"),
@@ -26,6 +26,7 @@ const TABLES: [(Family, &str); 7] = [
     (Family::Ip6, "nat"),
     (Family::Ip, "raw"),
     (Family::Ip6, "raw"),
+    (Family::Ip, "mangle"),
 ];
 
 /// What the monitor of [`start`] is to tell of.

@@ -13,6 +13,7 @@
 //! | [`old_mtu`] | attachments whose MTU is more than the way to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
+//! | [`localhost`] | the guard of 127.0.0.0/8 on links, which stays when rules are flushed |
 //! | [`peers`] | the peers file |
 //! | [`recorded`] | containers by the records of the plugins |
 //! | [`host_ports`] | host ports that services ask for too, in words |
@@ -39,6 +40,7 @@ mod keep;
 mod keeper;
 mod leave;
 mod liveness;
+mod localhost;
 mod log;
 mod node;
 

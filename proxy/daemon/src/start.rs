@@ -23,6 +23,7 @@ use crate::files;
 use crate::forward::Forward;
 use crate::keeper;
 use crate::liveness::Watch;
+use crate::localhost;
 use crate::log;
 use crate::node;
 use crate::notify::Notifier;
@@ -164,11 +165,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let overlay = Overlay::start(&settings, sender.clone()).map_err(to("start the overlay"))?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
             .map_err(to("watch others' rules"))?;
-        let attachments = backend.watch(keeper::tables());
-        keeper::start(settings.run_dir.clone(), attachments, sender.clone())
-            .map_err(to("keep rules of attachments"))?;
-        old_mtu::start(&settings, sender.clone()).map_err(to("watch the MTU of attachments"))?;
+        keep_attachments(&settings, &backend, &sender)?;
         let front = Front::new(sender.clone(), &settings);
+        let node_ports = facts.node_ports.clone();
         let parts = Parts {
             settings,
             facts,
@@ -196,6 +195,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);
         engine.commit();
+        localhost::start(&node_ports, sender.clone()).map_err(to("guard localhost"))?;
         engine.start_cluster(sender, previous);
         engine.run(events).await;
         engine.leave().await;
@@ -260,6 +260,14 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
         watch_directory(folder, sender, |_| Event::Peers, |folder| DirWatch::new(folder, |_| true));
     }
     Ok(())
+}
+
+/// Threads that look after what the plugins made.
+fn keep_attachments(settings: &Settings, backend: &Backend, sender: &Events) -> Result<(), Error> {
+    let attachments = backend.watch(keeper::tables());
+    keeper::start(settings.run_dir.clone(), attachments, sender.clone())
+        .map_err(to("keep rules of attachments"))?;
+    old_mtu::start(settings, sender.clone()).map_err(to("watch the MTU of attachments"))
 }
 
 fn watch_directory(

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! raw PREROUTING          -> CW-FIREWALL   guard of 127.0.0.0/8 (row 47), IPv4 only
+//! filter INPUT            -> CW-FIREWALL   and of what was translated to it
+//! mangle PREROUTING       -> CW-REPLIES    marks replies to 127.0.0.0/8 for the guard of links
 //! nat PREROUTING, OUTPUT  -> CW-SERVICES   addresses and ports; last -m addrtype --dst-type LOCAL
 //!                                          -> CW-NODEPORTS
 //! nat POSTROUTING         -> CW-POSTROUTING   what is marked: mark off, MASQUERADE
@@ -131,16 +133,18 @@ fn saved_of(saved: &[(IpFamily, &str)], family: IpFamily) -> saved::Saved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Table {
     Raw,
+    Mangle,
     Nat,
     Filter,
 }
 
 impl Table {
-    const ALL: [Self; 3] = [Self::Raw, Self::Nat, Self::Filter];
+    const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
 
     fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Mangle => "mangle",
             Self::Nat => "nat",
             Self::Filter => "filter",
         }

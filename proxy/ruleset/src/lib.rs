@@ -19,6 +19,11 @@ pub mod text;
 pub mod trace;
 mod types;
 
+/// The mark bit of replies to connections from 127.0.0.0/8. Links have a guard that lets nothing else
+/// in for these addresses; on a bridge it sees packets after the NAT of `bridge-nf-call-iptables`.
+/// `causeway-kernel` has the same.
+pub const LOCALHOST_REPLY: u32 = 0x1000;
+
 /// What plans speak of.
 pub use causeway_model as model;
 pub use change::{Batch, Op};

@@ -9,6 +9,8 @@
 //!
 //! ```text
 //! guard (filter, -300)  iifname != lo ip daddr 127.0.0.0/8 drop       (localhost node ports, CVE-2020-8558)
+//! translated (filter, 0) ip daddr 127.0.0.0/8 iifname != lo ct direction original drop
+//! replies (filter, -90) ip daddr 127.0.0.0/8 ct direction reply mark 0x1000        (for the guard of links)
 //! output (nat, -100)    ip daddr @cluster-ips mark; jump services     (the node itself is outside the cluster)
 //! prerouting (-100)     jump services
 //! services              ip daddr @cluster-ips goto cluster

@@ -3,6 +3,7 @@
 mod closing;
 mod iptables;
 mod lifecycle;
+mod localhost;
 mod refusal;
 mod rules;
 mod traffic;

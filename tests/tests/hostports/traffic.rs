@@ -200,34 +200,3 @@ fn udp_flows_to_other_machines_stay() {
     runtime.add_ok(&attachment(&node.pod(), json!([udp(5353, 53)])));
     assert!(flows().contains(Lab::CLIENT), "{}", flows());
 }
-
-/// `route_localnet` alone would let neighbours reach what listens on 127.0.0.1 (CVE-2020-8558).
-///
-/// Rows: S-36, S-37, S-38
-#[test]
-fn neighbours_do_not_reach_127() {
-    for backend in ["nftables", "iptables"] {
-        let world = World::new();
-        let node = world.node();
-        let runtime = world.runtime("net", 20, json!({ "backend": backend }));
-        let (pod, neighbour) = (node.pod(), node.pod());
-        let attached = attachment(&pod, json!([tcp(8080, 80)]));
-        runtime.add_ok(&attached);
-        runtime.add_ok(&attachment(&neighbour, json!([])));
-        let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
-        let _private = Server::tcp(node, "private", "127.0.0.1:9000");
-        assert!(node.tcp("127.0.0.1:8080").is_ok(), "{backend}: a host port by 127.0.0.1");
-
-        // What an attacker on the bridge does: 127.0.0.1 is routed to the node.
-        neighbour.ip("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via 10.20.0.1\n");
-        neighbour.set_sysctl("ipv4/conf/all/route_localnet", "1");
-        neighbour.sh("ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && ip rule add pref 100 lookup local");
-        let reached = || neighbour.tcp_within("127.0.0.1:9000", PATIENCE).is_ok();
-        assert!(!reached(), "{backend}: guarded");
-        if backend == "nftables" {
-            // The attack works where the guard is not: the test is able to fail.
-            node.sh("nft flush chain inet causeway_hostport guard");
-            assert!(reached(), "the attack itself");
-        }
-    }
-}

@@ -24,6 +24,13 @@ const MASQUERADE_JUMP: &str =
     "-m comment --comment \"CNI portfwd requiring masquerade\" -j CNI-HOSTPORT-MASQ";
 const GUARD: &str = "-d 127.0.0.0/8 ! -i lo -m comment --comment \"causeway-service: 127.0.0.0/8 \
                      comes from lo only\" -j DROP";
+/// Marks replies to 127.0.0.0/8 (`LOCALHOST_REPLY`) for the guard of links, which sees them translated
+/// where `bridge-nf-call-iptables` is on.
+const REPLIES: &str = "-m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY -m comment --comment \
+                       \"causeway-service: replies to 127.0.0.0/8\" -j MARK --set-xmark \
+                       0x1000/0x1000";
+/// What guards 127.0.0.0/8: table and rule of its chain PREROUTING.
+const GUARDS: [(&str, &str); 2] = [("raw", GUARD), ("mangle", REPLIES)];
 /// Length of a chain's name.
 const CHAIN_LENGTH: usize = 28;
 /// Longest comment of the comment match.
@@ -240,8 +247,10 @@ struct Base {
 /// would be emptied, so that only absent ones are.
 pub(crate) fn add(rules: &Rules, saved: &Saved) -> String {
     let mut text = String::new();
-    if rules.guarded() && !saved.has_rule("raw", "PREROUTING", GUARD) {
-        text.push_str(&format!("*raw\n-A PREROUTING {GUARD}\nCOMMIT\n"));
+    for (table, rule) in GUARDS.iter().filter(|_| rules.guarded()) {
+        if !saved.has_rule(table, "PREROUTING", rule) {
+            text.push_str(&format!("*{table}\n-A PREROUTING {rule}\nCOMMIT\n"));
+        }
     }
     text.push_str("*nat\n");
     let base = rules.base();
@@ -319,7 +328,7 @@ pub(crate) fn merged(inputs: Vec<String>) -> String {
             let (chains, rules) = tables.entry(table.clone()).or_default();
             // Chains first, and once: a chain that is named is emptied.
             let lines = if line.starts_with(':') { chains } else { rules };
-            let base = line.starts_with(':') || line.contains(GUARD);
+            let base = line.starts_with(':') || GUARDS.iter().any(|(_, rule)| line.contains(rule));
             if !base || !lines.iter().any(|there| there == line) {
                 lines.push(line.to_owned());
             }
@@ -354,11 +363,8 @@ pub(crate) fn remove(names: &Names, saved: &Saved) -> String {
 
 /// Input that removes the guard; empty where there is none.
 pub(crate) fn remove_guard(saved: &Saved) -> String {
-    if saved.has_rule("raw", "PREROUTING", GUARD) {
-        format!("*raw\n-D PREROUTING {GUARD}\nCOMMIT\n")
-    } else {
-        String::new()
-    }
+    let there = GUARDS.iter().filter(|(table, rule)| saved.has_rule(table, "PREROUTING", rule));
+    there.map(|(table, rule)| format!("*{table}\n-D PREROUTING {rule}\nCOMMIT\n")).collect()
 }
 
 /// What is absent or differs, as lines for people.
@@ -374,7 +380,7 @@ pub(crate) fn missing(rules: &Rules, saved: &Saved) -> Vec<String> {
         base.jumps.iter().for_each(|(_, chain, jump)| need("nat", chain, jump));
     }
     if rules.guarded() {
-        need("raw", "PREROUTING", GUARD);
+        GUARDS.iter().for_each(|(table, rule)| need(table, "PREROUTING", rule));
     }
     if !rules.is_conditional() {
         rules.jumps().iter().for_each(|jump| need("nat", DNAT_CHAIN, jump));

@@ -172,13 +172,28 @@ pub(super) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> R
         if chains.is_empty() {
             return None;
         }
-        let mut text = String::from("*nat\n");
+        let mut text = guards(saved);
+        text += "*nat\n";
         text.extend(jumps().map(|(rule, _)| format!("-D {rule}\n")));
         text.extend(chains.iter().map(|chain| format!("-F {chain}\n-X {chain}\n")));
         text += "COMMIT\n";
         let name = tool_name(family);
         Some((chains.into_iter().map(|chain| format!("{name} chain {chain}")).collect(), text))
     })
+}
+
+/// Removes what guards 127.0.0.0/8 for the host ports.
+fn guards(saved: &str) -> String {
+    let of_table = |table: &str| {
+        let head = format!("*{table}");
+        let lines = saved.lines().skip_while(|line| *line != head);
+        let lines = lines.take_while(|line| *line != "COMMIT");
+        let ours = lines.filter(|line| line.contains("--comment \"causeway-service: "));
+        let removals = ours.filter_map(|line| Some(format!("-D {}\n", line.strip_prefix("-A ")?)));
+        let removals: String = removals.collect();
+        if removals.is_empty() { removals } else { format!("{head}\n{removals}COMMIT\n") }
+    };
+    ["raw", "mangle"].map(of_table).concat()
 }
 
 /// Restores what `removal` makes of each family's `iptables-save`, if anything: what it removes, as

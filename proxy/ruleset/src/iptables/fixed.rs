@@ -7,6 +7,7 @@ use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
 
 use super::{Chains, Table, names, rule};
+use crate::LOCALHOST_REPLY;
 use crate::plan::{self, Facts, Here, HostPlace, NodePortAddresses};
 
 /// A jump from a chain of the kernel.
@@ -43,6 +44,10 @@ pub(super) fn jumps(family: IpFamily) -> Vec<Jump> {
     ];
     if family == IpFamily::V4 {
         jumps.push(jump(Table::Raw, "PREROUTING", &guard, names::FIREWALL));
+        jumps.push(jump(Table::Filter, "INPUT", &guard, names::FIREWALL));
+        let replies = "-m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY";
+        let replies = format!("{replies} {}", rule::comment("causeway localhost replies"));
+        jumps.push(jump(Table::Mangle, "PREROUTING", &replies, names::REPLIES));
     }
     jumps
 }
@@ -65,6 +70,12 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
         // CVE-2020-8558: route_localnet lets neighbours send to 127.0.0.1. Answers pass: their
         // destination is still the node's address this early.
         put(Table::Raw, names::FIREWALL, &["-d 127.0.0.0/8 ! -i lo -j DROP"]);
+        // Whatever rules make of the destination leads nobody there either; replies to 127.0.0.1 do
+        // arrive so.
+        let translated = "-d 127.0.0.0/8 ! -i lo -m conntrack --ctdir ORIGINAL -j DROP";
+        put(Table::Filter, names::FIREWALL, &[translated]);
+        let mark = format!("-j MARK --set-xmark {LOCALHOST_REPLY:#x}/{LOCALHOST_REPLY:#x}");
+        put(Table::Mangle, names::REPLIES, &[&mark]);
     }
     chains.insert((Table::Nat, names::MARK_OUTSIDE.into()), mark_outside(facts, family));
     chains

@@ -26,10 +26,12 @@ pub(super) const POSTROUTING: &str = "CW-POSTROUTING";
 pub(super) const FILTER: &str = "CW-FILTER";
 /// Guards 127.0.0.0/8.
 pub(super) const FIREWALL: &str = "CW-FIREWALL";
+/// Marks replies to 127.0.0.0/8.
+pub(super) const REPLIES: &str = "CW-REPLIES";
 /// Lets traffic of services through a closed host.
 pub(super) const FORWARD: &str = "CW-FORWARD";
 
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     SERVICES,
     NODE_PORTS,
     MARK,
@@ -39,6 +41,7 @@ const FIXED: [&str; 10] = [
     POSTROUTING,
     FILTER,
     FIREWALL,
+    REPLIES,
     FORWARD,
 ];
 const HASHED: [&str; 8] = ["SVC", "SVL", "SEP", "EXT", "FW", "HSH", "NET", "NP"];

@@ -8,8 +8,8 @@ use ipnetwork::IpNetwork;
 
 use crate::plan::{Facts, NodePortAddresses};
 use crate::{
-    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, MapTarget, Match, NatPort,
-    NatTarget, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
+    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, LOCALHOST_REPLY, MapTarget,
+    Match, NatPort, NatTarget, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
 };
 
 /// The mark bit of connections to be masqueraded, cleared again when they are.
@@ -20,7 +20,9 @@ pub(super) const RULES: u32 = 16;
 const AFFINITY_MS: u64 = 10_800_000;
 /// Priorities of `raw`, `dstnat` and `srcnat`.
 const RAW: i32 = -300;
+const FILTER: i32 = 0;
 const DSTNAT: i32 = -100;
+const AFTER_DSTNAT: i32 = -90;
 const SRCNAT: i32 = 100;
 
 /// Table of a family.
@@ -321,8 +323,12 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rul
         plain("nodeport-local", by_origin(facts, family, Class::NodePort)),
     ];
     chains.extend(Class::ALL.map(|class| plain(class.pool(), pool(family, class))));
-    if guarded(facts, family) {
+    if family == IpFamily::V4 {
         chains.push((base_chain("guard", "filter", Hook::Prerouting, RAW), vec![guard()]));
+        let input = base_chain("translated", "filter", Hook::Input, FILTER);
+        chains.push((input, vec![translated()]));
+        let after = base_chain("replies", "filter", Hook::Prerouting, AFTER_DSTNAT);
+        chains.push((after, vec![replies()]));
     }
     let prerouting = base_chain("prerouting", "nat", Hook::Prerouting, DSTNAT);
     chains.push((prerouting, vec![start()]));
@@ -358,6 +364,31 @@ fn guard() -> Rule {
         Statement::Verdict(Verdict::Drop),
     ]);
     rule.comment = Some("127.0.0.0/8 comes from lo only".to_owned());
+    rule
+}
+
+/// Whatever rules make of a destination leads nobody to localhost either. Replies to 127.0.0.1
+/// arrive here so.
+fn translated() -> Rule {
+    let lo = RegValue::IfName("lo".to_owned());
+    let mut rule = rule([
+        Statement::Match(localhost(IpFamily::V4, false)),
+        Statement::Match(Match::Cmp { field: Field::IifName, negate: true, value: lo }),
+        Statement::Match(Match::CtDirection { reply: false }),
+        Statement::Verdict(Verdict::Drop),
+    ]);
+    rule.comment = Some("nor by translation".to_owned());
+    rule
+}
+
+/// See [`LOCALHOST_REPLY`].
+fn replies() -> Rule {
+    let mut rule = rule([
+        Statement::Match(localhost(IpFamily::V4, false)),
+        Statement::Match(Match::CtDirection { reply: true }),
+        Statement::SetMark { mask: LOCALHOST_REPLY, value: LOCALHOST_REPLY },
+    ]);
+    rule.comment = Some("replies to 127.0.0.0/8".to_owned());
     rule
 }
 

@@ -57,6 +57,9 @@ fn an_attachment_is_upstreams_text() {
         r#"*raw
 -A PREROUTING -d 127.0.0.0/8 ! -i lo -m comment --comment "causeway-service: 127.0.0.0/8 comes from lo only" -j DROP
 COMMIT
+*mangle
+-A PREROUTING -m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY -m comment --comment "causeway-service: replies to 127.0.0.0/8" -j MARK --set-xmark 0x1000/0x1000
+COMMIT
 *nat
 :CNI-HOSTPORT-SETMARK - [0:0]
 :CNI-HOSTPORT-MASQ - [0:0]
@@ -102,6 +105,7 @@ fn removal_takes_exactly_what_was_added() {
     assert!(text.ends_with(&format!("-F {0}\n-X {0}\nCOMMIT\n", names.chain)), "{text}");
     assert_eq!(remove(names, &Saved::default()), "");
     assert!(remove_guard(&there).contains("-D PREROUTING -d 127.0.0.0/8"));
+    assert!(remove_guard(&there).contains("*mangle\n-D PREROUTING"));
     assert_eq!(remove_guard(&Saved::default()), "");
 }
 

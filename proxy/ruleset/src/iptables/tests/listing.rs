@@ -80,6 +80,10 @@ fn the_same_chains_frame_every_plan() {
         -I PREROUTING -m comment --comment "causeway localhost guard" -j CW-FIREWALL
         -A CW-FIREWALL -d 127.0.0.0/8 ! -i lo -j DROP
         COMMIT
+        *mangle
+        -I PREROUTING -m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY -m comment --comment "causeway localhost replies" -j CW-REPLIES
+        -A CW-REPLIES -j MARK --set-xmark 0x1000/0x1000
+        COMMIT
         *nat
         -I POSTROUTING -m comment --comment "causeway masquerade" -j CW-POSTROUTING
         -I OUTPUT -m comment --comment "causeway services" -j CW-SERVICES
@@ -93,12 +97,14 @@ fn the_same_chains_frame_every_plan() {
         -A CW-SERVICES -m addrtype --dst-type LOCAL -j CW-NODEPORTS
         COMMIT
         *filter
+        -I INPUT -m comment --comment "causeway localhost guard" -j CW-FIREWALL
         -I OUTPUT -m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT -m comment --comment "causeway refusals" -j CW-FILTER
         -I FORWARD -m comment --comment "causeway forwarding" -j CW-FORWARD
         -I FORWARD -m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT -m comment --comment "causeway refusals" -j CW-FILTER
         -I INPUT -m conntrack --ctstate NEW -m conntrack ! --ctstate DNAT -m comment --comment "causeway refusals" -j CW-FILTER
         -A CW-FILTER -m addrtype --dst-type LOCAL -j CW-NODEPORTS
         -A CW-FILTER -d 172.30.0.0/16 -j DROP
+        -A CW-FIREWALL -d 127.0.0.0/8 ! -i lo -m conntrack --ctdir ORIGINAL -j DROP
         -A CW-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
         -A CW-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT
         COMMIT"#;

@@ -15,8 +15,9 @@ use crate::trace::{Choice, Packet};
 
 /// Bits of others, which must stay.
 const MARK: u32 = 0x1200_8001;
-const BUILT_IN: [(&str, &[&str]); 3] = [
+const BUILT_IN: [(&str, &[&str]); 4] = [
     ("raw", &["PREROUTING", "OUTPUT"]),
+    ("mangle", &["PREROUTING"]),
     ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
     ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
 ];
@@ -377,6 +378,8 @@ fn one(option: &str, value: &str, look: Look<'_>) -> bool {
             "RELATED" | "ESTABLISHED" => false,
             state => panic!("{state}"),
         }),
+        // First packets alone.
+        "--ctdir" => value == "ORIGINAL",
         "--mark" => {
             let (value, mask) = value.split_once('/').unwrap();
             look.mark & number(mask) == number(value)

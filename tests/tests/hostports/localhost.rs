@@ -1,0 +1,124 @@
+//! 127.0.0.0/8 of the node behind `route_localnet`, with rules and without.
+
+use std::time::Duration;
+
+use causeway_tests::traffic::Server;
+use causeway_tests::{Ns, Runtime};
+use serde_json::json;
+
+use super::{World, attachment, tcp};
+
+/// Longer than the kernel needs to answer, or not, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(2);
+const CALL_IPTABLES: &str = "bridge/bridge-nf-call-iptables";
+
+/// What an attacker on a container's link does: 127.0.0.1 is routed to the node.
+fn aim(attacker: &Ns, gateway: &str) {
+    attacker.ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
+    attacker.set_sysctl("ipv4/conf/all/route_localnet", "1");
+    attacker
+        .sh("ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && \
+                 ip rule add pref 100 lookup local");
+}
+
+fn reaches(attacker: &Ns) -> bool {
+    attacker.tcp_within("127.0.0.1:9000", PATIENCE).is_ok()
+}
+
+/// `route_localnet` alone would let neighbours reach what listens on 127.0.0.1 (CVE-2020-8558). The
+/// rules that forbid it go with a flush, as when nftables.service is reloaded; no daemon is there to
+/// write them again.
+///
+/// Rows: RH4, S-36, S-37, S-38
+#[test]
+fn neighbours_do_not_reach_127_even_without_rules() {
+    for backend in ["nftables", "iptables"] {
+        // With it replies are translated before they leave the bridge.
+        for call in ["1", "0"] {
+            let world = World::new();
+            let node = world.node();
+            node.set_sysctl(CALL_IPTABLES, call);
+            let case = format!("{backend}, bridge-nf-call-iptables {call}");
+            let runtime = world.runtime("net", 20, json!({ "backend": backend }));
+            let (pod, neighbour, last) = (node.pod(), node.pod(), node.pod());
+            let attached = attachment(&pod, json!([tcp(8080, 80)]));
+            runtime.add_ok(&attached);
+            runtime.add_ok(&attachment(&neighbour, json!([])));
+            let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
+            let _private = Server::tcp(node, "private", "127.0.0.1:9000");
+            aim(&neighbour, "10.20.0.1");
+            assert!(node.tcp("127.0.0.1:8080").is_ok(), "{case}: a host port by 127.0.0.1");
+            assert!(!reaches(&neighbour), "{case}: guarded by rules");
+
+            node.sh("nft flush ruleset");
+            assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "1", "{case}");
+            assert!(!reaches(&neighbour), "{case}: guarded without rules");
+
+            let other = attachment(&last, json!([tcp(8081, 80)]));
+            runtime.add_ok(&other);
+            assert!(node.tcp("127.0.0.1:8080").is_ok(), "{case}: restored by the next ADD");
+
+            // The attack works where no guard is: the test is able to fail.
+            node.sh("nft flush ruleset && tc filter del dev hp20 ingress");
+            assert!(reaches(&neighbour), "{case}: the attack itself");
+
+            runtime.del_ok(&other);
+            runtime.del_ok(&attached);
+            assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "0", "{case}");
+        }
+    }
+}
+
+/// Nothing of the guard stays with the last host port, and what others hang on the bridge does.
+///
+/// Rows: RH4
+#[test]
+fn the_guard_of_a_link_goes_with_its_last_host_port() {
+    let world = World::new();
+    let node = world.node();
+    let held = || node.sh("tc qdisc show dev hp20; tc filter show dev hp20 ingress");
+    let runtime = world.runtime("net", 20, json!({}));
+    let (one, two) = (node.pod(), node.pod());
+    let (one, two) =
+        (attachment(&one, json!([tcp(8080, 80)])), attachment(&two, json!([tcp(81, 80)])));
+    runtime.add_ok(&one);
+    runtime.add_ok(&two);
+    runtime.del_ok(&one);
+    assert!(held().contains("pref 197 bpf"), "{}", held());
+    runtime.del_ok(&two);
+    assert!(!held().contains("clsact") && !held().contains("bpf"), "{}", held());
+
+    node.sh("tc qdisc add dev hp20 clsact && \
+             tc filter add dev hp20 egress pref 7 bpf da bytecode '1,6 0 0 4294967295'");
+    runtime.add_ok(&one);
+    runtime.del_ok(&one);
+    assert!(held().contains("clsact") && !held().contains("bpf"), "{}", held());
+    assert!(node.sh("tc filter show dev hp20 egress").contains("pref 7 bpf"));
+}
+
+/// Without a bridge the link is the container's own, and the container itself the attacker.
+///
+/// Rows: RH4
+#[test]
+fn a_container_without_a_bridge_does_not_reach_127_either() {
+    let world = World::new();
+    let node = world.node();
+    let mut list = node.conflist("routed", "10.30.0.0/24");
+    let bridged = list["plugins"][0].as_object_mut().expect("an object");
+    bridged.retain(|key, _| key != "bridge" && key != "hairpinMode");
+    bridged.insert("mode".to_owned(), json!("ptp"));
+    let runtime = Runtime::new(node, list);
+    let pod = node.pod();
+    let attached = attachment(&pod, json!([tcp(8080, 80)]));
+    let result = runtime.add_ok(&attached);
+    let host_end = result["interfaces"][0]["name"].as_str().expect("the host's end").to_owned();
+    let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
+    let _private = Server::tcp(node, "private", "127.0.0.1:9000");
+    assert!(node.tcp("127.0.0.1:8080").is_ok());
+    aim(&pod, "10.30.0.1");
+    node.sh("nft flush ruleset");
+    assert_eq!(node.sysctl(&format!("ipv4/conf/{host_end}/route_localnet")), "1");
+    assert!(!reaches(&pod), "guarded without rules");
+    node.sh(&format!("tc filter del dev {host_end} ingress"));
+    assert!(reaches(&pod), "the attack itself");
+}

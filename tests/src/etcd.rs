@@ -176,8 +176,17 @@ impl Etcd {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// Writes a value of any size, as whoever reaches it can.
+    pub fn put(&self, key: &str, value: &[u8]) {
+        self.ctl_with(&["put", "--", key], value).ok();
+    }
+
     /// Runs `etcdctl` beside it.
     pub fn ctl(&self, arguments: &[&str]) -> Finished {
+        self.ctl_with(arguments, b"")
+    }
+
+    fn ctl_with(&self, arguments: &[&str], stdin: &[u8]) -> Finished {
         let mut command = self.ns.command("/usr/bin/etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url()]);
         command.args(["--dial-timeout", "5s", "--command-timeout", "10s"]);
@@ -187,7 +196,7 @@ impl Etcd {
             command.arg("--key").arg(self.certificate("client-key.pem"));
         }
         command.args(arguments);
-        finish(command, b"")
+        finish(command, stdin)
     }
 
     /// Waits until something holds of it.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use causeway_model::Labels;
+use causeway_model::{Labels, Protocol};
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
@@ -79,6 +79,9 @@ pub(crate) struct Settings {
     pub direct_routing: bool,
     /// `--disable-tx-checksum`: the vxlan device computes no checksums in hardware (row O-16).
     pub disable_tx_checksum: bool,
+    /// `--protected-ports`: ports that no service takes on addresses of nodes and of the store, beside
+    /// those that are known.
+    pub protected_ports: Vec<(Protocol, u16)>,
     /// `--healthz-listen`; off when empty.
     pub healthz_listen: Vec<SocketAddr>,
     /// `--metrics-listen`; off when empty.

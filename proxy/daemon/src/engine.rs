@@ -5,6 +5,7 @@
 
 mod cluster;
 mod containers;
+mod guard;
 mod hold;
 mod load;
 mod manifests;
@@ -115,6 +116,8 @@ struct Pending {
     manifests: bool,
     /// Labels of this node may be others.
     node: bool,
+    /// Services or containers may be left out.
+    left_out: bool,
     /// Somebody may have changed our rules.
     check: bool,
     /// Containers of this node that the cluster is to be told of.
@@ -231,6 +234,7 @@ impl Engine {
             Event::Peers => self.read_peers(),
             Event::Condition { concerns, text } => self.take_condition(concerns, text),
             Event::BridgeSettings => drop(self.set_bridge()),
+            Event::StoreAddresses(ips) => self.take_store_addresses(ips),
             Event::Stop => return true,
         }
         false

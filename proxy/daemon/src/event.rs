@@ -1,5 +1,6 @@
 //! What wakes the daemon.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use causeway_model::{EndpointKey, Labels};
@@ -67,6 +68,8 @@ pub(crate) enum Event {
         /// What `status` says.
         text: Option<String>,
     },
+    /// The store's names lead to these addresses.
+    StoreAddresses(BTreeSet<IpAddr>),
     /// The kernel has the settings of bridges that it lacked.
     BridgeSettings,
     /// SIGTERM or SIGINT: end at once, rules stay.

@@ -16,6 +16,7 @@
 //! | [`localhost`] | the guard of 127.0.0.0/8 on links, which stays when rules are flushed |
 //! | [`peers`] | the peers file |
 //! | [`recorded`] | containers by the records of the plugins |
+//! | [`guard`] | what nodes live on and no service or container may have |
 //! | [`host_ports`] | host ports that services ask for too, in words |
 //! | [`sharing`] | services that ask for one place, in words |
 //! | [`sysctls`] | kernel settings, remembered and restored |
@@ -35,6 +36,7 @@ mod engine;
 mod event;
 mod files;
 mod forward;
+mod guard;
 mod host_ports;
 mod keep;
 mod keeper;

@@ -13,12 +13,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
 use crate::manifest::Refusal;
 use crate::names::Names;
-use crate::{IpFamily, ObjectKey, Protocol, Service, ServiceType};
+use crate::{Guarded, IpFamily, ObjectKey, Protocol, Service, ServiceType};
 
 /// Where addresses and ports come from.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Pools {
     /// Node and pod networks, which no service network may overlap; a single given address in them
     /// is accepted with a warning (the tutorials do it).
     pub foreign: Vec<IpNetwork>,
+    /// What no service can have.
+    pub guarded: Arc<Guarded>,
 }
 
 impl Pools {
@@ -160,7 +163,8 @@ impl Allocator {
         let done = work.drop_misplaced(&mut service);
         let done = done
             .and_then(|()| work.addresses(&mut service))
-            .and_then(|()| work.ports(&mut service));
+            .and_then(|()| work.ports(&mut service))
+            .and_then(|()| work.outside(&service));
         done.map_err(|(field, reason)| Refusal {
             line: 0,
             kind: "Service".to_owned(),

@@ -101,6 +101,29 @@ impl Index {
         &self.home
     }
 
+    /// Takes in what this node can reach now. Costs what there are containers of other nodes.
+    pub fn set_home(&mut self, home: Home) -> Changes {
+        let before = std::mem::replace(&mut self.home, home);
+        let mut changes = Changes::default();
+        for (one, _) in self.containers.all() {
+            let other =
+                |ip: &IpAddr| before.reaches(&one.node, *ip) != self.home.reaches(&one.node, *ip);
+            if one.record.ips.iter().any(other) {
+                self.selected(&one.pod, &one.record, &mut changes);
+                self.selected_with(one, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Containers of other nodes whose address is none that a container can have, and what it is.
+    pub fn refused(&self) -> impl Iterator<Item = (&Container, IpAddr, String)> {
+        self.containers.all().flat_map(move |(one, _)| {
+            let ips = one.record.ips.iter().copied();
+            ips.filter_map(move |ip| Some((one, ip, self.home.refusal(&one.node, ip)?)))
+        })
+    }
+
     /// Takes a fact in and says what it concerns. A fact that was known already concerns nothing.
     pub fn apply(&mut self, event: Event) -> Changes {
         let mut changes = Changes::default();
@@ -133,7 +156,8 @@ impl Index {
         Some(resolve::resolve(self, self.services.get(key)?))
     }
 
-    /// Containers that a service selects and that this node cannot reach, by node.
+    /// Containers that a service selects and that this node cannot reach, by node; those that are
+    /// refused among them.
     pub fn out_of_reach(&self, key: &ObjectKey) -> Vec<(Arc<str>, IpAddr)> {
         let service = self.services.get(key).into_iter();
         let selected = service.flat_map(|service| self.containers.selected(service));

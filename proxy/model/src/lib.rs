@@ -8,6 +8,7 @@
 
 pub mod allocate;
 mod cluster;
+mod guarded;
 mod hash;
 mod index;
 mod labels;
@@ -20,8 +21,10 @@ mod resolved;
 pub use cluster::{
     ClusterConfig, MacAddress, NoMacAddress, NodeIdentity, NodeRecord, Peer, SubnetRecord, part_len,
 };
+pub use guarded::Guarded;
 pub use index::{Changes, Container, Event, Home, Index};
 pub use labels::LabelSet;
+pub use manifest::special;
 pub use object::{
     Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Node, Object, ObjectKey,
     ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,

@@ -22,6 +22,7 @@ use crate::Object;
 use kinds::Kind;
 use tree::{Checked, Field, Problem, Tree};
 
+pub use syntax::special;
 pub use time::format as rfc3339;
 pub use write::to_json;
 

@@ -41,6 +41,7 @@ fn completed(object: &Object) -> Result<(), Refusal> {
             .into(),
         node_ports: (30_000, 32_767),
         foreign: Vec::new(),
+        guarded: std::sync::Arc::default(),
     };
     Allocator::default().complete(&pools, service.clone(), None).map(drop)
 }

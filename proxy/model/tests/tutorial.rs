@@ -17,6 +17,7 @@ fn pools() -> Pools {
         service_cidrs: vec![network("10.96.0.0/16")],
         node_ports: (30000, 32767),
         foreign: vec![network("10.0.0.0/16"), network("172.17.0.0/16")],
+        guarded: std::sync::Arc::default(),
     }
 }
 

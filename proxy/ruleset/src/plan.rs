@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use causeway_model::{Balance, IpFamily, ObjectKey, Protocol, Resolved};
+use causeway_model::{Balance, Guarded, IpFamily, ObjectKey, Protocol, Resolved};
 use ipnetwork::IpNetwork;
 
 pub use claims::{Contest, Place};
@@ -84,6 +84,10 @@ pub struct Plan {
     /// Host ports of this node's containers.
     host_ports: Vec<HostPort>,
     claims: Claims,
+    /// What no service can have.
+    guarded: Arc<Guarded>,
+    /// What services ask for of it.
+    denied: BTreeMap<ObjectKey, Box<[Place]>>,
 }
 
 /// What rules know of this node's containers beside the services.
@@ -220,6 +224,8 @@ impl Plan {
             here: Here::default(),
             host_ports: Vec::new(),
             claims: Claims::default(),
+            guarded: Arc::default(),
+            denied: BTreeMap::new(),
         }
     }
 
@@ -238,6 +244,43 @@ impl Plan {
     /// The same of all services, ascending by who lost.
     pub fn all_contests(&self) -> impl Iterator<Item = Contest> {
         self.claims.all_contests()
+    }
+
+    /// Takes what no service can have from now on. Yields the services that this concerns, to be given
+    /// to [`Plan::update`].
+    pub fn guard(&mut self, guarded: Arc<Guarded>) -> BTreeSet<ObjectKey> {
+        let before = std::mem::replace(&mut self.guarded, guarded);
+        if before == self.guarded {
+            return BTreeSet::new();
+        }
+        if !before.same_ports(&self.guarded) {
+            return self.claims.all_asking().chain(self.denied.keys()).cloned().collect();
+        }
+        let addresses: BTreeSet<IpAddr> = before.differing(&self.guarded).collect();
+        let denied = |places: &[Place]| {
+            places.iter().any(|place| place.address().is_some_and(|ip| addresses.contains(&ip)))
+        };
+        let were = self.denied.iter().filter(|(_, places)| denied(places)).map(|(key, _)| key);
+        let asking = addresses.iter().flat_map(|address| self.claims.asking(*address));
+        asking.chain(were).cloned().collect()
+    }
+
+    /// What no service can have.
+    pub fn guarded(&self) -> &Arc<Guarded> {
+        &self.guarded
+    }
+
+    /// Services that ask for some of that, by number.
+    pub fn denied_count(&self) -> usize {
+        self.denied.len()
+    }
+
+    /// What services ask for of that and are not given, with why, ascending by service.
+    pub fn denied(&self) -> impl Iterator<Item = (&ObjectKey, Place, String)> {
+        self.denied.iter().flat_map(move |(key, places)| {
+            let why = move |place: &Place| Some((key, *place, place.denial(&self.guarded)?));
+            places.iter().filter_map(why)
+        })
     }
 
     /// Plans the given services anew; `resolve` says what they are now, `None` where they are gone.
@@ -282,7 +325,12 @@ impl Plan {
             Entry::Occupied(there) => Some(Arc::clone(there.get())),
             Entry::Vacant(_) => None,
         };
-        let wanted = resolved.as_ref().map(build::wants).unwrap_or_default();
+        let wanted = resolved.as_ref().map(|resolved| build::wants(&self.guarded, resolved));
+        let (wanted, denied) = wanted.unwrap_or_default();
+        match denied.is_empty() {
+            true => drop(self.denied.remove(key)),
+            false => drop(self.denied.insert(key.clone(), denied.into())),
+        }
         let held = old.as_deref().map(build::places).unwrap_or_default();
         let others = self.claims.replace(key, held, &wanted);
         let has = |place: &_| self.claims.has(key, place);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{At, Frontend, Plan, PortPlan};
+use crate::plan::{At, Frontend, Place, Plan, PortPlan};
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,12 +179,30 @@ impl<'a> Tracer<'a> {
         if let Some(found) = self.find_node_port(packet, steps) {
             return Search::Found(found);
         }
+        self.say_denied(packet, steps);
         if let Some(net) = self.plan.facts.service_cidrs.iter().find(|net| net.contains(to)) {
             steps.push(format!("No service has {to}, which is in service network {net}: dropped."));
             return Search::Over(Outcome::Drop, None);
         }
         steps.push(format!("No service answers at {place}: left alone."));
         Search::Over(Outcome::Pass, None)
+    }
+
+    /// Services that ask for the place and are not given it.
+    fn say_denied(&self, packet: &Packet, steps: &mut Vec<String>) {
+        let Packet { destination: to, port, protocol, to_node, .. } = *packet;
+        for (key, place, why) in self.plan.denied() {
+            let asked = match place {
+                Place::Cluster(address) => address == to,
+                Place::External(..) => place == Place::External(to, port, protocol),
+                Place::NodePort(..) => {
+                    to_node && place == Place::NodePort(IpFamily::of(to), port, protocol)
+                }
+            };
+            if asked {
+                steps.push(format!("Service {key} asks for {place} and is left out: {why}."));
+            }
+        }
     }
 
     /// Host ports have their places before services, as they are of this node alone.

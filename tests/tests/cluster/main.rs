@@ -7,6 +7,7 @@ mod demo;
 mod etcd;
 mod export;
 mod families;
+mod hostile;
 mod leases;
 mod overlay;
 mod policy;

@@ -16,7 +16,8 @@ use super::keys::{Given, Values};
 use super::{BackendKind, Error, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind};
 use value::{
     Reason, address, backend, duration, label, log_format, log_level, network, node_name,
-    node_ports, overlay_kind, port_range, prefix, store, subnet_len, udp_port, url, vni, yes_or_no,
+    node_ports, overlay_kind, port_range, prefix, protected_ports, store, subnet_len, udp_port,
+    url, vni, yes_or_no,
 };
 
 /// Settings that later versions give a meaning.
@@ -56,6 +57,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         node_port_addresses: value
             .parse("nodeport-addresses", node_ports)?
             .unwrap_or(NodePorts::Planned(NodePortAddresses::All)),
+        protected_ports: value.list("protected-ports", protected_ports)?.concat(),
         masquerade_all: value.parse("masquerade-all", yes_or_no)?.unwrap_or(false),
         dead_grace: value.parse("dead-grace", duration)?.unwrap_or(Duration::from_secs(60)),
         store: value.parse("store", store)?.unwrap_or(StoreKind::Embedded),

@@ -107,6 +107,11 @@ pub(super) const KEYS: &[Key] = &[
         "all|primary|CIDR,..",
         "where node ports answer; `all` includes 127.0.0.1 [default: all]",
     ),
+    key(
+        "protected-ports",
+        "PORT[/PROTOCOL],..",
+        "no service takes them on addresses of nodes and of the store; beside ssh, store, overlay and the like",
+    ),
     key("masquerade-all", "", "hide the source of everything that goes to a service address"),
     key(
         "dead-grace",

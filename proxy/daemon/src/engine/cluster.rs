@@ -94,6 +94,8 @@ impl Engine {
         }
         let (sender, mut reports) = mpsc::channel(QUEUE);
         self.join(Cluster::start(self.cluster_settings(previous), sender));
+        let endpoints = self.state.settings.etcd_endpoints.clone();
+        tokio::spawn(super::guard::look_up(endpoints, events.clone()));
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
                 if events.send(Event::Cluster(report)).await.is_err() {

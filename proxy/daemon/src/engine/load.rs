@@ -92,6 +92,7 @@ impl Engine {
                 index: Index::at(Home {
                     node: Arc::clone(&facts.name),
                     networks: settings.cluster_cidrs.clone(),
+                    ..Home::default()
                 }),
                 host_ports: recorded::host_ports(&settings.run_dir),
                 files: BTreeMap::new(),
@@ -246,6 +247,8 @@ pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
         service_cidrs: settings.service_cidrs.clone(),
         node_ports: settings.node_port_range,
         foreign,
+        // Engine::guard() fills it.
+        guarded: Arc::default(),
     }
 }
 

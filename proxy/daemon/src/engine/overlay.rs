@@ -1,7 +1,8 @@
 //! The overlay follows the peers; `node.json` and the cluster follow the overlay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use causeway_model::{MacAddress, Peer};
 use causeway_source::cluster::{Command, Reach, Subnets};
@@ -41,6 +42,10 @@ pub(super) struct Neighbourhood {
     published: Option<(Parts, Option<u32>)>,
     /// What the cluster was told.
     reach: Option<Reach>,
+    /// Addresses of the store's names.
+    pub(super) store: BTreeSet<IpAddr>,
+    /// What is left out, as it was said, and when.
+    pub(super) left_out: (Option<Instant>, BTreeSet<String>),
 }
 
 impl Neighbourhood {
@@ -151,6 +156,7 @@ impl Engine {
         self.follow_waiting();
         self.say_reach();
         self.publish_node();
+        self.guard();
         let ips = self.own_ips();
         if let Some(forward) = &self.neighbourhood.forward
             && self.neighbourhood.followed != ips

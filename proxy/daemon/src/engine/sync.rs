@@ -1,6 +1,7 @@
 //! Plan, commit, answer; what is due; what happens after a failure.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_api::chain;
@@ -70,7 +71,9 @@ impl Engine {
         if kept.is_ok() {
             self.publish_containers();
         }
-        let refused = self.sync(now).err().map(|error| {
+        let synced = self.sync(now);
+        self.say_left_out(now);
+        let refused = synced.err().map(|error| {
             Refused::caused(
                 503,
                 "stored, but not in this node's kernel yet; causewayd tries again",
@@ -151,7 +154,9 @@ impl Engine {
         let replanned = node && self.replan();
         let concerned = if replanned { self.all_services() } else { touched.services.clone() };
         let index = &self.state.index;
+        let denied = self.state.plan.denied_count();
         let mut delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
+        self.pending.left_out |= denied != self.state.plan.denied_count();
         if replanned || !self.settled || !touched.containers.is_empty() {
             let containers = index.containers_of(&self.facts.name);
             let ips = containers.flat_map(|(one, _)| one.record.ips.iter().copied());
@@ -357,7 +362,9 @@ impl Engine {
         let facts = self.planning();
         let others = facts != self.state.plan.facts;
         if others {
+            let guarded = Arc::clone(self.state.plan.guarded());
             self.state.plan = Plan::new(facts);
+            self.state.plan.guard(guarded);
         }
         others
     }

@@ -10,6 +10,7 @@ use causeway_model::{
 use causeway_ruleset::plan::{At, Decision, Pool, PortPlan};
 
 use super::render;
+use crate::guard;
 use crate::host_ports;
 use crate::request::Refused;
 use crate::sharing;
@@ -119,6 +120,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     for (port, endpoints) in service.ports.iter().zip(&resolved.ports) {
         remarks.extend(port_remark(state, service, port, endpoints, found));
     }
+    remarks.extend(guard::of_service(state, &service.key));
     remarks.extend(sharing::of_service(&state.plan, &service.key));
     remarks.extend(host_ports::of_service(&state.plan, &service.key));
     let concerned = service.key.to_string();
@@ -142,8 +144,8 @@ fn out_of_reach(state: &State, key: &ObjectKey) -> Option<String> {
     }
     (!away.is_empty()).then(|| {
         format!(
-            "endpoint on its own node only: {text}, outside the cluster networks (--cluster-cidr), \
-             so nothing leads there from here"
+            "endpoint on its own node only: {text}, outside the cluster networks (--cluster-cidr) or \
+             its node's part of them, so nothing leads there from here"
         )
     })
 }

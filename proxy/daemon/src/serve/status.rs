@@ -8,6 +8,7 @@ use causeway_api::Status;
 
 use super::nodes;
 use crate::clock;
+use crate::guard;
 use crate::host_ports;
 use crate::sharing;
 use crate::state::State;
@@ -46,6 +47,7 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
                 what.lines().map(move |line| format!("{concerned}: {line}"))
             })
             .chain(many::degraded(state, &nodes))
+            .chain(guard::left_out(state))
             .collect(),
         warnings: warnings
             .chain(many::warnings(state, &nodes))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use causeway_model::{
-    EndpointKey, EndpointRecord, Event as Fact, Index, Labels, Object, ObjectKey, manifest,
+    EndpointKey, EndpointRecord, Event as Fact, Home, Index, Labels, Object, ObjectKey, manifest,
 };
 use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan};
 use tokio::net::UnixListener;
@@ -64,6 +64,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         vxlan_port: 8472,
         direct_routing: false,
         disable_tx_checksum: false,
+        protected_ports: Vec::new(),
         healthz_listen: Vec::new(),
         metrics_listen: Vec::new(),
         log_format: LogFormat::Text,
@@ -94,7 +95,7 @@ pub(crate) fn state(folder: &Path) -> State {
             subnets: vec!["10.0.1.0/24".parse().expect("a network")],
         },
         settings,
-        index: Index::default(),
+        index: Index::at(Home { node: Arc::from("n1"), ..Home::default() }),
         plan: Plan::new(facts),
         host_ports: std::collections::BTreeMap::new(),
         files: std::collections::BTreeMap::new(),
@@ -250,6 +251,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings
+                    | Event::StoreAddresses(_)
                     | Event::Stop => {}
                 },
                 Some(Step::Commit(facts)) = todo.recv() => {

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use crate::manifest::syntax;
 use crate::{IpFamily, IpFamilyPolicy, Service};
 
 use super::{Claim, Refused, Work, by, gap, has_cluster_ip, refused, search, start};
@@ -120,9 +119,10 @@ impl Work<'_> {
         Ok(families)
     }
 
-    /// Whether nobody else has the address.
+    /// Whether the service can have the address as far as others are concerned.
     fn address_free(&self, address: IpAddr, service: &Service) -> bool {
         self.allocator.other(Claim::Address(address), &service.key).is_none()
+            && self.pools.guarded.cluster(address).is_none()
     }
 
     /// An address that the document asks for.
@@ -138,8 +138,8 @@ impl Work<'_> {
                 format!("{address} is taken by {}: choose another or leave it out", by(owner)),
             );
         }
-        if let Some(what) = syntax::special(address) {
-            return refused(field, format!("{address} is {what} and can not be used here"));
+        if let Some(why) = self.pools.guarded.cluster(address) {
+            return refused(field, why);
         }
         let network = self.pools.network(IpFamily::of(address));
         match network {
@@ -164,6 +164,27 @@ impl Work<'_> {
             ));
         }
         Ok(address)
+    }
+
+    /// Addresses and ports that the service is to answer at beside its cluster address.
+    pub(super) fn outside(&self, service: &Service) -> Result<(), Refused> {
+        let guarded = &self.pools.guarded;
+        let why = |address| {
+            let mut ports = service.ports.iter();
+            ports.find_map(|port| guarded.external(address, port.port, port.protocol))
+        };
+        for (index, address) in service.external_ips.iter().enumerate() {
+            if let Some(why) = why(*address) {
+                return refused(format!("spec.externalIPs[{index}]"), why);
+            }
+        }
+        let handled = service.ingress.iter().enumerate().filter(|(_, ingress)| !ingress.proxy);
+        for (index, ingress) in handled {
+            if let Some(why) = ingress.ip.and_then(why) {
+                return refused(format!("status.loadBalancer.ingress[{index}].ip"), why);
+            }
+        }
+        Ok(())
     }
 
     /// An address that nobody has.

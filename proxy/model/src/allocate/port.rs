@@ -42,6 +42,9 @@ impl Work<'_> {
         if !(first..=last).contains(&number) && !kept {
             return refused(field, format!("{number} is not a node port: {first} to {last}"));
         }
+        if let Some(why) = self.pools.guarded.node_port(number, protocol) {
+            return refused(field, why);
+        }
         match self.allocator.other(Claim::Port(protocol, number), &service.key) {
             Some(owner) => refused(
                 field,
@@ -134,10 +137,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether neither another service nor another port of this one has it.
+    /// Whether neither another service, nor another port of this one, nor the nodes have it.
     fn port_free(&self, service: &Service, protocol: Protocol, number: u16) -> bool {
         self.allocator.other(Claim::Port(protocol, number), &service.key).is_none()
             && !has(service, protocol, number)
+            && self.pools.guarded.node_port(number, protocol).is_none()
     }
 
     fn free_port(&self, service: &Service, protocol: Protocol, purpose: &str) -> Option<u16> {
@@ -155,7 +159,9 @@ impl Work<'_> {
                     Claim::Port(..) | Claim::Address(_) => None,
                 });
             let mut taken: Vec<u16> = others.collect();
-            taken.extend(own(service, protocol).filter(|number| *number >= narrow(from)));
+            let guarded = self.pools.guarded.ports(protocol);
+            let more = own(service, protocol).chain(guarded);
+            taken.extend(more.filter(|number| *number >= narrow(from)));
             taken.sort_unstable();
             gap(from, to, taken.into_iter().map(u128::from))
         };

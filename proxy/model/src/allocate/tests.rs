@@ -14,6 +14,7 @@ fn pools(networks: &[&str]) -> Pools {
         service_cidrs: networks.iter().map(|text| network(text)).collect(),
         node_ports: (30000, 32767),
         foreign: vec![network("192.168.0.0/16")],
+        guarded: Arc::default(),
     }
 }
 
@@ -113,6 +114,39 @@ fn a_network_without_room_hands_out_no_address_of_another() {
         let asked = service("a", ServiceType::ClusterIp);
         assert_eq!(refusal(&Allocator::default(), &pools, asked, None), wanted);
     }
+}
+
+/// Rows: RH3
+#[test]
+fn what_nodes_live_on_is_refused_and_never_handed_out() {
+    let node = ("192.0.2.7".parse().unwrap(), "node n7".to_owned());
+    let port = |number| ((Protocol::Tcp, number), "what the settings name".to_owned());
+    let guarded = Guarded::new([node], (30000..32767).map(port));
+    let pools = Pools { guarded: Arc::new(guarded), ..both() };
+    let refused = |wanted| refusal(&Allocator::default(), &pools, wanted, None);
+    assert_eq!(
+        refused(with_ip("a", "192.0.2.7")),
+        "spec.clusterIP: 192.0.2.7 is the address of node n7, which it would cut off; choose another \
+         or leave it out"
+    );
+    let mut outside = service("a", ServiceType::ClusterIp);
+    outside.external_ips = ["198.51.100.7".parse().unwrap(), "192.0.2.7".parse().unwrap()].into();
+    assert!(Allocator::default().complete(&pools, outside.clone(), None).is_ok());
+    outside.ports[0].port = 30001;
+    let why = refused(outside);
+    assert!(why.starts_with("spec.externalIPs[1]: 192.0.2.7 is the address of node n7"), "{why}");
+    let mut given = service("a", ServiceType::NodePort);
+    given.ports[0].node_port = Some(30001);
+    assert!(refused(given).starts_with("spec.ports[0].nodePort: 30001/TCP is the port of what"));
+    // The only one that is left.
+    let wanted = service("a", ServiceType::NodePort);
+    let (free, _) = Allocator::default().complete(&pools, wanted, None).unwrap();
+    assert_eq!(free.ports[0].node_port, Some(32767));
+    // What an earlier version took is given up where the document does not insist.
+    let before = with_ip("a", "192.0.2.7");
+    let silent = service("a", ServiceType::ClusterIp);
+    let (moved, _) = Allocator::default().complete(&pools, silent, Some(&before)).unwrap();
+    assert!(network("10.96.0.0/16").contains(moved.cluster_ips[0]), "{:?}", moved.cluster_ips);
 }
 
 /// Rows: S-21

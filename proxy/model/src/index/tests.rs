@@ -469,7 +469,7 @@ fn a_network_outside_the_cluster_networks_counts_on_its_own_node() {
     ];
     let seen_by = |node: &str| {
         let networks = vec!["10.0.0.0/16".parse().expect("a network")];
-        let mut index = Index::at(Home { node: node.into(), networks });
+        let mut index = Index::at(Home { node: node.into(), networks, ..Home::default() });
         for object in objects(WEB) {
             index.apply(Event::Apply(object));
         }

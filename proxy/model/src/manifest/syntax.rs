@@ -133,12 +133,16 @@ pub(super) fn unicast(text: &str) -> Result<IpAddr, String> {
 }
 
 /// What makes an address unfit for services and endpoints.
-pub(crate) fn special(address: IpAddr) -> Option<&'static str> {
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+pub fn special(address: IpAddr) -> Option<&'static str> {
+    let (link_local, broadcast, mapped) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast(), false),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false, v6.to_ipv4_mapped().is_some()),
     };
-    if address.is_unspecified() {
+    if mapped {
+        Some("an IPv4 address written as IPv6")
+    } else if broadcast {
+        Some("the broadcast address")
+    } else if address.is_unspecified() {
         Some("the unspecified address")
     } else if address.is_loopback() {
         Some("a loopback address")

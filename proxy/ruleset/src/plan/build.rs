@@ -4,30 +4,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use causeway_model::{
-    Endpoint, Hints, IpFamily, Resolved, Service, ServicePort, ServiceType, TrafficPolicy,
+    Endpoint, Guarded, Hints, IpFamily, Resolved, Service, ServicePort, ServiceType, TrafficPolicy,
 };
 use ipnetwork::IpNetwork;
 
 use super::claims::Place;
 use super::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, ServicePlan, Target};
 
-/// The places that a service asks for, ascending.
-pub(super) fn wants(resolved: &Resolved) -> Vec<Place> {
-    let mut places = Vec::new();
+/// The places that a service asks for, ascending: those that it may have, and those that nodes live
+/// on. Without a cluster address there is nothing of a family.
+pub(super) fn wants(guarded: &Guarded, resolved: &Resolved) -> (Vec<Place>, Vec<Place>) {
+    let (mut places, mut denied) = (Vec::new(), Vec::new());
     for (family, address) in addresses(&resolved.service) {
         let outside = external_addresses(&resolved.service, family);
+        let has_cluster = guarded.cluster(address).is_none();
         for port in ports(resolved) {
             let number = port.spec.port;
             let protocol = port.spec.protocol;
             let external = |address| Place::External(address, number, protocol);
-            places.push(Place::Cluster(address));
-            places.extend(outside.keys().copied().map(external));
-            places.extend(port.node_port.map(|port| Place::NodePort(family, port, protocol)));
+            let mut all = vec![Place::Cluster(address)];
+            all.extend(outside.keys().copied().map(external));
+            all.extend(port.node_port.map(|port| Place::NodePort(family, port, protocol)));
+            let (refused, free): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|place| place.denial(guarded).is_some());
+            denied.extend(refused);
+            places.extend(free.into_iter().filter(|_| has_cluster));
         }
     }
-    places.sort_unstable();
-    places.dedup();
-    places
+    for all in [&mut places, &mut denied] {
+        all.sort_unstable();
+        all.dedup();
+    }
+    (places, denied)
 }
 
 /// The places that a planned service has, ascending.

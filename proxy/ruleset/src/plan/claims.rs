@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use causeway_model::{IpFamily, ObjectKey, Protocol};
+use causeway_model::{Guarded, IpFamily, ObjectKey, Protocol};
 
 /// Something that one service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,25 @@ pub enum Place {
     External(IpAddr, u16, Protocol),
     /// A port of the node.
     NodePort(IpFamily, u16, Protocol),
+}
+
+impl Place {
+    /// Why no service can have it, in words.
+    pub fn denial(&self, guarded: &Guarded) -> Option<String> {
+        match *self {
+            Self::Cluster(address) => guarded.cluster(address),
+            Self::External(address, port, protocol) => guarded.external(address, port, protocol),
+            Self::NodePort(_, port, protocol) => guarded.node_port(port, protocol),
+        }
+    }
+
+    /// The address, where it has one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Cluster(address) | Self::External(address, ..) => Some(*address),
+            Self::NodePort(..) => None,
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -128,6 +147,19 @@ impl Claims {
     fn owner(&self, place: &Place) -> Option<&ObjectKey> {
         let (first, key) = self.wishes.range(from(*place)..).next()?;
         (first == place).then_some(key)
+    }
+
+    /// Who asks for an address, or for a port of it.
+    pub(super) fn asking(&self, address: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        let place = Place::Cluster(address);
+        let wishes = self.wishes.range(from(place)..);
+        let cluster = wishes.take_while(move |(other, _)| *other == place).map(|(_, key)| key);
+        cluster.chain(self.outside_wishes(address))
+    }
+
+    /// Who asks for anything.
+    pub(super) fn all_asking(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.wishes.iter().map(|(_, key)| key)
     }
 
     /// Who asks for ports of an address as an external one.

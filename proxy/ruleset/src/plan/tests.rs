@@ -106,6 +106,63 @@ fn what_a_service_no_longer_has_stops() {
     flows(&plan, "10.0.9.9 -> 172.30.0.2:80/tcp => drop");
 }
 
+/// Rows: RH3
+#[test]
+fn no_service_has_what_nodes_live_on() {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let ports = [22, 30022].map(|port| ((Protocol::Tcp, port), "ssh".to_owned()));
+    let guard = |addresses: &[&str]| {
+        let node = |text: &&str| (ip(text), "node n2".to_owned());
+        Arc::new(Guarded::new(addresses.iter().map(node), ports.clone()))
+    };
+    let all = "bad  203.0.113.5 ext=203.0.113.7 80/tcp:30001 -> 10.0.1.2:80
+         good 172.30.0.1 ext=203.0.113.6 80/tcp:30002 -> 10.0.1.3:80, 22/tcp:30022 -> 10.0.1.3:80
+         next 172.30.0.2 ext=203.0.113.7 80/tcp:30001 -> 10.0.1.4:80";
+    let resolved = services(all);
+    let resolve = |key: &ObjectKey| resolved.get(key).cloned();
+    let mut plan = Plan::new(facts());
+    assert_eq!(plan.guard(guard(&[])), BTreeSet::new());
+    plan.update(&resolved.keys().cloned().collect(), &resolve);
+    flows(
+        &plan,
+        "203.0.113.99 -> 203.0.113.5:80/tcp    => 10.0.1.2:80 masq
+         203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.2:80 masq
+         203.0.113.99 -> 203.0.113.6:22/tcp    => 10.0.1.3:80 masq
+         203.0.113.99 -> 192.168.0.1:30022/tcp => pass",
+    );
+    // Nodes join: what they need is theirs, and nobody keeps others from the rest.
+    let concerned = plan.guard(guard(&["203.0.113.5", "203.0.113.6"]));
+    assert_eq!(concerned, [key("bad"), key("good")].into());
+    let delta = plan.update(&concerned, &resolve);
+    assert_eq!(delta.services.len(), 3, "{delta:?}");
+    let guarded = Plan { ..plan.clone() };
+    flows(
+        &plan,
+        "203.0.113.99 -> 203.0.113.5:80/tcp    => pass
+         203.0.113.99 -> 203.0.113.7:80/tcp    => 10.0.1.4:80 masq
+         203.0.113.99 -> 192.168.0.1:30001/tcp => 10.0.1.4:80 masq
+         203.0.113.99 -> 203.0.113.6:80/tcp    => 10.0.1.3:80 masq
+         203.0.113.99 -> 203.0.113.6:22/tcp    => pass",
+    );
+    let denied: Vec<String> =
+        plan.denied().map(|(key, place, why)| format!("{key} {place}: {why}")).collect();
+    assert_eq!(denied.len(), 3, "{denied:?}");
+    assert!(
+        denied[0].starts_with("default/bad 203.0.113.5: 203.0.113.5 is the address of node n2")
+    );
+    let steps =
+        crate::trace::trace(&plan, &crate::testing::packet("10.0.1.2 -> 203.0.113.6:22/tcp"));
+    assert!(steps.steps.join(" ").contains("default/good asks for"), "{steps:?}");
+    // They leave, and come again: the same as before, whatever the order.
+    let back = plan.guard(guard(&[]));
+    assert_eq!(back, [key("bad"), key("good")].into());
+    plan.update(&back, &resolve);
+    flows(&plan, "203.0.113.99 -> 203.0.113.5:80/tcp => 10.0.1.2:80 masq");
+    let concerned = plan.guard(guard(&["203.0.113.6", "203.0.113.5"]));
+    plan.update(&concerned, &resolve);
+    assert_eq!(plan, guarded);
+}
+
 /// Rows: P69
 #[test]
 fn a_distribution_without_hints_does_nothing() {

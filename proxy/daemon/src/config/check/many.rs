@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 
 use super::super::keys::{Given, Values};
 use super::super::{Error, OverlayKind, Settings, StoreKind};
+use crate::guard;
 
 /// Settings that say something about etcd alone.
 const OF_ETCD: &[&str] = &[
@@ -73,6 +74,10 @@ pub(super) fn check(values: &Values, settings: &Settings) -> Result<Vec<String>,
     }
     overlay(values, settings)?;
     let mut warnings = tls(values, settings)?;
+    if etcd {
+        store_is_apart(values, settings)?;
+        warnings.extend(open_store(settings));
+    }
     peers_file(values, settings)?;
     if let Some(given) = values.get("etcd-password")
         && given.field == "--etcd-password"
@@ -151,6 +156,38 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
         (None, Some(_)) => wrong(values, "etcd-keyfile", "needs --etcd-certfile; give it, too"),
         (_, key) => Ok(key.iter().filter_map(|key| exposed(key, "a private key")).collect()),
     }
+}
+
+/// Addresses of services that nobody has lead nowhere.
+fn store_is_apart(values: &Values, settings: &Settings) -> Result<(), Error> {
+    for network in &settings.service_cidrs {
+        let mut store = guard::literals(&settings.etcd_endpoints);
+        if let Some(ip) = store.find(|ip| network.contains(*ip)) {
+            let reason = format!(
+                "holds {ip}, the address of the store; choose a --service-cidr apart from it"
+            );
+            return wrong(values, "etcd-endpoints", &reason);
+        }
+    }
+    Ok(())
+}
+
+/// What to know of a store that is not this machine's alone: who else may write to it.
+fn open_store(settings: &Settings) -> Option<String> {
+    let mut outside = settings.etcd_endpoints.iter().filter(|url| !guard::is_loopback(url));
+    let url = outside.next()?;
+    let known = settings.etcd_user.is_some() || settings.etcd_tls.cert.is_some();
+    let why = match (url.starts_with("https://"), known) {
+        (true, true) => return None,
+        (true, false) => "without a user or a certificate of this node",
+        (false, true) => "over http, where the password can be read and answers can be forged",
+        (false, false) => "over http and without a user",
+    };
+    Some(format!(
+        "the store is reached {why} ({url}): whoever reaches it, a container for one, may decide \
+         where all services lead; give etcd certificates, and this node https:// with \
+         --etcd-cafile, --etcd-certfile and --etcd-keyfile"
+    ))
 }
 
 /// A part of the cluster network for every node.

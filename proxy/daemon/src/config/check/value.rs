@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use causeway_model::Protocol;
 use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
 
@@ -90,6 +91,24 @@ pub(super) fn node_ports(text: &str) -> Result<NodePorts, Reason> {
             Ok(NodePorts::Planned(NodePortAddresses::In(networks?)))
         }
     }
+}
+
+/// `2222`, TCP and UDP, or `51820/udp`.
+pub(super) fn protected_ports(text: &str) -> Result<Vec<(Protocol, u16)>, Reason> {
+    let shape = || "not PORT or PORT/PROTOCOL, as 2222 or 51820/udp".to_owned();
+    let (port, protocol) = match text.split_once('/') {
+        Some((port, protocol)) => (port, Some(protocol.to_ascii_lowercase())),
+        None => (text, None),
+    };
+    let port = udp_port(port).map_err(|_| shape())?;
+    let protocols = match protocol.as_deref() {
+        None => vec![Protocol::Tcp, Protocol::Udp],
+        Some("tcp") => vec![Protocol::Tcp],
+        Some("udp") => vec![Protocol::Udp],
+        Some("sctp") => vec![Protocol::Sctp],
+        Some(_) => return Err(shape()),
+    };
+    Ok(protocols.into_iter().map(|protocol| (protocol, port)).collect())
 }
 
 pub(super) fn store(text: &str) -> Result<StoreKind, Reason> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::{check, file};
 use super::*;
 
-const ETCD: &str = "store = \"etcd\"\netcd_endpoints = [\"http://172.18.0.10:2379\"]\n";
+const ETCD: &str = "store = \"etcd\"\netcd_endpoints = [\"http://127.0.0.1:2379\"]\n";
 const SECRET: &str = "Xyzzy-4711";
 
 /// A folder with a file of each sort that settings name, and text of settings with `DIR` for it.
@@ -206,6 +206,51 @@ fn a_password_is_never_said_and_who_can_read_it_is_warned_of() {
     assert_eq!(read.warnings.len(), 1, "{:?}", read.warnings);
     assert!(read.warnings[0].contains("process list") && !read.warnings[0].contains(SECRET));
     assert!(!format!("{read:?}").contains(SECRET), "passwords are not shown");
+}
+
+/// Rows: RH1, RH3
+#[test]
+fn who_else_may_write_to_the_store_is_said() {
+    let files = Files::new();
+    let folder = files.0.path().to_str().unwrap();
+    let warnings = |url: &str, more: &str| {
+        let text = format!("store = \"etcd\"\netcd_endpoints = \"{url}\"\n{more}");
+        files.write("causeway.toml", &text, 0o600);
+        settings(&["--config", &format!("{folder}/causeway.toml")]).map(|read| read.warnings)
+    };
+    let user = format!("etcd_username = \"u\"\netcd_password = \"{SECRET}\"\n");
+    let certificate =
+        format!("etcd_certfile = \"{folder}/cert.pem\"\netcd_keyfile = \"{folder}/key.pem\"\n");
+    for (url, more, part) in [
+        ("http://172.18.0.10:2379", "", Some("over http and without a user")),
+        ("http://172.18.0.10:2379", &*user, Some("where the password can be read")),
+        ("https://172.18.0.10:2379", "", Some("without a user or a certificate")),
+        ("https://etcd.example:2379", &*user, None),
+        ("https://172.18.0.10:2379", &*certificate, None),
+        ("http://127.0.0.1:2379", "", None),
+        ("http://localhost:2379", "", None),
+        ("http://[::1]:2379", "", None),
+    ] {
+        let said = warnings(url, more).unwrap();
+        match part {
+            Some(part) => assert!(said.len() == 1 && said[0].contains(part), "{url}: {said:?}"),
+            None => assert_eq!(said, [""; 0], "{url}"),
+        }
+    }
+    let inside = warnings("https://10.96.0.9:2379", &user).unwrap_err();
+    assert!(inside.contains("holds 10.96.0.9, the address of the store"), "{inside}");
+}
+
+/// Rows: RH3
+#[test]
+fn ports_that_no_service_takes_are_read() {
+    let read = settings(&["--protected-ports", "2222, 51820/udp,9000/TCP"]).unwrap();
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    assert_eq!(read.protected_ports, [(tcp, 2222), (udp, 2222), (udp, 51820), (tcp, 9000)]);
+    for wrong in ["0", "ssh", "22/icmp", "70000", "22/"] {
+        let error = settings(&["--protected-ports", wrong]).unwrap_err();
+        assert!(error.contains("not PORT or PORT/PROTOCOL"), "{error}");
+    }
 }
 
 /// Rows: C-15

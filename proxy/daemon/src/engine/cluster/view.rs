@@ -413,6 +413,8 @@ impl Engine {
         {
             return false;
         }
+        let home = self.state.index.home();
+        self.pending.left_out |= record.ips.iter().any(|ip| home.refusal(node, *ip).is_some());
         let node: Arc<str> = node.into();
         let (key, healthy) = (record.key.clone(), *healthy);
         self.tell_container(Fact::Attach { node: Arc::clone(&node), record: record.clone() }, &key);

@@ -1,0 +1,93 @@
+//! What nodes live on, told to index, plan and whoever applies.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use causeway_model::Home;
+
+use super::Engine;
+use crate::event::{Event, Events};
+use crate::guard::{self, Own};
+
+/// How often the store's names are looked up.
+const LOOK_UP: Duration = Duration::from_secs(30);
+/// What is left out is named so often at most: others may write as fast as they can.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Takes in what may be other than before: addresses of nodes and of the store, parts of the
+    /// cluster network.
+    pub(super) fn guard(&mut self) {
+        let state = &self.state;
+        let own = Own {
+            name: &state.node.name,
+            ips: &state.node.ips,
+            subnets: &state.node.subnets,
+            amid_cluster: self.facts.refused.is_some(),
+        };
+        let names = &self.neighbourhood.store;
+        let guarded = guard::guarded(&state.settings, own, &state.peers, names);
+        let home = Home {
+            subnets: guard::subnets(&state.settings, &state.peers),
+            guarded: Arc::new(guarded),
+            ..state.index.home().clone()
+        };
+        if home == *state.index.home() && self.pools.guarded == home.guarded {
+            return;
+        }
+        self.pools.guarded = Arc::clone(&home.guarded);
+        let concerned = self.state.plan.guard(Arc::clone(&home.guarded));
+        self.pending.touched.services.extend(concerned);
+        let changes = self.state.index.set_home(home);
+        self.note(changes);
+        self.pending.left_out = true;
+    }
+
+    /// The store's names lead there.
+    pub(super) fn take_store_addresses(&mut self, ips: BTreeSet<IpAddr>) {
+        if ips != self.neighbourhood.store {
+            self.neighbourhood.store = ips;
+            self.guard();
+        }
+    }
+
+    /// Names what is left out, as far as that is new, now and then.
+    pub(super) fn say_left_out(&mut self, now: Instant) {
+        let said = &mut self.neighbourhood.left_out;
+        if !self.pending.left_out || said.0.is_some_and(|at| now < at + SAY_AGAIN) {
+            return;
+        }
+        self.pending.left_out = false;
+        let lines: BTreeSet<String> = guard::left_out(&self.state).into_iter().collect();
+        for line in lines.difference(&said.1) {
+            tracing::warn!("{line}");
+            said.0 = Some(now);
+        }
+        said.1 = lines;
+    }
+}
+
+/// Keeps the addresses of the store's names known, where it has some.
+pub(super) async fn look_up(endpoints: Vec<String>, events: Events) {
+    let named = endpoints.iter().filter_map(|endpoint| guard::host(endpoint));
+    let named: Vec<(&str, u16)> =
+        named.filter(|(host, _)| host.parse::<IpAddr>().is_err()).collect();
+    let mut known = BTreeSet::new();
+    while !named.is_empty() {
+        let mut found = BTreeSet::new();
+        for at in &named {
+            // What it was goes on while nobody answers.
+            match tokio::net::lookup_host(*at).await {
+                Ok(addresses) => found.extend(addresses.map(|at| at.ip())),
+                Err(_) => found.extend(known.iter().copied()),
+            }
+        }
+        if found != known && events.send(Event::StoreAddresses(found.clone())).await.is_err() {
+            return;
+        }
+        known = found;
+        tokio::time::sleep(LOOK_UP).await;
+    }
+}

@@ -1,0 +1,209 @@
+//! What others write into the store: it takes no node, no service and no route of others with it.
+
+use causeway_tests::cluster::{Cluster, Placed, Setup, asked, named, service};
+use causeway_tests::traffic::Server;
+use causeway_tests::{Daemon, Etcd, Lab, Ns};
+use serde_json::{Value, json};
+
+const VIP: &str = "10.96.1.100:8080";
+const SERVICE: &str = "http-server-svc";
+const NODE1: &str = "172.18.0.2";
+const NODE2: &str = "172.18.0.3";
+
+/// Does something on both backends, with two nodes, a container on each, a service of both, and a
+/// program on localhost of each node at the port of the containers.
+fn on_both_backends(test: impl Fn(&Cluster<'_>, &[Placed])) {
+    for backend in ["nftables", "iptables"] {
+        causeway_tests::say(&format!("--backend {backend}"));
+        let lab = Lab::two_nodes();
+        let setup = Setup::default().flag("--backend", backend);
+        let cluster = Cluster::start(&lab, setup);
+        let pods = [cluster.pod(0, "app:cs-pod"), cluster.pod(1, "app:cs-pod")];
+        let local = lab.nodes.iter().map(|node| Server::tcp(node, "localhost", "127.0.0.1:80"));
+        let _local: Vec<Server> = local.collect();
+        cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
+        cluster.endpoints(SERVICE, 2);
+        test(&cluster, &pods);
+    }
+}
+
+/// A container of a node, as its record in the store.
+fn put_container(etcd: &Etcd, node: &str, id: &str, ips: &Value) {
+    let record = json!({ "network": "pods", "containerID": id, "ifname": "eth0", "ips": ips,
+        "labels": { "app": "cs-pod" }, "created": 1 });
+    let value = json!({ "record": record, "healthy": true }).to_string();
+    etcd.put(&format!("/causeway/v1/containers/{node}/pods/{id}/eth0"), value.as_bytes());
+}
+
+fn put_object(etcd: &Etcd, kind: &str, document: &Value) {
+    let name = document["metadata"]["name"].as_str().expect("a name");
+    let value = json!({ "created": 1, "object": document }).to_string();
+    etcd.put(&format!("/causeway/v1/objects/{kind}/default/{name}"), value.as_bytes());
+}
+
+fn put_node(etcd: &Etcd, name: &str, ip: &str, subnet: &str) {
+    let identity = json!({ "node": name, "machineId": "f00" });
+    let mut node = json!({ "bootId": "b", "ips": [ip], "labels": {}, "version": "0", "started": 1,
+        "config": "" });
+    let mut part = json!({ "subnet": subnet, "ips": [ip] });
+    for record in [&mut node, &mut part] {
+        for (key, value) in identity.as_object().expect("an object") {
+            record[key] = value.clone();
+        }
+    }
+    etcd.put(&format!("/causeway/v1/subnets/{}", subnet.replace('/', "-")), text(&part).as_bytes());
+    etcd.put(&format!("/causeway/v1/nodes/{name}"), text(&node).as_bytes());
+}
+
+fn text(value: &Value) -> String {
+    value.to_string()
+}
+
+fn names(daemon: &Daemon<'_>, what: &str) -> bool {
+    daemon.status().degraded.iter().any(|line| line.contains(what))
+}
+
+/// The service's containers answer, in turn, and nobody else does.
+fn well(cluster: &Cluster<'_>, pods: &[Placed]) {
+    let ips: Vec<&str> = pods.iter().map(Placed::ip).collect();
+    let clients: [&Ns; 3] = [&cluster.lab.nodes[0], &cluster.lab.nodes[1], &pods[0]];
+    for client in clients {
+        let mut seen = asked(client, VIP, 8);
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen, ips, "from {}", client.name());
+    }
+}
+
+/// Rows: RH1
+#[test]
+fn records_of_containers_that_lie_lead_nowhere() {
+    on_both_backends(|cluster, pods| {
+        let etcd = &cluster.etcd;
+        put_node(etcd, "liar", "172.18.0.66", "10.0.66.0/24");
+        cluster.everywhere("the liar is a node", |daemon| daemon.status().peers.len() == 2);
+        let refused = [
+            "127.0.0.1",
+            "127.3.2.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.9",
+            "255.255.255.255",
+            "::ffff:127.0.0.1",
+            "::1",
+            "fe80::7",
+            NODE1,
+            NODE2,
+            Etcd::ADDRESS,
+            "172.18.0.66",
+            "10.0.1.0",
+            "10.0.2.255",
+            "10.0.66.0",
+        ];
+        for (number, ip) in refused.iter().enumerate() {
+            put_container(etcd, "liar", &format!("evil{number}"), &json!([ip]));
+        }
+        // Of a node of which nothing else is known, too.
+        put_container(etcd, "ghost", "evil", &json!(["127.0.0.1", "::1"]));
+        // These may be, for that node alone: not inside of its part.
+        put_container(etcd, "liar", "private", &json!(["10.4.0.9"]));
+        put_container(etcd, "liar", "neighbour", &json!([pods[1].ip().replace(".2.2", ".2.77")]));
+        put_container(etcd, "liar", "nobody", &json!(["10.0.99.9"]));
+        for ip in refused {
+            cluster.everywhere("the address is named", |daemon| {
+                names(daemon, &format!("its address {ip} is "))
+            });
+        }
+        // What its part holds is taken: the last one is seen, so all are.
+        put_container(etcd, "liar", "last", &json!(["10.0.66.6"]));
+        cluster.endpoints(SERVICE, 3);
+        etcd.ctl(&["del", "/causeway/v1/containers/liar/pods/last/eth0"]).ok();
+        cluster.endpoints(SERVICE, 2);
+        well(cluster, pods);
+        let status = cluster.daemons[0].causeway(&["status"]);
+        assert_eq!(status.code(), 1, "{status:?}");
+        etcd.ctl(&["del", "--prefix", "/causeway/v1/containers/liar/"]).ok();
+        etcd.ctl(&["del", "--prefix", "/causeway/v1/containers/ghost/"]).ok();
+        cluster.everywhere("nothing is named", |daemon| !names(daemon, "is no endpoint"));
+    });
+}
+
+/// Rows: RH3
+#[test]
+fn no_service_takes_what_nodes_live_on() {
+    on_both_backends(|cluster, pods| {
+        let (etcd, daemons) = (&cluster.etcd, &cluster.daemons);
+        let _ssh: Vec<Server> =
+            cluster.lab.nodes.iter().map(|node| Server::tcp(node, "ssh", "0.0.0.0:22")).collect();
+        // On apply each is refused by name.
+        let refused = |name: &str, address: &str, more: &Value| {
+            let applied = daemons[0].try_apply(&[named(name, address, 30090, more)]);
+            let refusal = applied.results[0].refusal.clone().expect("refused");
+            format!("{}: {}", refusal.field, refusal.reason)
+        };
+        for (address, whose) in [
+            (NODE1, "this node, node1"),
+            (NODE2, "node node2"),
+            (Etcd::ADDRESS, "the cluster store"),
+        ] {
+            let why = refused("bad", address, &json!({}));
+            assert!(why.starts_with("spec.clusterIP: ") && why.contains(whose), "{why}");
+        }
+        let ports = |port: u16| json!([{ "port": port, "targetPort": 80 }]);
+        for (address, port) in
+            [(NODE2, 22), (NODE1, 6443), (NODE2, 10250), (Etcd::ADDRESS, 2379), (NODE1, 10256)]
+        {
+            let more = json!({ "externalIPs": [address], "ports": ports(port) });
+            let why = refused("bad", "10.96.1.101", &more);
+            assert!(why.starts_with("spec.externalIPs[0]: ") && why.contains("cut off"), "{why}");
+        }
+        // What others wrote into the store is left out, by name, and the rest of it is not.
+        let evil = [("evil-1", NODE1), ("evil-2", NODE2), ("evil-3", Etcd::ADDRESS)];
+        for (name, address) in evil {
+            put_object(
+                etcd,
+                "service",
+                &named(name, address, 30091, &json!({ "type": "ClusterIP", "ports": ports(2379) })),
+            );
+        }
+        let outside = json!({ "externalIPs": [Etcd::ADDRESS, NODE1, NODE2],
+            "ports": [{ "name": "a", "port": 22, "targetPort": 80, "nodePort": 22 },
+                      { "name": "b", "port": 2379, "targetPort": 80 },
+                      { "name": "c", "port": 8081, "targetPort": 80 }] });
+        put_object(etcd, "service", &named("evil-4", "10.96.1.104", 30094, &outside));
+        for name in ["evil-1", "evil-2", "evil-3", "evil-4"] {
+            cluster.everywhere("it is named", |daemon| {
+                names(daemon, &format!("service default/{name}: "))
+            });
+        }
+        let address = |to: &str| until_answer(&cluster.lab.nodes[0], to);
+        assert_eq!(address(&format!("{NODE2}:22")).hostname, "ssh");
+        assert_eq!(address(&format!("{NODE1}:22")).hostname, "ssh");
+        assert_eq!(pods[0].tcp(&format!("{NODE2}:22")).expect("an answer").hostname, "ssh");
+        assert_eq!(
+            cluster.lab.client.tcp(&format!("{NODE2}:22")).expect("an answer").hostname,
+            "ssh"
+        );
+        // Other ports of these addresses are the service's.
+        let legal = cluster.lab.client.tcp(&format!("{NODE1}:8081")).expect("an answer");
+        assert!(pods.iter().any(|pod| pod.ip() == legal.ip.to_string()), "{legal:?}");
+        let trace = daemons[0].causeway(&["trace", "node", &format!("{NODE2}:22")]);
+        assert!(
+            format!("{trace:?}").contains("service default/evil-4 asks for")
+                || format!("{trace:?}").contains("Service default/evil-4 asks for"),
+            "{trace:?}"
+        );
+        // The store is still there for all: new ones come, bad ones can be deleted.
+        daemons[1].apply(&[named("second", "10.96.1.105", 30095, &json!({}))]);
+        cluster.endpoints("second", 2);
+        for name in ["evil-1", "evil-2", "evil-3", "evil-4"] {
+            daemons[1].causeway(&["delete", "service", name]).ok();
+        }
+        cluster.everywhere("nothing is named", |daemon| !names(daemon, "is left out"));
+        well(cluster, pods);
+    });
+}
+
+fn until_answer(from: &Ns, to: &str) -> causeway_tests::traffic::Answer {
+    from.tcp(to).unwrap_or_else(|error| panic!("{to}: {error}"))
+}

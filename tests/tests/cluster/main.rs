@@ -11,6 +11,7 @@ mod hostile;
 mod leases;
 mod overlay;
 mod policy;
+mod readme;
 mod shared;
 mod shown;
 mod steady;

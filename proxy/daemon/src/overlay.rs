@@ -6,6 +6,7 @@
 //! What it makes stays when it ends, and is adopted by the next one (row O-66).
 
 mod apply;
+mod guard;
 mod look;
 
 pub(crate) use look::leave;
@@ -83,6 +84,8 @@ struct Keeper {
     /// Made by the thread, and anew after a failure.
     kernel: Option<(Netlink, Monitor)>,
     orders: Option<Orders>,
+    /// Who may send to the tunnel's port.
+    guard: guard::Guard,
     /// What the kernel was made to hold last, and whether by complete orders.
     settled: Option<(Wanted, bool)>,
     /// What was said last.
@@ -160,6 +163,7 @@ impl Overlay {
                 woken,
                 kernel: None,
                 orders: None,
+                guard: guard::Guard::default(),
                 settled: None,
                 interest: causeway_kernel::Interest::default(),
                 streaks: (0, 0),

@@ -121,6 +121,9 @@ pub struct Wanted {
     pub neighbours: BTreeMap<IpAddr, MacAddress>,
     /// FDB of the device: VTEP address to the peer's node address.
     pub fdb: BTreeMap<MacAddress, IpAddr>,
+    /// Addresses that packets may come from through the tunnel, those of peers that have no part of
+    /// the cluster network yet among them. Empty without vxlan.
+    pub sources: BTreeSet<IpAddr>,
     /// Routes by peer subnet.
     pub routes: BTreeMap<IpNetwork, Hop>,
     /// MTU for containers, in bytes.

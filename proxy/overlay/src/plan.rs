@@ -84,6 +84,10 @@ impl<'a> Planner<'a> {
 
     fn add(&mut self, peer: &'a Peer) {
         let ips = self.addresses(peer);
+        if let Some(link) = &self.wanted.link {
+            let like = |ip: &&IpAddr| ip.is_ipv4() == link.local.is_ipv4();
+            self.wanted.sources.extend(ips.iter().find(like));
+        }
         if peer.subnets.is_empty() {
             let why = format!(
                 "waiting for node {} to publish its subnet; `causeway status` there tells what keeps \

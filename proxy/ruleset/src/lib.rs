@@ -17,6 +17,7 @@ pub mod spread;
 pub mod testing;
 pub mod text;
 pub mod trace;
+pub mod tunnel;
 mod types;
 
 /// The mark bit of replies to connections from 127.0.0.0/8. Links have a guard that lets nothing else

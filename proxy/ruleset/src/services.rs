@@ -50,6 +50,7 @@ mod tests;
 use causeway_model::IpFamily;
 
 use self::content::{Content, Shared};
+pub(crate) use self::diff::table as difference;
 use crate::plan::{Delta, Plan};
 use crate::{Batch, TableId, TableState};
 

@@ -16,3 +16,4 @@ mod shared;
 mod shown;
 mod steady;
 mod store;
+mod strangers;

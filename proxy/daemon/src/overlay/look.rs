@@ -12,6 +12,7 @@ use causeway_overlay::{
 };
 
 use super::apply::Hands;
+use super::guard;
 use super::{Aim, Keeper, Orders};
 use crate::node;
 
@@ -108,10 +109,12 @@ impl Keeper {
         let before = self.settled.as_ref();
         let repair = before == Some(&(wanted.clone(), orders.complete));
         let swept = before.is_some_and(|(_, complete)| *complete);
+        // Before others can send by what was taken here.
+        let guarded = if orders.complete { self.guard.keep(&wanted).err() } else { None };
         let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
-        let failures = hands.take(&steps, repair);
+        let failures = guarded.into_iter().chain(hands.take(&steps, repair));
         self.interest.links.extend(hands.device());
-        let failures = failures.into_iter().chain(hands.tune(self.aim.no_tx_checksum).err());
+        let failures = failures.chain(hands.tune(self.aim.no_tx_checksum).err());
         let mut failures: Vec<String> = failures.collect();
         if !swept && failures.is_empty() && orders.complete {
             let others = remove_others(netlink, wanted.link.as_ref());
@@ -245,6 +248,7 @@ pub(crate) fn leave(dry_run: bool) -> causeway_kernel::Result<Vec<String>> {
             netlink.delete_link(link.index)?;
         }
     }
+    removed.extend(guard::remove(dry_run));
     Ok(removed)
 }
 

@@ -34,6 +34,7 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
         incoming: channel().1,
         woken: UnixStream::pair().unwrap().0,
         kernel: None,
+        guard: guard::Guard::default(),
         orders: Some(Orders {
             node: "n1".to_owned(),
             ips: vec!["172.18.0.2".parse().unwrap()],
@@ -77,6 +78,37 @@ fn devices_of_other_settings_go_once_all_nodes_are_known() {
     complete(&mut keeper, true);
     assert!(there("cwov1") && !there("cwov2"), "left of other settings");
     assert_eq!(keeper.state.repairs, 0, "nobody else changed anything");
+}
+
+/// Rows: RH12
+#[test]
+fn the_ports_guard_is_written_once_and_follows_the_tunnel() {
+    let (mut keeper, _told) = keeper();
+    let mut client = causeway_nft::Client::open().unwrap();
+    keeper.settle().unwrap();
+    let mut wanted = keeper.settled.clone().unwrap().0;
+    let mut keep = |wanted: &Wanted, sources: &[&str]| {
+        let sources = sources.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect();
+        let before = client.generation().unwrap();
+        keeper.guard.keep(&Wanted { sources, ..wanted.clone() }).unwrap();
+        let tables = [false, true].map(|ipv6| {
+            let id = causeway_ruleset::tunnel::table(ipv6);
+            let found = client.table(&id).unwrap();
+            found.map(|state| state.sets["peers"].1.len())
+        });
+        (client.generation().unwrap() != before, tables)
+    };
+    assert_eq!(keep(&wanted, &[]), (false, [Some(0), None]), "as the first look left it");
+    assert_eq!(keep(&wanted, &["172.18.0.3", "172.18.0.4"]), (true, [Some(2), None]));
+    assert_eq!(keep(&wanted, &["172.18.0.3", "172.18.0.4"]), (false, [Some(2), None]));
+    assert_eq!(keep(&wanted, &["172.18.0.4"]), (true, [Some(1), None]));
+    let link = wanted.link.as_mut().unwrap();
+    link.local = "fd00::2".parse().unwrap();
+    assert_eq!(keep(&wanted, &["fd00::3"]), (true, [None, Some(1)]));
+    assert_eq!(keep(&wanted, &["fd00::3"]), (false, [None, Some(1)]));
+    wanted.link = None;
+    assert_eq!(keep(&wanted, &[]), (true, [None, None]));
+    assert_eq!(keep(&wanted, &[]), (false, [None, None]));
 }
 
 #[test]

@@ -59,6 +59,28 @@ fn a_peer_behind_the_tunnel_is_a_route_a_neighbour_and_an_fdb_entry() {
     assert!(wanted.problems.is_empty(), "{:?}", wanted.problems);
 }
 
+/// Rows: RH12
+#[test]
+fn packets_come_from_peers_of_the_tunnels_family() {
+    let peers = || {
+        vec![
+            peer("n2", "172.18.0.3 fd00:172:18::3 10.0.2.0/24"),
+            peer("n3", "172.18.0.4"),
+            peer("n4", "fd00:172:18::5 fd00:10:0:4::/64"),
+            peer("liar", "127.0.0.1 10.0.5.0/24"),
+            peer("double", "172.18.0.2 10.0.6.0/24"),
+        ]
+    };
+    for mode in [VXLAN, DIRECT] {
+        let sources = plan(&facts(mode, peers())).sources;
+        assert_eq!(sources, [ip("172.18.0.3"), ip("172.18.0.4")].into());
+    }
+    let mut over6 = facts(VXLAN, peers());
+    over6.underlay.ips = vec![ip("fd00:172:18::2")];
+    assert_eq!(plan(&over6).sources, [ip("fd00:172:18::3"), ip("fd00:172:18::5")].into());
+    assert!(plan(&facts(Mode::HostGw, peers())).sources.is_empty());
+}
+
 /// Rows: O-04, O-09
 #[test]
 fn the_tunnel_over_ipv6_costs_seventy_bytes_and_carries_both_families() {

@@ -42,7 +42,7 @@ pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
 }
 
 /// Operations from one state of a table to another.
-pub(super) fn table(id: &TableId, actual: &TableState, wanted: &TableState) -> Vec<Op> {
+pub(crate) fn table(id: &TableId, actual: &TableState, wanted: &TableState) -> Vec<Op> {
     let mut ops = Vec::new();
     let empty = TableState::default();
     let actual = if same_shape(actual, wanted) {

@@ -1,0 +1,118 @@
+//! Who may send to the overlay's port: table `ip causeway_overlay`, or `ip6`, by the family of the
+//! tunnels.
+//!
+//! A vxlan device takes whatever reaches its port, from whomever, and hands it to containers. These
+//! are one chain, one rule and one set beside the services' tables, the same for both backends.
+//! Packets that are only forwarded do not pass the hook; others than UDP leave the rule at once.
+//!
+//! ```text
+//! input (filter, -300)  udp dport 8472 ip saddr != @peers drop
+//! ```
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::services::difference;
+use crate::{
+    BaseChain, Batch, ChainSpec, DataType, Element, Family, Field, Hook, Key, Match, Op, RegValue,
+    Rule, SetSpec, Statement, TableId, TableState, Verdict,
+};
+
+/// UDP
+const UDP: u8 = 17;
+/// Priority of `raw`.
+const RAW: i32 = -300;
+
+/// The table of a family.
+pub fn table(ipv6: bool) -> TableId {
+    let family = if ipv6 { Family::Ip6 } else { Family::Ip };
+    TableId { family, name: "causeway_overlay".to_owned() }
+}
+
+/// What the table holds where these peers, all of one family, may send to the port.
+pub fn state(ipv6: bool, port: u16, peers: &BTreeSet<IpAddr>) -> TableState {
+    let (key, saddr) = match ipv6 {
+        false => (DataType::Ipv4Addr, Field::IpSaddr),
+        true => (DataType::Ipv6Addr, Field::Ip6Saddr),
+    };
+    let set = SetSpec {
+        name: "peers".to_owned(),
+        key: vec![key],
+        target: None,
+        interval: false,
+        dynamic: false,
+        timeout_ms: None,
+    };
+    let element =
+        |ip: &IpAddr| Element { key: Key::Exact(vec![(*ip).into()]), value: None, comment: None };
+    let equal = |field, value| Statement::Match(Match::Cmp { field, negate: false, value });
+    let known = Match::InSet { fields: vec![saddr], set: set.name.clone(), negate: true };
+    let rule = Rule {
+        statements: vec![
+            equal(Field::L4Proto, RegValue::Proto(UDP)),
+            equal(Field::ThDport, RegValue::Port(port)),
+            Statement::Match(known),
+            Statement::Verdict(Verdict::Drop),
+        ],
+        comment: Some("the overlay takes packets from nodes only".to_owned()),
+    };
+    let base = BaseChain {
+        kind: "filter".to_owned(),
+        hook: Hook::Input,
+        priority: RAW,
+        policy_drop: false,
+    };
+    let chain = ChainSpec { name: "input".to_owned(), base: Some(base) };
+    TableState {
+        chains: [(chain.name.clone(), (chain, vec![(0, rule)]))].into(),
+        sets: [(set.name.clone(), (set, peers.iter().map(element).collect()))].into(),
+    }
+}
+
+/// The transaction from what is there to what is wanted; `None` is no table. Empty where equal.
+pub fn diff(id: &TableId, actual: Option<&TableState>, wanted: Option<&TableState>) -> Batch {
+    let ops = match (actual, wanted) {
+        (None, None) => Vec::new(),
+        (Some(_), None) => vec![Op::DeleteTable(id.clone())],
+        (actual, Some(wanted)) => difference(id, actual.unwrap_or(&TableState::default()), wanted),
+    };
+    Batch { ops, generation: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text;
+
+    fn peers(texts: &[&str]) -> BTreeSet<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// Rows: RH12
+    #[test]
+    fn one_rule_asks_one_set() {
+        let state = state(false, 8472, &peers(&["172.18.0.2", "172.18.0.3"]));
+        let shown = text::table(&table(false), &state);
+        assert_eq!(
+            shown.split_whitespace().collect::<Vec<_>>().join(" "),
+            "table ip causeway_overlay { set peers { type ipv4_addr elements = { 172.18.0.2, \
+             172.18.0.3 } } chain input { type filter hook input priority raw; policy accept; udp \
+             dport 8472 ip saddr != @peers drop comment \"the overlay takes packets from nodes \
+             only\" } }"
+        );
+    }
+
+    /// Rows: RH12
+    #[test]
+    fn i4_a_change_of_peers_is_elements_alone() {
+        let id = table(true);
+        let state = |peers| state(true, 8472, peers);
+        let (before, after) = (peers(&["fd00::2", "fd00::3"]), peers(&["fd00::3", "fd00::4"]));
+        assert!(diff(&id, Some(&state(&before)), Some(&state(&before))).ops.is_empty());
+        let ops = diff(&id, Some(&state(&before)), Some(&state(&after))).ops;
+        assert!(matches!(&ops[..], [Op::DeleteElements { .. }, Op::AddElements { .. }]), "{ops:?}");
+        assert_eq!(diff(&id, Some(&state(&after)), None).ops, [Op::DeleteTable(id.clone())]);
+        assert!(diff(&id, None, None).ops.is_empty());
+        assert!(matches!(diff(&id, None, Some(&state(&after))).ops[0], Op::AddTable(_)));
+    }
+}

@@ -11,7 +11,10 @@ static REPORT: LazyLock<Report> = LazyLock::new(boot_systemd);
 fn every_scenario_of_the_machine_is_asked_for() {
     let (names, ended) = REPORT.scenarios();
     let wanted = [
+        "systemd_emptied_snapshot",
+        "systemd_flush",
         "systemd_inotify",
+        "systemd_late_address",
         "systemd_module_at_boot",
         "systemd_module_by_unit",
         "systemd_module_missing",
@@ -43,6 +46,24 @@ fn a_missing_module_is_said_until_it_is_there() {
 #[test]
 fn folders_are_read_by_the_clock_while_no_inotify_instance_is_left() {
     REPORT.assert_passed("systemd_inotify");
+}
+
+/// Rows: RH4
+#[test]
+fn a_flush_beside_a_stopped_daemon_opens_nothing() {
+    REPORT.assert_passed("systemd_flush");
+}
+
+/// Rows: RC5
+#[test]
+fn an_emptied_snapshot_costs_nothing() {
+    REPORT.assert_passed("systemd_emptied_snapshot");
+}
+
+/// Rows: RA5
+#[test]
+fn the_unit_waits_for_a_late_address() {
+    REPORT.assert_passed("systemd_late_address");
 }
 
 /// Rows: RA5

@@ -29,8 +29,8 @@ const MORE_MODULES: [&str; 11] = [
     "nft_log",
     "nft_limit",
 ];
-/// For `modprobe` inside.
-const LATER: &str = "br_netfilter";
+/// For `modprobe` inside, and for the kernel, which calls it.
+const LATER: [&str; 3] = ["br_netfilter", "sch_ingress", "cls_bpf"];
 /// What Debian starts and nothing here needs.
 const MASKED: [&str; 9] = [
     "systemd-udevd.service",
@@ -152,7 +152,7 @@ fn ours(folder: &TempDir) -> PathBuf {
     let version = kernel_file("lib/modules", "");
     let version = version.file_name().expect("a name").to_string_lossy().into_owned();
     let modules = Modules::below(&kernel_file("lib/modules", ""));
-    for (name, content) in modules.in_order(&[LATER]) {
+    for (name, content) in modules.in_order(&LATER) {
         let path = tree.join(format!("usr/lib/modules/{version}/kernel/{name}.ko"));
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
         std::fs::write(&path, content).expect("write a module");

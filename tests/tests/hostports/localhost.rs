@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_tests::traffic::Server;
-use causeway_tests::{Ns, Runtime};
+use causeway_tests::{FakeDaemon, Manner, Ns, Runtime};
 use serde_json::json;
 
 use super::{World, attachment, tcp};
@@ -94,6 +94,37 @@ fn the_guard_of_a_link_goes_with_its_last_host_port() {
     runtime.del_ok(&one);
     assert!(held().contains("clsact") && !held().contains("bpf"), "{}", held());
     assert!(node.sh("tc filter show dev hp20 egress").contains("pref 7 bpf"));
+}
+
+/// A kernel without what the guard needs, which a filter of another kind in its place stands for:
+/// only while a daemon would restore the rules does 127.0.0.1 reach host ports.
+///
+/// Rows: RH4
+#[test]
+fn without_a_guard_127_reaches_host_ports_while_a_daemon_answers() {
+    let world = World::new();
+    let node = world.node();
+    node.ip("link add hp20 type bridge\n");
+    node.sh(
+        "tc qdisc add dev hp20 clsact && tc filter add dev hp20 ingress pref 197 protocol ipv6 \
+             bpf da bytecode '1,6 0 0 4294967295'",
+    );
+    let socket = node.dir().join("causeway.sock");
+    let runtime = world.runtime("net", 20, json!({ "socket": socket }));
+    let pod = node.pod();
+    let attached = attachment(&pod, json!([tcp(8080, 80)]));
+    runtime.add_ok(&attached);
+    let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
+    assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "0");
+    assert!(world.lab.client.tcp("172.18.0.2:8080").is_ok(), "elsewhere it answers");
+    runtime.del_ok(&attached);
+
+    let _daemon = FakeDaemon::start(&socket, Manner::Takes);
+    runtime.add_ok(&attached);
+    assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "1");
+    assert!(node.tcp("127.0.0.1:8080").is_ok());
+    runtime.del_ok(&attached);
+    assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "0");
 }
 
 /// Without a bridge the link is the container's own, and the container itself the attacker.

@@ -26,6 +26,9 @@ fn main() {
         scenario("systemd_module_by_unit", systemd::module_by_unit);
         scenario("systemd_module_missing", systemd::module_missing);
         scenario("systemd_inotify", systemd::inotify);
+        scenario("systemd_flush", systemd::flush);
+        scenario("systemd_emptied_snapshot", systemd::emptied_snapshot);
+        scenario("systemd_late_address", systemd::late_address);
         scenario("systemd_start_limit", systemd::start_limit);
         return say("DONE");
     }

@@ -2,12 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test starts programs")]
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use causeway_tests::cluster::holds_within;
-use causeway_tests::traffic::Server;
+use causeway_tests::traffic::{PATIENCE, Server};
 use causeway_tests::{Finished, Ns, finish};
 
 /// How long a condition may take to come about in the emulated machine.
@@ -39,8 +40,8 @@ pub(crate) fn module_by_unit() {
     sh("causeway apply -f /run/service.yaml");
     std::fs::create_dir_all("/run/netns").expect("a folder");
     let [server, client] = ["server", "client"].map(Ns::new);
-    attach(&server, "app:web");
-    attach(&client, "app:client");
+    cni("add", &server, "app:web");
+    cni("add", &client, "app:client");
     let _server = Server::tcp(&server, "server", "0.0.0.0:80");
     let answer = client.tcp("10.96.0.77:80").expect("an answer from the client's own bridge");
     assert_eq!(answer.hostname, "server");
@@ -78,6 +79,64 @@ pub(crate) fn inotify() {
     until("folders are watched again", || degraded().is_empty());
 }
 
+/// Debian's own nftables.service begins with a flush, and the daemon may be stopped then: the kernel
+/// has loaded what guards 127.0.0.0/8 without rules.
+pub(crate) fn flush() {
+    let guard = || sh("tc filter show dev cw0 ingress");
+    until("the guard of the bridge", || guard().contains("pref 197 bpf"));
+    let attacker = Ns::new("attacker");
+    cni("add", &attacker, "app:attacker");
+    let listener = TcpListener::bind("127.0.0.1:9000").expect("listen");
+    let gateway = attacker.sh("ip route show default | cut -d ' ' -f 3");
+    attacker.ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}"));
+    attacker.set_sysctl("ipv4/conf/all/route_localnet", "1");
+    attacker
+        .sh("ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && \
+                 ip rule add pref 100 lookup local");
+    let to = SocketAddr::from(([127, 0, 0, 1], 9000));
+    let reaches = || attacker.run(|| TcpStream::connect_timeout(&to, PATIENCE)).is_ok();
+    assert!(!reaches(), "guarded by rules");
+    sh("systemctl stop causewayd; nft flush ruleset");
+    assert!(!reaches(), "guarded without rules");
+    sh("tc filter del dev cw0 ingress");
+    assert!(reaches(), "the attack itself");
+    drop(listener);
+    start("start");
+    cni("del", &attacker, "app:attacker");
+}
+
+/// What a power cut may leave of sled's snapshot: the log beside it holds all.
+pub(crate) fn emptied_snapshot() {
+    let services = sh("causeway get svc -o name");
+    assert!(services.contains("web"), "{services}");
+    sh("systemctl kill --signal KILL causewayd; systemctl stop causewayd");
+    sh("ls /var/lib/causeway/store/snap.* && truncate -s 0 /var/lib/causeway/store/snap.*");
+    start("start");
+    assert_eq!(sh("causeway get svc -o name"), services);
+    let said = degraded();
+    assert!(said.contains("nothing is lost") && said.lines().count() == 1, "{said}");
+    sh("rm /var/lib/causeway/store/damaged-snap.*");
+}
+
+/// A node whose address comes later, as by DHCP: the start is not done, and needs nobody.
+pub(crate) fn late_address() {
+    let primary = "/run/systemd/system/causewayd.service.d/primary.conf";
+    let text = "[Service]\nEnvironment=CAUSEWAY_NODEPORT_ADDRESSES=primary\n";
+    std::fs::create_dir_all(Path::new(primary).parent().expect("a folder")).expect("a folder");
+    std::fs::write(primary, text).expect("write");
+    sh("systemctl stop causewayd; systemctl daemon-reload; systemctl start --no-block causewayd");
+    until("it says that it waits", || show("StatusText").contains("waiting for the address"));
+    assert_eq!(show("ActiveState"), "activating");
+    sh("ip link add up0 type veth peer name up1; ip link set up1 up; ip link set up0 up
+        ip addr add 192.0.2.7/24 dev up0; ip route add default via 192.0.2.1");
+    until("the unit is active", || show("ActiveState") == "active");
+    assert_eq!(show("NRestarts"), "0");
+    assert_eq!(degraded(), "");
+    std::fs::remove_file(primary).expect("remove");
+    sh("ip link del up0; systemctl daemon-reload");
+    start("restart");
+}
+
 /// More exits than systemd's own limit, and the service is there once their cause is gone.
 pub(crate) fn start_limit() {
     // Fast enough for the limit, five starts in ten seconds, in an emulated machine as well.
@@ -109,9 +168,9 @@ fn show(property: &str) -> String {
     text.trim().to_owned()
 }
 
-fn attach(ns: &Ns, labels: &str) {
+fn cni(verb: &str, ns: &Ns, labels: &str) {
     sh(&format!(
-        "CNI_PATH=/opt/cni/bin CNI_ARGS=CAUSEWAY_LABELS={labels} cnitool add causeway {}",
+        "CNI_PATH=/opt/cni/bin CNI_ARGS=CAUSEWAY_LABELS={labels} cnitool {verb} causeway {}",
         ns.path().display()
     ));
 }

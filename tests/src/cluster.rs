@@ -351,21 +351,24 @@ pub fn until(what: &str, holds: impl FnMut() -> bool) -> Duration {
 
 /// The same with a limit of its own.
 pub fn within(limit: Duration, what: &str, holds: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    assert!(holds_within(limit, holds), "{what}: not so within {limit:?}");
-    started.elapsed()
+    how_soon(limit, holds).unwrap_or_else(|| panic!("{what}: not so within {limit:?}"))
 }
 
 /// Whether something comes to hold within `limit`.
-pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+pub fn holds_within(limit: Duration, holds: impl FnMut() -> bool) -> bool {
+    how_soon(limit, holds).is_some()
+}
+
+/// How long it takes until something holds; `None`: longer than `limit`.
+pub fn how_soon(limit: Duration, mut holds: impl FnMut() -> bool) -> Option<Duration> {
     let started = Instant::now();
     while !holds() {
         if started.elapsed() >= limit {
-            return false;
+            return None;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    true
+    Some(started.elapsed())
 }
 
 /// Panics unless something holds at every moment for so long, for what must not happen.

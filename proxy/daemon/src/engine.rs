@@ -14,6 +14,7 @@ mod overlay;
 mod ports;
 mod removal;
 mod sync;
+mod tenure;
 mod waiting;
 mod writes;
 

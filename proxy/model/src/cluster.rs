@@ -48,6 +48,10 @@ pub struct NodeRecord {
     pub started: u64,
     /// [`ClusterConfig::digest`] of what it runs with.
     pub config: String,
+    /// Revision at which the key was made that holds the record, by who reads it there; 0: it was not
+    /// read from a store. No node says it of itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub created: i64,
 }
 
 /// Who has a part of the cluster network and how its containers are reached.
@@ -67,6 +71,9 @@ pub struct SubnetRecord {
     /// MTU of the owner's overlay in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// As [`NodeRecord::created`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub created: i64,
 }
 
 /// What all nodes of a cluster must agree on. Written once (row O-41).
@@ -113,6 +120,14 @@ pub struct Peer {
     /// file, never will be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<NodeRecord>,
+    /// [`SubnetRecord::created`] of what it is reached by: of peers that claim one thing, the older one
+    /// has it.
+    #[serde(skip)]
+    pub since: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl ClusterConfig {

@@ -14,10 +14,10 @@ const OVERHEAD_4: u32 = 50;
 const OVERHEAD_6: u32 = 70;
 
 /// What the kernel is to hold. Of nodes that claim one thing, those that live come before those
-/// that are not heard of, then the first by name has it.
+/// that are not heard of, then the older one has it, then the first by name.
 pub fn plan(facts: &Facts) -> Wanted {
     let mut peers: Vec<&Peer> = facts.peers.iter().filter(|peer| peer.name != facts.node).collect();
-    peers.sort_by_key(|peer| (peer.record.is_none(), &peer.name));
+    peers.sort_by_key(|peer| rank(peer));
     let mut planner = Planner::new(facts, &peers);
     for peer in peers {
         planner.add(peer);
@@ -134,6 +134,14 @@ impl<'a> Planner<'a> {
                 self.facts.node
             ));
         }
+        let within = |(subnet, _): &&(IpNetwork, &str)| subnet.contains(ip);
+        if let Some((subnet, name)) = self.taken.iter().find(within) {
+            return Some(format!(
+                "its address {ip} is inside {subnet} of node {name}; give {} another one with \
+                 --node-ip",
+                peer.name
+            ));
+        }
         let one_host = match ip {
             IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_link_local(),
             IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
@@ -194,7 +202,10 @@ impl<'a> Planner<'a> {
                 peer.name
             ));
         }
-        let nodes = self.facts.underlay.ips.iter().chain(self.claims.keys());
+        // What a newer one says of its address takes no subnet from an older one.
+        let older = |claims: &Vec<&Peer>| claims.iter().any(|other| other.since <= peer.since);
+        let claimed = self.claims.iter().filter(|(_, claims)| older(claims)).map(|(ip, _)| ip);
+        let nodes = self.facts.underlay.ips.iter().chain(claimed);
         nodes.copied().find(|ip| subnet.contains(*ip)).map(|ip| {
             format!(
                 "its subnet {subnet} holds {ip}, which is the address of a node: the way to the \
@@ -319,6 +330,11 @@ fn link(facts: &Facts) -> Option<VxlanLink> {
         mtu: facts.underlay.mtu.saturating_sub(overhead),
         addresses: facts.subnets.iter().map(IpNetwork::network).collect(),
     })
+}
+
+/// Order in which peers get what they claim.
+fn rank(peer: &Peer) -> (bool, i64, &str) {
+    (peer.record.is_none(), peer.since, &peer.name)
 }
 
 /// Without host bits.

@@ -195,8 +195,8 @@ pub struct View {
     pub containers: Vec<(String, Container)>,
     /// Objects.
     pub objects: Vec<Stored>,
-    /// Keys that do not decode, with why: a newer version may have written them (C-14).
-    pub unreadable: Vec<String>,
+    /// Keys that do not decode or do not count, with why (C-14).
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// A key that changed.
@@ -233,6 +233,8 @@ pub enum Report {
         /// Newest revision.
         revision: i64,
     },
+    /// [`View::unreadable`] has changed. Not sent for each key: they are gathered.
+    Unreadable(BTreeMap<String, String>),
     /// Answer to [`Command::Write`]: the revision it was written at.
     Written {
         /// [`Write::id`]

@@ -9,6 +9,7 @@ mod export;
 mod families;
 mod hostile;
 mod leases;
+mod liar;
 mod overlay;
 mod policy;
 mod readme;

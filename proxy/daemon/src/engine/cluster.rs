@@ -7,7 +7,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, Peer, SubnetRecord};
+use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, SubnetRecord};
 use causeway_source::cluster::{Cluster, ClusterSettings, Command, Known, Report, Subnets};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::Engine;
 use super::hold::Hold;
 use super::objects::Id;
+use super::tenure::{self, Contest};
 use crate::clock;
 use crate::config::Settings;
 use crate::event::{Event, Events};
@@ -54,6 +55,8 @@ pub(super) struct Membership {
     /// Parts of the cluster network that may be gone, and when they are, unless their node says
     /// otherwise before.
     doubtful_subnets: BTreeMap<IpNetwork, Instant>,
+    /// Records that are in the store and do not count.
+    contest: Contest,
     /// The manifest directory is to be read when the store is back.
     pub(super) manifests_wait: bool,
     /// The task has said whether the store answers.
@@ -77,6 +80,7 @@ impl Membership {
             lost: BTreeSet::new(),
             hold: Hold::new(ttl),
             doubtful_subnets: BTreeMap::new(),
+            contest: Contest::default(),
             manifests_wait: false,
             answered: false,
             viewed: false,
@@ -160,6 +164,7 @@ impl Engine {
             Report::Subnets(subnets) => self.take_subnets(subnets),
             Report::Excluded(why) => self.take_excluded(why),
             Report::Denied(why) => self.take_denied(why),
+            Report::Unreadable(unreadable) => self.take_unreadable(&unreadable),
         }
     }
 
@@ -283,41 +288,7 @@ impl Engine {
     /// The other nodes, for overlay and answers.
     fn describe_peers(&mut self) {
         let own = &self.state.node.name;
-        let mut peers: BTreeMap<String, Peer> = BTreeMap::new();
-        for (name, record) in &self.membership.nodes {
-            let peer = Peer {
-                name: name.clone(),
-                ips: record.ips.clone(),
-                subnets: Vec::new(),
-                vtep: None,
-                mtu: None,
-                record: Some(record.clone()),
-            };
-            peers.insert(name.clone(), peer);
-        }
-        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-        for subnet in self.membership.subnets.values() {
-            let NodeIdentity { node, machine_id } = &subnet.owner;
-            // What another machine of this name had is not where this one's containers are.
-            let living = self.membership.nodes.get(node).map(|record| &record.identity);
-            if living.is_some_and(|living| living.machine_id != *machine_id)
-                || *owners.entry(node).or_insert(machine_id) != machine_id
-            {
-                continue;
-            }
-            let peer = peers.entry(node.clone()).or_insert_with(|| Peer {
-                name: node.clone(),
-                ips: Vec::new(),
-                subnets: Vec::new(),
-                vtep: None,
-                mtu: None,
-                record: None,
-            });
-            peer.ips.clone_from(&subnet.ips);
-            peer.subnets.push(subnet.subnet);
-            peer.vtep = subnet.vtep;
-            peer.mtu = subnet.mtu;
-        }
+        let mut peers = tenure::peers(&self.membership.nodes, &self.membership.subnets);
         peers.remove(own);
         let before = &self.state.peers;
         let names = before.keys().chain(peers.keys());

@@ -45,6 +45,8 @@ enum Kept {
 pub(super) enum Cause {
     /// The store said so.
     Change,
+    /// The same, and its containers are there: its lease, on which all of it hangs, did not run out.
+    Alone,
     /// They are missing in a list of all.
     Reset,
     /// They are missing in a list of all, and the store has been wiped or restored since they were

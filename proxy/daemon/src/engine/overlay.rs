@@ -294,5 +294,6 @@ fn peer(entry: Entry, vxlan: Option<u32>) -> Peer {
         subnets: entry.subnets,
         mtu: None,
         record: None,
+        since: 0,
     }
 }

@@ -29,6 +29,7 @@ fn peer(name: &str, ips: &[&str], subnet: &str) -> (String, Peer) {
         vtep: None,
         mtu: None,
         record: None,
+        since: 0,
     };
     (name.to_owned(), peer)
 }

@@ -24,6 +24,7 @@ pub(crate) fn peer(name: &str, words: &str) -> Peer {
         vtep: None,
         mtu: None,
         record: None,
+        since: 0,
     }
 }
 
@@ -157,6 +158,7 @@ fn live(mut peer: Peer) -> Peer {
         version: String::new(),
         started: 0,
         config: String::new(),
+        created: 0,
     });
     peer
 }
@@ -340,4 +342,25 @@ fn an_mtu_that_leaves_too_little_is_named() {
     let why = "the MTU of 1250 bytes that is left for containers is below 1280; raise that of the \
                device between the nodes, which is 1300";
     assert_eq!(plan(&facts).problems, [("n1".to_owned(), why.to_owned())].into());
+}
+
+/// Rows: RH7
+#[test]
+fn a_newcomer_takes_nothing_from_an_older_peer() {
+    let aged = |name, words, since| {
+        let mut peer = live(peer(name, words));
+        peer.since = since;
+        peer
+    };
+    let old = aged("n2", "172.18.0.3 10.0.2.0/24", 5);
+    let wanted = plan(&facts(VXLAN, vec![old.clone()]));
+    // First by name, and alive: of the same vxlan address, or with an address inside what n2 has.
+    let mut mac = aged("a1", "172.18.0.66 10.0.66.0/24", 9);
+    mac.vtep = Some(MacAddress::of_vtep("n2", 1));
+    for newcomer in [mac, aged("a2", "10.0.2.7 10.0.66.0/24", 9)] {
+        let name = newcomer.name.clone();
+        let now = plan(&facts(VXLAN, vec![newcomer, old.clone()]));
+        assert_eq!((&now.routes, &now.fdb), (&wanted.routes, &wanted.fdb), "{name}");
+        assert_eq!(now.problems.keys().collect::<Vec<_>>(), [&name], "{:?}", now.problems);
+    }
 }

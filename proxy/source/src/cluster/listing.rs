@@ -1,13 +1,13 @@
 //! A connection that was just made, and everything that is there.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::config::{self, Agreed};
 use super::keys::Keys;
 use super::publish::Held;
 use super::store::{self, Failure, bounded};
-use super::{Change, ClusterSettings, View, value};
+use super::value::Reader;
+use super::{Change, ClusterSettings, View};
 use crate::etcd::{Client, KeyValue, Watch, WatchCreateRequest, end_of};
 
 /// A connection and what there is.
@@ -24,7 +24,6 @@ pub(super) struct Listing {
     pub(super) revision: i64,
     pub(super) view: View,
     pub(super) own: Vec<(String, Held)>,
-    pub(super) unreadable: BTreeSet<Vec<u8>>,
 }
 
 impl Opened {
@@ -66,34 +65,32 @@ impl Listing {
         settings: &ClusterSettings,
         keys: &Keys,
     ) -> Result<Self, Failure> {
-        let me = &settings.identity.node;
+        let reader = Reader::new(keys, settings);
         let mut listing = Self::default();
-        let revision =
-            store::list(client, keys.root(), |pair| listing.add(keys, me, &pair)).await?;
+        let revision = store::list(client, keys.root(), |pair| listing.add(reader, &pair)).await?;
         listing.revision = revision;
         Ok(listing)
     }
 
-    fn add(&mut self, keys: &Keys, me: &str, pair: &KeyValue) {
-        if let Some(own) = own_key(keys, me, &pair.key) {
+    fn add(&mut self, reader: Reader<'_>, pair: &KeyValue) {
+        if let Some(own) = own_key(reader.keys, reader.me, &pair.key) {
             self.own.push((own, Held::of(pair)));
         }
         let view = &mut self.view;
-        match value::decode(keys, me, &pair.key, &pair.value) {
+        match reader.decode(pair) {
             Ok(Some(Change::Node(record))) => {
                 drop(view.nodes.insert(record.identity.node.clone(), record));
             }
             Ok(Some(Change::Subnet(record))) => {
                 drop(view.subnets.insert(record.subnet, record));
             }
-            Ok(Some(Change::Container(node, container))) if node != *me => {
+            Ok(Some(Change::Container(node, container))) if node != *reader.me => {
                 view.containers.push((node, container));
             }
             Ok(Some(Change::Object(stored))) => view.objects.push(stored),
             Ok(_) => {}
             Err(why) => {
-                view.unreadable.push(why);
-                self.unreadable.insert(pair.key.clone());
+                view.unreadable.insert(String::from_utf8_lossy(&pair.key).into_owned(), why);
             }
         }
     }

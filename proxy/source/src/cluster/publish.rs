@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use causeway_model::NodeRecord;
+use causeway_model::{NodeIdentity, NodeRecord};
 use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     revision: i64,
+    /// When the key was made; 0: not known.
+    created: i64,
     /// Value and lease; `None`: it was deleted.
     entry: Option<(Vec<u8>, i64)>,
 }
@@ -33,11 +35,11 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn of(pair: &KeyValue) -> Self {
         let entry = Some((pair.value.clone(), pair.lease));
-        Self { revision: pair.mod_revision, entry }
+        Self { revision: pair.mod_revision, created: pair.create_revision, entry }
     }
 
     pub(super) fn gone(revision: i64) -> Self {
-        Self { revision, entry: None }
+        Self { revision, created: 0, entry: None }
     }
 }
 
@@ -55,6 +57,12 @@ pub(super) struct Publisher {
     settled: bool,
     /// Revision of our last change of them.
     subnets_at: i64,
+    /// At which revision the keys of this node's parts were made.
+    parts: BTreeMap<IpNetwork, i64>,
+    /// The same of the key of the node's record; 0: it has none yet.
+    claimed: i64,
+    /// Something removed the node's record: others may take its containers to be gone.
+    doubted: bool,
     /// There was no subnet: any change may bring one.
     waiting: bool,
 }
@@ -81,9 +89,17 @@ impl Publisher {
         self.own.retain(|_, held| held.entry.is_some() || held.revision > revision);
     }
 
-    /// Takes in a change of who has a subnet; says whether it concerns this node.
-    pub(super) fn saw_subnet(&mut self, task: &Task, subnet: IpNetwork, revision: i64) -> bool {
-        let ours = task.previous.contains(&subnet) && revision > self.subnets_at;
+    /// Takes in a change of who has a subnet; says whether it concerns this node. One in its name that
+    /// it does not have was written by something else, and goes.
+    pub(super) fn saw_subnet(
+        &mut self,
+        task: &Task,
+        subnet: IpNetwork,
+        owner: Option<&NodeIdentity>,
+        revision: i64,
+    ) -> bool {
+        let named = owner == Some(&task.settings.identity);
+        let ours = (named || task.previous.contains(&subnet)) && revision > self.subnets_at;
         self.settled &= !(ours || self.waiting);
         ours || self.waiting
     }
@@ -197,7 +213,12 @@ impl Publisher {
         let key = task.keys.node(&record.identity.node);
         let wanted = Some((value::encode(record), lease));
         loop {
-            if self.own.get(&key).is_some_and(|held| held.entry == wanted) {
+            if let Some(held) = self.own.get(&key)
+                && held.entry == wanted
+            {
+                if self.claimed == 0 {
+                    self.claimed = held.created;
+                }
                 return Ok(None);
             }
             let found = bounded(client.get(RangeRequest::one(key.as_str()))).await?;
@@ -205,6 +226,7 @@ impl Publisher {
             if let Some(other) = found
                 && other.lease != lease
                 && Some(other.lease) != task.known.lease
+                && !self.is_false(other, record)
                 && let Some(why) = clash(&other.value, record)
             {
                 self.own.insert(key, Held::of(other));
@@ -218,10 +240,20 @@ impl Publisher {
             let done = bounded(client.txn(txn)).await?;
             if done.succeeded {
                 let revision = done.header.map_or(at, |header| header.revision);
-                self.own.insert(key, Held { revision, entry: wanted });
+                self.doubted |= found.is_none() && self.claimed != 0;
+                self.claimed = found.map_or(revision, |pair| pair.create_revision);
+                self.own.insert(key, Held { revision, created: self.claimed, entry: wanted });
                 return Ok(None);
             }
         }
+    }
+
+    /// Whether no daemon wrote this record of our name. A daemon's hangs on a lease; and another
+    /// machine waits until the key is gone, which it is not since we made it.
+    fn is_false(&self, other: &KeyValue, ours: &NodeRecord) -> bool {
+        let machine = value::json::<NodeRecord>(&other.value).map(|one| one.identity.machine_id);
+        let of_another = machine.ok().as_ref() != Some(&ours.identity.machine_id);
+        other.lease == 0 || of_another && other.create_revision == self.claimed
     }
 
     /// Writes containers that differ, removes those that are not there any more.
@@ -260,9 +292,10 @@ impl Publisher {
             let revision = done.header.map_or(0, |header| header.revision);
             for (key, bytes) in batch {
                 let entry = bytes.map(|bytes| (bytes, lease));
-                self.own.insert(key, Held { revision, entry });
+                self.own.insert(key, Held { revision, created: 0, entry });
             }
         }
+        self.doubted = false;
         Ok(())
     }
 
@@ -286,7 +319,7 @@ impl Publisher {
         all.extend(wanted.into_iter().filter_map(|(key, bytes)| {
             let entry = self.own.get(&key).and_then(|held| held.entry.as_ref());
             let same = entry.is_some_and(|(there, of)| *there == bytes && *of == lease);
-            (!same).then_some((key, Some(bytes)))
+            (!same || self.doubted).then_some((key, Some(bytes)))
         }));
         all
     }

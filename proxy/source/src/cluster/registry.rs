@@ -27,7 +27,7 @@ pub(super) struct Wish<'a> {
     pub(super) random: u64,
 }
 
-/// Who has what.
+/// Who has what: parts as the nodes agreed on them, so that no two overlap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
     /// Owners; `None`: the record can not be read.
@@ -63,9 +63,11 @@ impl Wish<'_> {
         }
         let length = part_len(cluster, self.config.node_subnet_len);
         let fits = |subnet: &&IpNetwork| subnet.prefix() == length && within(cluster, **subnet);
+        // Of several, what it is known to have: the others something else wrote in its name.
         let own = taken.subnets.iter().filter(|(_, owner)| owner.as_ref() == Some(self.identity));
-        if let Some(own) = own.map(|(subnet, _)| subnet).find(fits) {
-            return Ok(*own);
+        let own = own.map(|(subnet, _)| *subnet).filter(|subnet| fits(&subnet));
+        if let Some(own) = own.min_by_key(|subnet| (!self.previous.contains(subnet), *subnet)) {
+            return Ok(own);
         }
         let free = |subnet: &IpNetwork| taken.free(*subnet);
         if let Some(previous) = self.previous.iter().filter(fits).find(|subnet| free(subnet)) {
@@ -90,17 +92,14 @@ impl Wish<'_> {
     }
 
     fn asked_for(&self, asked: IpNetwork, taken: &Taken) -> Result<IpNetwork, Subnets> {
-        let other = taken.subnets.iter().find(|(subnet, owner)| {
-            overlap(**subnet, asked) && owner.as_ref() != Some(self.identity)
-        });
-        let Some((subnet, owner)) = other else { return Ok(asked) };
+        let owner = taken.subnets.get(&asked).filter(|owner| owner.as_ref() != Some(self.identity));
+        let Some(owner) = owner else { return Ok(asked) };
         let owner = owner.as_ref().map_or_else(
             || "a node whose record can not be read".to_owned(),
             |owner| format!("node {} (machine id {})", owner.node, owner.machine_id),
         );
         Err(Subnets::None(format!(
-            "node-subnet {asked}: {owner} has {subnet}: ask for another one, or leave the setting \
-             out"
+            "node-subnet {asked}: {owner} has it: ask for another one, or leave the setting out"
         )))
     }
 
@@ -119,22 +118,21 @@ impl Wish<'_> {
 
     /// Whether it is a part of the cluster network as the settings cut it, or one asked for.
     fn fits(&self, subnet: IpNetwork) -> bool {
-        self.asked.contains(&subnet)
-            || self.config.cluster_cidrs.iter().any(|cluster| {
-                subnet.prefix() == part_len(*cluster, self.config.node_subnet_len)
-                    && within(*cluster, subnet)
-            })
+        self.asked.contains(&subnet) || is_part(self.config, subnet)
     }
 }
 
 impl Taken {
     fn free(&self, subnet: IpNetwork) -> bool {
-        !meets(self.subnets.keys(), subnet) && !meets(self.reservations.iter(), subnet)
+        !self.subnets.contains_key(&subnet) && !self.reservations.contains(&subnet)
     }
 }
 
-fn meets<'a>(mut all: impl Iterator<Item = &'a IpNetwork>, subnet: IpNetwork) -> bool {
-    all.any(|other| overlap(*other, subnet))
+/// Whether it is a part of the cluster network as the nodes agreed on them.
+pub(super) fn is_part(config: &ClusterConfig, subnet: IpNetwork) -> bool {
+    config.cluster_cidrs.iter().any(|cluster| {
+        subnet.prefix() == part_len(*cluster, config.node_subnet_len) && within(*cluster, subnet)
+    })
 }
 
 /// The part of this number.

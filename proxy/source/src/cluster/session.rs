@@ -1,6 +1,6 @@
 //! One connection: what is there, the watch on it, commands, answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::publish::{Held, Publisher};
 use super::silence::{Duty, Silence};
 use super::store::{self, Failure, bounded};
 use super::task::Task;
+use super::value::Reader;
 use super::{Change, Command, Report, Write, WriteError, value, write};
 use crate::etcd::{self, Client, EventType, KeyValue, RangeRequest, Watch, WatchResponse};
 
@@ -21,8 +22,10 @@ use crate::etcd::{self, Client, EventType, KeyValue, RangeRequest, Watch, WatchR
 const BACKLOG: usize = 64;
 /// After this time, what the store refused is tried again, and another configuration looked for.
 const RETRY: Duration = Duration::from_secs(5);
-/// So long keys that can not be read are gathered.
+/// So long keys that can not be read are gathered, and so long at least lies between two reports of
+/// them: whoever writes them does not decide how much work they are.
 const GATHER: Duration = Duration::from_secs(1);
+const NAMED_AGAIN: Duration = Duration::from_secs(10);
 /// For what is waiting at a planned end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,8 +62,8 @@ pub(super) struct Session<'a> {
     /// (One answer alone may overtake events in etcd before 3.4.25 and 3.5.8.)
     progress: i64,
     publisher: Publisher,
-    /// Keys that the view names.
-    unreadable: BTreeSet<Vec<u8>>,
+    /// Keys that can not be read or do not count, with why.
+    unreadable: BTreeMap<String, String>,
     writes: JoinSet<Answer>,
     /// Not answered yet, each with a key that it writes.
     pending: BTreeMap<u64, String>,
@@ -72,8 +75,9 @@ struct Timers {
     silence: Silence,
     /// What is wanted has to be brought about (again).
     publish: Option<Instant>,
-    /// Everything has to be read again.
-    list: Option<Instant>,
+    /// When keys that can not be read are to be named, and not before when.
+    name: Option<Instant>,
+    unnamed: Instant,
     /// The store is asked whether it takes what it refused.
     denied: Option<Instant>,
     renew: Instant,
@@ -104,13 +108,14 @@ impl<'a> Session<'a> {
             watch,
             progress: 0,
             publisher: Publisher::default(),
-            unreadable: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             writes: JoinSet::new(),
             pending: BTreeMap::new(),
             timers: Timers {
                 silence: Silence::new(now),
                 publish: Some(now),
-                list: None,
+                name: None,
+                unnamed: now,
                 denied: Some(now),
                 renew: now,
             },
@@ -155,7 +160,8 @@ impl<'a> Session<'a> {
         known.revision = listing.revision;
         let known = known.clone();
         self.publisher.reset(listing.own);
-        self.unreadable = listing.unreadable;
+        self.unreadable.clone_from(&listing.view.unreadable);
+        self.timers.name = None;
         self.task.say(Report::Reset { view: listing.view, known, same });
         self.timers.publish = Some(Instant::now());
     }
@@ -275,35 +281,58 @@ impl<'a> Session<'a> {
 
     fn changed(&mut self, response: &WatchResponse) -> Result<(), End> {
         let settings = Arc::clone(&self.task.settings);
-        let me = settings.identity.node.as_str();
+        let keys = Arc::clone(&self.task.keys);
+        let (reader, me) = (Reader::new(&keys, &settings), settings.identity.node.as_str());
         let (mut changes, mut revision) = (Vec::new(), self.revision);
         for event in &response.events {
             let Some(pair) = &event.kv else { continue };
             revision = revision.max(pair.mod_revision);
             let put = event.r#type() == EventType::Put;
-            let keys = Arc::clone(&self.task.keys);
             if keys.parse(&pair.key) == Some(Key::Config) {
                 // Somebody cleared the store, or changed what all agreed on.
                 return Err(End::Again);
             }
-            self.concerns_us(&keys, pair, put);
-            let change = if put {
-                value::decode(&keys, me, &pair.key, &pair.value)
-            } else {
-                Ok(value::gone(&keys, &pair.key))
-            };
-            if change.is_err() != self.unreadable.contains(&pair.key) {
-                // The view names these keys: it is sent anew, for many at once.
-                self.timers.list.get_or_insert(Instant::now() + GATHER);
+            let change = if put { reader.decode(pair) } else { Ok(value::gone(&keys, &pair.key)) };
+            self.concerns_us(&keys, pair, put, change.as_ref().ok());
+            match change {
+                Ok(change) => {
+                    self.readable(&pair.key);
+                    changes.extend(change.filter(|change| !own_container(change, me)));
+                }
+                Err(why) => self.unreadable(&pair.key, why),
             }
-            changes.extend(change.ok().flatten().filter(|change| !own_container(change, me)));
         }
         self.report(changes, revision);
         Ok(())
     }
 
+    /// A key can not be read, or does not count. Others go on by what they knew of it.
+    fn unreadable(&mut self, key: &[u8], why: String) {
+        let key = String::from_utf8_lossy(key).into_owned();
+        if self.unreadable.insert(key, why).is_none() {
+            self.name_unreadable();
+        }
+    }
+
+    fn readable(&mut self, key: &[u8]) {
+        if self.unreadable.remove(&*String::from_utf8_lossy(key)).is_some() {
+            self.name_unreadable();
+        }
+    }
+
+    fn name_unreadable(&mut self) {
+        let at = self.timers.unnamed.max(Instant::now() + GATHER);
+        self.timers.name.get_or_insert(at);
+    }
+
     /// Notes a change of what this node publishes.
-    fn concerns_us(&mut self, keys: &Keys, pair: &KeyValue, put: bool) {
+    fn concerns_us(
+        &mut self,
+        keys: &Keys,
+        pair: &KeyValue,
+        put: bool,
+        change: Option<&Option<Change>>,
+    ) {
         let revision = pair.mod_revision;
         let mut concerns = false;
         if let Some(own) = own_key(keys, &self.task.settings.identity.node, &pair.key) {
@@ -311,7 +340,11 @@ impl<'a> Session<'a> {
             concerns = self.publisher.saw(own, held);
         }
         if let Some(Key::Subnet(subnet) | Key::Reservation(subnet)) = keys.parse(&pair.key) {
-            concerns |= self.publisher.saw_subnet(self.task, subnet, revision);
+            let owner = match change {
+                Some(Some(Change::Subnet(record))) => Some(&record.owner),
+                _ => None,
+            };
+            concerns |= self.publisher.saw_subnet(self.task, subnet, owner, revision);
         }
         if concerns {
             self.timers.publish = Some(Instant::now());
@@ -332,7 +365,6 @@ impl<'a> Session<'a> {
         let watch = watch(&self.client, keys.root(), self.listing.revision).await?;
         self.watch = Some(watch);
         self.progress = 0;
-        self.timers.list = None;
         self.reset();
         Ok(())
     }
@@ -347,8 +379,9 @@ impl<'a> Session<'a> {
                 self.timers.publish = Some(now);
             }
         }
-        if self.timers.list.is_some_and(|at| now >= at) {
-            self.list_again().await?;
+        if self.timers.name.take_if(|at| now >= *at).is_some() {
+            self.timers.unnamed = now + NAMED_AGAIN;
+            self.task.say(Report::Unreadable(self.unreadable.clone()));
         }
         if self.timers.denied.take_if(|at| now >= *at).is_some() {
             self.ask_to_write().await?;
@@ -458,7 +491,7 @@ impl<'a> Session<'a> {
 
 impl Timers {
     fn next(&self) -> Instant {
-        let work = [self.publish, self.list, self.denied].into_iter().flatten();
+        let work = [self.publish, self.name, self.denied].into_iter().flatten();
         work.chain([self.silence.next()]).fold(self.renew, Instant::min)
     }
 }

@@ -1,13 +1,21 @@
 //! Values of the store: JSON. What does not decode is named and left alone (row C-14).
 
-use causeway_model::{NodeRecord, SubnetRecord};
+use std::net::IpAddr;
+
+use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, SubnetRecord, part_len};
+use ipnetwork::IpNetwork;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::keys::{Key, Keys};
-use super::{Change, Container};
+use super::registry::is_part;
+use super::{Change, ClusterSettings, Container};
+use crate::etcd::KeyValue;
 use crate::store::value::{decode_object, encode_object};
 use crate::{Origin, Stored};
+
+/// Of a node's name and its machine id, in bytes: what DNS allows a name.
+const LONGEST_NAME: usize = 253;
 
 /// A value of ours as it is written.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
@@ -21,54 +29,101 @@ pub(super) fn encode_stored(stored: &Stored, me: &str) -> Vec<u8> {
     encode_object(&Stored { object: stored.object.clone(), origin })
 }
 
-/// What a key and its value say to the node `me`; `None` where that is nothing for a view
-/// (`config`, reservations, claims).
-///
-/// # Errors
-/// It can not be read: key and why.
-pub(super) fn decode(
-    keys: &Keys,
-    me: &str,
-    key: &[u8],
-    value: &[u8],
-) -> Result<Option<Change>, String> {
-    let named = |why: String| format!("{}: {why}", String::from_utf8_lossy(key));
-    let Some(parsed) = keys.parse(key) else {
-        return Err(named("no key that this version of causewayd knows".into()));
-    };
-    fact(parsed, me, value).map_err(named)
+/// Who reads, and by what agreement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    pub(super) keys: &'a Keys,
+    pub(super) me: &'a str,
+    pub(super) config: &'a ClusterConfig,
 }
 
-fn fact(key: Key, me: &str, value: &[u8]) -> Result<Option<Change>, String> {
-    Ok(Some(match key {
-        Key::Config | Key::Reservation(_) | Key::Claim(_) => return Ok(None),
-        Key::Node(name) => {
-            let record: NodeRecord = json(value)?;
-            same(&name, &record.identity.node)?;
-            Change::Node(record)
-        }
-        Key::Container(node, key) => {
-            let container: Container = json(value)?;
-            same(&key, &container.record.key)?;
-            Change::Container(node, container)
-        }
-        Key::Subnet(subnet) => {
-            let record: SubnetRecord = json(value)?;
-            same(&subnet, &record.subnet)?;
-            Change::Subnet(record)
-        }
-        Key::Object(kind, key) => {
-            let mut stored = decode_object(value)?;
-            same(&kind, &stored.object.kind())?;
-            same(&key, stored.object.key())?;
-            if let Origin::Elsewhere { node, file } = &stored.origin
-                && node == me
-            {
-                stored.origin = Origin::Manifest(file.clone());
+impl<'a> Reader<'a> {
+    pub(super) fn new(keys: &'a Keys, settings: &'a ClusterSettings) -> Self {
+        Self { keys, me: &settings.identity.node, config: &settings.config }
+    }
+
+    /// What a key and its value say; `None` where that is nothing for a view (`config`,
+    /// reservations, claims).
+    ///
+    /// # Errors
+    /// Why it can not be read, or does not count.
+    pub(super) fn decode(&self, pair: &KeyValue) -> Result<Option<Change>, String> {
+        let Some(parsed) = self.keys.parse(&pair.key) else {
+            return Err("no key that this version of causewayd knows".into());
+        };
+        Ok(Some(match parsed {
+            Key::Config | Key::Claim(_) => return Ok(None),
+            Key::Reservation(subnet) => {
+                self.part(subnet)?;
+                return Ok(None);
             }
-            Change::Object(stored)
+            Key::Node(name) => {
+                let mut record: NodeRecord = json(&pair.value)?;
+                same(&name, &record.identity.node)?;
+                named(&record.identity)?;
+                reachable(&record.ips)?;
+                record.created = pair.create_revision;
+                Change::Node(record)
+            }
+            Key::Container(node, key) => {
+                let container: Container = json(&pair.value)?;
+                same(&key, &container.record.key)?;
+                Change::Container(node, container)
+            }
+            Key::Subnet(subnet) => {
+                self.part(subnet)?;
+                let mut record: SubnetRecord = json(&pair.value)?;
+                same(&subnet, &record.subnet)?;
+                named(&record.owner)?;
+                reachable(&record.ips)?;
+                record.created = pair.create_revision;
+                Change::Subnet(record)
+            }
+            Key::Object(kind, key) => {
+                let mut stored = decode_object(&pair.value)?;
+                same(&kind, &stored.object.kind())?;
+                same(&key, stored.object.key())?;
+                if let Origin::Elsewhere { node, file } = &stored.origin
+                    && node == self.me
+                {
+                    stored.origin = Origin::Manifest(file.clone());
+                }
+                Change::Object(stored)
+            }
+        }))
+    }
+
+    /// Of another length, one key would be many nodes' parts.
+    fn part(&self, subnet: IpNetwork) -> Result<(), String> {
+        if is_part(self.config, subnet) {
+            return Ok(());
         }
-    }))
+        let lengths = self.config.cluster_cidrs.iter().map(|cluster| {
+            let length = part_len(*cluster, self.config.node_subnet_len);
+            format!("length {length} in {cluster}")
+        });
+        let lengths: Vec<String> = lengths.collect();
+        Err(format!(
+            "no part of the cluster network as the nodes agreed on them ({}): it counts for nothing, \
+             remove it",
+            lengths.join(", ")
+        ))
+    }
+}
+
+/// Names get into lines of logs and status.
+fn named(identity: &NodeIdentity) -> Result<(), String> {
+    let NodeIdentity { node, machine_id } = identity;
+    let good = |text: &str| text.len() <= LONGEST_NAME && !text.chars().any(char::is_control);
+    if !node.is_empty() && good(node) && good(machine_id) {
+        return Ok(());
+    }
+    Err(format!("name and machine id are texts of at most {LONGEST_NAME} bytes in one line"))
+}
+
+fn reachable(ips: &[IpAddr]) -> Result<(), String> {
+    let most = |v4: bool| ips.iter().filter(|ip| ip.is_ipv4() == v4).count() <= 1;
+    if most(true) && most(false) { Ok(()) } else { Err("more than one address of a family".into()) }
 }
 
 /// What it means that a key is gone.

@@ -80,7 +80,7 @@ impl Store {
             let known = match db.get(KNOWN)?.map(|bytes| serde_json::from_slice(&bytes)) {
                 Some(Ok(known)) => known,
                 Some(Err(error)) => {
-                    unreadable.push(format!("known of the cluster: {error}"));
+                    unreadable.insert("known of the cluster".to_owned(), error.to_string());
                     Known::default()
                 }
                 None => Known::default(),
@@ -150,7 +150,7 @@ fn read<T: DeserializeOwned>(
     db: &sled::Db,
     prefix: &[u8],
     kind: &str,
-    unreadable: &mut Vec<String>,
+    unreadable: &mut BTreeMap<String, String>,
 ) -> sled::Result<Vec<(Vec<u8>, T)>> {
     let mut all = Vec::new();
     for entry in db.scan_prefix(prefix) {
@@ -160,7 +160,7 @@ fn read<T: DeserializeOwned>(
             Ok(value) => all.push((rest.to_vec(), value)),
             Err(error) => {
                 let name = String::from_utf8_lossy(rest).replace('\0', "/");
-                unreadable.push(format!("{kind} {name}: {error}"));
+                unreadable.insert(format!("{kind} {name}"), error.to_string());
             }
         }
     }

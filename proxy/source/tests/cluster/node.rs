@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) connection: Option<Result<(), String>>,
     pub(crate) excluded: Option<String>,
     pub(crate) denied: Option<String>,
+    /// How often keys that can not be read were named.
+    pub(crate) named: usize,
     pub(crate) subnets: Option<Subnets>,
     pub(crate) written: BTreeMap<u64, Result<i64, WriteError>>,
     /// Containers of others, by node and id.
@@ -116,6 +118,7 @@ pub(crate) fn record(settings: &ClusterSettings) -> NodeRecord {
         version: "0.1.0".into(),
         started: 1,
         config: settings.config.digest(),
+        created: 0,
     }
 }
 
@@ -313,6 +316,10 @@ impl Node {
             Report::Subnets(subnets) => seen.subnets = Some(subnets),
             Report::Excluded(why) => seen.excluded = why,
             Report::Denied(why) => seen.denied = why,
+            Report::Unreadable(unreadable) => {
+                seen.named += 1;
+                seen.view.unreadable = unreadable;
+            }
         }
     }
 }

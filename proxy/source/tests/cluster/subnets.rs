@@ -7,7 +7,7 @@ use causeway_model::NodeIdentity;
 use causeway_source::cluster::{Command, Subnets};
 
 use crate::etcd::Etcd;
-use crate::node::{Node, config, ip, net, of_one, record, run, settings};
+use crate::node::{Node, config, container, ip, net, of_one, of_two, record, run, settings};
 
 /// Rows: O-34, O-35, O-64
 #[test]
@@ -185,9 +185,11 @@ fn a_subnet_taken_while_its_node_slept_is_not_taken_back() {
         let mut n3 = Node::start(settings(&etcd, "n3"));
         n3.held().await;
         // What the lease's end and another node's luck come to.
+        let asleep = n2.end();
         let path = "/causeway/v1/subnets/10.0.2.0-24";
         let other = etcd.get(path).replace("\"n2\"", "\"n8\"").replace("machine-n2", "machine-n8");
         etcd.ctl(&["put", path, &other]);
+        let mut n2 = Node::start(asleep);
         let owner = NodeIdentity { node: "n8".into(), machine_id: "machine-n8".into() };
         let lost = Subnets::Lost { subnet: net("10.0.2.0/24"), owner };
         n2.until("lost", |seen| seen.subnets.as_ref() == Some(&lost)).await;
@@ -255,5 +257,79 @@ fn another_one_asked_for_replaces_what_the_node_had() {
         assert_eq!(n2.held().await, [net("10.0.60.0/24")]);
         let only = ["/causeway/v1/subnets/10.0.60.0-24"];
         assert_eq!(etcd.keys("/causeway/v1/subnets/"), only);
+    });
+}
+
+/// Half of an IPv6 network of four thousand million parts, by one key: nobody looks through it part
+/// by part, and nobody loses a part to it.
+///
+/// Rows: RH7
+#[test]
+fn keys_of_another_length_take_no_part_and_no_time() {
+    run(async {
+        let etcd = Etcd::start();
+        for key in ["reservations/fd00:10::-33", "reservations/fd00:10:8000::-33"] {
+            etcd.ctl(&["put", &format!("/causeway/v1/{key}"), "all of it"]);
+        }
+        let wide = |name: &str| {
+            let mut settings = settings(&etcd, name);
+            settings.config.cluster_cidrs = vec![net("fd00:10::/32")];
+            settings
+        };
+        let began = tokio::time::Instant::now();
+        let mut n2 = Node::start(wide("n2"));
+        let held = n2.held().await;
+        assert_eq!((held.len(), held[0].prefix()), (1, 64));
+        let value = etcd.get(&format!("/causeway/v1/subnets/{}-64", held[0].network()));
+        let value = value.replace(&held[0].to_string(), "fd00:10::/33").replace("n2", "n8");
+        etcd.ctl(&["put", "/causeway/v1/subnets/fd00:10::-33", &value]);
+        let mut n3 = Node::start(wide("n3"));
+        assert_eq!(n3.held().await[0].prefix(), 64);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        n2.until("named", |seen| seen.view.unreadable.len() == 3).await;
+        assert_eq!(n2.held().await, held);
+        assert!(n3.seen.subnet_of("n8").is_none());
+    });
+}
+
+/// What a living node says of itself stands, whatever is written over it or removed.
+///
+/// Rows: RH7
+#[test]
+fn a_living_node_puts_right_what_something_else_wrote() {
+    of_two(async |etcd, n2, mut n3| {
+        let all = ["nodes/n2", "subnets/10.0.2.0-24", "containers/n2/causeway/a/eth0"];
+        let all = all.map(|key| format!("/causeway/v1/{key}"));
+        n2.send(Command::Containers(vec![container("a", "10.0.2.2")]));
+        n3.until("the container", |seen| seen.has_container("n2", "a")).await;
+        let good = all.clone().map(|key| etcd.get(&key));
+        for (key, good) in all.iter().zip(&good) {
+            for bad in [
+                good.replace("machine-n2", "machine-n8"),
+                good.replace("172.18.0.2", "172.18.0.66").replace("10.0.2.2", "10.0.2.66"),
+                good.replace("\"started\":1", "\"started\":9999999999"),
+                "?".to_owned(),
+                String::new(),
+            ] {
+                etcd.ctl(&["put", key, &bad]);
+                etcd.until("right again", |etcd| etcd.get(key) == *good).await;
+            }
+        }
+        // Who took the node for dead hears of its containers again.
+        let before = etcd.revision();
+        etcd.ctl(&["del", &all[0]]);
+        etcd.until("back", |etcd| etcd.get(&all[0]) == good[0] && etcd.revision() >= before + 3)
+            .await;
+        // Reserved, and its record gone: the node has it all the same.
+        etcd.ctl(&["put", "/causeway/v1/reservations/10.0.2.0-24", "for later"]);
+        etcd.ctl(&["del", &all[1]]);
+        etcd.until("back", |etcd| etcd.get(&all[1]) == good[1]).await;
+        // A part in its name is none of its own.
+        let other = "/causeway/v1/subnets/10.0.1.0-24";
+        etcd.ctl(&["put", other, &good[1].replace("10.0.2.0/24", "10.0.1.0/24")]);
+        etcd.until("gone", |etcd| etcd.get(other).is_empty()).await;
+        assert_eq!(etcd.get(&all[1]), good[1]);
+        let state = (&n2.seen.excluded, &n2.seen.subnets);
+        assert_eq!(state, (&None, &Some(Subnets::Held(vec![net("10.0.2.0/24")]))));
     });
 }

@@ -254,6 +254,7 @@ fn node_keys(node: u32, config: &str) -> Vec<(String, String)> {
         version: "0.1.0".into(),
         started: 1_700_000_000,
         config: config.to_owned(),
+        created: 0,
     };
     let subnet = format!("10.0.{}.0", node + 40);
     let held = SubnetRecord {
@@ -262,6 +263,7 @@ fn node_keys(node: u32, config: &str) -> Vec<(String, String)> {
         ips,
         vtep: None,
         mtu: None,
+        created: 0,
     };
     let mut keys = vec![
         (

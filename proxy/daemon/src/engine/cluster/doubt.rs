@@ -8,12 +8,16 @@ use causeway_model::EndpointKey;
 use causeway_source::cluster::Change;
 use ipnetwork::IpNetwork;
 
-use super::super::Engine;
 use super::super::hold::{Cause, Gone};
+use super::super::{Engine, tenure};
+use super::Membership;
+use super::view::{Batch, few};
 use crate::clock;
 
 /// In `State::degraded`.
 const HELD: &str = "held nodes";
+/// The same.
+const CONTEST: &str = "cluster records";
 
 impl Engine {
     /// Of nodes that are not in the store any more, those that are dead. The others are held.
@@ -70,8 +74,11 @@ impl Engine {
 
     /// A part of the cluster network is nobody's any more. While its node is held, so is that.
     pub(super) fn subnet_gone(&mut self, subnet: IpNetwork, new: &mut Vec<Change>) {
-        let Some(record) = self.membership.subnets.get(&subnet) else { return };
-        if self.membership.hold.holds(&record.owner.node) {
+        let Membership { nodes, subnets, contest, hold, .. } = &mut self.membership;
+        contest.subnet_gone(subnet);
+        let Some(record) = subnets.get(&subnet) else { return };
+        // A node that lives and wants it puts the record back.
+        if hold.holds(&record.owner.node) || tenure::holds(record, nodes, subnets) {
             let until = clock::now() + self.state.settings.endpoint_ttl;
             self.membership.doubtful_subnets.insert(subnet, until);
             return;
@@ -81,19 +88,54 @@ impl Engine {
         new.push(Change::SubnetGone(subnet));
     }
 
+    /// Parts whose record is gone, of nodes that have taken another one since, are nobody's.
+    pub(super) fn drop_given_up(&mut self, new: &mut Vec<Change>) {
+        let Membership { subnets, doubtful_subnets, .. } = &mut self.membership;
+        let given_up = doubtful_subnets.keys().copied().filter(|subnet| {
+            subnets.get(subnet).is_none_or(|record| tenure::is_given_up(record, subnets))
+        });
+        for subnet in given_up.collect::<Vec<_>>() {
+            doubtful_subnets.remove(&subnet);
+            if subnets.remove(&subnet).is_some() {
+                new.push(Change::SubnetGone(subnet));
+            }
+        }
+    }
+
+    /// Says which records do not count.
+    pub(super) fn describe_contest(&mut self) {
+        let all = self.membership.contest.describe();
+        if all.is_empty() {
+            self.state.degraded.remove(CONTEST);
+            return;
+        }
+        let text = format!(
+            "records of the cluster store that changed hands while their nodes live: {}; what stood \
+             before counts for {}: unless its node puts it right by then, see who writes below \
+             --etcd-prefix beside causewayd",
+            few(&all),
+            clock::words(self.state.settings.endpoint_ttl)
+        );
+        if self.state.degraded.insert(CONTEST.to_owned(), text.clone()).is_none() {
+            tracing::error!("{text}");
+        }
+    }
+
     /// The store answers again: what is in doubt has all the time to be heard of.
     pub(super) fn doubt_anew(&mut self) {
         let now = clock::now();
         self.membership.hold.connected(now);
         let until = now + self.state.settings.endpoint_ttl;
         self.membership.doubtful_subnets.values_mut().for_each(|at| *at = until);
+        self.membership.contest.extend(until);
     }
 
     /// When something in doubt is to be given up. Never while the store, which could tell, is away.
     pub(in super::super) fn doubts_due(&self) -> Option<Instant> {
         self.state.cluster.as_ref()?.connection.as_ref().ok()?;
         let subnets = self.membership.doubtful_subnets.values().copied();
-        subnets.chain(self.membership.hold.next()).min()
+        let all = subnets.chain(self.membership.hold.next());
+        all.chain(self.membership.contest.next()).min()
     }
 
     /// Gives up what has been in doubt for long enough.
@@ -102,7 +144,11 @@ impl Engine {
         if self.doubts_due().is_none_or(|due| due > now) {
             return;
         }
-        let mut new = Vec::new();
+        let mut batch = Batch::default();
+        let (nodes, subnets) = self.membership.contest.due(now);
+        nodes.into_iter().for_each(|record| self.take_node(record, &mut batch));
+        subnets.into_iter().for_each(|record| self.take_subnet(record, &mut batch));
+        let mut new = batch.new;
         for gone in self.membership.hold.due(now) {
             match gone {
                 Gone::Node(node) => self.remove_nodes(BTreeSet::from([node]), &mut new),
@@ -119,6 +165,7 @@ impl Engine {
         }
         self.keep(&new);
         self.describe_held();
+        self.describe_contest();
         self.describe_peers();
     }
 

@@ -29,6 +29,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock::unix().saturating_sub(running).as_secs(),
             config: cluster_config(&self.state.settings).digest(),
+            created: 0,
         }));
     }
 

@@ -10,21 +10,25 @@ use causeway_source::cluster::{Change, Container, Known, View};
 use causeway_source::{Origin, Stored};
 use ipnetwork::IpNetwork;
 
-use super::super::Engine;
 use super::super::hold::Cause;
 use super::super::objects::Id;
+use super::super::{Engine, tenure};
+use super::Membership;
 use crate::clock;
 
 /// In `State::degraded`: objects that the store has lost.
 const LOST: &str = "lost objects";
 /// The same: keys that do not decode.
 const KEYS: &str = "cluster keys";
+/// So many of them are named, with so many characters each.
+const FEW: usize = 5;
+const LONG: usize = 300;
 
 /// What came together, in a report.
 #[derive(Debug, Default)]
-struct Batch {
+pub(super) struct Batch {
     /// What was not as it was: for the snapshot.
-    new: Vec<Change>,
+    pub(super) new: Vec<Change>,
     /// Objects that are new, changed (`Some`) or gone.
     objects: BTreeMap<Id, Option<Stored>>,
 }
@@ -38,7 +42,8 @@ impl Engine {
         let (view, known) = self.store.cluster()?;
         if !view.unreadable.is_empty() {
             // The store lists them again.
-            tracing::warn!("the snapshot does not decode in part: {}", view.unreadable.join(", "));
+            let unreadable = few(&named(&view.unreadable));
+            tracing::warn!("the snapshot does not decode in part: {unreadable}");
         }
         if let Some(cluster) = &mut self.state.cluster {
             cluster.revision = known.revision;
@@ -74,18 +79,19 @@ impl Engine {
             "listed the cluster store"
         );
         let mut batch = Batch::default();
-        self.view_keys(&view);
+        self.take_unreadable(&view.unreadable);
+        let unreadable = below_root(&view.unreadable);
         let mut nodes = view.nodes;
         for (name, record) in &self.membership.nodes {
-            if unreadable(&view.unreadable, &format!("nodes/{name}")) {
+            if unreadable.contains(&*format!("nodes/{name}")) {
                 nodes.entry(name.clone()).or_insert_with(|| record.clone());
             }
         }
         let dead = self.view_nodes(nodes, same, &mut batch);
-        self.view_subnets(view.subnets, &view.unreadable, same, &mut batch);
-        self.view_containers(view.containers, &view.unreadable, &dead, &mut batch);
+        self.view_subnets(view.subnets, &unreadable, same, &mut batch);
+        self.view_containers(view.containers, &unreadable, &dead, &mut batch);
         self.remove_nodes(dead, &mut batch.new);
-        self.view_objects(view.objects, &view.unreadable, same, &mut batch);
+        self.view_objects(view.objects, &unreadable, same, &mut batch);
         self.membership.known =
             Known { lease: known.lease.or(self.membership.known.lease), lost: false, ..known };
         self.membership.viewed = true;
@@ -95,16 +101,17 @@ impl Engine {
         self.listed = true;
     }
 
-    fn view_keys(&mut self, view: &View) {
+    /// Says which keys do not decode, as far as anybody reads that.
+    pub(super) fn take_unreadable(&mut self, unreadable: &BTreeMap<String, String>) {
         let degraded = &mut self.state.degraded;
-        if view.unreadable.is_empty() {
+        if unreadable.is_empty() {
             degraded.remove(KEYS);
             return;
         }
         let text = format!(
-            "keys of the cluster store that do not decode: {}; a newer causewayd may have written \
-             them: update this one",
-            view.unreadable.join(", ")
+            "keys of the cluster store that do not decode or do not count: {}; a newer causewayd may \
+             have written them: update this one; else remove them",
+            few(&named(unreadable))
         );
         if degraded.insert(KEYS.to_owned(), text.clone()).as_ref() != Some(&text) {
             tracing::error!("{text}");
@@ -134,7 +141,7 @@ impl Engine {
     fn view_subnets(
         &mut self,
         subnets: BTreeMap<IpNetwork, SubnetRecord>,
-        undecoded: &[String],
+        undecoded: &BTreeSet<&str>,
         same: bool,
         batch: &mut Batch,
     ) {
@@ -142,7 +149,7 @@ impl Engine {
         let missing = self.membership.subnets.keys().filter(|known| !subnets.contains_key(*known));
         for subnet in missing.copied().collect::<Vec<_>>() {
             let end = format!("subnets/{}-{}", subnet.network(), subnet.prefix());
-            if unreadable(undecoded, &end) {
+            if undecoded.contains(&*end) {
                 continue;
             }
             if !same {
@@ -159,7 +166,7 @@ impl Engine {
     fn view_containers(
         &mut self,
         containers: Vec<(String, Container)>,
-        undecoded: &[String],
+        undecoded: &BTreeSet<&str>,
         dead: &BTreeSet<String>,
         batch: &mut Batch,
     ) {
@@ -176,7 +183,7 @@ impl Engine {
         for (node, key) in missing {
             let EndpointKey { network, container_id, ifname } = &key;
             let end = format!("containers/{node}/{network}/{container_id}/{ifname}");
-            if !self.membership.hold.doubts(&node) && !unreadable(undecoded, &end) {
+            if !self.membership.hold.doubts(&node) && !undecoded.contains(&*end) {
                 self.remove_container(&node, key, &mut batch.new);
             }
         }
@@ -188,14 +195,15 @@ impl Engine {
     fn view_objects(
         &mut self,
         objects: Vec<Stored>,
-        undecoded: &[String],
+        undecoded: &BTreeSet<&str>,
         same: bool,
         batch: &mut Batch,
     ) {
         let there: BTreeSet<Id> = objects.iter().map(id).collect();
         let missing: Vec<Id> = self.objects().filter(|id| !there.contains(id)).collect();
         for id in missing {
-            if unreadable(undecoded, &format!("{}/{}", id.1.namespace, id.1.name)) {
+            let end = format!("objects/{}/{}/{}", kind_text(id.0), id.1.namespace, id.1.name);
+            if undecoded.contains(&*end) {
                 continue;
             }
             if same && !self.membership.lost.contains(&id) {
@@ -247,7 +255,17 @@ impl Engine {
                 gone.remove(&record.identity.node);
             }
         }
-        let dead = self.nodes_gone(gone.keys().cloned().collect(), Cause::Change);
+        let with: BTreeSet<&String> = changes.iter().filter_map(loses_a_container).collect();
+        let index = &self.state.index;
+        let keeps =
+            |name: &&String| !with.contains(name) && index.containers_of(name).next().is_some();
+        let (alone, whole): (Vec<&String>, Vec<&String>) = gone.keys().partition(keeps);
+        let [alone, whole] = [alone, whole].map(|all| all.into_iter().cloned().collect());
+        for name in gone.keys() {
+            self.membership.contest.node_gone(name);
+        }
+        let mut dead = self.nodes_gone(whole, Cause::Change);
+        dead.extend(self.nodes_gone(alone, Cause::Alone));
         self.remove_nodes(dead, &mut batch.new);
         for (at, change) in changes.into_iter().enumerate() {
             // What a node said before its end is no sign of life.
@@ -279,12 +297,14 @@ impl Engine {
 
     /// Takes objects in, and keeps all of it for the next start.
     fn take_batch(&mut self, mut batch: Batch, revision: i64) {
+        self.drop_given_up(&mut batch.new);
         self.take_objects(mem::take(&mut batch.objects), &mut batch.new);
         self.keep(&batch.new);
         if batch.new.iter().any(concerns_peers) {
             self.describe_peers();
         }
         self.describe_held();
+        self.describe_contest();
         if let Some(cluster) = &mut self.state.cluster {
             cluster.revision = revision;
         }
@@ -375,6 +395,16 @@ impl Engine {
     }
 
     fn put_node(&mut self, record: NodeRecord, batch: &mut Batch) {
+        let until = clock::now() + self.state.settings.endpoint_ttl;
+        let known = self.membership.nodes.get(&record.identity.node);
+        // This node's own record is the task's business.
+        let known = known.filter(|known| *known.identity.node != *self.facts.name);
+        if self.membership.contest.node(known, &record, until) {
+            self.take_node(record, batch);
+        }
+    }
+
+    pub(super) fn take_node(&mut self, record: NodeRecord, batch: &mut Batch) {
         let node = record.identity.node.clone();
         self.node_returns(&node);
         if self.membership.nodes.get(&node) == Some(&record) {
@@ -390,7 +420,18 @@ impl Engine {
     }
 
     fn put_subnet(&mut self, record: SubnetRecord, batch: &mut Batch) {
+        let until = clock::now() + self.state.settings.endpoint_ttl;
+        let Membership { nodes, subnets, contest, .. } = &mut self.membership;
+        let known = subnets.get(&record.subnet);
+        let holds = known.is_some_and(|known| tenure::holds(known, nodes, subnets));
+        if contest.subnet(known, &record, holds, until) {
+            self.take_subnet(record, batch);
+        }
+    }
+
+    pub(super) fn take_subnet(&mut self, record: SubnetRecord, batch: &mut Batch) {
         self.membership.doubtful_subnets.remove(&record.subnet);
+        let record = tenure::aged(self.membership.subnets.get(&record.subnet), record);
         let before = self.membership.subnets.insert(record.subnet, record.clone());
         if before.as_ref() != Some(&record) {
             batch.new.push(Change::Subnet(record));
@@ -459,6 +500,11 @@ impl Engine {
     }
 }
 
+/// The node that it takes a container from.
+fn loses_a_container(change: &Change) -> Option<&String> {
+    if let Change::ContainerGone(node, _) = change { Some(node) } else { None }
+}
+
 /// Whether it says where nodes are or whether they live.
 fn concerns_peers(change: &Change) -> bool {
     match change {
@@ -484,11 +530,36 @@ fn says_that_it_lives(change: &Change) -> Option<&String> {
     }
 }
 
-/// Whether a key that ends so is there and does not decode (row C-14): a newer version wrote it, and
-/// what this one knows of it goes on.
-fn unreadable(all: &[String], end: &str) -> bool {
-    let end = format!("/{end}:");
-    all.iter().any(|text| text.contains(&end))
+/// What is left of keys that do not decode (row C-14): a newer version wrote them, and what this one
+/// knows of them goes on.
+fn below_root(unreadable: &BTreeMap<String, String>) -> BTreeSet<&str> {
+    unreadable.keys().filter_map(|key| Some(key.split_once("/v1/")?.1)).collect()
+}
+
+fn named(unreadable: &BTreeMap<String, String>) -> Vec<String> {
+    unreadable.iter().take(FEW + 1).map(|(key, why)| format!("{key}: {why}")).collect()
+}
+
+/// The first of many, and no more of each than anybody reads: others than causewayd write what is
+/// named here.
+pub(super) fn few(all: &[String]) -> String {
+    let short = |text: &String| match text.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.clone(),
+    };
+    let mut first: Vec<String> = all.iter().take(FEW).map(short).collect();
+    if all.len() > FEW {
+        first.push("and more".to_owned());
+    }
+    first.join(", ")
+}
+
+fn kind_text(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Service => "service",
+        ObjectKind::EndpointSlice => "endpointslice",
+        ObjectKind::Node => "node",
+    }
 }
 
 fn id(stored: &Stored) -> Id {

@@ -95,7 +95,9 @@ fn peer(number: u8) -> Peer {
             version: "0.2.0".to_owned(),
             started: 1_795_359_840,
             config: "0".to_owned(),
+            created: 0,
         }),
+        since: 0,
     }
 }
 

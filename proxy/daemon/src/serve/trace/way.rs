@@ -89,6 +89,7 @@ mod tests {
             vtep: None,
             mtu: None,
             record: None,
+            since: 0,
         };
         state.peers = [1, 2].map(|number| (format!("n{number}"), peer(number))).into();
         state.settings.overlay = OverlayKind::Vxlan;

@@ -135,6 +135,7 @@ fn a_follower_of_nodes_hears_who_comes_dies_and_goes() {
         vtep: None,
         mtu: None,
         record: None,
+        since: 0,
     };
     state.peers.insert("n2".to_owned(), peer);
     watchers.touched(&state, &touched());

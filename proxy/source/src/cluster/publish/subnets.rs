@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Publisher, seconds};
 use crate::cluster::keys::{Key, Keys};
-use crate::cluster::registry::{Taken, Wish, choose};
+use crate::cluster::registry::{Taken, Wish, choose, is_part};
 use crate::cluster::store::{self, Failure, bounded};
 use crate::cluster::task::Task;
 use crate::cluster::{Reach, Subnets, random, value};
@@ -28,6 +28,7 @@ struct Entry {
     value: Vec<u8>,
     lease: i64,
     revision: i64,
+    created: i64,
 }
 
 impl Publisher {
@@ -42,7 +43,8 @@ impl Publisher {
             return Ok(());
         }
         for _ in 0..RACES {
-            let there = Registered::read(client, &task.keys).await?;
+            let mut there = Registered::read(client, task).await?;
+            there.put_right(&self.parts, &task.settings.identity);
             let chosen = choose(&wish(task, &reach), &there.taken());
             self.waiting = matches!(chosen, Err(Subnets::None(_)));
             let subnets = match chosen {
@@ -127,7 +129,8 @@ impl Publisher {
                 continue;
             }
             compares.push(unchanged(&key, entry.map_or(0, |entry| entry.revision)));
-            if entry.is_none() && !task.settings.asked.contains(subnet) {
+            let known = self.parts.contains_key(subnet) || task.settings.asked.contains(subnet);
+            if entry.is_none() && !known {
                 let reserved = task.keys.text(&Key::Reservation(*subnet));
                 compares.push(Compare::create_revision(reserved, CompareResult::Equal, 0));
             }
@@ -141,14 +144,24 @@ impl Publisher {
             }
         }
         if operations.is_empty() {
+            self.know_parts(there, subnets);
             return Ok(true);
         }
         let done =
             bounded(client.txn(TxnRequest::new().when(compares).and_then(operations))).await?;
         if done.succeeded {
             self.subnets_at = done.header.map_or(0, |header| header.revision);
+            self.know_parts(there, subnets);
         }
         Ok(done.succeeded)
+    }
+}
+
+impl Publisher {
+    /// Since when this node has its parts.
+    fn know_parts(&mut self, there: &Registered, subnets: &[IpNetwork]) {
+        let since = |subnet| there.records.get(subnet).map_or(self.subnets_at, |one| one.created);
+        self.parts = subnets.iter().map(|subnet| (*subnet, since(subnet))).collect();
     }
 }
 
@@ -170,11 +183,15 @@ fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
         ips: reach.ips.clone(),
         vtep: reach.vtep,
         mtu: reach.mtu,
+        created: 0,
     }
 }
 
 impl Registered {
-    async fn read(client: &Client, keys: &Keys) -> Result<Self, Failure> {
+    /// Of keys that are no parts as the nodes agreed on them, nothing: one such key would be many
+    /// nodes' parts.
+    async fn read(client: &Client, task: &Task) -> Result<Self, Failure> {
+        let (keys, config): (&Keys, _) = (&task.keys, &task.settings.config);
         let txn = TxnRequest::new().and_then([
             RequestOp::get(RangeRequest::prefix(keys.subnets())),
             RequestOp::get(RangeRequest::prefix(keys.reservations()).keys_only()),
@@ -183,10 +200,10 @@ impl Registered {
         for found in bounded(client.txn(txn)).await?.ranges() {
             for pair in &found.kvs {
                 match keys.parse(&pair.key) {
-                    Some(Key::Subnet(subnet)) => {
+                    Some(Key::Subnet(subnet)) if is_part(config, subnet) => {
                         there.records.insert(subnet, Entry::of(pair));
                     }
-                    Some(Key::Reservation(subnet)) => {
+                    Some(Key::Reservation(subnet)) if is_part(config, subnet) => {
                         there.reservations.insert(subnet);
                     }
                     _ => {}
@@ -194,6 +211,19 @@ impl Registered {
             }
         }
         Ok(there)
+    }
+
+    /// A part that this node has had since its key was made is still its own, whatever the record
+    /// says: other daemons take none whose key is there. A reservation is for the time after it.
+    fn put_right(&mut self, parts: &BTreeMap<IpNetwork, i64>, me: &NodeIdentity) {
+        for (subnet, since) in parts {
+            self.reservations.remove(subnet);
+            if let Some(entry) = self.records.get_mut(subnet)
+                && entry.created == *since
+            {
+                entry.owner = Some(me.clone());
+            }
+        }
     }
 
     fn taken(&self) -> Taken {
@@ -214,6 +244,7 @@ impl Entry {
             value: pair.value.clone(),
             lease: pair.lease,
             revision: pair.mod_revision,
+            created: pair.create_revision,
         }
     }
 }

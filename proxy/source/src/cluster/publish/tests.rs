@@ -11,6 +11,7 @@ fn node(machine: &str, boot: &str, ip: &str, started: u64) -> NodeRecord {
         version: "0.1.0".into(),
         started,
         config: String::new(),
+        created: 0,
     }
 }
 

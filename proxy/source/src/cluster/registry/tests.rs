@@ -160,6 +160,31 @@ fn reserved_ones_are_for_those_who_ask() {
     case.check(&["10.0.2.0/24"]);
 }
 
+/// One part in four thousand million is taken: it is looked up, and not looked for part by part.
+///
+/// Rows: RH7
+#[test]
+fn a_wide_network_with_many_records_is_no_more_work() {
+    let mut case = Case::new(&["fd00:10::/32"], 24).ips(&["fd00:172::2"]);
+    case = case.has("n2", "fd00:10:0:2::/64");
+    // Written by whatever: none of them is a part, so none of them reaches this place.
+    assert!(!is_part(&case.config, "fd00:10::/33".parse().unwrap()));
+    for number in 3..3_000 {
+        let part = format!("fd00:10:0:{number:x}::/64").parse().unwrap();
+        case.taken.reservations.insert(part);
+    }
+    case.random = 1;
+    case.check(&["fd00:10:0:bb8::/64"]);
+}
+
+/// Rows: RH7
+#[test]
+fn a_record_in_its_name_moves_no_node() {
+    let mut case = Case::new(&V4, 24).has("me", "10.0.2.0/24").has("me", "10.0.1.0/24");
+    case.previous = nets(&["10.0.2.0/24"]);
+    case.check(&["10.0.2.0/24"]);
+}
+
 proptest! {
     /// Rows: O-34
     #[test]

@@ -321,10 +321,10 @@ fn what_a_newer_version_wrote_is_left_as_it_was_known() {
             Change::Container("n2".into(), container("b", "10.0.2.2")),
         ]);
         let unreadable = [
-            "/causeway/v1/objects/service/default/web: unknown field",
-            "/causeway/v1/nodes/n2: missing field",
+            ("/causeway/v1/objects/service/default/web", "unknown field"),
+            ("/causeway/v1/nodes/n2", "missing field"),
         ];
-        let unreadable: Vec<String> = unreadable.map(str::to_owned).into();
+        let unreadable = unreadable.map(|(key, why)| (key.to_owned(), why.to_owned())).into();
         let containers = vec![("n2".to_owned(), container("b", "10.0.2.2"))];
         world.reset(View { unreadable, containers, ..view(&["n1"]) }, STORE, true);
         assert_eq!(world.endpoints("web"), ["10.0.2.2"]);

@@ -294,12 +294,20 @@ pub(super) fn node(name: &str) -> NodeRecord {
         version: "1".to_owned(),
         started: 1,
         config: String::new(),
+        created: 0,
     }
 }
 
 pub(super) fn subnet(node_name: &str, subnet: &str) -> SubnetRecord {
     let NodeRecord { identity: owner, ips, .. } = node(node_name);
-    SubnetRecord { subnet: subnet.parse().expect("a network"), owner, ips, vtep: None, mtu: None }
+    SubnetRecord {
+        subnet: subnet.parse().expect("a network"),
+        owner,
+        ips,
+        vtep: None,
+        mtu: None,
+        created: 0,
+    }
 }
 
 /// A view with these nodes.

@@ -175,9 +175,15 @@ impl Host {
         assert!(closed(&self.lab.client, &format!("{NODE}:9000")), "{stage}");
         let others = [("another machine", &self.lab.client), ("a guest", &self.attacker)];
         let containers = containers.iter().map(|one| ("a container", *one));
-        for (who, attacker) in containers.chain(others) {
-            assert!(closed(attacker, "127.0.0.1:9000"), "{stage}: {who} reaches 127.0.0.1");
-        }
+        // All at once: each waits for an answer that is not to come.
+        std::thread::scope(|scope| {
+            for (who, attacker) in containers.chain(others) {
+                scope.spawn(move || {
+                    let closed = closed(attacker, "127.0.0.1:9000");
+                    assert!(closed, "{stage}: {who} reaches 127.0.0.1");
+                });
+            }
+        });
     }
 
     /// The route that the host has by advertisement, and that further advertisements count.
@@ -222,59 +228,65 @@ fn service(node_port: u16) -> [Value; 2] {
 /// Rows: RH4, RH5
 #[test]
 fn the_host_keeps_what_it_had() {
-    for backend in ["nftables", "iptables"] {
-        let host = Host::new();
-        let node = host.node();
-        let says = |stage: &str| format!("{backend}: {stage}");
-        host.check(&says("at first"), &[]);
-        let network = |name: &str, subnet: &str, bridge: &str| {
-            let mut list = node.conflist(name, subnet);
-            list["plugins"][0]["bridge"] = json!(bridge);
-            list["plugins"][1]["backend"] = json!(backend);
-            Runtime::new(node, list)
-        };
-        let blue = network("blue", "10.0.1.0/24", "cw0");
-        let red = network("red", "fd00:10::/64", "cw1");
-        let [web, attacker, six] = [node.pod(), node.pod(), node.pod()];
-        let _web = Server::tcp(&web, "web", "0.0.0.0:80");
-        blue.add_ok(&web.attachment("eth0").runtime_config(ports(8080)));
-        blue.add_ok(&attacker.attachment("eth0"));
-        aim(&attacker, "10.0.1.1");
-        host.check(&says("after the first IPv4 container"), &[&attacker]);
-        red.add_ok(&six.attachment("eth0"));
-        host.check(&says("after the first IPv6 container"), &[&attacker]);
-
-        let serves = |port: u16| {
-            let from: [(&Ns, &str); 2] = [(&host.guests[1], NODE), (node, "127.0.0.1")];
-            from.iter().all(|(who, at)| who.tcp(&format!("{at}:{port}")).is_ok())
-        };
-        let both = || serves(8080) && serves(30080);
-        let mut daemon = Daemon::start_with(node, &["--backend", backend]);
-        daemon.apply(&service(30080));
-        assert!(both(), "{backend}: a host port and a node port");
-        host.check(&says("with a daemon"), &[&attacker]);
-
-        let conf = nftables_conf(node);
-        for change in ["nft flush ruleset".to_owned(), format!("nft -f {}", conf.display())] {
-            node.sh(&change);
-            let took = daemon.until("the rules are back", both);
-            say(&format!("{backend}: {change}: back after {took:?}"));
-            host.check(&says(&change), &[&attacker]);
+    std::thread::scope(|scope| {
+        for backend in ["nftables", "iptables"] {
+            scope.spawn(move || keeps_what_it_had(backend));
         }
+    });
+}
 
-        daemon.stop();
-        host.check(&says("with a stopped daemon"), &[&attacker]);
-        node.sh("nft flush ruleset");
-        host.check(&says("flushed beside a stopped daemon"), &[&attacker]);
+fn keeps_what_it_had(backend: &str) {
+    let host = Host::new();
+    let node = host.node();
+    let says = |stage: &str| format!("{backend}: {stage}");
+    host.check(&says("at first"), &[]);
+    let network = |name: &str, subnet: &str, bridge: &str| {
+        let mut list = node.conflist(name, subnet);
+        list["plugins"][0]["bridge"] = json!(bridge);
+        list["plugins"][1]["backend"] = json!(backend);
+        Runtime::new(node, list)
+    };
+    let blue = network("blue", "10.0.1.0/24", "cw0");
+    let red = network("red", "fd00:10::/64", "cw1");
+    let [web, attacker, six] = [node.pod(), node.pod(), node.pod()];
+    let _web = Server::tcp(&web, "web", "0.0.0.0:80");
+    blue.add_ok(&web.attachment("eth0").runtime_config(ports(8080)));
+    blue.add_ok(&attacker.attachment("eth0"));
+    aim(&attacker, "10.0.1.1");
+    host.check(&says("after the first IPv4 container"), &[&attacker]);
+    red.add_ok(&six.attachment("eth0"));
+    host.check(&says("after the first IPv6 container"), &[&attacker]);
 
-        for (runtime, pod) in [(&blue, &web), (&blue, &attacker), (&red, &six)] {
-            runtime.del_ok(&pod.attachment("eth0"));
-        }
-        Daemon::cleanup(node, &["--all", "--data-dir", &node.data_dir().display().to_string()])
-            .ok();
-        host.check(&says("after cleanup"), &[]);
-        assert!(node.link("other").is_some() && node.link("cw0").is_none(), "{backend}");
+    let serves = |port: u16| {
+        let from: [(&Ns, &str); 2] = [(&host.guests[1], NODE), (node, "127.0.0.1")];
+        from.iter().all(|(who, at)| who.tcp(&format!("{at}:{port}")).is_ok())
+    };
+    let both = || serves(8080) && serves(30080);
+    let mut daemon = Daemon::start_with(node, &["--backend", backend]);
+    daemon.apply(&service(30080));
+    assert!(both(), "{backend}: a host port and a node port");
+    host.check(&says("with a daemon"), &[&attacker]);
+
+    let conf = nftables_conf(node);
+    for change in ["nft flush ruleset".to_owned(), format!("nft -f {}", conf.display())] {
+        node.sh(&change);
+        let took = daemon.until("the rules are back", both);
+        say(&format!("{backend}: {change}: back after {took:?}"));
+        host.check(&says(&change), &[&attacker]);
     }
+
+    daemon.stop();
+    host.check(&says("with a stopped daemon"), &[&attacker]);
+    node.sh("nft flush ruleset");
+    host.check(&says("flushed beside a stopped daemon"), &[&attacker]);
+
+    for (runtime, pod) in [(&blue, &web), (&blue, &attacker), (&red, &six)] {
+        runtime.del_ok(&pod.attachment("eth0"));
+    }
+    Daemon::cleanup(node, &["--all", "--data-dir", &node.data_dir().display().to_string()]).ok();
+    host.check(&says("after cleanup"), &[]);
+    assert!(node.link("other").is_some() && node.link("cw0").is_none(), "{backend}");
+    assert_eq!(node.sh("tc qdisc show | grep clsact || true"), "", "{backend}");
 }
 
 /// What a rule of another process, or a record that should not be there, makes of a destination: the

@@ -37,7 +37,7 @@ fn a_trunk_carries_tagged_vlans() {
     REPORT.assert_passed("vlan_trunk");
 }
 
-/// Rows: C47
+/// Rows: C47, RH5
 #[test]
 fn the_gateway_of_a_vlan_is_the_fourth_interface() {
     REPORT.assert_passed("vlan_gateway");

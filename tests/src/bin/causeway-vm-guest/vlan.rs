@@ -198,6 +198,8 @@ pub(crate) fn gateway() {
         assert_eq!(attached.result["ips"][0]["interface"], 2);
         assert_eq!(addresses(&node, name), [format!("{address}/24")]);
         attached.pod.assert_ping(address);
+        // A container could advertise itself as the node's router.
+        assert_eq!(node.sysctl(&format!("ipv6/conf/{name}/accept_ra")), "0");
     }
     assert!(addresses(&node, "br0").is_empty(), "the bridge itself carries an address");
     let masters = ports_of_bridge(&node);

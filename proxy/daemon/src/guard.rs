@@ -127,13 +127,16 @@ fn ports(settings: &Settings) -> Vec<((Protocol, u16), String)> {
 /// where addresses lead, and containers may have others than the part of their node.
 pub(crate) fn subnets(
     settings: &Settings,
+    own: Own<'_>,
     peers: &BTreeMap<String, Peer>,
 ) -> BTreeMap<String, Vec<IpNetwork>> {
     if settings.overlay == OverlayKind::None {
         return BTreeMap::new();
     }
-    let with = peers.values().filter(|peer| !peer.subnets.is_empty());
-    with.map(|peer| (peer.name.clone(), peer.subnets.clone())).collect()
+    let parts = peers.values().map(|peer| (peer.name.as_str(), peer.subnets.as_slice()));
+    let all = parts.chain([(own.name, own.subnets)]);
+    let some = all.filter(|(_, subnets)| !subnets.is_empty());
+    some.map(|(name, subnets)| (name.to_owned(), subnets.to_vec())).collect()
 }
 
 /// What is left out, a line each: for `status`.

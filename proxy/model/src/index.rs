@@ -108,7 +108,7 @@ impl Index {
         for (one, _) in self.containers.all() {
             let other =
                 |ip: &IpAddr| before.reaches(&one.node, *ip) != self.home.reaches(&one.node, *ip);
-            if one.record.ips.iter().any(other) {
+            if one.record.ips_by_family().any(|ip| other(&ip)) {
                 self.selected(&one.pod, &one.record, &mut changes);
                 self.selected_with(one, &mut changes);
             }
@@ -116,11 +116,12 @@ impl Index {
         changes
     }
 
-    /// Containers of other nodes whose address is none that a container can have, and what it is.
+    /// Containers of other nodes with an address that is none that a container can have, and what it
+    /// is.
     pub fn refused(&self) -> impl Iterator<Item = (&Container, IpAddr, String)> {
-        self.containers.all().flat_map(move |(one, _)| {
-            let ips = one.record.ips.iter().copied();
-            ips.filter_map(move |ip| Some((one, ip, self.home.refusal(&one.node, ip)?)))
+        self.containers.all().filter_map(move |(one, _)| {
+            let mut ips = one.record.ips_by_family();
+            ips.find_map(|ip| Some((one, ip, self.home.refusal(&one.node, ip)?)))
         })
     }
 

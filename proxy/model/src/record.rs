@@ -95,8 +95,9 @@ impl HeldRecord {
 
     /// The first address of each family: a pod has one of each at most.
     pub fn ips_by_family(&self) -> impl Iterator<Item = IpAddr> {
-        let first = |ip: &IpAddr| self.ips.iter().find(|one| one.is_ipv4() == ip.is_ipv4());
-        self.ips.iter().filter(move |ip| first(ip) == Some(*ip)).copied()
+        let first = |v4: bool| self.ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+        let begins = self.ips.first().is_none_or(IpAddr::is_ipv4);
+        [first(begins), first(!begins)].into_iter().flatten()
     }
 
     /// As it was said.

@@ -1,6 +1,8 @@
 //! What others write into the store: it takes no node, no service and no route of others with it.
 
-use causeway_tests::cluster::{Cluster, Placed, Setup, asked, named, service};
+use std::time::{Duration, Instant};
+
+use causeway_tests::cluster::{Cluster, Placed, Setup, all_ping, asked, named, service};
 use causeway_tests::traffic::Server;
 use causeway_tests::{Daemon, Etcd, Lab, Ns};
 use serde_json::{Value, json};
@@ -105,6 +107,7 @@ fn records_of_containers_that_lie_lead_nowhere() {
         }
         // Of a node of which nothing else is known, too.
         put_container(etcd, "ghost", "evil", &json!(["127.0.0.1", "::1"]));
+        put_container(etcd, "ghost", "other", &json!([pods[0].ip().replace(".1.2", ".1.78")]));
         // These may be, for that node alone: not inside of its part.
         put_container(etcd, "liar", "private", &json!(["10.4.0.9"]));
         put_container(etcd, "liar", "neighbour", &json!([pods[1].ip().replace(".2.2", ".2.77")]));
@@ -133,6 +136,9 @@ fn records_of_containers_that_lie_lead_nowhere() {
 fn no_service_takes_what_nodes_live_on() {
     on_both_backends(|cluster, pods| {
         let (etcd, daemons) = (&cluster.etcd, &cluster.daemons);
+        // An open store is a thing to know of and no trouble.
+        let status = daemons[0].causeway(&["status"]).ok();
+        assert!(status.contains("the store is reached over http and without a user"), "{status}");
         let _ssh: Vec<Server> =
             cluster.lab.nodes.iter().map(|node| Server::tcp(node, "ssh", "0.0.0.0:22")).collect();
         // On apply each is refused by name.
@@ -202,6 +208,207 @@ fn no_service_takes_what_nodes_live_on() {
         cluster.everywhere("nothing is named", |daemon| !names(daemon, "is left out"));
         well(cluster, pods);
     });
+}
+
+/// Values that are none of any kind of key.
+fn wrong() -> Vec<Vec<u8>> {
+    let texts =
+        ["null", "[]", "{}", "\"text\"", "17", "-1e400", "{\"node\":7}", "{\"ips\":", "\u{0}"];
+    let deep = [vec![b'['; 100_000], vec![b'{'; 3]].concat();
+    let bytes = vec![0xff, 0xfe, 0x00, 0xc3];
+    let long = format!("\"{}\"", "x".repeat(1 << 20)).into_bytes();
+    texts.map(|text| text.as_bytes().to_vec()).into_iter().chain([deep, bytes, long]).collect()
+}
+
+/// Writes of one kind of key: what stands behind `/causeway/v1/`, and the value.
+type Writes = Vec<(String, Vec<u8>)>;
+
+fn containers() -> Writes {
+    let key = |id: &str| format!("containers/ghost/pods/{id}/eth0");
+    let record = |id: &str, ips: &Value, labels: &Value| {
+        let record = json!({ "network": "pods", "containerID": id, "ifname": "eth0", "ips": ips,
+            "labels": labels, "created": 1 });
+        let value = json!({ "record": record, "healthy": true });
+        (key(id), text(&value).into_bytes())
+    };
+    let ours = json!({ "app": "cs-pod" });
+    let mut all: Writes =
+        (0..).zip(wrong()).map(|(n, value)| (key(&format!("w{n}")), value)).collect();
+    for (number, ip) in [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "::ffff:127.0.0.1",
+        NODE1,
+        NODE2,
+        Etcd::ADDRESS,
+        "172.30.0.1",
+        "10.0.1.0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        all.push(record(&format!("s{number}"), &json!([ip]), &ours));
+    }
+    let many = [vec!["127.0.0.1"; 50_000], vec!["::1"; 50_000]].concat();
+    all.push(record("many", &json!(many), &ours));
+    let big = "x".repeat(1 << 20);
+    all.push(record("value", &json!(["127.0.0.1"]), &json!({ "app": "cs-pod", "big": big })));
+    all.push(record("key", &json!(["127.0.0.1"]), &json!({ "app": "cs-pod", big.as_str(): "" })));
+    let (_, other) = record("else", &json!(["10.0.1.99"]), &ours);
+    all.push((key("mismatch"), other));
+    all.push(("containers/ghost".to_owned(), b"{}".to_vec()));
+    all.push(("containers/ghost/a/b/c/d".to_owned(), b"{}".to_vec()));
+    all
+}
+
+fn objects(pods: &[Placed]) -> Writes {
+    let key = |kind: &str, name: &str| format!("objects/{kind}/default/{name}");
+    let put = |kind: &str, name: &str, object: &Value| {
+        (key(kind, name), text(&json!({ "created": 1, "object": object })).into_bytes())
+    };
+    let mut all = Writes::new();
+    for kind in ["service", "endpointslice", "node", "other"] {
+        all.extend((0..).zip(wrong()).map(|(n, value)| (key(kind, &format!("w{n}")), value)));
+    }
+    for (number, ip) in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "169.254.169.254",
+        NODE1,
+        NODE2,
+        Etcd::ADDRESS,
+        "10.0.1.0",
+        "::ffff:10.96.1.1",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("s{number}");
+        let spec = json!({ "type": "ClusterIP", "ports": [{ "port": 2379, "targetPort": 80 }] });
+        all.push(put("service", &name, &named(&name, ip, 0, &spec)));
+        // The service's own slice, with endpoints that are none.
+        let slice = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": format!("x{number}"), "labels": { "kubernetes.io/service-name": SERVICE } },
+            "addressType": "IPv4", "ports": [{ "name": "", "port": 80 }],
+            "endpoints": [{ "addresses": ["127.0.0.1"] }] });
+        all.push(put("endpointslice", &format!("x{number}"), &slice));
+    }
+    let taken = json!({ "externalIPs": [pods[0].ip(), NODE1], "ports": [{ "port": 22, "targetPort": 80, "nodePort": 22 }] });
+    all.push(put("service", "taken", &named("taken", "10.96.1.200", 0, &taken)));
+    let mut big = named("big", "10.96.1.201", 30701, &json!({}));
+    big["metadata"]["annotations"] = json!({ "big": "x".repeat(1 << 20) });
+    all.push(put("service", "big", &big));
+    all.push(put("service", "mismatch", &named("else", "10.96.1.202", 30702, &json!({}))));
+    all
+}
+
+fn rest() -> Writes {
+    let mut all = Writes::new();
+    for claim in ["address/10.96.1.100", "port/tcp/30080", "address/x", "", "port/tcp/99999"] {
+        all.push((format!("claims/{claim}"), "x".repeat(1 << 20).into_bytes()));
+    }
+    for key in ["", "x", "x/y", "nodes", "nodes/", "config/x", "objects/service/x", "%zz/\u{1f600}"]
+    {
+        all.push((key.to_owned(), b"\xff\x00".to_vec()));
+    }
+    all
+}
+
+/// Routes of the overlay to the parts that nodes have.
+fn routes(node: &Ns) -> Vec<String> {
+    let all = node.sh("ip route show proto 197; ip -6 route show proto 197");
+    let ours = ["10.0.1.0/24", "10.0.2.0/24", "fd00:10:0:1::/64", "fd00:10:0:2::/64"];
+    let known = |line: &&str| ours.iter().any(|part| line.starts_with(&format!("{part} ")));
+    all.lines().filter(known).map(|line| line.trim().to_owned()).collect()
+}
+
+/// Everybody has taken in all that was written before, and all that there was works as before.
+fn goes_on(cluster: &Cluster<'_>, pods: &[Placed], kind: (u8, &str), before: &[Vec<String>]) {
+    let (number, kind) = kind;
+    let marker = format!("after-{kind}");
+    let address = format!("10.96.2.{number}");
+    let spec = json!({ "type": "ClusterIP", "ports": [{ "port": 80, "targetPort": 80 }] });
+    put_object(&cluster.etcd, "service", &named(&marker, &address, 0, &spec));
+    cluster.endpoints(&marker, pods.len());
+    as_before(cluster, pods, kind, before);
+}
+
+/// Answers come at once, and all that there was works as before.
+fn as_before(cluster: &Cluster<'_>, pods: &[Placed], kind: &str, before: &[Vec<String>]) {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    for daemon in &cluster.daemons {
+        for path in ["/v1/status", "/v1/services", "/v1/nodes", "/v1/endpoints"] {
+            let asked = Instant::now();
+            let answer = daemon.request("GET", path, b"").expect("an answer");
+            let took = asked.elapsed();
+            assert!(took < AT_ONCE, "{kind}: {path} took {took:?}, {} bytes", answer.len());
+            if path == "/v1/status" {
+                assert!(answer.len() < 1 << 24, "{kind}: a status of {} bytes", answer.len());
+            }
+        }
+    }
+    let routes: Vec<Vec<String>> = cluster.lab.nodes.iter().map(|node| routes(node)).collect();
+    assert_eq!(routes, before, "{kind}");
+    all_ping(pods);
+    well(cluster, pods);
+    for node in &cluster.lab.nodes {
+        assert_eq!(node.tcp("127.0.0.1:80").expect("an answer").hostname, "localhost");
+    }
+}
+
+/// Rows: RH1, RH3
+#[test]
+fn nothing_that_is_written_stops_what_there_was() {
+    for backend in ["nftables", "iptables"] {
+        causeway_tests::say(&format!("--backend {backend}"));
+        let lab = Lab::two_nodes();
+        let mut cluster = Cluster::start(&lab, Setup::default().dual().flag("--backend", backend));
+        let pods = [cluster.pod(0, "app:cs-pod"), cluster.pod(1, "app:cs-pod")];
+        let local = lab.nodes.iter().map(|node| Server::tcp(node, "localhost", "127.0.0.1:80"));
+        let _local: Vec<Server> = local.collect();
+        cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
+        cluster.endpoints(SERVICE, 2);
+        let before: Vec<Vec<String>> = lab.nodes.iter().map(|node| routes(node)).collect();
+        assert!(before.iter().all(|routes| routes.len() == 2), "{before:?}");
+        let kinds = [("containers", containers()), ("objects", objects(&pods)), ("rest", rest())];
+        let mut written = Vec::new();
+        for (number, (kind, writes)) in (1..).zip(kinds) {
+            for (key, value) in writes {
+                let key = format!("/causeway/v1/{key}");
+                cluster.etcd.put(&key, &value);
+                written.push(key);
+            }
+            goes_on(&cluster, &pods, (number, kind), &before);
+        }
+        // A start reads all of that at once.
+        cluster.daemons[0].kill();
+        cluster.daemons[0].again();
+        cluster.daemons[0].until("the store answers", || {
+            cluster.daemons[0].status().cluster.is_some_and(|store| store.connected)
+        });
+        goes_on(&cluster, &pods, (101, "start"), &before);
+        if backend == "nftables" {
+            settings_are_damaged(&cluster, &pods, &before);
+        }
+        for key in written {
+            cluster.etcd.ctl(&["del", "--", &key]).ok();
+        }
+        goes_on(&cluster, &pods, (102, "end"), &before);
+        cluster.everywhere("all is well", |daemon| daemon.status().degraded.is_empty());
+    }
+}
+
+/// Whoever looks at the settings of the cluster stays out until they are whole again.
+fn settings_are_damaged(cluster: &Cluster<'_>, pods: &[Placed], before: &[Vec<String>]) {
+    const CONFIG: &str = "/causeway/v1/config";
+    let config = cluster.etcd.get(CONFIG).expect("the settings of the cluster");
+    cluster.etcd.put(CONFIG, b"[]");
+    cluster.everywhere("it stays out", |daemon| names(daemon, "settings of the cluster"));
+    as_before(cluster, pods, "settings", before);
+    cluster.etcd.put(CONFIG, config.as_bytes());
+    cluster.everywhere("it is back", |daemon| !names(daemon, "settings of the cluster"));
 }
 
 fn until_answer(from: &Ns, to: &str) -> causeway_tests::traffic::Answer {

@@ -30,7 +30,7 @@ impl Engine {
         let names = &self.neighbourhood.store;
         let guarded = guard::guarded(&state.settings, own, &state.peers, names);
         let home = Home {
-            subnets: guard::subnets(&state.settings, &state.peers),
+            subnets: guard::subnets(&state.settings, own, &state.peers),
             guarded: Arc::new(guarded),
             ..state.index.home().clone()
         };

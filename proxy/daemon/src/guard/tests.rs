@@ -80,9 +80,11 @@ fn a_record_takes_no_address_of_services_and_containers() {
 #[test]
 fn without_an_overlay_nobody_says_which_part_is_whose() {
     let peers = BTreeMap::from([peer("n2", &[], "10.0.2.0/24"), peer("n3", &[], "")]);
-    assert_eq!(subnets(&settings(), &peers).keys().collect::<Vec<_>>(), ["n2"]);
+    let ours = ["10.0.1.0/24".parse().unwrap()];
+    let own = Own { name: "n1", ips: &[], subnets: &ours, amid_cluster: false };
+    assert_eq!(subnets(&settings(), own, &peers).keys().collect::<Vec<_>>(), ["n1", "n2"]);
     let none = Settings { overlay: OverlayKind::None, ..settings() };
-    assert_eq!(subnets(&none, &peers), BTreeMap::new());
+    assert_eq!(subnets(&none, own, &peers), BTreeMap::new());
 }
 
 #[test]

@@ -16,8 +16,8 @@ pub struct Home {
     /// Networks of containers of all nodes. Where there is none of a family, every address of that
     /// family may be reached.
     pub networks: Vec<IpNetwork>,
-    /// Parts of those networks that lead to other nodes, by node. Empty where nothing of ours leads
-    /// there: then nobody says which part is whose.
+    /// Parts of those networks that lead to nodes, by node, this one among them. Empty where nothing
+    /// of ours leads there: then nobody says which part is whose.
     pub subnets: BTreeMap<String, Vec<IpNetwork>>,
     /// Addresses that no container of another node has.
     pub guarded: Arc<Guarded>,
@@ -35,7 +35,10 @@ impl Home {
         *node == *self.node
             || self.refusal(node, address).is_none()
                 && holds(&self.networks)
-                && self.subnets.get(node).is_none_or(|subnets| holds(subnets))
+                && match self.subnets.get(node) {
+                    Some(subnets) => holds(subnets),
+                    None => !self.subnets.values().flatten().any(|net| net.contains(address)),
+                }
     }
 
     /// What makes an address unfit for a container of `node`, in words. Of this node's own containers
@@ -62,6 +65,7 @@ mod tests {
             node: "n1".into(),
             networks: nets("10.0.0.0/16"),
             subnets: BTreeMap::from([
+                ("n1".to_owned(), nets("10.0.1.0/24")),
                 ("n2".to_owned(), nets("10.0.2.0/24")),
                 ("n3".to_owned(), nets("10.0.3.0/24")),
             ]),
@@ -104,8 +108,9 @@ mod tests {
         assert!(!reaches("n2", "10.0.3.5"), "the part of another node");
         assert!(!reaches("n2", "10.0.9.5"), "nobody's part");
         assert!(!reaches("n2", "10.4.0.5"), "a private network");
-        // Of a node without parts the cluster network is all that is known; of IPv6 nothing is.
+        // Of a node without parts all that is known is whose it is not; of IPv6 nothing is.
         assert!(reaches("n4", "10.0.9.5") && !reaches("n4", "10.4.0.5"));
+        assert!(!reaches("n4", "10.0.2.5") && !reaches("n4", "10.0.1.5"));
         assert!(reaches("n2", "fd00::5"));
         assert!(reaches("n1", "10.4.0.5") && reaches("n1", "10.0.2.5"));
         assert_eq!(home().refusal("n2", "10.4.0.5".parse().unwrap()), None);

@@ -64,7 +64,38 @@ pub(crate) fn run() {
             a / c
         );
     }
+    port_guard();
     println!();
+}
+
+/// What it costs that the port takes packets from nodes alone: the same devices with that rule and
+/// without it, in turn; the daemons' work is done.
+fn port_guard() {
+    let lab = Lab::two_nodes();
+    let mut daemons: Vec<Daemon<'_>> =
+        lab.nodes.iter().enumerate().map(|(index, node)| daemon(node, index, "vxlan")).collect();
+    let pair = Pair::attach(&lab);
+    let end = pair.until_reached();
+    daemons.iter_mut().for_each(Daemon::kill);
+    let table = "table ip causeway_overlay";
+    let listed = |node: &Node| node.sh(&format!("nft list {table}"));
+    let rules: Vec<String> = lab.nodes.iter().map(listed).collect();
+    let (mut rates, mut connects) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let with = [pair.throughput(end), pair.connections(end)];
+        lab.nodes.iter().for_each(|node| drop(node.sh(&format!("nft delete {table}"))));
+        let without = [pair.throughput(end), pair.connections(end)];
+        for (node, rules) in lab.nodes.iter().zip(&rules) {
+            node.sh(&format!("nft -f - <<'END'\n{rules}\nEND"));
+        }
+        rates.push(with[0] / without[0]);
+        connects.push(with[1] / without[1]);
+    }
+    println!(
+        "  vxlan with its port's rule, of the same without: throughput {:.3}, connections {:.3}",
+        middle(&mut rates),
+        middle(&mut connects)
+    );
 }
 
 fn daemon<'a>(node: &'a Node, index: usize, mode: &str) -> Daemon<'a> {

@@ -1,15 +1,13 @@
 //! 127.0.0.0/8 of the node behind `route_localnet`, with rules and without.
 
-use std::time::Duration;
+use std::net::UdpSocket;
 
-use causeway_tests::traffic::Server;
+use causeway_tests::traffic::{IMPATIENCE, PATIENCE, Server};
 use causeway_tests::{FakeDaemon, Manner, Ns, Runtime};
 use serde_json::json;
 
 use super::{World, attachment, tcp};
 
-/// Longer than the kernel needs to answer, or not, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(2);
 const CALL_IPTABLES: &str = "bridge/bridge-nf-call-iptables";
 
 /// What an attacker on a container's link does: 127.0.0.1 is routed to the node.
@@ -22,7 +20,11 @@ fn aim(attacker: &Ns, gateway: &str) {
 }
 
 fn reaches(attacker: &Ns) -> bool {
-    attacker.tcp_within("127.0.0.1:9000", PATIENCE).is_ok()
+    attacker.tcp("127.0.0.1:9000").is_ok()
+}
+
+fn is_kept_out(attacker: &Ns) -> bool {
+    attacker.tcp_within("127.0.0.1:9000", IMPATIENCE).is_err()
 }
 
 /// `route_localnet` alone would let neighbours reach what listens on 127.0.0.1 (CVE-2020-8558). The
@@ -48,11 +50,11 @@ fn neighbours_do_not_reach_127_even_without_rules() {
             let _private = Server::tcp(node, "private", "127.0.0.1:9000");
             aim(&neighbour, "10.20.0.1");
             assert!(node.tcp("127.0.0.1:8080").is_ok(), "{case}: a host port by 127.0.0.1");
-            assert!(!reaches(&neighbour), "{case}: guarded by rules");
+            assert!(is_kept_out(&neighbour), "{case}: guarded by rules");
 
             node.sh("nft flush ruleset");
             assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "1", "{case}");
-            assert!(!reaches(&neighbour), "{case}: guarded without rules");
+            assert!(is_kept_out(&neighbour), "{case}: guarded without rules");
 
             let other = attachment(&last, json!([tcp(8081, 80)]));
             runtime.add_ok(&other);
@@ -67,6 +69,33 @@ fn neighbours_do_not_reach_127_even_without_rules() {
             assert_eq!(node.sysctl("ipv4/conf/hp20/route_localnet"), "0", "{case}");
         }
     }
+}
+
+/// `route_localnet` also lets in what only says that it comes from 127.0.0.0/8, for services that
+/// trust such clients.
+///
+/// Rows: RH4
+#[test]
+fn a_container_is_no_client_from_127() {
+    let world = World::new();
+    let node = world.node();
+    let runtime = world.runtime("net", 20, json!({}));
+    let pod = node.pod();
+    runtime.add_ok(&attachment(&pod, json!([tcp(8080, 80)])));
+    node.set_sysctl("ipv4/conf/all/rp_filter", "0");
+    node.set_sysctl("ipv4/conf/hp20/rp_filter", "0");
+    pod.set_sysctl("ipv4/conf/all/route_localnet", "1");
+    let server = node.run(|| UdpSocket::bind("0.0.0.0:9001")).expect("a socket");
+    let heard = |patience| {
+        server.set_read_timeout(Some(patience)).expect("a timeout above zero");
+        let client = pod.run(|| UdpSocket::bind("127.0.0.2:0")).expect("a socket");
+        pod.assert_ping("10.20.0.1");
+        client.send_to(b"hello", "10.20.0.1:9001").expect("send");
+        server.recv_from(&mut [0; 16]).map(|(_, from)| from.ip().to_string()).ok()
+    };
+    assert_eq!(heard(IMPATIENCE), None);
+    node.sh("tc filter del dev hp20 ingress");
+    assert_eq!(heard(PATIENCE).as_deref(), Some("127.0.0.2"), "the attack itself");
 }
 
 /// Nothing of the guard stays with the last host port, and what others hang on the bridge does.
@@ -149,7 +178,7 @@ fn a_container_without_a_bridge_does_not_reach_127_either() {
     aim(&pod, "10.30.0.1");
     node.sh("nft flush ruleset");
     assert_eq!(node.sysctl(&format!("ipv4/conf/{host_end}/route_localnet")), "1");
-    assert!(!reaches(&pod), "guarded without rules");
+    assert!(is_kept_out(&pod), "guarded without rules");
     node.sh(&format!("tc filter del dev {host_end} ingress"));
     assert!(reaches(&pod), "the attack itself");
 }

@@ -54,16 +54,20 @@ const RETURN: u16 = 0x06;
 const GO_ON: u32 = u32::MAX;
 const DROP: u32 = 2;
 
-/// Drops what goes to 127.0.0.0/8 without the mark. Of packets with several vlan tags the outer one
-/// counts: the kernel strips those of vlan 0 and delivers what is inside.
-const PROGRAM: [Instruction; 14] = [
+/// Drops what says it comes from 127.0.0.0/8, which `route_localnet` lets in as well, and what goes
+/// there without the mark. Of packets with several vlan tags the outer one counts: the kernel strips
+/// those of vlan 0 and delivers what is inside.
+const PROGRAM: [Instruction; 17] = [
     (LOAD, 0, 0, PROTOCOL),
     (EQUAL, 5, 0, 0x0800),
     (EQUAL, 1, 0, 0x8100),
-    (EQUAL, 0, 8, 0x88a8),
+    (EQUAL, 0, 11, 0x88a8),
     (LOAD, 0, 0, VLAN),
     (AND, 0, 0, 0x0fff),
-    (EQUAL, 6, 5, 0),
+    (EQUAL, 9, 8, 0),
+    (LOAD, 0, 0, NETWORK_HEADER + 12),
+    (AND, 0, 0, 0xff00_0000),
+    (EQUAL, 6, 0, 0x7f00_0000),
     (LOAD, 0, 0, NETWORK_HEADER + 16),
     (AND, 0, 0, 0xff00_0000),
     (EQUAL, 0, 2, 0x7f00_0000),
@@ -74,7 +78,8 @@ const PROGRAM: [Instruction; 14] = [
 ];
 
 impl Netlink {
-    /// Drops what comes in by the link of `index` for 127.0.0.0/8, replies with the mark left out.
+    /// Drops what comes in by the link of `index` to or from 127.0.0.0/8, replies with the mark left
+    /// out.
     /// One request where it is guarded already.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::run::{DEADLINE, Finished, wait};
 use crate::{Node, TempDir, bins, unique};
@@ -70,13 +70,20 @@ pub struct Causewayd<'m> {
     log: PathBuf,
 }
 
+impl Causewayd<'_> {
+    /// What it and those before it on this machine have logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
 impl Drop for Causewayd<'_> {
     fn drop(&mut self) {
         // It has not been waited for, so the number is its.
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() {
-            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            eprintln!("{}", self.log());
         }
     }
 }
@@ -165,7 +172,18 @@ impl<'a> Machine<'a> {
 
     /// As [`Machine::run`], without an opinion about failure, back when the container was started.
     pub fn try_run(&self, name: &str, options: &[&str]) -> Finished {
-        self.nerdctl(&[&["run", "-d", "--name", name], options, &[Self::IMAGE]].concat())
+        self.try_run_image(name, options, Self::IMAGE)
+    }
+
+    /// As [`Machine::run`], of another image.
+    pub fn run_image(&self, name: &str, options: &[&str], image: &str) {
+        let started = self.try_run_image(name, options, image);
+        assert!(started.status.success(), "{}\n{}", started.describe(), self.log());
+        self.await_server(name);
+    }
+
+    fn try_run_image(&self, name: &str, options: &[&str], image: &str) -> Finished {
+        self.nerdctl(&[&["run", "-d", "--name", name], options, &[image]].concat())
     }
 
     /// Follows the log of a nerdctl container until its server says that it listens.
@@ -183,11 +201,16 @@ impl<'a> Machine<'a> {
 
     /// `ctr run --cni --label LABEL..` of [`Machine::IMAGE`], back when the server in it listens.
     pub fn ctr_run_labelled(&self, id: &str, labels: &[&str]) -> Foreground<'_> {
+        self.ctr_run_image(id, labels, Self::IMAGE)
+    }
+
+    /// The same of another image.
+    pub fn ctr_run_image(&self, id: &str, labels: &[&str], image: &str) -> Foreground<'_> {
         let namespace = ["--namespace", &self.namespace];
         let labels = labels.iter().flat_map(|label| ["--label", label]);
         let mut run = vec!["run", "--rm", "--cni"];
         run.extend(labels);
-        run.extend([Self::IMAGE, id]);
+        run.extend([image, id]);
         self.foreground("ctr".as_ref(), &[&namespace[..], &run].concat())
     }
 
@@ -398,14 +421,22 @@ impl<'a> Machine<'a> {
         }
         link(&bins::ours("causeway-testserver"), &rootfs.join("server"));
         let at = folder.display();
-        let digest = self.sh(&format!(
-            "cd {at}; tar -chf layer.tar --owner=0 --group=0 -C rootfs .; sha256sum layer.tar"
-        ));
+        self.sh(&format!("cd {at}; tar -chf layer.tar --owner=0 --group=0 -C rootfs ."));
+        self.import(Self::IMAGE, &[]);
+    }
+
+    /// Imports the same image under another name, with labels of its own.
+    pub fn import(&self, name: &str, labels: &[(&str, &str)]) {
+        let folder = self.folder.path();
+        let at = folder.display();
+        let digest = self.sh(&format!("sha256sum {at}/layer.tar"));
         let digest = digest.split_whitespace().next().expect("a digest");
+        let labels: Map<String, Value> =
+            labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let config = json!({ "architecture": "amd64", "os": "linux",
-            "config": { "Entrypoint": ["/server"], "Env": ["PATH=/"] },
+            "config": { "Entrypoint": ["/server"], "Env": ["PATH=/"], "Labels": labels },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] } });
-        let manifest = json!([{ "Config": "config.json", "RepoTags": [Self::IMAGE],
+        let manifest = json!([{ "Config": "config.json", "RepoTags": [name],
                                 "Layers": ["layer.tar"] }]);
         for (name, content) in [("config.json", config), ("manifest.json", manifest)] {
             std::fs::write(folder.join(name), content.to_string()).expect("write the image");

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub manifest_dir: PathBuf,
     /// `--containerd-socket`; it may be absent, and is off when empty.
     pub containerd_socket: PathBuf,
+    /// `--image-labels`: labels of an image count as labels of its containers.
+    pub image_labels: bool,
     /// `--service-cidr`, at most one a family.
     pub service_cidrs: Vec<IpNetwork>,
     /// `--cluster-cidr`, at most one a family.

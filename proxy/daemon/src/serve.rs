@@ -8,10 +8,12 @@ mod describe;
 mod health;
 mod health_checks;
 mod http;
+mod images;
 mod leases;
 mod listen;
 mod metrics;
 mod nodes;
+mod places;
 mod probe;
 mod render;
 mod status;
@@ -77,13 +79,19 @@ impl Front {
     /// Nothing listens yet.
     pub(crate) fn new(events: Events, settings: &Settings) -> Self {
         let metrics = Metrics::new();
-        let containerd = Containerd::new(&settings.containerd_socket);
+        let containerd = Containerd::new(&settings.containerd_socket, settings.image_labels);
         Self {
             watchers: watch::Watchers::default(),
             conntrack: conntrack::Conntrack::start(metrics.clone()),
             health_checks: health_checks::HealthChecks::default(),
             probes: probe::Probes::new(events.clone()),
-            api: Api { events, containerd, metrics, run_dir: settings.run_dir.as_path().into() },
+            api: Api {
+                events,
+                containerd,
+                metrics,
+                run_dir: settings.run_dir.as_path().into(),
+                strangers: listen::Strangers::default(),
+            },
         }
     }
 
@@ -170,7 +178,9 @@ impl Front {
 
     fn listen(&self, flag: &str, address: SocketAddr, router: axum::Router, state: &mut State) {
         match listen::bind(address) {
-            Ok(listener) => drop(listen::serve(listener, router)),
+            Ok(listener) => {
+                drop(listen::serve(listener, router, self.api.strangers.clone()));
+            }
             Err(error) => {
                 let what = format!(
                     "{address} can not be bound ({error}); free the port, or set --{flag} to \

@@ -124,3 +124,100 @@ fn ctr_containers_are_endpoints_by_their_labels() {
     client.wait();
     assert_eq!(endpoints(&machine), BTreeSet::new());
 }
+
+/// What a hostile image says of the containers made of it.
+const HOSTILE: [(&str, &str); 5] = [
+    ("causeway.io/pod-namespace", "payments"),
+    ("causeway.io/pod-name", "db-0"),
+    ("causeway.io/network", "other"),
+    ("app", "db"),
+    ("port.causeway.io/sql", "8080"),
+];
+const IMAGE: &str = "docker.io/library/hostile:latest";
+
+/// A service of a namespace by a label.
+fn by_label(namespace: &str, label: &str, value: &str) -> String {
+    json!({ "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": value, "namespace": namespace },
+            "spec": { "selector": { label: value }, "ports": [{ "port": 80 }] } })
+    .to_string()
+}
+
+/// Addresses of a service's endpoints.
+fn of(machine: &Machine<'_>, namespace: &str, service: &str) -> Vec<String> {
+    let object = get(machine, &["endpoints", service, "-n", namespace]);
+    let subsets = object["subsets"].as_array().cloned().unwrap_or_default();
+    let addresses = subsets
+        .iter()
+        .flat_map(|subset| subset["addresses"].as_array().cloned().unwrap_or_default());
+    addresses.map(|address| address["ip"].as_str().expect("an address").to_owned()).collect()
+}
+
+/// Labels of an image choose neither the pod's name and namespace nor, unless the node's
+/// administrator says so, its services: with `nerdctl` and `ctr`, which copy them to the
+/// container, at first and after a restart of everything.
+///
+/// Rows: RH2
+#[test]
+fn an_image_s_labels_make_no_endpoint_of_its_containers() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let machine = Machine::start(node);
+    prepare(&machine);
+    machine.import(IMAGE, &HOSTILE);
+    let folder = machine.path("/etc/causeway/manifests");
+    for (namespace, label, value) in
+        [("payments", "app", "db"), ("default", "app", "db"), ("default", "role", "front")]
+    {
+        let file = folder.join(format!("{namespace}-{value}.json"));
+        std::fs::write(file, by_label(namespace, label, value)).expect("write a manifest");
+    }
+    let daemon = machine.causewayd(&DAEMON);
+    let options = ["--label", "role=front", "--net", "causeway"];
+    machine.run_image("web1", &options, IMAGE);
+    let client = machine.ctr_run_image("c1", &["role=front"], IMAGE);
+    let both = |machine: &Machine<'_>| {
+        assert_eq!(of(machine, "payments", "db"), [""; 0]);
+        assert_eq!(of(machine, "default", "db"), [""; 0]);
+        of(machine, "default", "front")
+    };
+    let fronts = both(&machine);
+    assert_eq!(fronts.len(), 2, "{fronts:?}");
+    let pods = get(&machine, &["pods", "-A"]);
+    for pod in pods["items"].as_array().expect("items") {
+        let labels = &pod["metadata"]["labels"];
+        assert_eq!(pod["metadata"]["namespace"], "default", "{pod}");
+        assert_eq!(labels["causeway.io/network"], "causeway", "{pod}");
+        assert!(labels["app"].is_null() && labels["port.causeway.io/sql"].is_null(), "{pod}");
+        assert_eq!(labels["role"], "front", "{pod}");
+    }
+    // Each is named once a container.
+    let log = daemon.log();
+    let named = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(named("label app of container"), 2, "{log}");
+    assert_eq!(named("label causeway.io/pod-namespace of container"), 2, "{log}");
+    assert!(log.contains("--image-labels makes those count"), "{log}");
+    assert_eq!(named("nerdctl/"), 0, "{log}");
+
+    // The name is pulled again, with nothing in it that tells: the old container stays what it was.
+    drop(daemon);
+    machine.import(IMAGE, &HOSTILE);
+    let daemon = machine.causewayd(&DAEMON);
+    assert_eq!(both(&machine).len(), 2);
+    machine.nerdctl(&["stop", "web1"]).ok();
+    assert_eq!(both(&machine).len(), 1);
+    machine.nerdctl(&["start", "web1"]).ok();
+    machine.await_server("web1");
+    assert_eq!(both(&machine).len(), 2, "{}", daemon.log());
+
+    // Its administrator trusts images.
+    drop(daemon);
+    let trusting = [&DAEMON[..], &["--image-labels"]].concat();
+    let _daemon = machine.causewayd(&trusting);
+    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.run_image("web1", &options, IMAGE);
+    assert!(of(&machine, "default", "db").contains(&machine.address("web1")));
+    assert_eq!(of(&machine, "payments", "db"), [""; 0]);
+    machine.ctr(&["task", "kill", "c1"]).ok();
+    client.wait();
+}

@@ -2,8 +2,8 @@
 //! and metrics.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::UdpSocket;
+use std::io::{self, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use causeway_api::SvcTestAnswer;
@@ -324,4 +324,60 @@ fn health_check_port(lab: &Lab, daemon: &Daemon<'_>) {
     daemon.until("the old port is closed", || http(&lab.client, "172.18.0.2:31234/").0 == 0);
     daemon.request("DELETE", "/v1/services/default/lb", b"").expect("delete the service");
     daemon.until("the port is closed", || http(&lab.client, "172.18.0.2:31235/").0 == 0);
+}
+
+/// Connections that send a little and then nothing.
+fn slow(from: &Ns, to: &str, count: usize) -> Vec<TcpStream> {
+    let open = |_| {
+        let mut stream = from.run(|| TcpStream::connect(to)).ok()?;
+        // It may be closed by then.
+        drop(stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-"));
+        Some(stream)
+    };
+    (0..count).filter_map(open).collect()
+}
+
+/// Rows: RH8
+#[test]
+fn slow_connections_of_one_container_shut_nobody_out() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let pods = pods(node);
+    let daemon = Daemon::start_with(node, &["--metrics-listen", "0.0.0.0:10249"]);
+    daemon.apply(&[
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lb" },
+                "spec": { "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+                          "healthCheckNodePort": 31234, "ports": [{ "port": 80 }] } }),
+        json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": { "name": "lb-1", "labels": { "kubernetes.io/service-name": "lb" } },
+                "addressType": "IPv4", "ports": [{ "name": "", "port": 80 }],
+                "endpoints": [{ "addresses": [PODS[1]], "nodeName": "node1" }] }),
+    ]);
+    let urls = ["10256/healthz", "10249/metrics", "31234/"];
+    let ask = |from: &Ns, url: &str| {
+        let text = from.sh(&format!("curl -s -i --max-time 2 {NODE}:{url} || echo exit $?"));
+        assert!(text.starts_with("HTTP/1.1 200"), "{url}: {text}");
+        let head = text.to_ascii_lowercase();
+        assert!(head.contains("connection: close"), "{url}: {text}");
+    };
+    let mut held = Vec::new();
+    for url in urls {
+        let port = url.split('/').next().unwrap_or_default();
+        held.extend(slow(&pods[0], &format!("{NODE}:{port}"), 150));
+    }
+    assert!(held.len() >= 3 * 80, "{}", held.len());
+    for url in urls {
+        // Others, and the container itself.
+        ask(&lab.client, url);
+        ask(&pods[0], url);
+    }
+    // The daemon has let all but a few go; the rest end by themselves.
+    let open = || {
+        node.sh(
+            "ss -Htn state established '( sport = :10256 or sport = :10249 or sport = :31234 )'",
+        )
+    };
+    assert!(open().lines().count() <= 3 * 8, "{}", open());
+    daemon.until("no head came in time", || open().is_empty());
+    drop(held);
 }

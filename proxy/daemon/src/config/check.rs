@@ -58,6 +58,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
             .parse("nodeport-addresses", node_ports)?
             .unwrap_or(NodePorts::Planned(NodePortAddresses::All)),
         protected_ports: value.list("protected-ports", protected_ports)?.concat(),
+        image_labels: value.parse("image-labels", yes_or_no)?.unwrap_or(false),
         masquerade_all: value.parse("masquerade-all", yes_or_no)?.unwrap_or(false),
         dead_grace: value.parse("dead-grace", duration)?.unwrap_or(Duration::from_secs(60)),
         store: value.parse("store", store)?.unwrap_or(StoreKind::Embedded),

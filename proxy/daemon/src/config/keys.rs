@@ -88,6 +88,7 @@ pub(super) const KEYS: &[Key] = &[
         "PATH",
         "where containers' labels are asked for; empty is off [default: /run/containerd/containerd.sock]",
     ),
+    key("image-labels", "", "count labels of an image as labels of the containers made of it"),
     key(
         "service-cidr",
         "CIDR,..",

@@ -1,13 +1,16 @@
-//! A container's own labels, from containerd: two unary gRPC calls of its API
-//! (`containerd.services.namespaces.v1`, `containerd.services.containers.v1`).
+//! A container's own labels, from containerd: gRPC calls of its API (`containerd.services.namespaces.v1`,
+//! `containers.v1`, `images.v1`, `content.v1`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use causeway_model::Labels;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
+use super::images::{self, Image, Manifest};
 use crate::event::{Event, Events};
 
 /// How long an ADD may be held up.
@@ -16,13 +19,21 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// When a container that could not be looked up is looked up again.
 const LATER: Duration = Duration::from_secs(5);
 
-/// Longest label value that is kept: longer ones, as nerdctl writes for itself, fit no selector.
-const LONGEST: usize = 63;
+/// Largest manifest or configuration of an image that is read.
+const LARGEST: usize = 4 << 20;
+/// Platforms of an image that are read.
+const PLATFORMS: usize = 64;
+/// So many refused labels are remembered as said.
+const SAID: usize = 10_000;
 
 /// Asks containerd, where there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Containerd {
     socket: PathBuf,
+    /// Labels of images count.
+    image_labels: bool,
+    /// Refused labels that were named, by container and key.
+    said: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 /// A look-up that did not come to an end.
@@ -38,8 +49,8 @@ enum Failure {
 
 impl Containerd {
     /// The containerd at a socket, which may be absent.
-    pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+    pub(crate) fn new(socket: &Path, image_labels: bool) -> Self {
+        Self { socket: socket.to_owned(), image_labels, said: Arc::default() }
     }
 
     /// The labels of a container; none where containerd is absent, slow or does not know it. Where
@@ -94,12 +105,30 @@ impl Containerd {
         let channel = endpoint.connect().await.map_err(failed)?;
         let namespaces = namespaces(&channel).await?;
         for (namespace, id) in candidates(container_id, &namespaces) {
-            if let Some(mut labels) = container(&channel, &namespace, &id).await? {
-                labels.retain(|_, value| value.len() <= LONGEST);
-                return Ok(Some(labels));
-            }
+            let Some(found) = container(&channel, &namespace, &id).await? else { continue };
+            let image = match self.image_labels || found.image.is_empty() {
+                true => Image::None,
+                false => image(&channel, &namespace, &found).await?,
+            };
+            let sorted = images::sort(found.labels, &image);
+            self.name(container_id, &sorted.refused);
+            return Ok(Some(sorted.labels));
         }
         Ok(None)
+    }
+
+    /// Names labels that do not count, each once.
+    fn name(&self, container_id: &str, refused: &[(String, String)]) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() > SAID {
+            said.clear();
+        }
+        let id = container_id.to_owned();
+        let new = refused.iter().filter(|(key, _)| said.insert((id.clone(), key.clone())));
+        for (key, why) in new.take(images::MOST) {
+            let key: String = key.chars().take(80).flat_map(char::escape_debug).collect();
+            tracing::warn!("label {key} of container {container_id} does not count: {why}");
+        }
     }
 }
 
@@ -132,22 +161,153 @@ async fn container(
     channel: &Channel,
     namespace: &str,
     id: &str,
-) -> Result<Option<Labels>, Failure> {
+) -> Result<Option<message::Container>, Failure> {
+    let request = message::GetContainer { id: id.to_owned() };
+    let path = "/containerd.services.containers.v1.Containers/Get";
+    let answer = get::<_, message::GetContainerAnswer>(channel, namespace, path, request).await?;
+    Ok(answer.and_then(|answer| answer.container))
+}
+
+/// Asks for something in a namespace; `None` where it is not there.
+async fn get<Asked, Answer>(
+    channel: &Channel,
+    namespace: &str,
+    path: &'static str,
+    request: Asked,
+) -> Result<Option<Answer>, Failure>
+where
+    Asked: prost::Message + 'static,
+    Answer: prost::Message + Default + 'static,
+{
+    let Some(request) = within(namespace, request) else { return Ok(None) };
+    found(call(channel, path, request).await, path)
+}
+
+/// The labels of the image that a container was made of. Where another image may have its name
+/// since, its layers tell whether it is the same one.
+async fn image(
+    channel: &Channel,
+    namespace: &str,
+    container: &message::Container,
+) -> Result<Image, Failure> {
+    let name = &container.image;
+    let unknown = |why: &str| Ok(Image::Unknown(format!("image {name} {why}")));
+    let request = message::GetImage { name: name.clone() };
+    let path = "/containerd.services.images.v1.Images/Get";
+    let answer = get::<_, message::GetImageAnswer>(channel, namespace, path, request).await?;
+    let Some(message::Image { target: Some(target), updated_at }) =
+        answer.and_then(|answer| answer.image)
+    else {
+        return unknown("is gone");
+    };
+    let parent = match updated_at > container.created_at {
+        true => Some(parent(channel, namespace, container).await?),
+        false => None,
+    };
+    let mut configs = Vec::new();
+    for digest in manifests(channel, namespace, &target.digest).await? {
+        let Some(bytes) = content(channel, namespace, &digest).await? else { continue };
+        // Whichever of the platforms it runs: none of their labels counts.
+        match images::Config::read(&bytes) {
+            Ok(config) => configs.push(config),
+            Err(_) => return unknown("has a configuration that cannot be read"),
+        }
+    }
+    if let Some(parent) = parent {
+        configs.retain(|config| Some(config.chain()) == parent);
+        if configs.is_empty() {
+            return unknown("is another one since the container was made");
+        }
+    }
+    match configs.is_empty() {
+        true => unknown("has no configuration here"),
+        false => Ok(Image::Labels(configs.into_iter().flat_map(|config| config.labels).collect())),
+    }
+}
+
+/// The digests of the configurations that an image leads to, of all its platforms that are there.
+async fn manifests(
+    channel: &Channel,
+    namespace: &str,
+    target: &str,
+) -> Result<Vec<String>, Failure> {
+    let read = async |digest: &str| {
+        let bytes = content(channel, namespace, digest).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice::<Manifest>(&bytes).unwrap_or_default()))
+    };
+    let Some(first) = read(target).await? else { return Ok(Vec::new()) };
+    let mut configs: Vec<String> = first.config.into_iter().map(|one| one.digest).collect();
+    for platform in first.manifests.into_iter().take(PLATFORMS) {
+        // Of other platforms it is seldom there.
+        let Some(manifest) = read(&platform.digest).await? else { continue };
+        // One that leads nowhere known is not overlooked: its name cannot be read as a configuration.
+        configs.push(manifest.config.map_or(platform.digest, |one| one.digest));
+    }
+    Ok(configs)
+}
+
+/// The layers that a container stands on.
+async fn parent(
+    channel: &Channel,
+    namespace: &str,
+    container: &message::Container,
+) -> Result<Option<String>, Failure> {
+    let message::Container { snapshotter, snapshot_key, .. } = container;
+    let request =
+        message::StatSnapshot { snapshotter: snapshotter.clone(), key: snapshot_key.clone() };
+    let path = "/containerd.services.snapshots.v1.Snapshots/Stat";
+    let answer = get::<_, message::StatSnapshotAnswer>(channel, namespace, path, request).await?;
+    Ok(answer.and_then(|answer| answer.info).map(|info| info.parent))
+}
+
+/// A blob; `None` where it is not there. Of one that is larger than any honest one nothing is read.
+async fn content(
+    channel: &Channel,
+    namespace: &str,
+    digest: &str,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let request = message::ReadContent { digest: digest.to_owned(), offset: 0, size: 0 };
+    let Some(request) = within(namespace, request) else { return Ok(None) };
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    let unready = |error: tonic::transport::Error| tonic::Status::unavailable(error.to_string());
+    let failed = |status| Failure::Call("an image's content", Box::new(status));
+    client.ready().await.map_err(unready).map_err(failed)?;
+    let path = PathAndQuery::from_static("/containerd.services.content.v1.Content/Read");
+    let codec = tonic_prost::ProstCodec::<_, message::ReadContentAnswer>::default();
+    let answer = client.server_streaming(request, path, codec).await;
+    let Some(answer) = found(answer, "an image's content")? else { return Ok(None) };
+    let (mut parts, mut bytes) = (answer.into_inner(), Vec::new());
+    loop {
+        let Some(part) = found(parts.message().await, "an image's content")? else {
+            return Ok(None);
+        };
+        let Some(part) = part else { return Ok(Some(bytes)) };
+        if bytes.len() + part.data.len() > LARGEST {
+            return Ok(Some(Vec::new()));
+        }
+        bytes.extend(part.data);
+    }
+}
+
+/// A request in a namespace of containerd; `None`: it has no such name.
+fn within<T>(namespace: &str, request: T) -> Option<tonic::Request<T>> {
     /// Metadata that says in which namespace a call works.
     const NAMESPACE: &str = "containerd-namespace";
-    let mut request = tonic::Request::new(message::GetContainer { id: id.to_owned() });
-    let Ok(value) = namespace.parse() else { return Ok(None) };
-    request.metadata_mut().insert(NAMESPACE, value);
-    let path = "/containerd.services.containers.v1.Containers/Get";
-    match call::<_, message::GetContainerAnswer>(channel, path, request).await {
-        Ok(answer) => Ok(answer.container.map(|container| container.labels)),
-        // An id that is none in this namespace's eyes is not there either.
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert(NAMESPACE, namespace.parse().ok()?);
+    Some(request)
+}
+
+/// `None` where something is not there. A name that is none in containerd's eyes is not there either.
+fn found<T>(answer: Result<T, tonic::Status>, what: &'static str) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
         Err(status)
             if matches!(status.code(), tonic::Code::NotFound | tonic::Code::InvalidArgument) =>
         {
             Ok(None)
         }
-        Err(status) => Err(Failure::Call("a container", Box::new(status))),
+        Err(status) => Err(Failure::Call(what, Box::new(status))),
     }
 }
 
@@ -211,6 +371,95 @@ mod message {
         pub(super) id: String,
         #[prost(btree_map = "string, string", tag = "2")]
         pub(super) labels: Labels,
+        /// Name of the image; empty where it was made without one.
+        #[prost(string, tag = "3")]
+        pub(super) image: String,
+        #[prost(string, tag = "6")]
+        pub(super) snapshotter: String,
+        #[prost(string, tag = "7")]
+        pub(super) snapshot_key: String,
+        #[prost(message, optional, tag = "8")]
+        pub(super) created_at: Option<Time>,
+    }
+
+    /// `google.protobuf.Timestamp`
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+    pub(super) struct Time {
+        #[prost(int64, tag = "1")]
+        pub(super) seconds: i64,
+        #[prost(int32, tag = "2")]
+        pub(super) nanos: i32,
+    }
+
+    /// `GetImageRequest`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct GetImage {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+    }
+
+    /// `GetImageResponse`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct GetImageAnswer {
+        #[prost(message, optional, tag = "1")]
+        pub(super) image: Option<Image>,
+    }
+
+    /// `Image`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Image {
+        #[prost(message, optional, tag = "3")]
+        pub(super) target: Option<Descriptor>,
+        #[prost(message, optional, tag = "8")]
+        pub(super) updated_at: Option<Time>,
+    }
+
+    /// `containerd.types.Descriptor`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Descriptor {
+        #[prost(string, tag = "2")]
+        pub(super) digest: String,
+    }
+
+    /// `StatSnapshotRequest`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct StatSnapshot {
+        #[prost(string, tag = "1")]
+        pub(super) snapshotter: String,
+        #[prost(string, tag = "2")]
+        pub(super) key: String,
+    }
+
+    /// `StatSnapshotResponse`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct StatSnapshotAnswer {
+        #[prost(message, optional, tag = "1")]
+        pub(super) info: Option<Snapshot>,
+    }
+
+    /// `containerd.services.snapshots.v1.Info`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Snapshot {
+        #[prost(string, tag = "2")]
+        pub(super) parent: String,
+    }
+
+    /// `ReadContentRequest`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ReadContent {
+        #[prost(string, tag = "1")]
+        pub(super) digest: String,
+        #[prost(int64, tag = "2")]
+        pub(super) offset: i64,
+        #[prost(int64, tag = "3")]
+        pub(super) size: i64,
+    }
+
+    /// `ReadContentResponse`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ReadContentAnswer {
+        #[prost(bytes = "vec", tag = "2")]
+        pub(super) data: Vec<u8>,
     }
 }
 

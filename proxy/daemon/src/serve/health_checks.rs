@@ -73,7 +73,8 @@ impl HealthChecks {
         let router = router(api.clone(), key.clone(), receiver);
         match listeners(state, port) {
             Ok(listeners) => {
-                let serve = |listener| listen::serve(listener, router.clone());
+                let strangers = &api.strangers;
+                let serve = |one| listen::serve(one, router.clone(), strangers.clone());
                 let tasks = listeners.into_iter().map(serve).collect();
                 self.servers.insert(key, Server { port, tasks, local: sender });
             }

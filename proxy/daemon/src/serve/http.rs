@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::collect::{Item, Kind};
 use super::containerd::Containerd;
+use super::listen::Strangers;
 use super::metrics::Metrics;
 use super::watch::Lines;
 use super::{Query, health, render, svc_test, trace};
@@ -39,6 +40,7 @@ pub(crate) struct Api {
     pub(crate) containerd: Containerd,
     pub(crate) metrics: Metrics,
     pub(crate) run_dir: Arc<FilePath>,
+    pub(crate) strangers: Strangers,
 }
 
 /// Everything, for the unix socket.

@@ -41,6 +41,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         state_dir: folder.to_owned(),
         manifest_dir: folder.join("manifests"),
         containerd_socket: folder.join("containerd.sock"),
+        image_labels: false,
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a network")],
         cluster_cidrs: vec!["10.0.0.0/16".parse().expect("a network")],
         cluster_chosen: false,

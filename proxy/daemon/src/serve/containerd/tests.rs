@@ -25,7 +25,7 @@ fn an_absent_containerd_costs_nothing_and_a_silent_one_half_a_second() {
     run(async {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("containerd.sock");
-        let containerd = Containerd::new(&socket);
+        let containerd = Containerd::new(&socket, false);
         let (events, mut inbox) = tokio::sync::mpsc::channel(4);
         assert!(containerd.labels("x", &events).await.is_empty());
         // It takes connections and says nothing.

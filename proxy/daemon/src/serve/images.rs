@@ -1,0 +1,145 @@
+//! Which labels of a container, as containerd has them, are its user's. Pure.
+//!
+//! containerd's clients copy the labels of an image to the containers that they make of it. Who
+//! writes an image must not choose whose endpoint its containers are, so labels that are the
+//! image's own do not count unless a setting says so. Names of pods and networks never come from
+//! there at all.
+
+use std::collections::BTreeSet;
+
+use causeway_model::{Labels, manifest};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Labels of one container that count.
+pub(super) const MOST: usize = 64;
+/// Keys that a container's runtime writes for itself, with values that are no labels: no news.
+const OF_RUNTIMES: [&str; 5] =
+    ["nerdctl/", "containerd.io/", "io.containerd.", "io.cri-containerd", "com.docker."];
+/// Keys that only the plugins write, by what the runtime says of the pod.
+const RESERVED: &str = "causeway.io/";
+
+/// A label of an image or of several.
+pub(super) type Pairs = BTreeSet<(String, String)>;
+
+/// What is known of the image that a container was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Image {
+    /// There is none: all labels are the user's.
+    None,
+    /// These are its labels.
+    Labels(Pairs),
+    /// Nobody knows which labels are its own, and why.
+    Unknown(String),
+}
+
+/// What counts, and what does not with why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sorted {
+    /// These labels count.
+    pub(super) labels: Labels,
+    /// Keys that do not count, with the reason.
+    pub(super) refused: Vec<(String, String)>,
+}
+
+/// Sorts the labels of a container.
+pub(super) fn sort(labels: Labels, image: &Image) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (key, value) in labels {
+        match verdict(&key, &value, image, sorted.labels.len()) {
+            Ok(()) => drop(sorted.labels.insert(key, value)),
+            Err(_) if OF_RUNTIMES.iter().any(|prefix| key.starts_with(prefix)) => {}
+            Err(why) => sorted.refused.push((key, why)),
+        }
+    }
+    sorted
+}
+
+fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), String> {
+    if key.starts_with(RESERVED) {
+        return Err("keys of causeway.io come from the plugins alone".to_owned());
+    }
+    match image {
+        Image::None => {}
+        Image::Labels(own) if own.contains(&(key.to_owned(), value.to_owned())) => {
+            return Err("it is the image's own; --image-labels makes those count".to_owned());
+        }
+        Image::Labels(_) => {}
+        Image::Unknown(why) => return Err(format!("it may be the image's own: {why}")),
+    }
+    manifest::check_label(key, value)?;
+    if count >= MOST {
+        return Err(format!("{MOST} labels of a container count"));
+    }
+    Ok(())
+}
+
+/// A blob of an image that leads to others: an index, a list of Docker, or a manifest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Manifest {
+    /// One a platform.
+    pub(super) manifests: Vec<Descriptor>,
+    /// Of a manifest.
+    pub(super) config: Option<Descriptor>,
+}
+
+/// Names a blob.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Descriptor {
+    /// `sha256:...`
+    pub(super) digest: String,
+}
+
+/// What is read of the configuration of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Config {
+    /// Its labels.
+    pub(super) labels: Pairs,
+    /// Digests of its layers, the lowest first.
+    layers: Vec<String>,
+}
+
+impl Config {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Debug, Default, Deserialize)]
+        struct Whole {
+            config: Option<Inner>,
+            rootfs: Option<RootFs>,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        struct Inner {
+            #[serde(default, rename = "Labels")]
+            labels: Option<Labels>,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        struct RootFs {
+            #[serde(default)]
+            diff_ids: Vec<String>,
+        }
+        let Whole { config, rootfs } = serde_json::from_slice(bytes)?;
+        let labels = config.and_then(|inner| inner.labels).unwrap_or_default();
+        let layers = rootfs.unwrap_or_default().diff_ids;
+        Ok(Self { labels: labels.into_iter().collect(), layers })
+    }
+
+    /// What containerd calls the snapshot of all its layers: ChainID of OCI's image specification.
+    pub(super) fn chain(&self) -> String {
+        let chain = |below: String, layer: &String| match below.is_empty() {
+            true => layer.clone(),
+            false => format!("sha256:{}", hex(&Sha256::digest(format!("{below} {layer}")))),
+        };
+        self.layers.iter().fold(String::new(), chain)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+use super::*;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn of_image(pairs: &[(&str, &str)]) -> Image {
+    Image::Labels(labels(pairs).into_iter().collect())
+}
+
+fn refused(sorted: &Sorted) -> Vec<&str> {
+    sorted.refused.iter().map(|(key, _)| key.as_str()).collect()
+}
+
+/// Rows: RH2
+#[test]
+fn reserved_keys_never_count() {
+    let given = labels(&[
+        ("causeway.io/pod-name", "db-0"),
+        ("causeway.io/pod-namespace", "payments"),
+        ("causeway.io/network", "blue"),
+        ("port.causeway.io/http", "8080"),
+        ("app", "web"),
+    ]);
+    for image in [Image::None, of_image(&[])] {
+        let sorted = sort(given.clone(), &image);
+        assert_eq!(sorted.labels, labels(&[("app", "web"), ("port.causeway.io/http", "8080")]));
+        assert_eq!(refused(&sorted).len(), 3);
+    }
+}
+
+/// Rows: RH2
+#[test]
+fn an_image_s_own_labels_do_not_count_and_its_user_s_do() {
+    let given = labels(&[("app", "db"), ("tier", "front")]);
+    let sorted = sort(given.clone(), &of_image(&[("app", "db"), ("tier", "back")]));
+    assert_eq!(sorted.labels, labels(&[("tier", "front")]), "the user's value came over it");
+    assert_eq!(refused(&sorted), ["app"]);
+    let sorted = sort(given, &Image::Unknown("it is gone".to_owned()));
+    assert!(sorted.labels.is_empty());
+    assert_eq!(refused(&sorted), ["app", "tier"]);
+}
+
+/// Rows: RH2
+#[test]
+fn keys_and_values_are_labels_and_not_without_end() {
+    let long = "x".repeat(64);
+    let given = [("a b", "c"), ("app", long.as_str()), ("tier", "a/b"), ("fine", ""), ("-x", "y")];
+    let sorted = sort(labels(&given), &Image::None);
+    assert_eq!(sorted.labels, labels(&[("fine", "")]));
+    assert_eq!(refused(&sorted), ["-x", "a b", "app", "tier"]);
+    let many: Labels = (0..100).map(|n| (format!("k{n:03}"), "v".to_owned())).collect();
+    let sorted = sort(many, &Image::None);
+    assert_eq!((sorted.labels.len(), sorted.refused.len()), (MOST, 100 - MOST));
+    // What runtimes write for themselves is no news.
+    let given = [("nerdctl/platform", "linux/amd64"), ("nerdctl/name", "web1")];
+    let sorted = sort(labels(&given), &Image::None);
+    assert_eq!((sorted.labels, sorted.refused), (labels(&given[1..]), Vec::new()));
+}
+
+/// Rows: RH2
+#[test]
+fn labels_and_layers_stand_in_the_configuration_of_an_image() {
+    let own = |text: &str| Config::read(text.as_bytes());
+    let two = r#"{"config": {"Labels": {"app": "db", "x": "y"}}}"#;
+    let read = own(two).expect("read").labels;
+    assert_eq!(read.into_iter().collect::<Labels>(), labels(&[("app", "db"), ("x", "y")]));
+    for text in ["{}", r#"{"config": null}"#, r#"{"config": {"Labels": null}}"#] {
+        assert_eq!(own(text).expect("read"), Config::default());
+    }
+    own("7").expect_err("no configuration");
+    own("").expect_err("no configuration");
+    // printf 'sha256:a sha256:b' | sha256sum
+    let chain = |text: &str| own(text).expect("read").chain();
+    assert_eq!(chain(r#"{"rootfs": {"diff_ids": ["sha256:a"]}}"#), "sha256:a");
+    assert_eq!(
+        chain(r#"{"rootfs": {"diff_ids": ["sha256:a", "sha256:b"]}}"#),
+        "sha256:970a948bffa8de94d6e22d747ba8c95030e6e546909f98f54e99a13005e173a8"
+    );
+}

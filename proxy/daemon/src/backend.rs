@@ -26,6 +26,8 @@ pub(crate) struct Error {
     /// Why.
     #[source]
     pub source: Box<dyn StdError + Send + Sync>,
+    /// It is about what else happens now, not about the rules.
+    pub passing: bool,
 }
 
 /// Result of a backend's operation.
@@ -33,7 +35,11 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(action: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { action: action.into(), source: source.into() }
+        Self { action: action.into(), source: source.into(), passing: false }
+    }
+
+    fn passing(self) -> Self {
+        Self { passing: true, ..self }
     }
 }
 
@@ -44,6 +50,9 @@ pub(crate) enum Backend {
     Nftables(Nftables),
     /// `iptables-restore`.
     Iptables(Iptables),
+    /// nf_tables, and a kernel that refuses some services.
+    #[cfg(test)]
+    Refusing(Nftables, BTreeSet<causeway_model::ObjectKey>),
 }
 
 impl Backend {
@@ -67,6 +76,8 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.whole(plan),
             Self::Iptables(backend) => backend.whole(plan),
+            #[cfg(test)]
+            Self::Refusing(backend, bad) => refuse(plan, bad).and_then(|()| backend.whole(plan)),
         }
     }
 
@@ -78,6 +89,8 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.whole(plan),
             Self::Iptables(backend) => backend.look(plan),
+            #[cfg(test)]
+            Self::Refusing(backend, _) => backend.whole(plan),
         }
     }
 
@@ -89,6 +102,10 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.change(plan, delta),
             Self::Iptables(backend) => backend.change(plan, delta),
+            #[cfg(test)]
+            Self::Refusing(backend, bad) => {
+                refuse(plan, bad).and_then(|()| backend.change(plan, delta))
+            }
         }
     }
 
@@ -101,6 +118,8 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.monitor().map(Some),
             Self::Iptables(backend) => backend.monitor(),
+            #[cfg(test)]
+            Self::Refusing(..) => Ok(None),
         }
     }
 
@@ -112,6 +131,8 @@ impl Backend {
         match self {
             Self::Nftables(backend) => backend.watch(tables),
             Self::Iptables(backend) => backend.watch(tables),
+            #[cfg(test)]
+            Self::Refusing(backend, _) => backend.watch(tables),
         }
     }
 
@@ -123,7 +144,25 @@ impl Backend {
         match self {
             Self::Nftables(_) => iptables::remove(false),
             Self::Iptables(_) => nftables::remove(false),
+            #[cfg(test)]
+            Self::Refusing(..) => Ok(Vec::new()),
         }
+    }
+}
+
+#[cfg(test)]
+impl Backend {
+    /// nf_tables as if its kernel refused some services.
+    pub(crate) fn refusing(bad: BTreeSet<causeway_model::ObjectKey>) -> Self {
+        Self::Refusing(Nftables::open().expect("nf_tables"), bad)
+    }
+}
+
+#[cfg(test)]
+fn refuse(plan: &Plan, bad: &BTreeSet<causeway_model::ObjectKey>) -> Result<()> {
+    match bad.iter().find(|key| plan.services.contains_key(*key)) {
+        Some(key) => Err(Error::new("a kernel of the test", format!("EINVAL for {key}"))),
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ mod objects;
 mod overlay;
 mod ports;
 mod removal;
+mod room;
 mod sync;
 mod tenure;
 mod waiting;
@@ -38,6 +39,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::contest::Contest;
 use crate::event::Event;
+use crate::isolation::Isolation;
 use crate::liveness::Watch;
 use crate::node::Facts;
 use crate::notify::Notifier;
@@ -91,6 +93,8 @@ pub(crate) struct Engine {
     behind: Behind,
     /// Repairs, and who makes them necessary.
     contest: Contest,
+    /// Services that the kernel refuses.
+    isolation: Isolation,
     due: Due,
     /// Objects and containers written since the store gave memory back.
     written: usize,

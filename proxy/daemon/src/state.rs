@@ -13,6 +13,7 @@ use ipnetwork::IpNetwork;
 use crate::clock;
 use crate::config::Settings;
 use crate::host_ports;
+use crate::left_out;
 
 /// The state.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub degraded: BTreeMap<String, String>,
     /// Things to know of, by what they concern.
     pub warnings: BTreeMap<String, Vec<String>>,
+    /// Services and endpoints without rules, and why.
+    pub left_out: left_out::Known,
 }
 
 /// The connection to the cluster store, and what it gave this node.

@@ -7,6 +7,7 @@ mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 pub use containers::Container;
@@ -14,6 +15,7 @@ use containers::Containers;
 pub use home::Home;
 use lookup::{Selectors, SlicesOf};
 
+use crate::limits::{Excess, Load};
 use crate::names::Names;
 use crate::{
     EndpointKey, EndpointRecord, EndpointSlice, HeldRecord, Labels, Node, Object, ObjectKey,
@@ -155,6 +157,20 @@ impl Index {
     /// A service with its endpoints as they are now.
     pub fn resolve(&self, key: &ObjectKey) -> Option<Resolved> {
         Some(resolve::resolve(self, self.services.get(key)?))
+    }
+
+    /// What a service would take with the containers and slices of here, other than those that
+    /// are `replaced`, and with the slices that replace them.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub fn load<'a, S: Deref<Target = Service> + Clone>(
+        &self,
+        service: &S,
+        replaced: &BTreeSet<ObjectKey>,
+        by: impl Iterator<Item = &'a EndpointSlice>,
+    ) -> Result<Load<S>, Excess> {
+        resolve::load(self, service, replaced, by)
     }
 
     /// Containers that a service selects and that this node cannot reach, by node; those that are

@@ -12,6 +12,7 @@ mod guarded;
 mod hash;
 mod index;
 mod labels;
+pub mod limits;
 pub mod manifest;
 mod names;
 mod object;
@@ -31,4 +32,4 @@ pub use object::{
     TrafficDistribution, TrafficPolicy,
 };
 pub use record::{EndpointEvent, EndpointKey, EndpointRecord, HeldRecord, Labels};
-pub use resolved::{Endpoint, Hints, Resolved, ResolvedPort};
+pub use resolved::{Endpoint, Hints, LeftOut, Resolved, ResolvedPort};

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+#[cfg(doc)]
+use crate::limits;
+use crate::limits::Excess;
 use crate::{ObjectKey, Service};
 
 /// A service and, port by port, the endpoints of all families.
@@ -13,6 +16,26 @@ pub struct Resolved {
     /// As many as the service has ports, in their order. A headless service without ports has one,
     /// whose endpoints are addresses alone (their port is 0): names lead to them.
     pub ports: Vec<ResolvedPort>,
+    /// What is over the limits and therefore not part of it.
+    pub left_out: LeftOut,
+}
+
+/// What is over the [`limits`] of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The service itself: it has neither endpoints nor rules.
+    pub service: Option<Excess>,
+    /// Slices, ascending.
+    pub slices: Vec<(ObjectKey, Excess)>,
+    /// How many containers, and the limit that the first of them would exceed.
+    pub containers: Option<(usize, Excess)>,
+}
+
+impl LeftOut {
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The endpoints of one service port, ascending by address and port, each address and port once

@@ -16,6 +16,7 @@ mod first_minutes;
 mod host_ports;
 mod iptables_load;
 mod packets;
+mod poison;
 mod private_networks;
 mod sctp;
 mod serve;

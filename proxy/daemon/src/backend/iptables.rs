@@ -288,7 +288,7 @@ impl Tool {
     }
 
     fn save(&self) -> Result<String> {
-        let output = run(&self.save, &[], b"")?;
+        let output = run(&self.save, &[], b"").map_err(Error::passing)?;
         String::from_utf8(output.stdout)
             .map_err(|error| Error::new(format!("{}: read its output", self.save.display()), error))
     }
@@ -313,10 +313,15 @@ fn run(path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output> {
     if output.success {
         return Ok(output);
     }
-    let action = if output.timed_out || output.code == Some(RESOURCE_PROBLEM) {
-        format!("{name}: the xtables lock is held by another program; causewayd tries again")
-    } else {
-        format!("{name} failed")
-    };
-    Err(Error::new(action, output.stderr.trim().to_owned()))
+    let stderr = output.stderr.trim().to_owned();
+    if output.timed_out {
+        let action = format!("{name} did not end within {} seconds", TIMEOUT.as_secs());
+        return Err(Error::new(action, stderr));
+    }
+    if output.code == Some(RESOURCE_PROBLEM) {
+        let action =
+            format!("{name}: the xtables lock is held by another program; causewayd tries again");
+        return Err(Error::new(action, stderr).passing());
+    }
+    Err(Error::new(format!("{name} failed"), stderr))
 }

@@ -53,7 +53,7 @@ impl Nftables {
             }
         }
         let busy = "others change rules all the time; causewayd tries again";
-        Err(Error::new("nftables: write the service tables", busy))
+        Err(Error::new("nftables: write the service tables", busy).passing())
     }
 
     pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
@@ -125,9 +125,11 @@ fn unusable(error: causeway_nft::Error) -> Error {
 }
 
 fn unreadable(error: causeway_nft::Error) -> Error {
-    Error::new("nftables: read the service tables", error)
+    Error::new("nftables: read the service tables", error).passing()
 }
 
 fn refused(error: causeway_nft::Error) -> Error {
-    Error::new("nftables: write the service tables", error)
+    let passing = error.is_transient();
+    let error = Error::new("nftables: write the service tables", error);
+    if passing { error.passing() } else { error }
 }

@@ -21,6 +21,8 @@ use crate::clock;
 use crate::config::{Settings, StoreKind};
 use crate::contest::Contest;
 use crate::forward::Forward;
+use crate::isolation::Isolation;
+use crate::left_out;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
@@ -104,6 +106,7 @@ impl Engine {
                 settings,
                 degraded: BTreeMap::new(),
                 warnings: BTreeMap::new(),
+                left_out: left_out::Known::default(),
             },
             store,
             cluster: None,
@@ -122,6 +125,7 @@ impl Engine {
             pending: Pending::default(),
             behind: Behind::default(),
             contest: Contest::default(),
+            isolation: Isolation::default(),
             due: first_due(now, notifier.watchdog().is_some()),
             notifier,
             written: 0,

@@ -84,7 +84,13 @@ impl Engine {
             pass.incomplete.insert(file.to_owned());
             return;
         }
-        for object in document.objects.iter().flatten().cloned() {
+        let objects = document.objects.as_deref().unwrap_or_default();
+        if let Err(refusal) = pass.staged.together(&self.state.index, objects) {
+            pass.problems.push(refused(&refusal));
+            pass.incomplete.insert(file.to_owned());
+            return;
+        }
+        for object in objects.iter().cloned() {
             let id = (object.kind(), object.key().clone());
             if let Some(first) = pass.seen.get(&id) {
                 let name = &id.1;

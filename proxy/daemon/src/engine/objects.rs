@@ -7,13 +7,14 @@ use std::sync::Arc;
 use causeway_api::{Applied, AppliedObject, AppliedOutcome, Apply, FieldProblem};
 use causeway_model::allocate::Allocator;
 use causeway_model::manifest::{self, Document, Refusal, Validate};
-use causeway_model::{Event, Object, ObjectKey, ObjectKind, Service};
+use causeway_model::{Event, Index, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored, check_size};
 use serde_json::value::RawValue;
 
 use super::Engine;
 use super::ports::{self, Listening};
 use super::removal::{self, Standing};
+use super::room::Room;
 use crate::clock;
 use crate::log;
 use crate::request::{Refused, Target};
@@ -32,6 +33,7 @@ pub(super) struct Staged {
     nodes: BTreeSet<String>,
     /// Read when it is first asked for.
     listening: Option<Listening>,
+    room: Room,
 }
 
 impl Staged {
@@ -48,6 +50,14 @@ impl Staged {
             let service = ObjectKey::new(Arc::clone(&slice.key.namespace), service);
             self.endpoints.entry(service).or_default().insert(slice.key.clone());
         }
+    }
+
+    /// Whether the objects of a document stay within the limits together.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn together(&self, index: &Index, objects: &[Object]) -> Result<(), Refusal> {
+        self.room.take_together((index, &self.objects), objects)
     }
 
     /// The nodes that are to be forgotten, taken out.
@@ -121,6 +131,10 @@ impl Engine {
         staged: &mut Staged,
         results: &mut Vec<AppliedObject>,
     ) {
+        if let Err(refusal) = staged.together(&self.state.index, &objects) {
+            results.push(refused(document, &refusal));
+            return;
+        }
         for object in objects {
             let mut result = described(document, &object, AppliedOutcome::Unchanged);
             match self.accept(object, &Origin::Api, staged) {
@@ -223,6 +237,8 @@ impl Engine {
             let stored = Stored { object, origin };
             check_size(&stored).map_err(|reason| too_large(&stored.object, reason))?;
             let object = &stored.object;
+            let there = (&self.state.index, &staged.objects);
+            staged.room.take(there, object, previous.as_ref())?;
             if let Object::Service(service) = object {
                 let previous = previous.as_ref().and_then(as_service);
                 let listening = staged.listening.get_or_insert_with(ports::listening);

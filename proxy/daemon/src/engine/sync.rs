@@ -1,15 +1,20 @@
 //! Plan, commit, answer; what is due; what happens after a failure.
 
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_api::chain;
-use causeway_ruleset::plan::{NodePortAddresses, Plan};
+use causeway_model::{ObjectKey, limits};
+use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan, ServicePlan};
 
 use super::{Asked, Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
+use crate::config::BackendKind;
 use crate::host_ports;
 use crate::request::Refused;
 use crate::sharing;
@@ -39,7 +44,7 @@ impl Engine {
         let others = due.into_iter().flatten();
         let others = others.chain(self.writes.due());
         let others = others.chain(self.doubts_due()).chain(self.waiting_due());
-        let others = others.chain(self.contest.due());
+        let others = others.chain(self.contest.due()).chain(self.isolation.due());
         match self.due.retry {
             // It compares everything, too.
             Some((at, _)) => alive.chain(others).fold(at, Instant::min),
@@ -81,7 +86,10 @@ impl Engine {
             )
         });
         let refused = kept.err().or(refused);
-        for waiting in mem::take(&mut self.pending.waiting) {
+        // While it is sought which service the kernel refuses nobody knows whose rules are there.
+        let waiting = &mut self.pending.waiting;
+        let ready = if self.isolation.searches() { Vec::new() } else { mem::take(waiting) };
+        for waiting in ready {
             let refused = refused.clone();
             // Whoever asked may be gone.
             match waiting {
@@ -93,6 +101,7 @@ impl Engine {
                 Waiting::Applied(mut applied, reply) => {
                     sharing::warn(&self.state.plan, &mut applied);
                     host_ports::warn(&self.state.plan, &mut applied);
+                    self.state.left_out.warn(&mut applied);
                     drop(reply.send(refused.map_or(Ok(applied), Err)));
                 }
             }
@@ -152,22 +161,11 @@ impl Engine {
         let touched = mem::take(&mut self.pending.touched);
         let node = mem::take(&mut self.pending.node);
         let replanned = node && self.replan();
-        let concerned = if replanned { self.all_services() } else { touched.services.clone() };
-        let index = &self.state.index;
-        let denied = self.state.plan.denied_count();
-        let mut delta = self.state.plan.update(&concerned, &|key| index.resolve(key));
-        self.pending.left_out |= denied != self.state.plan.denied_count();
-        if replanned || !self.settled || !touched.containers.is_empty() {
-            let containers = index.containers_of(&self.facts.name);
-            let ips = containers.flat_map(|(one, _)| one.record.ips.iter().copied());
-            delta.append(self.state.plan.set_containers(ips));
-            let ports = host_ports::planned(&self.state.host_ports, index, &self.facts.name);
-            delta.append(self.state.plan.set_host_ports(ports));
-        }
+        let delta = self.plan(started, replanned, &touched);
         let unchanged = delta.is_empty();
         self.behind.delta.append(delta);
         merge_touched(&mut self.behind.touched, touched);
-        if replanned && self.due.retry.is_none() {
+        if (replanned || self.isolation.searches()) && self.due.retry.is_none() {
             self.due.retry = Some((started, 0));
         }
         let looking = self.look_now(started);
@@ -191,6 +189,38 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Brings the plan up to date.
+    fn plan(&mut self, now: Instant, replanned: bool, touched: &Touched) -> Delta {
+        let mut concerned = if replanned { self.all_services() } else { touched.services.clone() };
+        let moved = self.isolation.take_changed(&concerned, now);
+        concerned.extend(moved);
+        let (index, isolation) = (&self.state.index, &self.isolation);
+        let left_out = RefCell::new(BTreeMap::new());
+        let iptables = self.state.settings.backend == BackendKind::Iptables;
+        let resolve = |key: &ObjectKey| {
+            let mut resolved = index.resolve(key).filter(|_| !isolation.is_out(key))?;
+            if iptables && let Err(excess) = limits::iptables(&resolved) {
+                resolved.left_out.service = Some(excess);
+            }
+            if !resolved.left_out.is_empty() {
+                left_out.borrow_mut().insert(key.clone(), resolved.left_out.clone());
+            }
+            Some(resolved)
+        };
+        let denied = self.state.plan.denied_count();
+        let mut delta = self.state.plan.update(&concerned, &resolve);
+        self.pending.left_out |= denied != self.state.plan.denied_count();
+        self.state.left_out.planned(&concerned, left_out.into_inner());
+        if replanned || !self.settled || !touched.containers.is_empty() {
+            let containers = index.containers_of(&self.facts.name);
+            let ips = containers.flat_map(|(one, _)| one.record.ips.iter().copied());
+            delta.append(self.state.plan.set_containers(ips));
+            let ports = host_ports::planned(&self.state.host_ports, index, &self.facts.name);
+            delta.append(self.state.plan.set_host_ports(ports));
+        }
+        delta
     }
 
     /// Whether others may have changed our rules and looking is not too early.
@@ -299,8 +329,10 @@ impl Engine {
         if full {
             progress.full_syncs += 1;
         }
-        self.due.retry = None;
+        // A search for what the kernel refuses goes on at once.
+        self.due.retry = self.isolation.succeeded(now).then_some((now, 0));
         self.state.degraded.remove(RULES);
+        self.name_left_out();
         if first {
             self.settle();
         }
@@ -347,14 +379,46 @@ impl Engine {
     }
 
     fn failed(&mut self, now: Instant, error: &backend::Error) {
-        let failures = self.due.retry.map_or(0, |(_, failures)| failures);
-        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
-        self.due.retry = Some((now + pause, failures + 1));
         self.state.progress.failures += 1;
         let text = chain(error);
+        let failures = self.due.retry.map_or(0, |(_, failures)| failures);
+        if !error.passing && self.isolate(&text, now) {
+            tracing::warn!(error = text, "the kernel refuses rules; looking for the service");
+            self.due.retry = Some((now, failures));
+            return;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+        self.due.retry = Some((now + pause, failures + 1));
         tracing::error!(error = text, retry_ms = pause.as_millis(), "the rules are not in place");
         self.state.degraded.insert(RULES.to_owned(), text);
         self.front.failed(&self.state);
+    }
+
+    /// Looks for services that the kernel refuses, which keep the others out. `true`: the next attempt
+    /// is one without some.
+    fn isolate(&mut self, why: &str, now: Instant) -> bool {
+        let changes = &self.behind.delta.services;
+        let suspects = || {
+            let changed = changes.iter().filter_map(|(key, _, after)| Some((key, after.as_ref()?)));
+            let mut suspects: Vec<_> = changed.map(|(key, plan)| (weight(plan), key)).collect();
+            suspects.sort_by_key(|(weight, key)| (Reverse(*weight), *key));
+            suspects.into_iter().map(|(_, key)| key.clone()).collect()
+        };
+        self.isolation.failed(suspects, why, now)
+    }
+
+    /// Says which services and endpoints have no rules.
+    fn name_left_out(&mut self) {
+        const CONCERNS: &str = "left out";
+        let index = &self.state.index;
+        self.isolation.forget(|key| index.services().contains_key(key));
+        self.state.left_out.refused(&self.isolation);
+        let before = self.state.degraded.remove(CONCERNS).unwrap_or_default();
+        let Some(text) = self.state.left_out.all() else { return };
+        for line in text.lines().filter(|line| !before.contains(*line)) {
+            tracing::error!("{line}");
+        }
+        self.state.degraded.insert(CONCERNS.to_owned(), text);
     }
 
     /// An empty plan with the node's present facts, where these are others. `true`: they are.
@@ -377,6 +441,12 @@ impl Engine {
             self.due.alive = Some(now + period / 2);
         }
     }
+}
+
+/// What a service puts into the kernel, about.
+fn weight(service: &ServicePlan) -> usize {
+    let ports = service.ports.iter();
+    ports.map(|port| port.frontends.len() * (1 + port.cluster.len() + port.local.len())).sum()
 }
 
 fn merge_touched(earlier: &mut Touched, later: Touched) {

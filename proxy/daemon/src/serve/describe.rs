@@ -121,6 +121,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
         remarks.extend(port_remark(state, service, port, endpoints, found));
     }
     remarks.extend(guard::of_service(state, &service.key));
+    remarks.extend(state.left_out.of_service(&service.key));
     remarks.extend(sharing::of_service(&state.plan, &service.key));
     remarks.extend(host_ports::of_service(&state.plan, &service.key));
     let concerned = service.key.to_string();

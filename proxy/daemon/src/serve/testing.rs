@@ -107,6 +107,7 @@ pub(crate) fn state(folder: &Path) -> State {
         overlay: None,
         degraded: std::collections::BTreeMap::new(),
         warnings: std::collections::BTreeMap::new(),
+        left_out: crate::left_out::Known::default(),
     }
 }
 

@@ -1,14 +1,17 @@
 //! A service with its endpoints: from the containers that it selects and from its slices, merged.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use super::Index;
 use super::containers::Container;
-use super::{Home, Index};
+use crate::limits::{self, Excess, Load};
 use crate::manifest::syntax;
 use crate::{
-    Endpoint, EndpointRecord, EndpointSlice, HeldRecord, Hints, IpFamily, Resolved, ResolvedPort,
-    Service, ServicePort, TargetPort, TrafficDistribution,
+    Endpoint, EndpointRecord, EndpointSlice, HeldRecord, Hints, IpFamily, LeftOut, ObjectKey,
+    Resolved, ResolvedPort, Service, ServicePort, TargetPort, TrafficDistribution,
 };
 
 /// Label of a node's zone.
@@ -21,27 +24,74 @@ pub(super) fn resolve(index: &Index, service: &Arc<Service>) -> Resolved {
     let addresses_alone = service.headless && service.ports.is_empty();
     let count = if addresses_alone { 1 } else { service.ports.len() };
     let mut ports = vec![ResolvedPort::default(); count];
-    for (container, healthy) in index.containers.selected(service) {
-        let zone = index.zone(&container.node);
-        container_endpoints(service, &index.home, (container, healthy, zone), &mut ports);
+    let mut left_out = LeftOut::default();
+    if let Err(excess) = limits::service(service) {
+        left_out.service = Some(excess);
+        return Resolved { service: Arc::clone(service), ports, left_out };
     }
-    for slice in index.slices_of(&service.key) {
-        // Names of headless services come from these very slices.
-        let is_ours = service.headless || !slice.labels.contains_key(HEADLESS);
-        if is_ours {
-            slice_endpoints(service, slice, &mut ports);
+    let mut load = Load::of(&**service);
+    for (container, healthy) in index.containers.selected(service) {
+        let Container { node, record, .. } = container;
+        let ips = record.ips_by_family().filter(|ip| has_family(service, *ip));
+        let ips: Vec<IpAddr> = ips.filter(|ip| index.home.reaches(node, *ip)).collect();
+        if let Err(excess) = load.add_container(ips.iter().copied()) {
+            left_out.containers.get_or_insert((0, excess)).0 += 1;
+            continue;
+        }
+        let zone = index.zone(node);
+        container_endpoints(service, (container, healthy, zone), &ips, &mut ports);
+    }
+    for slice in slices(index, service) {
+        match load.add(slice) {
+            Ok(()) => slice_endpoints(&load.ports_of(slice), slice, &mut ports),
+            Err(excess) => left_out.slices.push((slice.key.clone(), excess)),
         }
     }
     for port in &mut ports {
         merge(&mut port.endpoints);
     }
-    Resolved { service: Arc::clone(service), ports }
+    Resolved { service: Arc::clone(service), ports, left_out }
+}
+
+/// The slices that a service has endpoints of.
+fn slices<'a>(
+    index: &'a Index,
+    service: &'a Service,
+) -> impl Iterator<Item = &'a Arc<EndpointSlice>> {
+    index.slices_of(&service.key).filter(|slice| is_for(service, slice))
+}
+
+/// Names of headless services come from the very slices that no proxy reads.
+fn is_for(service: &Service, slice: &EndpointSlice) -> bool {
+    service.headless || !slice.labels.contains_key(HEADLESS)
+}
+
+/// See [`Index::load`].
+pub(super) fn load<'a, S: Deref<Target = Service> + Clone>(
+    index: &Index,
+    service: &S,
+    replaced: &BTreeSet<ObjectKey>,
+    by: impl Iterator<Item = &'a EndpointSlice>,
+) -> Result<Load<S>, Excess> {
+    limits::service(service)?;
+    let mut load = Load::of(service.clone());
+    for (Container { node, record, .. }, _) in index.containers.selected(service) {
+        let ips = record.ips_by_family().filter(|ip| has_family(service, *ip));
+        load.add_container(ips.filter(|ip| index.home.reaches(node, *ip)))?;
+    }
+    for slice in slices(index, service).filter(|slice| !replaced.contains(&slice.key)) {
+        load.add(slice)?;
+    }
+    for slice in by.filter(|slice| is_for(service, slice)) {
+        load.add(slice)?;
+    }
+    Ok(load)
 }
 
 fn container_endpoints(
     service: &Service,
-    home: &Home,
     (container, healthy, zone): (&Container, bool, Option<&str>),
+    ips: &[IpAddr],
     ports: &mut [ResolvedPort],
 ) {
     let Container { node, record, pod } = container;
@@ -61,9 +111,8 @@ fn container_endpoints(
         pod: Some(Arc::clone(pod)),
     };
     let add = |resolved: &mut ResolvedPort, number| {
-        let ips = record.ips_by_family().filter(|ip| has_family(service, *ip));
-        let ips = ips.filter(|ip| home.reaches(node, *ip));
-        resolved.endpoints.extend(ips.map(|ip| Endpoint { port: number, ..endpoint(ip) }));
+        let each = ips.iter().map(|ip| Endpoint { port: number, ..endpoint(*ip) });
+        resolved.endpoints.extend(each);
     };
     if service.ports.is_empty() {
         ports.iter_mut().for_each(|resolved| add(resolved, 0));
@@ -103,18 +152,11 @@ fn target(port: &ServicePort, record: &HeldRecord) -> Option<u16> {
     }
 }
 
-/// Ports are matched by name and protocol (row 5).
-fn slice_endpoints(service: &Service, slice: &EndpointSlice, ports: &mut [ResolvedPort]) {
-    if service.ports.is_empty() {
-        ports.iter_mut().for_each(|resolved| add_all(slice, 0, resolved));
-    }
-    for (port, resolved) in service.ports.iter().zip(ports) {
-        let matching = slice
-            .ports
-            .iter()
-            .find(|other| other.name == port.name && other.protocol == port.protocol);
-        let Some(number) = matching.and_then(|port| port.port) else { continue };
-        add_all(slice, number, resolved);
+fn slice_endpoints(of_slice: &[(usize, u16)], slice: &EndpointSlice, ports: &mut [ResolvedPort]) {
+    for (index, number) in of_slice {
+        if let Some(resolved) = ports.get_mut(*index) {
+            add_all(slice, *number, resolved);
+        }
     }
 }
 

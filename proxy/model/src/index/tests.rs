@@ -494,3 +494,48 @@ fn a_network_outside_the_cluster_networks_counts_on_its_own_node() {
     assert_eq!(away("n1"), ["10.4.0.2@n2", "10.4.0.3@n2"]);
     assert_eq!(away("n2"), ["10.4.0.2@n1"]);
 }
+
+/// Rows: RH6
+#[test]
+fn what_is_over_the_limits_is_left_out_by_name_and_the_rest_stays() {
+    let ports = |count: u16| -> String {
+        (1..=count).map(|number| format!("{{ name: p{number}, port: {number} }},")).collect()
+    };
+    let web = |count| {
+        format!(
+            "{{ apiVersion: v1, kind: Service, metadata: {{ name: web }}, \
+             spec: {{ clusterIP: 10.96.0.1, selector: {{ app: web }}, ports: [{}] }} }}\n",
+            ports(count)
+        )
+    };
+    let slice = |name: &str, count: u16, addresses: std::ops::Range<u16>| {
+        let addresses = addresses.map(|number| format!("{{ addresses: [10.1.1.{number}] }},"));
+        format!(
+            "---\n{{ apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, \
+             metadata: {{ name: {name}, labels: {{ kubernetes.io/service-name: web }} }}, \
+             ports: [{}], endpoints: [{}] }}\n",
+            ports(count),
+            addresses.collect::<String>()
+        )
+    };
+    let texts = [web(10_000), slice("a", 10_000, 0..60), slice("b", 10_000, 60..100)];
+    let mut index = index(&texts.concat(), &["c1@n1 10.0.0.1 app=web"]);
+    let resolved = index.resolve(&key("web")).unwrap();
+    let left_out = &resolved.left_out;
+    // Containers first, then slices by name.
+    assert_eq!(resolved.ports[9999].endpoints.len(), 61);
+    let excess = Excess::Ways(1_010_000);
+    assert_eq!(left_out.slices, [(key("b"), excess)]);
+    assert_eq!((&left_out.service, &left_out.containers), (&None, &None));
+
+    // A smaller one has room.
+    index.apply(Event::Apply(objects(&slice("c", 9999, 60..99)).remove(0)));
+    let resolved = index.resolve(&key("web")).unwrap();
+    assert_eq!(resolved.ports[0].endpoints.len(), 100);
+    assert_eq!(resolved.ports[9999].endpoints.len(), 61);
+
+    index.apply(Event::Apply(objects(&web(10_001)).remove(0)));
+    let resolved = index.resolve(&key("web")).unwrap();
+    assert_eq!(resolved.left_out.service, Some(Excess::Ports(10_001)));
+    assert!(resolved.ports.iter().all(|port| port.endpoints.is_empty()));
+}

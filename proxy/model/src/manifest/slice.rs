@@ -16,6 +16,8 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
 const MAX_HINTS: usize = 8;
+/// How many ports all slices of an `Endpoints` have together: each slice has those of its subset.
+const MAX_COPIED: usize = 100_000;
 
 /// A `discovery.k8s.io/v1 EndpointSlice`.
 pub(super) fn slice(root: &Field<'_>) -> Checked<EndpointSlice> {
@@ -136,7 +138,7 @@ fn target(field: &Field<'_>, key: &ObjectKey) -> Checked<Option<Arc<ObjectKey>>>
 /// A `v1 Endpoints`: a slice for every subset and family, named `NAME.endpoints.N`.
 pub(super) fn endpoints(root: &Field<'_>) -> Checked<Vec<EndpointSlice>> {
     let meta = meta::meta(root, syntax::dns_1035)?;
-    let mut slices = Vec::new();
+    let (mut slices, mut copied) = (Vec::new(), 0);
     for subset in root.get("subsets").items()? {
         let ports = ports(&subset.get("ports"))?;
         let mut endpoints = Vec::new();
@@ -148,6 +150,14 @@ pub(super) fn endpoints(root: &Field<'_>) -> Checked<Vec<EndpointSlice>> {
         for family in [IpFamily::V4, IpFamily::V6] {
             let of_family = |one: &&SliceEndpoint| IpFamily::of(one.addresses[0]) == family;
             let chosen: Vec<_> = endpoints.iter().filter(of_family).cloned().collect();
+            copied += chosen.len().div_ceil(MAX_ENDPOINTS) * ports.len();
+            if copied > MAX_COPIED {
+                let reason = format!(
+                    "has too many ports for its addresses: {MAX_COPIED} at most for each \
+                     {MAX_ENDPOINTS} addresses, over all subsets"
+                );
+                return refuse(&subset.get("ports"), reason);
+            }
             for part in chosen.chunks(MAX_ENDPOINTS) {
                 slices.push(part_of(&meta, slices.len(), (family, &ports, part)));
             }

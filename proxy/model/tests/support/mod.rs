@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use causeway_model::{
     Balance, Container, Endpoint, EndpointKey, EndpointRecord, EndpointSlice, Event, HeldRecord,
-    Hints, Index, Ingress, IpFamily, IpFamilyPolicy, LabelSet, Labels, Node, Object, ObjectKey,
-    ObjectKind, Protocol, Resolved, ResolvedPort, Service, ServicePort, ServiceType, SliceEndpoint,
-    SlicePort, TargetPort, TrafficDistribution, TrafficPolicy,
+    Hints, Index, Ingress, IpFamily, IpFamilyPolicy, LabelSet, Labels, LeftOut, Node, Object,
+    ObjectKey, ObjectKind, Protocol, Resolved, ResolvedPort, Service, ServicePort, ServiceType,
+    SliceEndpoint, SlicePort, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -460,7 +460,8 @@ pub(crate) fn oracle(index: &Index, key: &ObjectKey) -> Option<Resolved> {
         best.sort();
         ResolvedPort { endpoints: best }
     });
-    Some(Resolved { service: Arc::clone(service), ports: ports.collect() })
+    let (ports, left_out) = (ports.collect(), LeftOut::default());
+    Some(Resolved { service: Arc::clone(service), ports, left_out })
 }
 
 fn from_containers(index: &Index, service: &Service, port: &ServicePort) -> Vec<Endpoint> {

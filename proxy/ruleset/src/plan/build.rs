@@ -82,7 +82,8 @@ struct Port<'a> {
 /// Ports that make rules, each number once a protocol.
 fn ports(resolved: &Resolved) -> Vec<Port<'_>> {
     let service = &*resolved.service;
-    if !service.is_proxied() {
+    // One over the limits has no rules, not even such that refuse.
+    if !service.is_proxied() || resolved.left_out.service.is_some() {
         return Vec::new();
     }
     let on_nodes =

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use causeway_model::{
-    Balance, Endpoint, Hints, Ingress, IpFamily, LabelSet, ObjectKey, Protocol, Resolved,
+    Balance, Endpoint, Hints, Ingress, IpFamily, LabelSet, LeftOut, ObjectKey, Protocol, Resolved,
     ResolvedPort, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
 use ipnetwork::IpNetwork;
@@ -179,7 +179,7 @@ pub fn random_service(random: &mut Random, key: &ObjectKey) -> Resolved {
     service.ports = (0..=random.below(3)).map(|index| port(random, index)).collect();
     let endpoints = service.ports.iter().map(|_| ResolvedPort { endpoints: endpoints(random) });
     let ports = endpoints.collect();
-    Resolved { service: Arc::new(service), ports }
+    Resolved { service: Arc::new(service), ports, left_out: LeftOut::default() }
 }
 
 fn own_number(key: &ObjectKey) -> u16 {

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use causeway_model::{
-    Balance, Endpoint, Ingress, IpFamily, LabelSet, ObjectKey, Protocol, Resolved, ResolvedPort,
-    Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    Balance, Endpoint, Ingress, IpFamily, LabelSet, LeftOut, ObjectKey, Protocol, Resolved,
+    ResolvedPort, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
 
 use super::{LOCAL, address, is_local};
@@ -47,7 +47,7 @@ pub fn service(text: &str) -> Resolved {
     {
         service.service_type = ServiceType::NodePort;
     }
-    Resolved { service: Arc::new(service), ports }
+    Resolved { service: Arc::new(service), ports, left_out: LeftOut::default() }
 }
 
 /// A packet in words: `SOURCE -> ADDRESS:PORT/PROTOCOL`; SOURCE is an address or `node`.

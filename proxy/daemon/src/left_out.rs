@@ -1,0 +1,86 @@
+//! Services and endpoints without rules, and why, in words for `status` and `describe`: what is over
+//! the limits, and what the kernel refuses. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_api::Applied;
+use causeway_model::{LeftOut, ObjectKey};
+
+use crate::isolation::Isolation;
+
+/// So many stand in `status`.
+const SHOWN: usize = 20;
+
+/// What of each service is left out.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    over: BTreeMap<ObjectKey, Vec<String>>,
+    refused: BTreeMap<ObjectKey, String>,
+}
+
+impl Known {
+    /// Takes in what planning found of the services that it planned anew.
+    pub(crate) fn planned(
+        &mut self,
+        planned: &BTreeSet<ObjectKey>,
+        found: BTreeMap<ObjectKey, LeftOut>,
+    ) {
+        for key in planned {
+            self.over.remove(key);
+        }
+        let worded = found.into_iter().map(|(key, left_out)| (key, over(&left_out)));
+        self.over.extend(worded);
+    }
+
+    /// Takes in what the kernel refuses.
+    pub(crate) fn refused(&mut self, isolation: &Isolation) {
+        let word = |why: &str| format!("the kernel refuses its rules, it has none here: {why}");
+        self.refused = isolation.refused().map(|(key, why)| (key.clone(), word(why))).collect();
+    }
+
+    /// Of one service.
+    pub(crate) fn of_service(&self, key: &ObjectKey) -> Vec<String> {
+        let over = self.over.get(key).into_iter().flatten();
+        over.chain(self.refused.get(key)).cloned().collect()
+    }
+
+    /// Adds what `apply` has to say of the services that it stored.
+    pub(crate) fn warn(&self, applied: &mut Applied) {
+        for result in applied.results.iter_mut().filter(|one| one.kind == "service") {
+            let key = ObjectKey::new(result.namespace.as_str(), result.name.as_str());
+            result.warnings.extend(self.of_service(&key));
+        }
+    }
+
+    /// Of all: a line each.
+    pub(crate) fn all(&self) -> Option<String> {
+        let over = self.over.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
+        let mut lines = over.chain(&self.refused).map(|(key, text)| format!("{key}: {text}"));
+        let mut shown: Vec<String> = lines.by_ref().take(SHOWN).collect();
+        let more = lines.count();
+        if more > 0 {
+            shown.push(format!("{more} more that are left out; see: describe service"));
+        }
+        (!shown.is_empty()).then(|| shown.join("\n"))
+    }
+}
+
+fn over(left_out: &LeftOut) -> Vec<String> {
+    let LeftOut { service, slices, containers } = left_out;
+    let service = service.iter().map(|excess| format!("has no rules: {excess}"));
+    let slices = slices
+        .iter()
+        .map(|(slice, excess)| format!("endpointslice {} is left out: {excess}", slice.name));
+    let containers = containers
+        .iter()
+        .map(|(count, excess)| format!("{count} of its containers are left out: {excess}"));
+    let mut all: Vec<String> = service.chain(containers).chain(slices).collect();
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.truncate(SHOWN);
+        all.push(format!("{more} more of its endpointslices are left out"));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use causeway_source::etcd::{Client, Options, RequestOp, TxnRequest};
+
 use crate::run::wait;
 use crate::{DEADLINE, Finished, Lab, Ns, TempDir, finish};
 
@@ -178,15 +180,31 @@ impl Etcd {
 
     /// Writes a value of any size, as whoever reaches it can.
     pub fn put(&self, key: &str, value: &[u8]) {
-        self.ctl_with(&["put", "--", key], value).ok();
+        self.write(&[(key.to_owned(), Some(value.to_vec()))]);
+    }
+
+    /// Writes keys, or deletes them (`None`), each by itself.
+    pub fn write(&self, changes: &[(String, Option<Vec<u8>>)]) {
+        let op = |(key, value): &(String, Option<Vec<u8>>)| match value {
+            Some(value) => RequestOp::put(key.as_str(), value.as_slice(), 0),
+            None => RequestOp::delete(key.as_str()),
+        };
+        let url = self.url();
+        self.ns.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let client = Client::connect(&url, Options::default()).await.expect("a client");
+                for change in changes {
+                    let txn = TxnRequest::new().and_then([op(change)]);
+                    let written = client.txn(txn).await;
+                    written.unwrap_or_else(|e| panic!("write {}: {e}", change.0));
+                }
+            });
+        });
     }
 
     /// Runs `etcdctl` beside it.
     pub fn ctl(&self, arguments: &[&str]) -> Finished {
-        self.ctl_with(arguments, b"")
-    }
-
-    fn ctl_with(&self, arguments: &[&str], stdin: &[u8]) -> Finished {
         let mut command = self.ns.command("/usr/bin/etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url()]);
         command.args(["--dial-timeout", "5s", "--command-timeout", "10s"]);
@@ -196,7 +214,7 @@ impl Etcd {
             command.arg("--key").arg(self.certificate("client-key.pem"));
         }
         command.args(arguments);
-        finish(command, stdin)
+        finish(command, b"")
     }
 
     /// Waits until something holds of it.

@@ -17,6 +17,9 @@ use crate::{Origin, Stored};
 /// Of a node's name and its machine id, in bytes: what DNS allows a name.
 const LONGEST_NAME: usize = 253;
 
+/// Of a container's record in bytes: twice what Kubernetes allows annotations.
+const LARGEST_CONTAINER: usize = 512 << 10;
+
 /// A value of ours as it is written.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("JSON of strings and numbers")
@@ -66,6 +69,10 @@ impl<'a> Reader<'a> {
                 Change::Node(record)
             }
             Key::Container(node, key) => {
+                if pair.value.len() > LARGEST_CONTAINER {
+                    let most = LARGEST_CONTAINER >> 10;
+                    return Err(format!("larger than {most} KiB: labels are no place for data"));
+                }
                 let container: Container = json(&pair.value)?;
                 same(&key, &container.record.key)?;
                 Change::Container(node, container)

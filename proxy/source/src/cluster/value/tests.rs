@@ -48,11 +48,13 @@ fn an_object_says_whose_manifest_it_is_from() {
     assert_eq!(read, Ok(Some(Change::Object(stored(Origin::Api)))));
 }
 
-/// Rows: C-14
+/// Rows: C-14, RH1
 #[test]
 fn what_can_not_be_read_is_named() {
     let bytes = encode_stored(&stored(Origin::Api), "n1");
+    let large = vec![b' '; LARGEST_CONTAINER + 1];
     for (key, value, why) in [
+        ("/c/v1/containers/n2/net/id/eth0", large.as_slice(), "larger than 512 KiB"),
         ("/c/v1/objects/service/default/other", bytes.as_slice(), "another key"),
         ("/c/v1/objects/service/default/web", b"{}".as_slice(), "created"),
         ("/c/v1/nodes/n1", b"?", "expected value"),

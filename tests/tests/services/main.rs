@@ -23,3 +23,4 @@ mod serve;
 mod settings;
 mod stage;
 mod stores;
+mod untrusted;

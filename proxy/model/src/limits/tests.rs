@@ -136,3 +136,25 @@ fn iptables_takes_less() {
     let all = Excess::Iptables { port: None, count: 60_000 };
     assert_eq!(iptables(&resolved(6, 10_000)), Err(all));
 }
+
+/// There is no limit for all services together that these would reach.
+///
+/// Rows: RH6
+#[test]
+fn a_hundred_thousand_services_with_half_a_million_endpoints_pass() {
+    use crate::{Event, Index, Object};
+    let mut index = Index::default();
+    let template = (web(1, 0), slice(1, 5));
+    let named = |number: u32| {
+        let (mut service, mut slice) = template.clone();
+        service.key = key(&format!("s{number}"));
+        slice.key = service.key.clone();
+        let name = service.key.name.to_string();
+        slice.labels = [(EndpointSlice::SERVICE_NAME, name)].into_iter().collect();
+        [Object::Service(service), Object::EndpointSlice(slice)]
+    };
+    index.apply(Event::Reset((0..100_000).flat_map(named).collect()));
+    let all = index.services().keys().filter_map(|key| index.resolve(key));
+    let counts = all.map(|one| (one.left_out.is_empty(), one.ports[0].endpoints.len()));
+    assert_eq!(counts.filter(|count| *count == (true, 5)).count(), 100_000);
+}

@@ -324,3 +324,26 @@ fn no_translation_leads_to_localhost() {
         assert!(reaches(), "{backend}: the translation itself");
     }
 }
+
+/// A link that takes no guard, here because its place is taken: `status` names it, the others have one.
+///
+/// Rows: RH4
+#[test]
+fn a_link_without_a_guard_is_named() {
+    let node = Node::new("node");
+    node.ip("link add full type veth peer name full1\nlink add free type veth peer name free1\n");
+    node.sh(
+        "tc qdisc add dev full clsact && tc filter add dev full ingress pref 197 protocol ipv6 \
+             bpf da bytecode '1,6 0 0 4294967295'",
+    );
+    let mut daemon = Daemon::start(&node);
+    let said = || daemon.status().warnings.into_iter().find(|line| line.starts_with("localhost: "));
+    daemon.until("it is named", || said().is_some());
+    let said = said().unwrap_or_default();
+    assert!(said.contains("on full rules alone") && said.contains("cls_bpf"), "{said}");
+    daemon.until("the others are guarded", || {
+        node.sh("tc filter show dev free ingress").contains("pref 197 bpf")
+    });
+    assert!(daemon.status().degraded.is_empty(), "{:?}", daemon.status());
+    daemon.stop();
+}

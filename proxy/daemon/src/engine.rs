@@ -215,6 +215,7 @@ impl Engine {
         match event {
             Event::Request(request) => self.take_request(request),
             Event::Spool => self.pending.spool = true,
+            Event::Unguarded(text) => self.warn("localhost", vec![text]),
             Event::Manifests => self.pending.manifests = true,
             Event::KernelChanged { by } => {
                 self.pending.check = true;

@@ -9,10 +9,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use causeway_kernel::{Interest, Link, LinkKind, Monitor, Netlink, Result, Sysctl, wait_readable};
+use causeway_kernel::{
+    Error, Interest, Link, LinkKind, Monitor, Netlink, Result, Sysctl, wait_readable,
+};
 use causeway_ruleset::plan::NodePortAddresses;
 
-use crate::event::Events;
+use crate::event::{Event, Events};
 
 /// How often links are looked at though nothing is told of them, and to notice the daemon's end.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -32,12 +34,7 @@ pub(crate) fn start(node_ports: &NodePortAddresses, events: Events) -> io::Resul
     let thread = std::thread::Builder::new().name("localhost".to_owned());
     let work = move || {
         if let Err(error) = run(&events) {
-            tracing::warn!(
-                error = %error,
-                cause = %error.source,
-                "guard 127.0.0.0/8 on links; rules alone do, which another process may flush for a \
-                 moment: load the kernel modules sch_ingress and cls_bpf"
-            );
+            drop(events.blocking_send(Event::Unguarded(unguarded("all links", &error))));
         }
     };
     thread.spawn(work).map(drop)
@@ -46,9 +43,11 @@ pub(crate) fn start(node_ports: &NodePortAddresses, events: Events) -> io::Resul
 fn run(events: &Events) -> Result<()> {
     let netlink = Netlink::open()?;
     let mut monitor = Monitor::of_links(&netlink)?;
-    let mut guarded = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     while !events.is_closed() {
-        guard(&netlink, &mut guarded)?;
+        if let Some(text) = guard(&netlink, &mut seen)? {
+            drop(events.blocking_send(Event::Unguarded(text)));
+        }
         wait_readable(&[monitor.as_fd()], PERIOD)?;
         wait_readable(&[], GAP)?;
         monitor.changed(&Interest::default())?;
@@ -56,22 +55,35 @@ fn run(events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// Guards what is not.
-fn guard(netlink: &Netlink, guarded: &mut BTreeSet<u32>) -> Result<()> {
-    let wanted = wanted(&netlink.links()?);
-    guarded.retain(|index| wanted.contains(index));
-    for index in wanted {
-        if guarded.contains(&index) {
+/// Guards the links that were not `seen`. Returns what to say of those that take no guard.
+fn guard(netlink: &Netlink, seen: &mut BTreeSet<u32>) -> Result<Option<String>> {
+    let links = netlink.links()?;
+    let wanted = wanted(&links);
+    seen.retain(|index| wanted.contains(index));
+    let mut refused = None;
+    for link in links.iter().filter(|link| wanted.contains(&link.index)) {
+        if !seen.insert(link.index) {
             continue;
         }
-        match netlink.guard_localhost(index) {
-            Ok(()) => drop(guarded.insert(index)),
+        match netlink.guard_localhost(link.index) {
+            Ok(()) => {}
             // It went meanwhile.
             Err(error) if error.raw() == Some(libc::ENODEV) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                let (names, _) = refused.get_or_insert_with(|| (Vec::new(), error));
+                names.push(link.name.clone());
+            }
         }
     }
-    Ok(())
+    Ok(refused.map(|(names, error)| unguarded(&names.join(", "), &error)))
+}
+
+fn unguarded(links: &str, error: &Error) -> String {
+    format!(
+        "on {links} rules alone keep others out of 127.0.0.0/8, which another process may flush: \
+         {error}: {}; load the kernel modules sch_ingress and cls_bpf",
+        error.source
+    )
 }
 
 /// The links by which packets come to this node itself: what a port takes in comes by its bridge,

@@ -250,6 +250,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::Dead { .. }
                     | Event::DeadAttachments(_)
                     | Event::OldMtu(_)
+                    | Event::Unguarded(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

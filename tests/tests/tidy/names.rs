@@ -12,6 +12,7 @@ use super::{files, read, sources};
 /// Flags of other programs, which README and messages name as well.
 const FOREIGN: &[&str] = &[
     "--add-source",
+    "--cap-drop",
     "--ip",
     "--ip6",
     "--label",
@@ -120,7 +121,7 @@ fn helps() -> Vec<Said> {
     found
 }
 
-/// What users read: README, examples, and the texts in the product.
+/// What users read: README, pages, examples, and the texts in the product.
 fn said() -> Vec<Said> {
     let top = bins::workspace();
     let place = |path: &Path| path.strip_prefix(&top).unwrap_or(path).display().to_string();
@@ -130,6 +131,10 @@ fn said() -> Vec<Said> {
     for (index, text) in yet.collect::<Vec<_>>().join("\n\n").split("```").enumerate() {
         let (place, text) = ("README.md".to_owned(), text.to_owned());
         found.push(Said { place, text, typed: index % 2 == 1 });
+    }
+    let pages = files(&top.join("docs"), &["md"]).into_iter().chain([top.join("SECURITY.md")]);
+    for path in pages {
+        found.push(Said { place: place(&path), text: read(&path), typed: false });
     }
     for path in files(&top.join("conf"), &["conf", "conflist", "service", "toml", "yaml"]) {
         found.push(Said { place: place(&path), text: read(&path), typed: false });

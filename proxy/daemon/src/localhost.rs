@@ -18,8 +18,9 @@ use crate::event::{Event, Events};
 
 /// How often links are looked at though nothing is told of them, and to notice the daemon's end.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Many links that come at once are looked at once.
-const GAP: Duration = Duration::from_millis(200);
+/// Links are looked at this often at most: listing them takes the lock that attaching needs, and the
+/// rules guard what is new.
+const GAP: Duration = Duration::from_secs(1);
 const LOOPBACK: &str = "lo";
 
 /// Starts the thread, which ends with the engine, where node ports answer at localhost. The rules

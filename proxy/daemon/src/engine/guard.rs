@@ -91,3 +91,25 @@ pub(super) async fn look_up(endpoints: Vec<String>, events: Events) {
         tokio::time::sleep(LOOK_UP).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::testing;
+
+    /// Rows: RH3
+    #[test]
+    fn names_of_the_store_are_looked_up() {
+        testing::run(async {
+            let (events, mut told) = tokio::sync::mpsc::channel(4);
+            let endpoints = ["http://172.18.0.9:2379", "http://localhost:2379"];
+            let looking = tokio::spawn(look_up(endpoints.map(str::to_owned).to_vec(), events));
+            let Some(Event::StoreAddresses(found)) = told.recv().await else { panic!("told") };
+            assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+            looking.abort();
+            let (events, mut told) = tokio::sync::mpsc::channel(4);
+            look_up(endpoints[..1].iter().map(|&url| url.to_owned()).collect(), events).await;
+            assert!(told.recv().await.is_none(), "an address is no name");
+        });
+    }
+}

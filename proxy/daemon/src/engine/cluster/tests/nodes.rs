@@ -516,3 +516,45 @@ fn a_node_can_be_deleted_once_it_is_gone() {
         assert!(refusal(&mut world.delete_node("n3")).contains("unreachable"));
     });
 }
+
+/// Rows: RH1, RH3
+#[test]
+fn what_nodes_live_on_follows_the_nodes_and_the_store() {
+    test(|mut world| {
+        let denied = |world: &World| -> Vec<String> {
+            world.engine.state.plan.denied().map(|(key, ..)| key.name.to_string()).collect()
+        };
+        world.connect(view(&["n1"]), false);
+        let services = [("peer", "192.0.2.2"), ("named", "198.51.100.9"), ("moved", "192.0.2.77")];
+        for (name, address) in services {
+            world.changed(vec![Change::Object(stored(&at(name, address), Origin::Api))]);
+        }
+        for (name, address) in [("own", "192.0.2.1"), ("store", "192.0.2.9")] {
+            world.changed(vec![Change::Object(stored(&at(name, address), Origin::Api))]);
+        }
+        web(&mut world);
+        assert_eq!(denied(&world), ["own", "store"]);
+        // A node joins; the store's name leads somewhere; this node moves.
+        world.changed(vec![Change::Node(node("n2"))]);
+        assert_eq!(denied(&world), ["own", "peer", "store"]);
+        world.take(Event::StoreAddresses(["198.51.100.9".parse().unwrap()].into()));
+        assert_eq!(denied(&world), ["named", "own", "peer", "store"]);
+        world.take(Event::Addresses(vec!["192.0.2.77".parse().unwrap()]));
+        assert_eq!(denied(&world), ["moved", "named", "peer", "store"]);
+        // A container of the address of a node is none, and one that had it before it was a node's.
+        for (number, ip) in ["127.0.0.1", "192.0.2.2", "192.0.2.9", "10.0.2.5"].iter().enumerate() {
+            let one = container(&format!("c{number}"), ip);
+            world.changed(vec![Change::Container("n2".into(), one)]);
+        }
+        assert_eq!(world.endpoints("web"), ["10.0.2.5"]);
+        world.take(Event::StoreAddresses(["10.0.2.5".parse().unwrap()].into()));
+        assert_eq!(world.endpoints("web"), [""; 0]);
+        assert_eq!(denied(&world), ["moved", "peer", "store"]);
+        let left_out = crate::guard::left_out(&world.engine.state);
+        for part in
+            ["its address 127.0.0.1 is a loopback", "10.0.2.5 is the address of the cluster"]
+        {
+            assert!(left_out.iter().any(|line| line.contains(part)), "{left_out:?}");
+        }
+    });
+}

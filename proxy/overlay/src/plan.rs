@@ -29,8 +29,9 @@ struct Planner<'a> {
     facts: &'a Facts,
     /// Address to the nodes that publish it.
     claims: BTreeMap<IpAddr, Vec<&'a Peer>>,
-    /// Subnets given so far, with the names of those who have them.
-    taken: Vec<(IpNetwork, &'a str)>,
+    /// Subnets given so far, with the names of those who have them. None of them overlap but those of
+    /// this node, and there may be as many as somebody wrote: they are looked up.
+    taken: BTreeMap<IpNetwork, &'a str>,
     /// VTEP addresses given so far.
     vteps: BTreeMap<MacAddress, &'a str>,
     wanted: Wanted,
@@ -134,8 +135,7 @@ impl<'a> Planner<'a> {
                 self.facts.node
             ));
         }
-        let within = |(subnet, _): &&(IpNetwork, &str)| subnet.contains(ip);
-        if let Some((subnet, name)) = self.taken.iter().find(within) {
+        if let Some((subnet, name)) = self.met(IpNetwork::from(ip)) {
             return Some(format!(
                 "its address {ip} is inside {subnet} of node {name}; give {} another one with \
                  --node-ip",
@@ -194,8 +194,8 @@ impl<'a> Planner<'a> {
                 all.join(",")
             ));
         }
-        if let Some((other, name)) = self.taken.iter().find(|(other, _)| overlap(*other, subnet)) {
-            let who = if *name == self.facts.node { "this node, " } else { "node " };
+        if let Some((other, name)) = self.met(subnet) {
+            let who = if name == self.facts.node { "this node, " } else { "node " };
             return Some(format!(
                 "its subnet {subnet} overlaps {other} of {who}{name}; give {} another one with \
                  --node-subnet",
@@ -204,7 +204,8 @@ impl<'a> Planner<'a> {
         }
         // What a newer one says of its address takes no subnet from an older one.
         let older = |claims: &Vec<&Peer>| claims.iter().any(|other| other.since <= peer.since);
-        let claimed = self.claims.iter().filter(|(_, claims)| older(claims)).map(|(ip, _)| ip);
+        let within = self.claims.range(subnet.network()..=last(subnet));
+        let claimed = within.filter(|(_, claims)| older(claims)).map(|(ip, _)| ip);
         let nodes = self.facts.underlay.ips.iter().chain(claimed);
         nodes.copied().find(|ip| subnet.contains(*ip)).map(|ip| {
             format!(
@@ -212,6 +213,18 @@ impl<'a> Planner<'a> {
                  nodes would lead through itself; choose a --cluster-cidr without node addresses"
             )
         })
+    }
+
+    /// What was given so far and overlaps it: around it or inside.
+    fn met(&self, subnet: IpNetwork) -> Option<(IpNetwork, &'a str)> {
+        let around = (0..=subnet.prefix()).filter_map(|length| {
+            let around = network(IpNetwork::new(subnet.ip(), length).ok()?);
+            self.taken.get_key_value(&around)
+        });
+        let from = IpNetwork::new(subnet.network(), 0).ok()?;
+        let to = IpNetwork::from(last(subnet));
+        let found = around.chain(self.taken.range(from..=to)).next();
+        found.map(|(subnet, name)| (*subnet, *name))
     }
 
     fn connect(&mut self, peer: &'a Peer, ips: &[IpAddr], subnet: IpNetwork) {
@@ -227,7 +240,7 @@ impl<'a> Planner<'a> {
         };
         match hop {
             Ok(hop) => {
-                self.taken.push((subnet, &peer.name));
+                self.taken.insert(subnet, &peer.name);
                 self.wanted.routes.insert(subnet, hop);
             }
             Err(why) => self.problem(&peer.name, why),
@@ -346,8 +359,12 @@ fn inside(inner: IpNetwork, outer: IpNetwork) -> bool {
     outer.prefix() <= inner.prefix() && outer.contains(inner.network())
 }
 
-fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
-    inside(a, b) || inside(b, a)
+/// Its last address.
+fn last(net: IpNetwork) -> IpAddr {
+    match net {
+        IpNetwork::V4(net) => net.broadcast().into(),
+        IpNetwork::V6(net) => net.broadcast().into(),
+    }
 }
 
 fn family(ip: IpAddr) -> &'static str {

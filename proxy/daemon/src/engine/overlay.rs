@@ -22,6 +22,8 @@ const OVERLAY: &str = "overlay";
 const PEERS: &str = "peers file";
 const NODE_FILE: &str = "node.json";
 const NETWORK: &str = "cluster network";
+/// So many nodes that something is wrong with are named.
+const SHOWN: usize = 20;
 
 /// This node among the others.
 #[derive(Debug, Default)]
@@ -75,8 +77,10 @@ impl Engine {
         let Some(state) = &self.state.overlay else { return };
         let lasts = |name: &String| !matches!(self.state.waiting.get(name), Some(Some(_)));
         let problems = state.problems.iter().filter(|(name, _)| lasts(name));
-        let problems = problems.map(|(name, why)| format!("node {name}: {why}"));
-        let wrong = state.failure.iter().cloned().chain(problems).collect();
+        let mut problems = problems.map(|(name, why)| format!("node {name}: {why}"));
+        let first: Vec<String> = problems.by_ref().take(SHOWN).collect();
+        let more = problems.next().map(|_| "more nodes have such trouble".to_owned());
+        let wrong = state.failure.iter().cloned().chain(first).chain(more).collect();
         self.degrade(OVERLAY, wrong);
     }
 

@@ -344,6 +344,27 @@ fn an_mtu_that_leaves_too_little_is_named() {
     assert_eq!(plan(&facts).problems, [("n1".to_owned(), why.to_owned())].into());
 }
 
+/// Every subnet of every node is looked up among the others, however many something wrote.
+///
+/// Rows: RH7
+#[test]
+fn ten_thousand_peers_are_planned_in_a_moment() {
+    let one = |number: u32| {
+        let [_, _, high, low] = number.to_be_bytes();
+        peer(&format!("n{number}"), &format!("172.19.{high}.{low} fd00:10:0:{number:x}::/64"))
+    };
+    let mut peers: Vec<Peer> = (2..10_000).map(one).collect();
+    peers.push(peer("x1", "172.20.0.1 fd00:10:0:100::/56"));
+    peers.push(peer("x2", "172.20.0.2 fd00:10:0:7:8000::/65"));
+    let facts = facts(VXLAN, peers);
+    let wanted = plan(&facts);
+    assert_eq!(wanted.routes.len(), 9_998);
+    let why = |name: &str| wanted.problems[name].clone();
+    assert!(why("x1").contains("overlaps fd00:10:0:100::/64 of node n256"), "{}", why("x1"));
+    assert!(why("x2").contains("overlaps fd00:10:0:7::/64 of node n7"), "{}", why("x2"));
+    assert_eq!(wanted.problems.len(), 2);
+}
+
 /// Rows: RH7
 #[test]
 fn a_newcomer_takes_nothing_from_an_older_peer() {

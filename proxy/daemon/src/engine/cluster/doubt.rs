@@ -61,11 +61,11 @@ impl Engine {
             self.state.degraded.remove(HELD);
             return;
         }
-        let names: Vec<&str> = held.iter().map(String::as_str).collect();
+        let names: Vec<String> = held.iter().cloned().collect();
         let text = format!(
             "{} vanished from the cluster store after it was away or listed anew: it may have lost \
              them. They count as there for {} and are given up then, unless they are heard of",
-            names.join(", "),
+            few(&names),
             clock::words(self.state.settings.endpoint_ttl)
         );
         tracing::error!("{text}");

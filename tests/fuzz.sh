@@ -1,5 +1,6 @@
 #!/bin/bash
-# Fuzzes one target for so many seconds: tests/fuzz.sh manifest|nft-decode|api-json|cni-config SECONDS
+# Fuzzes one target for so many seconds: tests/fuzz.sh TARGET SECONDS, TARGET being manifest,
+# nft-decode, api-json, api-body, store-record or cni-config.
 # Needs a nightly compiler and cargo-fuzz (cargo install cargo-fuzz). What is found stays in
 # target/fuzz/artifacts; make a test of it before it is mended.
 set -euo pipefail
@@ -17,6 +18,10 @@ case $target in
     grep -v '^#' proxy/nft/src/codec/captured.txt | while read -r name hex; do
       xxd -r -p <<< "$hex" > "$corpus/seed-$name"
     done ;;
+  api-body)
+    for file in tests/fuzz/seeds/*.json; do cp "$file" "$corpus/seed-$(basename "$file")"; done ;;
+  store-record)
+    cp tests/fuzz/seeds/*.records "$corpus" ;;
   cni-config)
     for file in conf/*; do if [ -f "$file" ]; then cp "$file" "$corpus/seed-$(basename "$file")"; fi; done ;;
 esac

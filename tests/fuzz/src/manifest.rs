@@ -10,6 +10,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
         node_ports: (30000, 32767),
         foreign: Vec::new(),
+        guarded: Default::default(),
         guarded: std::sync::Arc::default(),
     };
     let mut allocator = Allocator::default();

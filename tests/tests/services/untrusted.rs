@@ -77,8 +77,8 @@ fn send(pod: &Ns, frames: &[Vec<u8>]) {
 
 /// TCP ports that somebody listens on at the node, whatever the address.
 fn listening(node: &Node) -> Vec<u16> {
-    let text = node.sh("ss -Htln | awk '{ print $4 }'");
-    let port = |line: &str| line.rsplit(':').next()?.parse().ok();
+    let text = node.sh("ss -Htln");
+    let port = |line: &str| line.split_whitespace().nth(3)?.rsplit(':').next()?.parse().ok();
     let mut ports: Vec<u16> = text.lines().filter_map(port).collect();
     ports.sort_unstable();
     ports.dedup();

@@ -62,9 +62,11 @@ fn the_overlays_port_takes_packets_from_nodes_alone() {
         assert!(guarded(node));
         dropped(&pods);
         // Without the rule it comes; the rule comes back by itself.
+        cluster.daemons[0].signal(libc::SIGSTOP);
         node.sh("nft delete table ip causeway_overlay");
         stranger("let in");
         assert_eq!(word(&socket), "let in");
+        cluster.daemons[0].signal(libc::SIGCONT);
         cluster.daemons[0].until("the table is back", || guarded(node));
         dropped(&pods);
         // Whoever joins is a node; a node that starts again stays one.

@@ -221,3 +221,28 @@ fn an_image_s_labels_make_no_endpoint_of_its_containers() {
     machine.ctr(&["task", "kill", "c1"]).ok();
     client.wait();
 }
+
+/// Images whose labels containerd finds, by a spelling or at a depth that no honest image has: they
+/// do not count either.
+///
+/// Rows: RH2
+#[test]
+fn labels_that_an_image_hides_make_no_endpoint_of_its_containers() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let machine = Machine::start(node);
+    prepare(&machine);
+    let images = ["spelled", "nested"].map(|name| format!("docker.io/library/{name}:latest"));
+    machine.import_configured(&images[0], &json!({ "labelS": { "app": "db" } }));
+    machine.import_nested(&images[1], &[("app", "db")]);
+    let folder = machine.path("/etc/causeway/manifests");
+    std::fs::write(folder.join("db.json"), by_label("default", "app", "db")).expect("write");
+    let daemon = machine.causewayd(&DAEMON);
+    for (name, image) in ["spelled", "nested"].into_iter().zip(&images) {
+        machine.run_image(name, &["--net", "causeway"], image);
+        // containerd has given it to the container: the test is able to fail.
+        let inspected = machine.nerdctl(&["container", "inspect", "--mode", "native", name]).ok();
+        assert!(inspected.contains("\"app\": \"db\""), "{inspected}");
+        assert_eq!(of(&machine, "default", "db"), [""; 0], "{image}: {}", daemon.log());
+    }
+}

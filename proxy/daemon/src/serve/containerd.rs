@@ -21,8 +21,8 @@ const LATER: Duration = Duration::from_secs(5);
 
 /// Largest manifest or configuration of an image that is read.
 const LARGEST: usize = 4 << 20;
-/// Platforms of an image that are read.
-const PLATFORMS: usize = 64;
+/// Indexes and manifests of an image that are read; an honest one has two for each platform.
+const BLOBS: usize = 256;
 /// So many refused labels are remembered as said.
 const SAID: usize = 10_000;
 
@@ -204,13 +204,16 @@ async fn image(
         true => Some(parent(channel, namespace, container).await?),
         false => None,
     };
+    let Some(digests) = configurations(channel, namespace, target.digest).await? else {
+        return unknown("leads to more than can be read");
+    };
     let mut configs = Vec::new();
-    for digest in manifests(channel, namespace, &target.digest).await? {
+    for digest in digests {
         let Some(bytes) = content(channel, namespace, &digest).await? else { continue };
         // Whichever of the platforms it runs: none of their labels counts.
         match images::Config::read(&bytes) {
-            Ok(config) => configs.push(config),
-            Err(_) => return unknown("has a configuration that cannot be read"),
+            Some(config) => configs.push(config),
+            None => return unknown("has a configuration that cannot be read"),
         }
     }
     if let Some(parent) = parent {
@@ -225,25 +228,26 @@ async fn image(
     }
 }
 
-/// The digests of the configurations that an image leads to, of all its platforms that are there.
-async fn manifests(
+/// The digests of the configurations that an image leads to, of all its platforms that are there, as
+/// deep as containerd looks for them. `None`: there may be more.
+async fn configurations(
     channel: &Channel,
     namespace: &str,
-    target: &str,
-) -> Result<Vec<String>, Failure> {
-    let read = async |digest: &str| {
-        let bytes = content(channel, namespace, digest).await?;
-        Ok(bytes.map(|bytes| serde_json::from_slice::<Manifest>(&bytes).unwrap_or_default()))
-    };
-    let Some(first) = read(target).await? else { return Ok(Vec::new()) };
-    let mut configs: Vec<String> = first.config.into_iter().map(|one| one.digest).collect();
-    for platform in first.manifests.into_iter().take(PLATFORMS) {
+    target: String,
+) -> Result<Option<BTreeSet<String>>, Failure> {
+    let mut configs = BTreeSet::new();
+    let (mut seen, mut waiting) = (BTreeSet::from([target.clone()]), vec![target]);
+    while let Some(digest) = waiting.pop() {
         // Of other platforms it is seldom there.
-        let Some(manifest) = read(&platform.digest).await? else { continue };
-        // One that leads nowhere known is not overlooked: its name cannot be read as a configuration.
-        configs.push(manifest.config.map_or(platform.digest, |one| one.digest));
+        let Some(bytes) = content(channel, namespace, &digest).await? else { continue };
+        let Some((manifests, config)) = Manifest::read(&bytes) else { return Ok(None) };
+        configs.extend(config);
+        waiting.extend(manifests.into_iter().filter(|one| seen.insert(one.clone())));
+        if seen.len() > BLOBS {
+            return Ok(None);
+        }
     }
-    Ok(configs)
+    Ok(Some(configs))
 }
 
 /// The layers that a container stands on.

@@ -5,10 +5,11 @@
 //! image's own do not count unless a setting says so. Names of pods and networks never come from
 //! there at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_model::{Labels, manifest};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 /// Labels of one container that count.
@@ -75,20 +76,57 @@ fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), St
 }
 
 /// A blob of an image that leads to others: an index, a list of Docker, or a manifest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Manifest {
-    /// One a platform.
-    pub(super) manifests: Vec<Descriptor>,
-    /// Of a manifest.
-    pub(super) config: Option<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    config: Option<Descriptor>,
+    #[serde(flatten)]
+    others: Others,
 }
 
 /// Names a blob.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Descriptor {
+#[derive(Debug, Deserialize)]
+struct Descriptor {
     /// `sha256:...`
-    pub(super) digest: String,
+    digest: String,
+    #[serde(flatten)]
+    others: Others,
+}
+
+/// Keys of a JSON object that are not read.
+type Others = BTreeMap<String, IgnoredAny>;
+
+impl Manifest {
+    /// Reads one: the blobs that may lead to more, one a platform, and the configuration. `None`:
+    /// nobody can tell where it leads.
+    pub(super) fn read(bytes: &[u8]) -> Option<(Vec<String>, Option<String>)> {
+        let read: Self = serde_json::from_slice(bytes).ok()?;
+        let named =
+            read.manifests.iter().chain(&read.config).all(|one| one.others.lacks(&["digest"]));
+        if !named || !read.others.lacks(&["manifests", "config"]) {
+            return None;
+        }
+        let digests = read.manifests.into_iter().map(|one| one.digest).collect();
+        Some((digests, read.config.map(|one| one.digest)))
+    }
+}
+
+/// containerd's language takes a key of JSON for a name of its own though the case differs. A key that
+/// only it reads hides labels from here: no honest image has one.
+trait Lacks {
+    /// Whether none of the keys would be taken for one of these.
+    fn lacks(&self, names: &[&str]) -> bool;
+}
+
+impl Lacks for Others {
+    fn lacks(&self, names: &[&str]) -> bool {
+        // Through capital letters, for those that have two small ones, as the long s has.
+        let fold = |key: &str| -> String {
+            key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+        };
+        self.keys().all(|key| !names.contains(&fold(key).as_str()))
+    }
 }
 
 /// What is read of the configuration of an image.
@@ -101,30 +139,36 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// It is none.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        #[derive(Debug, Default, Deserialize)]
+    /// Reads one; `None`: it is none, or containerd may read something else in it.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        #[derive(Debug, Deserialize)]
         struct Whole {
             config: Option<Inner>,
             rootfs: Option<RootFs>,
+            #[serde(flatten)]
+            others: Others,
         }
         #[derive(Debug, Default, Deserialize)]
         struct Inner {
             #[serde(default, rename = "Labels")]
             labels: Option<Labels>,
+            #[serde(flatten)]
+            others: Others,
         }
         #[derive(Debug, Default, Deserialize)]
         struct RootFs {
             #[serde(default)]
             diff_ids: Vec<String>,
+            #[serde(flatten)]
+            others: Others,
         }
-        let Whole { config, rootfs } = serde_json::from_slice(bytes)?;
-        let labels = config.and_then(|inner| inner.labels).unwrap_or_default();
-        let layers = rootfs.unwrap_or_default().diff_ids;
-        Ok(Self { labels: labels.into_iter().collect(), layers })
+        let Whole { config, rootfs, others } = serde_json::from_slice(bytes).ok()?;
+        let (config, rootfs) = (config.unwrap_or_default(), rootfs.unwrap_or_default());
+        let plain = others.lacks(&["config", "rootfs"])
+            && config.others.lacks(&["labels"])
+            && rootfs.others.lacks(&["diff_ids"]);
+        let labels = config.labels.unwrap_or_default().into_iter().collect();
+        plain.then_some(Self { labels, layers: rootfs.diff_ids })
     }
 
     /// What containerd calls the snapshot of all its layers: ChainID of OCI's image specification.

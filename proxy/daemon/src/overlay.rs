@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 
 use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::Peer;
+use causeway_nft::Monitor as Rules;
 use causeway_overlay::{Mode, Step, Wanted};
 use ipnetwork::IpNetwork;
 
+use crate::backend::Backend;
 use crate::clock;
 use crate::config::{OverlayKind, Settings};
 use crate::event::{Event, Events};
@@ -86,6 +88,8 @@ struct Keeper {
     orders: Option<Orders>,
     /// Who may send to the tunnel's port.
     guard: guard::Guard,
+    /// Tells of changes of the guard.
+    rules: Option<Rules>,
     /// What the kernel was made to hold last, and whether by complete orders.
     settled: Option<(Wanted, bool)>,
     /// What was said last.
@@ -140,8 +144,14 @@ impl Overlay {
     ///
     /// # Errors
     /// No descriptor or thread is left.
-    pub(crate) fn start(settings: &Settings, events: Events) -> io::Result<Option<Self>> {
+    pub(crate) fn start(
+        settings: &Settings,
+        backend: &Backend,
+        events: Events,
+    ) -> io::Result<Option<Self>> {
         let Some(mode) = mode(settings) else { return Ok(None) };
+        // A kernel without nf_tables has no guard, and no changes of it.
+        let rules = backend.watch(guard::tables()).ok();
         let (orders, incoming) = channel();
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
@@ -164,6 +174,7 @@ impl Overlay {
                 kernel: None,
                 orders: None,
                 guard: guard::Guard::default(),
+                rules,
                 settled: None,
                 interest: causeway_kernel::Interest::default(),
                 streaks: (0, 0),
@@ -211,7 +222,8 @@ impl Keeper {
             let wait = self.due.saturating_duration_since(clock::now());
             let woken = self.woken.as_fd();
             let monitor = self.kernel.as_ref().map(|(_, monitor)| monitor.as_fd());
-            let files: Vec<_> = std::iter::once(woken).chain(monitor).collect();
+            let rules = self.rules.as_ref().map(Rules::as_fd);
+            let files: Vec<_> = std::iter::once(woken).chain(monitor).chain(rules).collect();
             if let Err(error) = wait_readable(&files, wait) {
                 tracing::error!(error = %causeway_api::chain(&error), "the overlay is not kept");
                 return;
@@ -251,9 +263,19 @@ impl Keeper {
 
     /// Whatever others changed is looked at soon.
     fn take_changes(&mut self) {
+        let soon = self.not_before.max(clock::now());
+        match self.rules.as_mut().map(Rules::changes) {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some(_))) => self.due = self.due.min(soon),
+            Some(Err(error)) => {
+                tracing::error!(error = %causeway_api::chain(&error), "hear of the guard's end");
+                self.rules = self.rules.take().and_then(|rules| rules.again()().ok());
+                self.due = self.due.min(soon);
+            }
+        }
         let Some((_, monitor)) = &mut self.kernel else { return };
         match monitor.changed(&self.interest) {
-            Ok(true) => self.due = self.due.min(self.not_before.max(clock::now())),
+            Ok(true) => self.due = self.due.min(soon),
             Ok(false) => {}
             Err(error) => {
                 tracing::error!(error = %causeway_api::chain(&error), "hear of changes");

@@ -162,7 +162,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         }
         let socket = settings.socket();
         let warnings = settings.warnings.clone();
-        let overlay = Overlay::start(&settings, sender.clone()).map_err(to("start the overlay"))?;
+        let overlay =
+            Overlay::start(&settings, &backend, sender.clone()).map_err(to("start the overlay"))?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
             .map_err(to("watch others' rules"))?;
         keep_attachments(&settings, &backend, &sender)?;

@@ -210,6 +210,10 @@ pub enum Field {
     ThSport,
     /// `th dport`
     ThDport,
+    /// `@th,96,16`: the higher bits of the number of a vxlan
+    VniHigh,
+    /// `@th,112,8`: the lower ones
+    VniLow,
     /// `meta iifname`
     IifName,
     /// `meta oifname`

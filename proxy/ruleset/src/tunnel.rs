@@ -4,9 +4,11 @@
 //! A vxlan device takes whatever reaches its port, from whomever, and hands it to containers. These
 //! are one chain, one rule and one set beside the services' tables, the same for both backends.
 //! Packets that are only forwarded do not pass the hook; others than UDP leave the rule at once.
+//! Other vxlans may use the same port, between other machines: only packets of ours are meant, by
+//! the number in them.
 //!
 //! ```text
-//! input (filter, -300)  udp dport 8472 ip saddr != @peers drop
+//! input (filter, -300)  udp dport 8472 @th,96,16 0x0 @th,112,8 0x1 ip saddr != @peers drop
 //! ```
 
 use std::collections::BTreeSet;
@@ -29,8 +31,9 @@ pub fn table(ipv6: bool) -> TableId {
     TableId { family, name: "causeway_overlay".to_owned() }
 }
 
-/// What the table holds where these peers, all of one family, may send to the port.
-pub fn state(ipv6: bool, port: u16, peers: &BTreeSet<IpAddr>) -> TableState {
+/// What the table holds where these peers, all of one family, may send to the port what is for the
+/// vxlan of a number.
+pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableState {
     let (key, saddr) = match ipv6 {
         false => (DataType::Ipv4Addr, Field::IpSaddr),
         true => (DataType::Ipv6Addr, Field::Ip6Saddr),
@@ -46,11 +49,15 @@ pub fn state(ipv6: bool, port: u16, peers: &BTreeSet<IpAddr>) -> TableState {
     let element =
         |ip: &IpAddr| Element { key: Key::Exact(vec![(*ip).into()]), value: None, comment: None };
     let equal = |field, value| Statement::Match(Match::Cmp { field, negate: false, value });
+    let [_, high, middle, low] = id.to_be_bytes();
+    let high = u16::from_be_bytes([high, middle]);
     let known = Match::InSet { fields: vec![saddr], set: set.name.clone(), negate: true };
     let rule = Rule {
         statements: vec![
             equal(Field::L4Proto, RegValue::Proto(UDP)),
             equal(Field::ThDport, RegValue::Port(port)),
+            equal(Field::VniHigh, RegValue::Port(high)),
+            equal(Field::VniLow, RegValue::Proto(low)),
             Statement::Match(known),
             Statement::Verdict(Verdict::Drop),
         ],
@@ -91,14 +98,14 @@ mod tests {
     /// Rows: RH12
     #[test]
     fn one_rule_asks_one_set() {
-        let state = state(false, 8472, &peers(&["172.18.0.2", "172.18.0.3"]));
+        let state = state(false, 8472, 0x10203, &peers(&["172.18.0.2", "172.18.0.3"]));
         let shown = text::table(&table(false), &state);
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>().join(" "),
             "table ip causeway_overlay { set peers { type ipv4_addr elements = { 172.18.0.2, \
              172.18.0.3 } } chain input { type filter hook input priority raw; policy accept; udp \
-             dport 8472 ip saddr != @peers drop comment \"the overlay takes packets from nodes \
-             only\" } }"
+             dport 8472 @th,96,16 0x102 @th,112,8 0x3 ip saddr != @peers drop comment \"the \
+             overlay takes packets from nodes only\" } }"
         );
     }
 
@@ -106,7 +113,7 @@ mod tests {
     #[test]
     fn i4_a_change_of_peers_is_elements_alone() {
         let id = table(true);
-        let state = |peers| state(true, 8472, peers);
+        let state = |peers| state(true, 8472, 1, peers);
         let (before, after) = (peers(&["fd00::2", "fd00::3"]), peers(&["fd00::3", "fd00::4"]));
         assert!(diff(&id, Some(&state(&before)), Some(&state(&before))).ops.is_empty());
         let ops = diff(&id, Some(&state(&before)), Some(&state(&after))).ops;

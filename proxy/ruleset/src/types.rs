@@ -61,6 +61,9 @@ impl Field {
             Self::EtherSaddr => DataType::EtherAddr,
             Self::L4Proto => DataType::InetProto,
             Self::ThSport | Self::ThDport | Self::CtOriginalProtoDst => DataType::InetService,
+            // Of their lengths; they are compared, never looked up.
+            Self::VniHigh => DataType::InetService,
+            Self::VniLow => DataType::InetProto,
             Self::IifName | Self::OifName => DataType::IfName,
             Self::Mark | Self::CtMark | Self::Const(_) => DataType::Mark,
             Self::Random { .. } | Self::Turn { .. } | Self::SourceHash { .. } => DataType::Number,

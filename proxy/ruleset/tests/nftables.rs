@@ -293,6 +293,8 @@ impl Machine<'_> {
             Field::Const(value) => vec![RegValue::Mark(value)],
             Field::EtherSaddr
             | Field::ThSport
+            | Field::VniHigh
+            | Field::VniLow
             | Field::OifName
             | Field::CtMark
             | Field::CtOriginalIpDaddr

@@ -3,7 +3,12 @@
 
 use causeway_nft::Client;
 use causeway_overlay::Wanted;
-use causeway_ruleset::{Batch, Op, tunnel};
+use causeway_ruleset::{Batch, Op, TableId, tunnel};
+
+/// What it consists of, to be told when others remove it.
+pub(super) fn tables() -> Vec<TableId> {
+    [false, true].map(tunnel::table).to_vec()
+}
 
 /// The connection to nf_tables.
 #[derive(Debug, Default)]
@@ -31,7 +36,7 @@ impl Guard {
         let Some(client) = client else { return Ok(()) };
         for ipv6 in [false, true] {
             let link = wanted.link.as_ref().filter(|link| link.local.is_ipv6() == ipv6);
-            let state = link.map(|link| tunnel::state(ipv6, link.port, &wanted.sources));
+            let state = link.map(|link| tunnel::state(ipv6, link.port, link.id, &wanted.sources));
             let id = tunnel::table(ipv6);
             let actual = client.table(&id)?;
             let batch = tunnel::diff(&id, actual.as_ref(), state.as_ref());

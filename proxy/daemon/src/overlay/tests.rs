@@ -35,6 +35,7 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
         woken: UnixStream::pair().unwrap().0,
         kernel: None,
         guard: guard::Guard::default(),
+        rules: None,
         orders: Some(Orders {
             node: "n1".to_owned(),
             ips: vec!["172.18.0.2".parse().unwrap()],

@@ -278,6 +278,8 @@ fn network_offset(field: Field) -> Option<u32> {
         | Field::L4Proto
         | Field::ThSport
         | Field::ThDport
+        | Field::VniHigh
+        | Field::VniLow
         | Field::IifName
         | Field::OifName
         | Field::Mark
@@ -308,6 +310,8 @@ fn load_of(out: &mut Vec<Expr>, field: Field, reg: u32) -> Result<(), Invalid> {
         Field::EtherSaddr => payload(PAYLOAD_LINK, 6),
         Field::ThSport => payload(PAYLOAD_TRANSPORT, 0),
         Field::ThDport => payload(PAYLOAD_TRANSPORT, 2),
+        Field::VniHigh => payload(PAYLOAD_TRANSPORT, 12),
+        Field::VniLow => payload(PAYLOAD_TRANSPORT, 14),
         Field::L4Proto => Expr::Meta { key: META_L4PROTO, reg },
         Field::IifName => Expr::Meta { key: META_IIFNAME, reg },
         Field::OifName => Expr::Meta { key: META_OIFNAME, reg },

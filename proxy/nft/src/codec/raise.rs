@@ -307,6 +307,8 @@ fn field_of(expr: &Expr) -> Option<Field> {
             (PAYLOAD_LINK, 6, 6) => Field::EtherSaddr,
             (PAYLOAD_TRANSPORT, 0, 2) => Field::ThSport,
             (PAYLOAD_TRANSPORT, 2, 2) => Field::ThDport,
+            (PAYLOAD_TRANSPORT, 12, 2) => Field::VniHigh,
+            (PAYLOAD_TRANSPORT, 14, 1) => Field::VniLow,
             _ => return None,
         },
         Expr::Meta { key: META_L4PROTO, .. } => Field::L4Proto,

@@ -312,6 +312,8 @@ fn field() -> impl Strategy<Value = Field> {
         Field::L4Proto,
         Field::ThSport,
         Field::ThDport,
+        Field::VniHigh,
+        Field::VniLow,
         Field::IifName,
         Field::OifName,
         Field::Mark,

@@ -90,7 +90,12 @@ fn matches(condition: &Match, transport: &str) -> String {
     let not = |negate: bool| if negate { "!= " } else { "" };
     match condition {
         Match::Cmp { field, negate, value: to } => {
-            format!("{} {}{}", name(*field, transport), not(*negate), value(to))
+            let to = match (field, to) {
+                (Field::VniHigh, RegValue::Port(bits)) => format!("0x{bits:x}"),
+                (Field::VniLow, RegValue::Proto(bits)) => format!("0x{bits:x}"),
+                _ => value(to),
+            };
+            format!("{} {}{to}", name(*field, transport), not(*negate))
         }
         Match::Net { field, negate, net } => {
             let max = if net.is_ipv4() { 32 } else { 128 };
@@ -139,6 +144,8 @@ fn name(field: Field, transport: &str) -> String {
         Field::L4Proto => "meta l4proto",
         Field::ThSport => return format!("{transport} sport"),
         Field::ThDport => return format!("{transport} dport"),
+        Field::VniHigh => "@th,96,16",
+        Field::VniLow => "@th,112,8",
         Field::IifName => "iifname",
         Field::OifName => "oifname",
         Field::Mark => "meta mark",

@@ -345,5 +345,8 @@ fn a_link_without_a_guard_is_named() {
         node.sh("tc filter show dev free ingress").contains("pref 197 bpf")
     });
     assert!(daemon.status().degraded.is_empty(), "{:?}", daemon.status());
+    node.ip("link del full\n");
+    let named = || daemon.status().warnings.iter().any(|line| line.starts_with("localhost: "));
+    daemon.until("it is named no more", || !named());
     daemon.stop();
 }

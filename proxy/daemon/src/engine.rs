@@ -204,6 +204,16 @@ impl Engine {
         }
     }
 
+    /// Links come and go: that there are some is said once.
+    fn take_unguarded(&mut self, text: Option<String>) {
+        const CONCERNS: &str = "localhost";
+        let text = text.into_iter().collect();
+        match self.state.warnings.contains_key(CONCERNS) {
+            true => drop(self.state.warnings.insert(CONCERNS.to_owned(), text)),
+            false => self.warn(CONCERNS, text),
+        }
+    }
+
     /// In the place of what was to know of it before.
     fn warn_instead(&mut self, concerns: &str, warnings: Vec<String>) {
         self.state.warnings.remove(concerns);
@@ -215,7 +225,7 @@ impl Engine {
         match event {
             Event::Request(request) => self.take_request(request),
             Event::Spool => self.pending.spool = true,
-            Event::Unguarded(text) => self.warn("localhost", vec![text]),
+            Event::Unguarded(text) => self.take_unguarded(text),
             Event::Manifests => self.pending.manifests = true,
             Event::KernelChanged { by } => {
                 self.pending.check = true;

@@ -59,8 +59,8 @@ pub(crate) enum Event {
     DeadAttachments(Vec<String>),
     /// Attachments whose MTU is more than the way to other nodes carries, in words; all of them.
     OldMtu(Vec<String>),
-    /// Links whose guard of 127.0.0.0/8 goes with the rules, in words.
-    Unguarded(String),
+    /// Links whose guard of 127.0.0.0/8 goes with the rules, in words: all there are.
+    Unguarded(Option<String>),
     /// The peers file has changed.
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.

@@ -5,6 +5,7 @@
 //! It is a thread because the kernel takes its time to make one.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,6 +22,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Links are looked at this often at most: listing them takes the lock that attaching needs, and the
 /// rules guard what is new.
 const GAP: Duration = Duration::from_secs(1);
+/// So many links without a guard are named.
+const NAMED: usize = 5;
 const LOOPBACK: &str = "lo";
 
 /// Starts the thread, which ends with the engine, where node ports answer at localhost. The rules
@@ -33,22 +36,26 @@ pub(crate) fn start(node_ports: &NodePortAddresses, events: Events) -> io::Resul
         return Ok(());
     }
     let thread = std::thread::Builder::new().name("localhost".to_owned());
-    let work = move || {
-        if let Err(error) = run(&events) {
-            drop(events.blocking_send(Event::Unguarded(unguarded("all links", &error))));
-        }
-    };
-    thread.spawn(work).map(drop)
+    thread.spawn(move || run(&events)).map(drop)
 }
 
-fn run(events: &Events) -> Result<()> {
+fn run(events: &Events) {
+    let mut said = None;
+    while !events.is_closed() {
+        if let Err(error) = follow(events, &mut said) {
+            say(events, &mut said, Some(unguarded("all links", &error)));
+            drop(wait_readable(&[], PERIOD));
+        }
+    }
+}
+
+fn follow(events: &Events, said: &mut Option<String>) -> Result<()> {
     let netlink = Netlink::open()?;
     let mut monitor = Monitor::of_links(&netlink)?;
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::new();
     while !events.is_closed() {
-        if let Some(text) = guard(&netlink, &mut seen)? {
-            drop(events.blocking_send(Event::Unguarded(text)));
-        }
+        guard(&netlink, &mut seen)?;
+        say(events, said, describe(&seen));
         wait_readable(&[monitor.as_fd()], PERIOD)?;
         wait_readable(&[], GAP)?;
         monitor.changed(&Interest::default())?;
@@ -56,27 +63,43 @@ fn run(events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// Guards the links that were not `seen`. Returns what to say of those that take no guard.
-fn guard(netlink: &Netlink, seen: &mut BTreeSet<u32>) -> Result<Option<String>> {
+fn say(events: &Events, said: &mut Option<String>, text: Option<String>) {
+    if *said != text {
+        drop(events.blocking_send(Event::Unguarded(text.clone())));
+        *said = text;
+    }
+}
+
+/// Links by index: of those that take no guard, name and why.
+type Seen = BTreeMap<u32, Option<(String, Error)>>;
+
+/// Guards the links that were not `seen`. One that takes none is not asked again: that may make the
+/// kernel look for modules.
+fn guard(netlink: &Netlink, seen: &mut Seen) -> Result<()> {
     let links = netlink.links()?;
     let wanted = wanted(&links);
-    seen.retain(|index| wanted.contains(index));
-    let mut refused = None;
-    for link in links.iter().filter(|link| wanted.contains(&link.index)) {
-        if !seen.insert(link.index) {
-            continue;
-        }
-        match netlink.guard_localhost(link.index) {
-            Ok(()) => {}
-            // It went meanwhile.
-            Err(error) if error.raw() == Some(libc::ENODEV) => {}
-            Err(error) => {
-                let (names, _) = refused.get_or_insert_with(|| (Vec::new(), error));
-                names.push(link.name.clone());
-            }
-        }
+    seen.retain(|index, _| wanted.contains(index));
+    for link in links.into_iter().filter(|link| wanted.contains(&link.index)) {
+        let Entry::Vacant(new) = seen.entry(link.index) else { continue };
+        let refused = netlink.guard_localhost(link.index).err();
+        // One that went meanwhile needs none.
+        let refused = refused.filter(|error| error.raw() != Some(libc::ENODEV));
+        new.insert(refused.map(|error| (link.name, error)));
     }
-    Ok(refused.map(|(names, error)| unguarded(&names.join(", "), &error)))
+    Ok(())
+}
+
+/// What to say of the links that take no guard, in words of bounded length however many there are.
+fn describe(seen: &Seen) -> Option<String> {
+    let mut refused = seen.values().flatten();
+    let first = refused.next()?;
+    let names: Vec<&str> =
+        [first].into_iter().chain(refused.by_ref().take(NAMED - 1)).map(|one| &*one.0).collect();
+    let links = match refused.count() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more links", names.join(", ")),
+    };
+    Some(unguarded(&links, &first.1))
 }
 
 fn unguarded(links: &str, error: &Error) -> String {

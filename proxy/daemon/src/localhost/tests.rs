@@ -33,3 +33,24 @@ fn links_are_guarded_by_which_packets_come_to_the_node() {
     ];
     assert_eq!(wanted(&links), BTreeSet::from([2, 3, 5, 6]));
 }
+
+/// Whoever makes links makes neither the warning long nor a line of the log each.
+///
+/// Rows: RH4
+#[test]
+fn few_of_many_links_without_a_guard_are_named() {
+    let error = || Error {
+        action: "guard".to_owned(),
+        source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+    };
+    let mut seen: Seen = [(1, None)].into();
+    assert_eq!(describe(&seen), None);
+    seen.insert(2, Some(("eth0".to_owned(), error())));
+    let one = describe(&seen).expect("a text");
+    assert!(one.starts_with("on eth0 rules alone"), "{one}");
+    for index in 3..1000 {
+        seen.insert(index, Some((format!("veth{index}"), error())));
+    }
+    let many = describe(&seen).expect("a text");
+    assert!(many.contains("on eth0, veth3, veth4, veth5, veth6 and 993 more links"), "{many}");
+}

@@ -60,7 +60,10 @@ impl Engine {
             return;
         }
         self.pending.left_out = false;
-        let lines: BTreeSet<String> = guard::left_out(&self.state).into_iter().collect();
+        let over = self.state.left_out.all().unwrap_or_default();
+        let over = over.lines().map(|line| format!("service {line}"));
+        let lines: BTreeSet<String> =
+            guard::left_out(&self.state).into_iter().chain(over).collect();
         for line in lines.difference(&said.1) {
             tracing::warn!("{line}");
             said.0 = Some(now);

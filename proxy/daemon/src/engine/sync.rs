@@ -413,12 +413,12 @@ impl Engine {
         let index = &self.state.index;
         self.isolation.forget(|key| index.services().contains_key(key));
         self.state.left_out.refused(&self.isolation);
-        let before = self.state.degraded.remove(CONCERNS).unwrap_or_default();
-        let Some(text) = self.state.left_out.all() else { return };
-        for line in text.lines().filter(|line| !before.contains(*line)) {
-            tracing::error!("{line}");
+        let before = self.state.degraded.remove(CONCERNS);
+        let text = self.state.left_out.all();
+        self.pending.left_out |= before != text;
+        if let Some(text) = text {
+            self.state.degraded.insert(CONCERNS.to_owned(), text);
         }
-        self.state.degraded.insert(CONCERNS.to_owned(), text);
     }
 
     /// An empty plan with the node's present facts, where these are others. `true`: they are.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Connections of one address at one listener.
-pub(super) const EACH: usize = 8;
+/// Connections of one address at one listener. Many who probe may stand behind one address, all at
+/// once: each of them has to be answered.
+pub(super) const EACH: usize = 128;
 /// Connections at all listeners together.
 pub(super) const ALL: usize = 256;
 

@@ -15,11 +15,11 @@ fn admit(places: &mut Places<u32>, listener: u32, from: u8, name: u32) -> Option
 #[test]
 fn an_address_ends_its_own_oldest_connection() {
     let mut places = Places::default();
-    for name in 0..8 {
+    for name in 0..128 {
         assert_eq!(admit(&mut places, 0, 1, name), None);
     }
-    assert_eq!(admit(&mut places, 0, 1, 8), Some(0));
-    assert_eq!(admit(&mut places, 0, 1, 9), Some(1));
+    assert_eq!(admit(&mut places, 0, 1, 128), Some(0));
+    assert_eq!(admit(&mut places, 0, 1, 129), Some(1));
     // Neither another address nor another listener is concerned.
     assert_eq!(admit(&mut places, 0, 2, 10), None);
     assert_eq!(admit(&mut places, 1, 1, 11), None);
@@ -51,7 +51,7 @@ fn many_addresses_end_the_oldest_of_who_has_the_most() {
 #[test]
 fn what_has_ended_takes_no_place() {
     let mut places = Places::default();
-    let numbers: Vec<u64> = (0..8).map(|_| places.admit((0, client(1))).0).collect();
+    let numbers: Vec<u64> = (0..EACH).map(|_| places.admit((0, client(1))).0).collect();
     places.leave(numbers[3]);
     // It ended before anybody noted how.
     places.ends_by(numbers[3], 3);

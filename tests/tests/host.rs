@@ -289,6 +289,39 @@ fn keeps_what_it_had(backend: &str) {
     assert_eq!(node.sh("tc qdisc show | grep clsact || true"), "", "{backend}");
 }
 
+/// The daemon leaves `route_localnet` on when it stops: a link that comes later has a guard that a
+/// flush does not take, too.
+///
+/// Rows: RH4
+#[test]
+fn a_container_that_comes_beside_a_stopped_daemon_gets_no_further() {
+    for mode in ["bridge", "ptp"] {
+        let lab = Lab::one_node();
+        let node = &lab.nodes[0];
+        let _private = Server::tcp(node, "private", "127.0.0.1:9000");
+        Daemon::start(node).stop();
+        assert_eq!(node.sysctl("ipv4/conf/all/route_localnet"), "1");
+        let mut list = node.conflist("blue", "10.0.1.0/24");
+        if mode == "ptp" {
+            let bridged = list["plugins"][0].as_object_mut().expect("an object");
+            bridged.retain(|key, _| key != "bridge" && key != "hairpinMode");
+            bridged.insert("mode".to_owned(), json!("ptp"));
+        }
+        let runtime = Runtime::new(node, list);
+        let attacker = node.pod();
+        let result = runtime.add_ok(&attacker.attachment("eth0"));
+        aim(&attacker, "10.0.1.1");
+        node.sh("nft flush ruleset");
+        let reaches = || attacker.tcp_within("127.0.0.1:9000", IMPATIENCE).is_ok();
+        assert!(!reaches(), "{mode}");
+        // Without the guard it does: the test is able to fail.
+        let link = result["interfaces"][0]["name"].as_str().expect("a link");
+        node.sh(&format!("tc qdisc del dev {link} clsact"));
+        assert!(reaches(), "{mode}: without the guard of {link}");
+        runtime.del_ok(&attacker.attachment("eth0"));
+    }
+}
+
 /// What a rule of another process, or a record that should not be there, makes of a destination: the
 /// guard behind it lets nobody in, and connections from 127.0.0.1 go on.
 ///

@@ -163,6 +163,7 @@ impl<'a> Site<'a> {
             self.config.port.vlans.iter().filter(|vlan| vlan.pvid).copied().collect();
         self.vlans(&port, &native)?;
         best_effort(&deaf);
+        self.guard_localhost(&link);
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         for index in [port.index, link.index] {
             self.host.change_link(index, &up).map_err(fault::kernel)?;

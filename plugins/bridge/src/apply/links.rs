@@ -160,6 +160,7 @@ impl<'a> Site<'a> {
                     // container would be out of their reach for two seconds.
                     best_effort(&[(format!("net/ipv6/conf/{name}/accept_dad"), "0")]);
                 }
+                self.guard_localhost(&link);
                 self.pin_mtu(link, mtu)
             }
             Err(error) if error.is_exists() => {
@@ -171,6 +172,17 @@ impl<'a> Site<'a> {
                 })
             }
             Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    /// A daemon that was stopped leaves `route_localnet` on for all links, and their guards to those
+    /// that it saw. Without it nothing of ours needs one here.
+    pub(super) fn guard_localhost(&self, link: &Link) {
+        let on = (Sysctl { netns: None }).read("net/ipv4/conf/all/route_localnet");
+        if on.is_ok_and(|on| on.as_deref() == Some("1"))
+            && let Err(error) = self.host.guard_localhost(link.index)
+        {
+            fault::warn(&error);
         }
     }
 

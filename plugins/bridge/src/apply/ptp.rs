@@ -26,6 +26,7 @@ impl<'a> Site<'a> {
         // forwarded (`ndisc_send_ns` in net/ipv6/ndisc.c): hence before the link is up.
         let conf = |key: &str| (format!("net/ipv6/conf/{}/{key}", host.name), "0");
         best_effort(&[conf("accept_ra"), conf("accept_dad")]);
+        self.guard_localhost(&host);
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         self.host.change_link(host.index, &up).map_err(fault::kernel)?;
         self.container_up(&container)?;

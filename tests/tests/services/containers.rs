@@ -222,6 +222,29 @@ fn an_image_s_labels_make_no_endpoint_of_its_containers() {
     client.wait();
 }
 
+/// The publisher takes the labels out of the image once containers are made of it: of those they are
+/// still the image's, also when they start again.
+///
+/// Rows: RH2
+#[test]
+fn labels_that_an_image_had_make_no_endpoint_of_its_containers() {
+    let lab = Lab::one_node();
+    let node = &lab.nodes[0];
+    let machine = Machine::start(node);
+    prepare(&machine);
+    machine.import(IMAGE, &[("app", "db")]);
+    let folder = machine.path("/etc/causeway/manifests");
+    std::fs::write(folder.join("db.json"), by_label("default", "app", "db")).expect("write");
+    let daemon = machine.causewayd(&DAEMON);
+    machine.run_image("web1", &["--net", "causeway"], IMAGE);
+    assert_eq!(of(&machine, "default", "db"), [""; 0], "{}", daemon.log());
+    machine.import(IMAGE, &[("version", "2")]);
+    machine.nerdctl(&["stop", "web1"]).ok();
+    machine.nerdctl(&["start", "web1"]).ok();
+    machine.await_server("web1");
+    assert_eq!(of(&machine, "default", "db"), [""; 0], "{}", daemon.log());
+}
+
 /// Images whose labels containerd finds, by a spelling or at a depth that no honest image has: they
 /// do not count either.
 ///

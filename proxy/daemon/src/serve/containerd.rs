@@ -184,7 +184,7 @@ where
 }
 
 /// The labels of the image that a container was made of. Where another image may have its name
-/// since, its layers tell whether it is the same one.
+/// since, its layers tell whether it is the same one, and whether it was here before the container.
 async fn image(
     channel: &Channel,
     namespace: &str,
@@ -212,19 +212,29 @@ async fn image(
         let Some(bytes) = content(channel, namespace, &digest).await? else { continue };
         // Whichever of the platforms it runs: none of their labels counts.
         match images::Config::read(&bytes) {
-            Some(config) => configs.push(config),
+            Some(config) => configs.push((digest, config)),
             None => return unknown("has a configuration that cannot be read"),
         }
     }
     if let Some(parent) = parent {
-        configs.retain(|config| Some(config.chain()) == parent);
+        // Another image may have the same layers. One that came later is not the container's.
+        let mut older = Vec::new();
+        for (digest, config) in configs {
+            let same = Some(config.chain()) == parent
+                && came(channel, namespace, &digest).await? <= container.created_at;
+            older.extend(same.then_some((digest, config)));
+        }
+        configs = older;
         if configs.is_empty() {
             return unknown("is another one since the container was made");
         }
     }
     match configs.is_empty() {
         true => unknown("has no configuration here"),
-        false => Ok(Image::Labels(configs.into_iter().flat_map(|config| config.labels).collect())),
+        false => {
+            let labels = configs.into_iter().flat_map(|(_, config)| config.labels);
+            Ok(Image::Labels(labels.collect()))
+        }
     }
 }
 
@@ -262,6 +272,20 @@ async fn parent(
     let path = "/containerd.services.snapshots.v1.Snapshots/Stat";
     let answer = get::<_, message::StatSnapshotAnswer>(channel, namespace, path, request).await?;
     Ok(answer.and_then(|answer| answer.info).map(|info| info.parent))
+}
+
+/// When a blob came; that of one that is gone is now.
+async fn came(
+    channel: &Channel,
+    namespace: &str,
+    digest: &str,
+) -> Result<Option<message::Time>, Failure> {
+    const GONE: message::Time = message::Time { seconds: i64::MAX, nanos: 0 };
+    let request = message::ContentInfo { digest: digest.to_owned() };
+    let path = "/containerd.services.content.v1.Content/Info";
+    let answer = get::<_, message::ContentInfoAnswer>(channel, namespace, path, request).await?;
+    let info = answer.and_then(|answer| answer.info);
+    Ok(Some(info.and_then(|info| info.created_at).unwrap_or(GONE)))
 }
 
 /// A blob; `None` where it is not there. Of one that is larger than any honest one nothing is read.
@@ -446,6 +470,27 @@ mod message {
     pub(super) struct Snapshot {
         #[prost(string, tag = "2")]
         pub(super) parent: String,
+    }
+
+    /// `InfoRequest`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ContentInfo {
+        #[prost(string, tag = "1")]
+        pub(super) digest: String,
+    }
+
+    /// `InfoResponse`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ContentInfoAnswer {
+        #[prost(message, optional, tag = "1")]
+        pub(super) info: Option<Content>,
+    }
+
+    /// `containerd.services.content.v1.Info`
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Content {
+        #[prost(message, optional, tag = "3")]
+        pub(super) created_at: Option<Time>,
     }
 
     /// `ReadContentRequest`

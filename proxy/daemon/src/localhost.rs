@@ -26,6 +26,15 @@ const GAP: Duration = Duration::from_secs(1);
 const NAMED: usize = 5;
 const LOOPBACK: &str = "lo";
 
+/// Guards the links that there are, at a start before anything is sent: the kernel takes no guard
+/// into a link that is up without dropping what is sent at that moment. The thread of [`start`] names
+/// those that take none.
+pub(crate) fn begin(node_ports: &NodePortAddresses) {
+    if *node_ports == NodePortAddresses::All {
+        drop(Netlink::open().and_then(|netlink| guard(&netlink, &mut Seen::new())));
+    }
+}
+
 /// Starts the thread, which ends with the engine, where node ports answer at localhost. The rules
 /// that mark replies are in the kernel.
 ///
@@ -131,7 +140,7 @@ pub(crate) fn remove() -> Result<()> {
     for link in netlink.links()? {
         let key = format!("net/ipv4/conf/{}/route_localnet", link.name);
         if here.read(&key)?.as_deref() != Some("1") {
-            netlink.unguard_localhost(link.index)?;
+            netlink.remove_guard(link.index)?;
         }
     }
     Ok(())

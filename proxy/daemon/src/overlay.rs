@@ -22,11 +22,12 @@ use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::Peer;
 use causeway_nft::Monitor as Rules;
 use causeway_overlay::{Mode, Step, Wanted};
+use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
 
 use crate::backend::Backend;
 use crate::clock;
-use crate::config::{OverlayKind, Settings};
+use crate::config::{NodePorts, OverlayKind, Settings};
 use crate::event::{Event, Events};
 use crate::node;
 use crate::state::OverlayState;
@@ -72,6 +73,8 @@ struct Aim {
     cluster: Vec<IpNetwork>,
     /// Checksums of what the device sends are computed in software (row O-16).
     no_tx_checksum: bool,
+    /// Links are guarded ([`crate::localhost`]); the device is from its beginning.
+    guarded: bool,
     /// Nobody gave this node its addresses: they are those of the default routes, whatever these
     /// are now (row O-62).
     follow: bool,
@@ -161,6 +164,7 @@ impl Overlay {
             mode,
             cluster: settings.cluster_cidrs.clone(),
             no_tx_checksum: settings.disable_tx_checksum,
+            guarded: settings.node_port_addresses == NodePorts::Planned(NodePortAddresses::All),
             follow: settings.node_ips.is_empty() && settings.peers_file.is_none(),
         };
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {

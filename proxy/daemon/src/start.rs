@@ -143,11 +143,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
-    let (mut sysctls, damaged) = Sysctls::open_or_begin(&settings.state_dir, &facts.boot_id)
-        .map_err(file("read sysctls.json of", &settings.state_dir))?;
-    let networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
-    let mut problems = sysctls.before_rules(networks.clone().any(|network| network.is_ipv6()));
-    problems.extend(damaged);
+    let (sysctls, problems) = prepare_kernel(&settings, &facts)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -202,6 +198,21 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.leave().await;
         Ok(())
     })
+}
+
+/// What has to be so before there are rules, and before the daemon sends anything. Says what could
+/// not be set.
+fn prepare_kernel(
+    settings: &Settings,
+    facts: &node::Facts,
+) -> Result<(Sysctls, Vec<String>), Error> {
+    let (mut sysctls, damaged) = Sysctls::open_or_begin(&settings.state_dir, &facts.boot_id)
+        .map_err(file("read sysctls.json of", &settings.state_dir))?;
+    localhost::begin(&facts.node_ports);
+    let mut networks = settings.service_cidrs.iter().chain(&settings.cluster_cidrs);
+    let mut problems = sysctls.before_rules(networks.any(|network| network.is_ipv6()));
+    problems.extend(damaged);
+    Ok((sysctls, problems))
 }
 
 /// What this node is, as soon as it has an address. The log and systemd are told of the wait.

@@ -176,7 +176,9 @@ impl<'a> Site<'a> {
     }
 
     /// A daemon that was stopped leaves `route_localnet` on for all links, and their guards to those
-    /// that it saw. Without it nothing of ours needs one here.
+    /// that it saw. Without it nothing of ours needs one here. Links get theirs before they come up:
+    /// one that is up loses what it sends at that moment (`qdisc_graft` in net/sched/sch_api.c stops
+    /// its queues).
     pub(super) fn guard_localhost(&self, link: &Link) {
         let on = (Sysctl { netns: None }).read("net/ipv4/conf/all/route_localnet");
         if on.is_ok_and(|on| on.as_deref() == Some("1"))

@@ -79,8 +79,7 @@ const PROGRAM: [Instruction; 17] = [
 
 impl Netlink {
     /// Drops what comes in by the link of `index` to or from 127.0.0.0/8, replies with the mark left
-    /// out.
-    /// One request where it is guarded already.
+    /// out. One request where it is guarded already.
     ///
     /// # Errors
     /// `ENOENT` or `EOPNOTSUPP` where the kernel lacks `sch_ingress` or `cls_bpf`.
@@ -101,19 +100,24 @@ impl Netlink {
         self.change(&action, &filter, exclusive).or_else(there)
     }
 
-    /// Takes the guard of the link of `index` away, and what held it if it holds nothing else.
+    /// Takes the guard of the link of `index` away. What held it stays, empty: a link that is up loses
+    /// what is sent at the moment when that goes, and again when it comes back.
     ///
     /// # Errors
     /// Anything but its absence.
     pub fn unguard_localhost(&self, index: u32) -> Result<()> {
-        let action = format!("remove the tc filter of link {index} that guards 127.0.0.0/8");
-        // A kernel without filters has none.
-        let absent = [libc::ENOENT, libc::EINVAL, libc::ENODEV, libc::EOPNOTSUPP].map(Some);
-        let filter = RouteNetlinkMessage::DelTrafficFilter(named(index));
-        match self.change(&action, &filter, 0) {
-            Err(error) if absent.contains(&error.raw()) => return Ok(()),
-            done => done?,
+        self.had_guard(index).map(drop)
+    }
+
+    /// The same, and what held a guard goes as well if it holds nothing else.
+    ///
+    /// # Errors
+    /// Anything but its absence.
+    pub fn remove_guard(&self, index: u32) -> Result<()> {
+        if !self.had_guard(index)? {
+            return Ok(());
         }
+        let action = format!("remove the clsact of link {index}");
         for side in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
             if self.has_filters(&action, index, side)? {
                 return Ok(());
@@ -121,8 +125,18 @@ impl Netlink {
         }
         let holder = message(index, TcHandle::CLSACT);
         match self.change(&action, &RouteNetlinkMessage::DelQueueDiscipline(holder), 0) {
-            Err(error) if absent.contains(&error.raw()) => Ok(()),
+            Err(error) if is_absence(&error) => Ok(()),
             done => done,
+        }
+    }
+
+    /// Removes the filter; whether there was one.
+    fn had_guard(&self, index: u32) -> Result<bool> {
+        let action = format!("remove the tc filter of link {index} that guards 127.0.0.0/8");
+        let filter = RouteNetlinkMessage::DelTrafficFilter(named(index));
+        match self.change(&action, &filter, 0) {
+            Err(error) if is_absence(&error) => Ok(false),
+            done => done.map(|()| true),
         }
     }
 
@@ -150,6 +164,12 @@ impl Netlink {
         };
         netns.run(ask)?.map_err(failed)
     }
+}
+
+/// There is no such filter, holder or link, or the kernel has no filters at all.
+fn is_absence(error: &Error) -> bool {
+    let absent = [libc::ENOENT, libc::EINVAL, libc::ENODEV, libc::EOPNOTSUPP];
+    error.raw().is_some_and(|raw| absent.contains(&raw))
 }
 
 fn message(index: u32, parent: TcHandle) -> TcMessage {

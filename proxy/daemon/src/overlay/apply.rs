@@ -23,12 +23,14 @@ pub(super) struct Hands<'a> {
     underlay: u32,
     /// Index of the vxlan device; it changes when that is made anew.
     device: Option<u32>,
+    /// A device that is made is guarded before it comes up.
+    pub(super) guarded: bool,
 }
 
 impl<'a> Hands<'a> {
     pub(super) fn new(netlink: &'a Netlink, wanted: &'a Wanted, seen: Seen, underlay: u32) -> Self {
         let device = seen.held.link.as_ref().map(|link| link.index);
-        Self { netlink, link: wanted.link.as_ref(), seen, underlay, device }
+        Self { netlink, link: wanted.link.as_ref(), seen, underlay, device, guarded: false }
     }
 
     /// The vxlan device, by index.
@@ -114,6 +116,10 @@ impl<'a> Hands<'a> {
         let attributes = attributes(link);
         let made = self.netlink.add_vxlan_at(&link.name, link.mtu, Mac(link.mac.0), &attributes)?;
         self.device = Some(made.index);
+        if self.guarded {
+            // One that takes no guard is named by who looks after all links.
+            drop(self.netlink.guard_localhost(made.index));
+        }
         accept_no_advertisements(&link.name)
     }
 

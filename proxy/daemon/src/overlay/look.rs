@@ -112,6 +112,7 @@ impl Keeper {
         // Before others can send by what was taken here.
         let guarded = if orders.complete { self.guard.keep(&wanted).err() } else { None };
         let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
+        hands.guarded = self.aim.guarded;
         let failures = guarded.into_iter().chain(hands.take(&steps, repair));
         self.interest.links.extend(hands.device());
         let failures = failures.chain(hands.tune(self.aim.no_tx_checksum).err());

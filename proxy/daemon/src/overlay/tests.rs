@@ -28,6 +28,7 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
             mode: Mode::Vxlan { id: 1, port: 8472, direct: false },
             cluster: vec!["10.0.0.0/16".parse().unwrap()],
             no_tx_checksum: false,
+            guarded: false,
             follow: false,
         },
         events,

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use causeway_kernel::Netlink;
-use causeway_model::{ObjectKey, ServiceType, TrafficPolicy};
+use causeway_model::{ObjectKey, Protocol, ServiceType, TrafficPolicy};
 use causeway_ruleset::plan::NodePortAddresses;
 use serde_json::json;
 use tokio::sync::watch;
@@ -57,11 +57,17 @@ impl HealthChecks {
 
     fn follow(&mut self, api: &Api, state: &mut State, key: ObjectKey) {
         let concerned = format!("health check port of service {key}");
-        state.warnings.remove(&concerned);
+        let before = state.warnings.remove(&concerned);
         let Some((port, local)) = wanted(state, &key) else {
             self.servers.remove(&key);
             return;
         };
+        // What is still to start there would find it taken. Others may have written the service.
+        if let Some(why) = state.plan.guarded().node_port(port, Protocol::Tcp) {
+            self.servers.remove(&key);
+            warn(state, before, concerned, format!("is left out: {why}"));
+            return;
+        }
         if let Some(server) = self.servers.get(&key)
             && server.port == port
         {
@@ -83,12 +89,20 @@ impl HealthChecks {
                     "port {port} can not be bound ({error}): load balancers take this node for \
                      dead; free the port, or give the service another healthCheckNodePort"
                 );
-                tracing::warn!("{concerned}: {warning}");
-                state.warnings.insert(concerned, vec![warning]);
+                warn(state, before, concerned, warning);
                 self.failed.insert(key);
             }
         }
     }
+}
+
+/// Keeps a warning for `status`; what stood there before is no news.
+fn warn(state: &mut State, before: Option<Vec<String>>, concerned: String, warning: String) {
+    let now = vec![warning];
+    if before.as_ref() != Some(&now) {
+        tracing::warn!("{concerned}: {}", now.concat());
+    }
+    state.warnings.insert(concerned, now);
 }
 
 /// The port, and how many ready endpoints are on this node.

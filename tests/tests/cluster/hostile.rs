@@ -131,6 +131,20 @@ fn records_of_containers_that_lie_lead_nowhere() {
     });
 }
 
+/// Etcd may start there later.
+fn no_health_check_listens_where_nodes_live(cluster: &Cluster<'_>) {
+    let balanced = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": 2380 });
+    let service = named("evil-5", "10.96.1.106", 30096, &balanced);
+    put_object(&cluster.etcd, "service", &service);
+    let what = "health check port of service default/evil-5: is left out: 2380/TCP is the port of";
+    cluster.everywhere("it is named", |daemon| {
+        daemon.status().warnings.iter().any(|line| line.contains(what))
+    });
+    assert_eq!(cluster.lab.nodes[0].sh("ss -Hltn 'sport = :2380'"), "");
+    cluster.daemons[1].causeway(&["delete", "service", "evil-5"]).ok();
+}
+
 /// Rows: RH3
 #[test]
 fn no_service_takes_what_nodes_live_on() {
@@ -177,17 +191,7 @@ fn no_service_takes_what_nodes_live_on() {
                       { "name": "b", "port": 2379, "targetPort": 80 },
                       { "name": "c", "port": 8081, "targetPort": 80 }] });
         put_object(etcd, "service", &named("evil-4", "10.96.1.104", 30094, &outside));
-        // Nor does a health check listen where etcd may start on a node.
-        let balanced = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local",
-            "healthCheckNodePort": 2380 });
-        put_object(etcd, "service", &named("evil-5", "10.96.1.106", 30096, &balanced));
-        let what =
-            "health check port of service default/evil-5: is left out: 2380/TCP is the port of";
-        cluster.everywhere("it is named", |daemon| {
-            daemon.status().warnings.iter().any(|line| line.contains(what))
-        });
-        assert_eq!(cluster.lab.nodes[0].sh("ss -Hltn 'sport = :2380'"), "");
-        daemons[1].causeway(&["delete", "service", "evil-5"]).ok();
+        no_health_check_listens_where_nodes_live(cluster);
         for name in ["evil-1", "evil-2", "evil-3", "evil-4"] {
             cluster.everywhere("it is named", |daemon| {
                 names(daemon, &format!("service default/{name}: "))

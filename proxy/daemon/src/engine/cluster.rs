@@ -63,6 +63,8 @@ pub(super) struct Membership {
     pub(super) answered: bool,
     /// The store has said what there is.
     pub(super) viewed: bool,
+    /// When what `status` says of records was last said in the log.
+    pub(super) said: BTreeMap<&'static str, Instant>,
     /// The node was told of a subnet that another has: whether it may take another one was said.
     moved_on: bool,
 }
@@ -84,8 +86,19 @@ impl Membership {
             manifests_wait: false,
             answered: false,
             viewed: false,
+            said: BTreeMap::new(),
             moved_on: false,
         }
+    }
+
+    /// Whether to say something in the log: others may write records as fast as they can.
+    fn is_heard(&mut self, concerns: &'static str, now: Instant) -> bool {
+        const AGAIN: Duration = Duration::from_secs(10);
+        if self.said.get(concerns).is_some_and(|at| now < *at + AGAIN) {
+            return false;
+        }
+        self.said.insert(concerns, now);
+        true
     }
 }
 

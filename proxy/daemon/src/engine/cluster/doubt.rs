@@ -68,7 +68,9 @@ impl Engine {
             few(&names),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        tracing::error!("{text}");
+        if self.membership.is_heard(HELD, clock::now()) {
+            tracing::error!("{text}");
+        }
         self.state.degraded.insert(HELD.to_owned(), text);
     }
 
@@ -116,7 +118,8 @@ impl Engine {
             few(&all),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        if self.state.degraded.insert(CONTEST.to_owned(), text.clone()).is_none() {
+        let new = self.state.degraded.insert(CONTEST.to_owned(), text.clone()).is_none();
+        if new && self.membership.is_heard(CONTEST, clock::now()) {
             tracing::error!("{text}");
         }
     }

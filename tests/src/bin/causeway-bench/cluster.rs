@@ -276,15 +276,24 @@ fn node_keys(node: u32, config: &str) -> Vec<(String, String)> {
     keys
 }
 
-/// What the daemon's own node record says of the configuration.
+/// What the daemon's own node record says of the configuration, as soon as it is there: a daemon is
+/// ready before the store has answered it.
 fn digest(lab: &Lab, etcd: &Etcd) -> String {
-    let text = in_etcd(lab, etcd, async |client| {
-        let found =
-            client.get(RangeRequest::one("/causeway/v1/nodes/n0")).await.expect("an answer");
-        let pair = found.kvs.first().expect("the node is registered");
-        String::from_utf8(pair.value.clone()).expect("text")
-    });
-    let record: NodeRecord = serde_json::from_str(&text).expect("a node record");
+    let limit = Instant::now() + DEADLINE;
+    let read = || {
+        in_etcd(lab, etcd, async |client| {
+            let range = RangeRequest::one("/causeway/v1/nodes/n0");
+            let found = client.get(range).await.expect("an answer");
+            found.kvs.first().map(|pair| pair.value.clone())
+        })
+    };
+    let value = loop {
+        match read() {
+            Some(value) => break value,
+            None => assert!(Instant::now() < limit, "the node does not register"),
+        }
+    };
+    let record: NodeRecord = serde_json::from_slice(&value).expect("a node record");
     record.config
 }
 

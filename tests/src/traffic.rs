@@ -100,6 +100,17 @@ impl Drop for Server {
 }
 
 impl Ns {
+    /// Routes 127.0.0.1 of this machine to a gateway, which is what an attacker on a link of that one
+    /// does.
+    pub fn aim_at_localhost_of(&self, gateway: &str) {
+        self.ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
+        self.set_sysctl("ipv4/conf/all/route_localnet", "1");
+        self.sh(
+            "ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && \
+             ip rule add pref 100 lookup local",
+        );
+    }
+
     /// Asks a TCP server from inside this namespace.
     pub fn tcp(&self, to: &str) -> io::Result<Answer> {
         self.tcp_within(to, PATIENCE)

@@ -104,15 +104,6 @@ fn guest(node: &Node, last: u8) -> Ns {
     guest
 }
 
-/// Routes 127.0.0.1 of this machine to the node, which is what whoever attacks it does.
-fn aim(attacker: &Ns, gateway: &str) {
-    attacker.ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
-    attacker.set_sysctl("ipv4/conf/all/route_localnet", "1");
-    attacker
-        .sh("ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && \
-                 ip rule add pref 100 lookup local");
-}
-
 /// A host as it is before Causeway comes, and whoever watches it.
 struct Host {
     lab: Lab,
@@ -130,8 +121,8 @@ impl Host {
         by_advertisement(&lab);
         node.ip("link add other type bridge\naddr add 10.77.0.1/24 dev other\nlink set other up\n");
         let (guests, attacker) = ([guest(node, 2), guest(node, 3)], guest(node, 4));
-        aim(&attacker, "10.77.0.1");
-        aim(&lab.client, NODE);
+        attacker.aim_at_localhost_of("10.77.0.1");
+        lab.client.aim_at_localhost_of(NODE);
         let servers = [
             Server::tcp(node, "ssh", "[::]:2222"),
             Server::tcp(node, "private", "127.0.0.1:9000"),
@@ -252,7 +243,7 @@ fn keeps_what_it_had(backend: &str) {
     let _web = Server::tcp(&web, "web", "0.0.0.0:80");
     blue.add_ok(&web.attachment("eth0").runtime_config(ports(8080)));
     blue.add_ok(&attacker.attachment("eth0"));
-    aim(&attacker, "10.0.1.1");
+    attacker.aim_at_localhost_of("10.0.1.1");
     host.check(&says("after the first IPv4 container"), &[&attacker]);
     red.add_ok(&six.attachment("eth0"));
     host.check(&says("after the first IPv6 container"), &[&attacker]);
@@ -310,7 +301,7 @@ fn a_container_that_comes_beside_a_stopped_daemon_gets_no_further() {
         let runtime = Runtime::new(node, list);
         let attacker = node.pod();
         let result = runtime.add_ok(&attacker.attachment("eth0"));
-        aim(&attacker, "10.0.1.1");
+        attacker.aim_at_localhost_of("10.0.1.1");
         node.sh("nft flush ruleset");
         let reaches = || attacker.tcp_within("127.0.0.1:9000", IMPATIENCE).is_ok();
         assert!(!reaches(), "{mode}");

@@ -10,15 +10,6 @@ use super::{World, attachment, tcp};
 
 const CALL_IPTABLES: &str = "bridge/bridge-nf-call-iptables";
 
-/// What an attacker on a container's link does: 127.0.0.1 is routed to the node.
-fn aim(attacker: &Ns, gateway: &str) {
-    attacker.ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
-    attacker.set_sysctl("ipv4/conf/all/route_localnet", "1");
-    attacker
-        .sh("ip rule add pref 0 to 127.0.0.1 lookup main && ip rule del pref 0 lookup local && \
-                 ip rule add pref 100 lookup local");
-}
-
 fn reaches(attacker: &Ns) -> bool {
     attacker.tcp("127.0.0.1:9000").is_ok()
 }
@@ -48,7 +39,7 @@ fn neighbours_do_not_reach_127_even_without_rules() {
             runtime.add_ok(&attachment(&neighbour, json!([])));
             let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
             let _private = Server::tcp(node, "private", "127.0.0.1:9000");
-            aim(&neighbour, "10.20.0.1");
+            neighbour.aim_at_localhost_of("10.20.0.1");
             assert!(node.tcp("127.0.0.1:8080").is_ok(), "{case}: a host port by 127.0.0.1");
             assert!(is_kept_out(&neighbour), "{case}: guarded by rules");
 
@@ -199,7 +190,7 @@ fn a_container_without_a_bridge_does_not_reach_127_either() {
     let _web = Server::tcp(&pod, "web", "0.0.0.0:80");
     let _private = Server::tcp(node, "private", "127.0.0.1:9000");
     assert!(node.tcp("127.0.0.1:8080").is_ok());
-    aim(&pod, "10.30.0.1");
+    pod.aim_at_localhost_of("10.30.0.1");
     node.sh("nft flush ruleset");
     assert_eq!(node.sysctl(&format!("ipv4/conf/{host_end}/route_localnet")), "1");
     assert!(is_kept_out(&pod), "guarded without rules");

@@ -143,6 +143,12 @@ fn by_label(namespace: &str, label: &str, value: &str) -> String {
     .to_string()
 }
 
+/// A service by the label that images here have or had.
+fn serve_databases(machine: &Machine<'_>) {
+    let file = machine.path("/etc/causeway/manifests").join("db.json");
+    std::fs::write(file, by_label("default", "app", "db")).expect("write");
+}
+
 /// Addresses of a service's endpoints.
 fn of(machine: &Machine<'_>, namespace: &str, service: &str) -> Vec<String> {
     let object = get(machine, &["endpoints", service, "-n", namespace]);
@@ -233,8 +239,7 @@ fn labels_that_an_image_had_make_no_endpoint_of_its_containers() {
     let machine = Machine::start(node);
     prepare(&machine);
     machine.import(IMAGE, &[("app", "db")]);
-    let folder = machine.path("/etc/causeway/manifests");
-    std::fs::write(folder.join("db.json"), by_label("default", "app", "db")).expect("write");
+    serve_databases(&machine);
     let daemon = machine.causewayd(&DAEMON);
     machine.run_image("web1", &["--net", "causeway"], IMAGE);
     assert_eq!(of(&machine, "default", "db"), [""; 0], "{}", daemon.log());
@@ -258,8 +263,7 @@ fn labels_that_an_image_hides_make_no_endpoint_of_its_containers() {
     let images = ["spelled", "nested"].map(|name| format!("docker.io/library/{name}:latest"));
     machine.import_configured(&images[0], &json!({ "labelS": { "app": "db" } }));
     machine.import_nested(&images[1], &[("app", "db")]);
-    let folder = machine.path("/etc/causeway/manifests");
-    std::fs::write(folder.join("db.json"), by_label("default", "app", "db")).expect("write");
+    serve_databases(&machine);
     let daemon = machine.causewayd(&DAEMON);
     for (name, image) in ["spelled", "nested"].into_iter().zip(&images) {
         machine.run_image(name, &["--net", "causeway"], image);

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// So many repairs in a row wait for nothing.
 const AT_ONCE: u32 = 16;
 /// Pause after the first repair beyond them; it doubles with every further one.
@@ -75,16 +77,12 @@ impl Contest {
 
 /// Pause after so many repairs in a row.
 fn pause(count: u32) -> Duration {
-    match count.checked_sub(AT_ONCE) {
-        None | Some(0) => Duration::ZERO,
-        Some(more) => FIRST_PAUSE.saturating_mul(1 << (more - 1).min(16)).min(LONGEST_PAUSE),
-    }
+    clock::pause((FIRST_PAUSE, LONGEST_PAUSE), count.saturating_sub(AT_ONCE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     fn at(start: Instant, milliseconds: u64) -> Instant {
         start + Duration::from_millis(milliseconds)

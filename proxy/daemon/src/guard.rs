@@ -8,6 +8,7 @@ use causeway_model::{Guarded, Peer, Protocol, part_len};
 use ipnetwork::IpNetwork;
 
 use crate::config::{OverlayKind, Settings, StoreKind};
+use crate::log;
 use crate::state::State;
 
 /// Ports that nodes live on whatever the settings are.
@@ -88,8 +89,8 @@ pub(crate) fn guarded(
     Guarded::new(addresses, ports(settings))
 }
 
-/// The first and last address of a node's part of the cluster network, which no container has. The first address is
-/// that of the node's tunnel.
+/// The first and last address of a node's part of the cluster network, which no container has. The
+/// first is that of the node's tunnel.
 fn edges(settings: &Settings, subnet: IpNetwork) -> Vec<(IpAddr, &'static str)> {
     let agreed = |cluster: &IpNetwork| {
         cluster.contains(subnet.ip())
@@ -153,13 +154,9 @@ pub(crate) fn left_out(state: &State) -> Vec<String> {
              writes to the cluster store"
         )
     });
-    let mut all = services.chain(containers);
-    let mut lines: Vec<String> = all.by_ref().take(SHOWN).collect();
-    let more = all.count();
-    if more > 0 {
-        lines.push(format!("{more} more services and containers that are left out"));
-    }
-    lines
+    log::lines(services.chain(containers), SHOWN, |more| {
+        format!("{more} more services and containers that are left out")
+    })
 }
 
 /// Of one service, for `describe`.
@@ -168,14 +165,9 @@ pub(crate) fn of_service(state: &State, key: &causeway_model::ObjectKey) -> Vec<
     denied.map(|(_, place, why)| format!("{place} is left out: {why}")).collect()
 }
 
-/// A name that others wrote, in one short line.
+/// A name that others wrote.
 fn shown(name: &str) -> String {
-    let clean = |c: char| if c.is_control() { '?' } else { c };
-    let mut text: String = name.chars().take(LONGEST_NAME).map(clean).collect();
-    if text.len() < name.len() {
-        text.push_str("...");
-    }
-    text
+    log::short(name, LONGEST_NAME)
 }
 
 /// As many as a node has.

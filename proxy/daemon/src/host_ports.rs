@@ -8,6 +8,8 @@ use causeway_model::{EndpointKey, Index, ObjectKey, Protocol};
 use causeway_ruleset::plan::{Hides, HostPort, Plan, Yield};
 use causeway_service::record::{self, Binding, Masquerade, Record};
 
+use crate::log;
+
 /// What each attachment of this node has of host ports, by what its plugin recorded.
 pub(crate) type Records = BTreeMap<EndpointKey, Record>;
 
@@ -64,13 +66,9 @@ pub(crate) fn of_container(plan: &Plan, pod: &ObjectKey) -> Vec<String> {
 
 /// Of all, for `status`.
 pub(crate) fn all(plan: &Plan) -> Vec<String> {
-    let mut all = plan.yields();
-    let mut shown: Vec<String> = all.by_ref().take(SHOWN).map(|one| said(&one)).collect();
-    let more = all.count();
-    if more > 0 {
-        shown.push(format!("{more} more host ports that services ask for; see: describe service"));
-    }
-    shown
+    log::lines(plan.yields().map(|one| said(&one)), SHOWN, |more| {
+        format!("{more} more host ports that services ask for; see: describe service")
+    })
 }
 
 /// Adds what `apply` has to say of the services that it stored.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use causeway_model::ObjectKey;
 
+use crate::clock;
+
 /// Attempts for one failed transaction. One service of ten thousand takes 42 at most.
 const TRIES: u32 = 128;
 /// How long a refused service stays out although it changes; doubled with every further refusal.
@@ -196,8 +198,8 @@ impl Isolation {
 
     fn refuse(&mut self, key: ObjectKey, why: &str, now: Instant) {
         let times = self.before.remove(&key).unwrap_or(0) + 1;
-        let pause = FIRST_PAUSE.saturating_mul(1 << (times - 1).min(16)).min(LONGEST_PAUSE);
-        let refusal = Refusal { why: why.to_owned(), times, again: now + pause, changed: false };
+        let again = now + clock::pause((FIRST_PAUSE, LONGEST_PAUSE), times);
+        let refusal = Refusal { why: why.to_owned(), times, again, changed: false };
         self.refused.insert(key, refusal);
     }
 }

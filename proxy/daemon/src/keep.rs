@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::contest::Contest;
 
 /// How often everything is compared though nobody is known to have changed anything: the older
@@ -98,9 +99,8 @@ impl Keep {
             self.due = if again { next.max(self.earliest) } else { next };
             self.failed = 0;
         } else {
-            let wait = RETRY.saturating_mul(1 << self.failed.min(6)).min(LONGEST_RETRY);
-            self.due = now + wait;
             self.failed = self.failed.saturating_add(1);
+            self.due = now + clock::pause((RETRY, LONGEST_RETRY), self.failed);
         }
         self.earliest = self.due;
         match result {

@@ -7,6 +7,7 @@ use causeway_api::Applied;
 use causeway_model::{LeftOut, ObjectKey};
 
 use crate::isolation::Isolation;
+use crate::log;
 
 /// So many stand in `status`.
 const SHOWN: usize = 20;
@@ -55,12 +56,10 @@ impl Known {
     /// Of all: a line each.
     pub(crate) fn all(&self) -> Option<String> {
         let over = self.over.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
-        let mut lines = over.chain(&self.refused).map(|(key, text)| format!("{key}: {text}"));
-        let mut shown: Vec<String> = lines.by_ref().take(SHOWN).collect();
-        let more = lines.count();
-        if more > 0 {
-            shown.push(format!("{more} more that are left out; see: describe service"));
-        }
+        let all = over.chain(&self.refused).map(|(key, text)| format!("{key}: {text}"));
+        let shown = log::lines(all, SHOWN, |more| {
+            format!("{more} more that are left out; see: describe service")
+        });
         (!shown.is_empty()).then(|| shown.join("\n"))
     }
 }
@@ -74,12 +73,9 @@ fn over(left_out: &LeftOut) -> Vec<String> {
     let containers = containers
         .iter()
         .map(|(count, excess)| format!("{count} of its containers are left out: {excess}"));
-    let mut all: Vec<String> = service.chain(containers).chain(slices).collect();
-    if let Some(more) = all.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        all.truncate(SHOWN);
-        all.push(format!("{more} more of its endpointslices are left out"));
-    }
-    all
+    log::lines(service.chain(containers).chain(slices), SHOWN, |more| {
+        format!("{more} more of its endpointslices are left out")
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use causeway_kernel::{
 use causeway_ruleset::plan::NodePortAddresses;
 
 use crate::event::{Event, Events};
+use crate::log;
 
 /// How often links are looked at though nothing is told of them, and to notice the daemon's end.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -100,15 +101,11 @@ fn guard(netlink: &Netlink, seen: &mut Seen) -> Result<()> {
 
 /// What to say of the links that take no guard, in words of bounded length however many there are.
 fn describe(seen: &Seen) -> Option<String> {
-    let mut refused = seen.values().flatten();
-    let first = refused.next()?;
-    let names: Vec<&str> =
-        [first].into_iter().chain(refused.by_ref().take(NAMED - 1)).map(|one| &*one.0).collect();
-    let links = match refused.count() {
-        0 => names.join(", "),
-        more => format!("{} and {more} more links", names.join(", ")),
-    };
-    Some(unguarded(&links, &first.1))
+    let refused = || seen.values().flatten();
+    let (_, error) = refused().next()?;
+    let names = log::few(refused().map(|(name, _)| name), NAMED);
+    let links = if refused().count() > NAMED { format!("{names} links") } else { names };
+    Some(unguarded(&links, error))
 }
 
 fn unguarded(links: &str, error: &Error) -> String {

@@ -1,7 +1,9 @@
 //! Log lines on stderr, and words for them.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::config::{LogFormat, LogLevel};
 
@@ -27,11 +29,66 @@ pub(crate) fn addresses(ips: &[IpAddr]) -> String {
 }
 
 /// The first names, and how many more there are.
-pub(crate) fn names(all: impl ExactSizeIterator<Item = impl Display>) -> String {
-    let more = all.len().saturating_sub(NAMED);
-    let named: Vec<String> = all.take(NAMED).map(|name| name.to_string()).collect();
-    let named = named.join(", ");
+pub(crate) fn names(all: impl Iterator<Item = impl Display>) -> String {
+    few(all, NAMED)
+}
+
+/// As [`names`], of so many.
+pub(crate) fn few(mut all: impl Iterator<Item = impl Display>, most: usize) -> String {
+    let named: Vec<String> = all.by_ref().take(most).map(|name| name.to_string()).collect();
+    let (named, more) = (named.join(", "), all.count());
     if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
+/// The first lines, and one of what there is more.
+pub(crate) fn lines(
+    mut all: impl Iterator<Item = String>,
+    most: usize,
+    more: impl FnOnce(usize) -> String,
+) -> Vec<String> {
+    let mut first: Vec<String> = all.by_ref().take(most).collect();
+    let count = all.count();
+    first.extend((count > 0).then(|| more(count)));
+    first
+}
+
+/// A text that others wrote, short and in one line.
+pub(crate) fn short(text: &str, most: usize) -> String {
+    let clean = |one: char| if one.is_control() { '?' } else { one };
+    let mut short: String = text.chars().take(most).map(clean).collect();
+    if text.chars().nth(most).is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+/// When something was last said, by what it concerns: what others can bring about as fast as they
+/// like is said now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Said(BTreeMap<&'static str, Instant>);
+
+impl Said {
+    /// Between two lines about one thing.
+    const GAP: Duration = Duration::from_secs(10);
+
+    /// Whether it is time to say something.
+    pub(crate) fn is_time(&self, concerns: &str, now: Instant) -> bool {
+        self.0.get(concerns).is_none_or(|at| now >= *at + Self::GAP)
+    }
+
+    /// Whether to say something; then it counts as said.
+    pub(crate) fn may(&mut self, concerns: &'static str, now: Instant) -> bool {
+        let is_time = self.is_time(concerns, now);
+        if is_time {
+            self.say(concerns, now);
+        }
+        is_time
+    }
+
+    /// Something is said.
+    pub(crate) fn say(&mut self, concerns: &'static str, now: Instant) {
+        self.0.insert(concerns, now);
+    }
 }
 
 #[cfg(test)]
@@ -46,5 +103,15 @@ mod tests {
             names((0..12).collect::<Vec<i32>>().iter()),
             "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
         );
+    }
+
+    #[test]
+    fn lines_are_few_and_what_others_wrote_is_short() {
+        let all = |count: i32| (0..count).map(|number| number.to_string());
+        let more = |count| format!("{count} more");
+        assert_eq!(lines(all(2), 2, more), ["0", "1"]);
+        assert_eq!(lines(all(5), 2, more), ["0", "1", "3 more"]);
+        assert_eq!(short("web\n1", 5), "web?1");
+        assert_eq!(short("w\u{e4}b-1", 3), "w\u{e4}b...");
     }
 }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::clock;
 use crate::config::Settings;
 use crate::event::{Event, Events};
+use crate::log;
 
 /// How often it looks though no link is known to have changed.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -169,12 +170,9 @@ fn larger(attached: &[Attached], limits: &Limits) -> Vec<String> {
         })
         .collect();
     named.sort();
-    let more = named.len().saturating_sub(NAMED);
-    named.truncate(NAMED);
-    if more > 0 {
-        named.push(format!("{more} more attachments have a larger MTU than their way"));
-    }
-    named
+    log::lines(named.into_iter(), NAMED, |more| {
+        format!("{more} more attachments have a larger MTU than their way")
+    })
 }
 
 #[cfg(test)]

@@ -300,11 +300,11 @@ impl Keeper {
             (Ok(()), false) => (0, 0),
         };
         // What failed may have changed things before it did, which must not wake it at once forever.
-        let pause = grown(PAUSE, self.streaks.0.max(self.streaks.1));
+        let pause = clock::pause(PAUSE, self.streaks.0.max(self.streaks.1));
         self.not_before = now + pause.max(((now - began) * REST).min(PAUSE.1));
         self.due = now + PERIOD;
         if self.streaks.1 > 0 {
-            self.due = now + grown(RETRY, self.streaks.1);
+            self.due = now + clock::pause(RETRY, self.streaks.1);
         }
         self.state.failure = settled.err();
         if let Some(failure) = &self.state.failure {
@@ -337,14 +337,6 @@ impl Keeper {
         let families = |ips: &[IpAddr]| ips.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
         let now = node::primary_addresses(&self.aim.cluster).ok()?;
         (now != orders.ips && families(&now) == families(&orders.ips)).then_some(now)
-    }
-}
-
-/// The first time doubled for each in a row after the first, up to the longest; none for none.
-fn grown((first, longest): (Duration, Duration), count: u32) -> Duration {
-    match count.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(doublings) => first.saturating_mul(1_u32 << doublings.min(16)).min(longest),
     }
 }
 

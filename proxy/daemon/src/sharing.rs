@@ -7,6 +7,8 @@ use causeway_api::{Applied, AppliedOutcome};
 use causeway_model::ObjectKey;
 use causeway_ruleset::plan::{Contest, Plan};
 
+use crate::log;
+
 /// So many stand in `status`.
 const SHOWN: usize = 20;
 
@@ -18,17 +20,11 @@ pub(crate) fn of_service(plan: &Plan, key: &ObjectKey) -> Vec<String> {
 
 /// For `status`.
 pub(crate) fn all(plan: &Plan) -> Vec<String> {
-    let mut contests = plan.all_contests();
-    let mut shown: Vec<String> = contests
-        .by_ref()
-        .take(SHOWN)
-        .map(|contest| format!("service {}: {}", contest.loser, said(&contest)))
-        .collect();
-    let more = contests.count();
-    if more > 0 {
-        shown.push(format!("{more} more places that two services ask for; see: describe service"));
-    }
-    shown
+    let contests = plan.all_contests();
+    let all = contests.map(|contest| format!("service {}: {}", contest.loser, said(&contest)));
+    log::lines(all, SHOWN, |more| {
+        format!("{more} more places that two services ask for; see: describe service")
+    })
 }
 
 /// Adds what `apply` has to say of the services that it stored.

@@ -47,6 +47,17 @@ pub enum ObjectKind {
     Node,
 }
 
+impl ObjectKind {
+    /// What one is called in messages and keys: `endpointslice`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::EndpointSlice => "endpointslice",
+            Self::Node => "node",
+        }
+    }
+}
+
 /// A checked object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {

@@ -29,8 +29,8 @@ struct Planner<'a> {
     facts: &'a Facts,
     /// Address to the nodes that publish it.
     claims: BTreeMap<IpAddr, Vec<&'a Peer>>,
-    /// Subnets given so far, with the names of those who have them. None of them overlap but those of
-    /// this node, and there may be as many as somebody wrote: they are looked up.
+    /// Subnets given so far, with the nodes that have them. Only those of this node overlap. A writer of
+    /// the store decides how many there are, so they are looked up and not compared one by one.
     taken: BTreeMap<IpNetwork, &'a str>,
     /// VTEP addresses given so far.
     vteps: BTreeMap<MacAddress, &'a str>,

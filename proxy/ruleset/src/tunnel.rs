@@ -1,7 +1,7 @@
 //! Who may send to the overlay's port: table `ip causeway_overlay`, or `ip6`, by the family of the
 //! tunnels.
 //!
-//! A vxlan device takes whatever reaches its port, from whomever, and hands it to containers. These
+//! A vxlan device takes what reaches its port from any sender, and hands it to containers. These
 //! are one chain, one rule and one set beside the services' tables, the same for both backends.
 //! Packets that are only forwarded do not pass the hook; others than UDP leave the rule at once.
 //! Other vxlans may use the same port, between other machines: only packets of ours are meant, by
@@ -76,7 +76,8 @@ pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableS
     }
 }
 
-/// The transaction from what is there to what is wanted; `None` is no table. Empty where equal.
+/// The transaction from what is there to what is wanted; `None` is no table. Empty if they
+/// are equal.
 pub fn diff(id: &TableId, actual: Option<&TableState>, wanted: Option<&TableState>) -> Batch {
     let ops = match (actual, wanted) {
         (None, None) => Vec::new(),

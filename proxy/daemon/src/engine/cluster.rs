@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::Engine;
 use super::hold::Hold;
 use super::objects::Id;
-use super::tenure::{self, Contest};
+use super::tenure::{self, Newcomers};
 use crate::clock;
 use crate::config::Settings;
 use crate::event::{Event, Events};
@@ -56,15 +56,13 @@ pub(super) struct Membership {
     /// otherwise before.
     doubtful_subnets: BTreeMap<IpNetwork, Instant>,
     /// Records that are in the store and do not count.
-    contest: Contest,
+    newcomers: Newcomers,
     /// The manifest directory is to be read when the store is back.
     pub(super) manifests_wait: bool,
     /// The task has said whether the store answers.
     pub(super) answered: bool,
     /// The store has said what there is.
     pub(super) viewed: bool,
-    /// When what `status` says of records was last said in the log.
-    pub(super) said: BTreeMap<&'static str, Instant>,
     /// The node was told of a subnet that another has: whether it may take another one was said.
     moved_on: bool,
 }
@@ -82,23 +80,12 @@ impl Membership {
             lost: BTreeSet::new(),
             hold: Hold::new(ttl),
             doubtful_subnets: BTreeMap::new(),
-            contest: Contest::default(),
+            newcomers: Newcomers::default(),
             manifests_wait: false,
             answered: false,
             viewed: false,
-            said: BTreeMap::new(),
             moved_on: false,
         }
-    }
-
-    /// Whether to say something in the log: others may write records as fast as they can.
-    fn is_heard(&mut self, concerns: &'static str, now: Instant) -> bool {
-        const AGAIN: Duration = Duration::from_secs(10);
-        if self.said.get(concerns).is_some_and(|at| now < *at + AGAIN) {
-            return false;
-        }
-        self.said.insert(concerns, now);
-        true
     }
 }
 

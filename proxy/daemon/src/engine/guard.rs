@@ -13,8 +13,8 @@ use crate::guard::{self, Own};
 
 /// How often the store's names are looked up.
 const LOOK_UP: Duration = Duration::from_secs(30);
-/// What is left out is named so often at most: others may write as fast as they can.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// In [`crate::log::Said`].
+const LEFT_OUT: &str = "left out";
 
 impl Engine {
     /// Takes in what may be other than before: addresses of nodes and of the store, parts of the
@@ -55,8 +55,7 @@ impl Engine {
 
     /// Names what is left out, as far as that is new, now and then.
     pub(super) fn say_left_out(&mut self, now: Instant) {
-        let said = &mut self.neighbourhood.left_out;
-        if !self.pending.left_out || said.0.is_some_and(|at| now < at + SAY_AGAIN) {
+        if !self.pending.left_out || !self.neighbourhood.said.is_time(LEFT_OUT, now) {
             return;
         }
         self.pending.left_out = false;
@@ -64,11 +63,11 @@ impl Engine {
         let over = over.lines().map(|line| format!("service {line}"));
         let lines: BTreeSet<String> =
             guard::left_out(&self.state).into_iter().chain(over).collect();
-        for line in lines.difference(&said.1) {
+        for line in lines.difference(&self.neighbourhood.left_out) {
             tracing::warn!("{line}");
-            said.0 = Some(now);
+            self.neighbourhood.said.say(LEFT_OUT, now);
         }
-        said.1 = lines;
+        self.neighbourhood.left_out = lines;
     }
 }
 

@@ -308,7 +308,7 @@ impl Engine {
         let mut results = Vec::new();
         for (document, target) in targets.iter().enumerate() {
             let (ids, kind, key): (Vec<Id>, _, _) = match target {
-                Target::Object(kind, key) => (vec![(*kind, key.clone())], kind_name(*kind), key),
+                Target::Object(kind, key) => (vec![(*kind, key.clone())], kind.name(), key),
                 Target::Endpoints(key) => {
                     let keys = self.slices_of_endpoints(key);
                     let ids = keys.map(|key| (ObjectKind::EndpointSlice, key.clone())).collect();
@@ -471,7 +471,7 @@ pub(super) fn tell_written(
     put: impl ExactSizeIterator<Item = Id>,
     gone: impl ExactSizeIterator<Item = Id>,
 ) {
-    let name = |(kind, key): Id| format!("{} {key}", kind_name(kind));
+    let name = |(kind, key): Id| format!("{} {key}", kind.name());
     if put.len() > 0 {
         tracing::info!("stored {}", log::names(put.map(name)));
     }
@@ -495,14 +495,6 @@ fn created(object: &Object) -> u64 {
     }
 }
 
-fn kind_name(kind: ObjectKind) -> &'static str {
-    match kind {
-        ObjectKind::Service => "service",
-        ObjectKind::EndpointSlice => "endpointslice",
-        ObjectKind::Node => "node",
-    }
-}
-
 /// An object that no store takes.
 fn too_large(object: &Object, reason: String) -> Refusal {
     let (kind, field) = match object {
@@ -520,7 +512,7 @@ fn described(document: usize, object: &Object, outcome: AppliedOutcome) -> Appli
             ("endpoints", slice.service().unwrap_or(&slice.key.name).to_owned())
         }
         Object::Service(_) | Object::EndpointSlice(_) | Object::Node(_) => {
-            (kind_name(object.kind()), object.key().name.to_string())
+            (object.kind().name(), object.key().name.to_string())
         }
     };
     AppliedObject {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use causeway_model::{MacAddress, Peer};
 use causeway_source::cluster::{Command, Reach, Subnets};
@@ -46,8 +45,10 @@ pub(super) struct Neighbourhood {
     reach: Option<Reach>,
     /// Addresses of the store's names.
     pub(super) store: BTreeSet<IpAddr>,
-    /// What is left out, as it was said, and when.
-    pub(super) left_out: (Option<Instant>, BTreeSet<String>),
+    /// When what others bring about was said in the log.
+    pub(super) said: log::Said,
+    /// What is left out, as it was said.
+    pub(super) left_out: BTreeSet<String>,
 }
 
 impl Neighbourhood {
@@ -77,10 +78,10 @@ impl Engine {
         let Some(state) = &self.state.overlay else { return };
         let lasts = |name: &String| !matches!(self.state.waiting.get(name), Some(Some(_)));
         let problems = state.problems.iter().filter(|(name, _)| lasts(name));
-        let mut problems = problems.map(|(name, why)| format!("node {name}: {why}"));
-        let first: Vec<String> = problems.by_ref().take(SHOWN).collect();
-        let more = problems.next().map(|_| "more nodes have such trouble".to_owned());
-        let wrong = state.failure.iter().cloned().chain(first).chain(more).collect();
+        let problems = problems.map(|(name, why)| format!("node {name}: {why}"));
+        let named =
+            log::lines(problems, SHOWN, |more| format!("{more} more nodes have such trouble"));
+        let wrong = state.failure.iter().cloned().chain(named).collect();
         self.degrade(OVERLAY, wrong);
     }
 

@@ -387,8 +387,9 @@ impl Engine {
             self.due.retry = Some((now, failures));
             return;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
-        self.due.retry = Some((now + pause, failures + 1));
+        let failures = failures + 1;
+        let pause = clock::pause((FIRST_PAUSE, LONGEST_PAUSE), failures);
+        self.due.retry = Some((now + pause, failures));
         tracing::error!(error = text, retry_ms = pause.as_millis(), "the rules are not in place");
         self.state.degraded.insert(RULES.to_owned(), text);
         self.front.failed(&self.state);

@@ -14,12 +14,12 @@ use ipnetwork::IpNetwork;
 
 /// Records that are in the store and do not count, or not yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Contest {
+pub(super) struct Newcomers {
     nodes: BTreeMap<String, (NodeRecord, Instant)>,
     subnets: BTreeMap<IpNetwork, (SubnetRecord, Instant)>,
 }
 
-impl Contest {
+impl Newcomers {
     /// Whether a node's record takes the place of the one that is known. If not, it does so at
     /// `until`, unless another one is read before.
     pub(super) fn node(

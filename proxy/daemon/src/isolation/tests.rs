@@ -31,7 +31,7 @@ impl World {
             bad: keys(bad),
             broken: false,
             held: BTreeSet::new(),
-            now: crate::clock::now(),
+            now: clock::now(),
             tries: 0,
         }
     }

@@ -162,9 +162,8 @@ impl Judge {
     /// An attachment could not be freed.
     pub(super) fn failed(&mut self, key: &RecordKey, why: &str, now: Instant) {
         if let Some(gone) = self.gone.get_mut(key) {
-            let pause = FIRST_PAUSE.saturating_mul(1 << gone.attempts.min(16)).min(LONGEST_PAUSE);
             gone.attempts += 1;
-            gone.due = Some(now + pause);
+            gone.due = Some(now + clock::pause((FIRST_PAUSE, LONGEST_PAUSE), gone.attempts));
             why.clone_into(&mut gone.why);
         }
     }

@@ -12,6 +12,7 @@ use causeway_ruleset::plan::{At, Decision, Pool, PortPlan};
 use super::render;
 use crate::guard;
 use crate::host_ports;
+use crate::log;
 use crate::request::Refused;
 use crate::sharing;
 use crate::state::State;
@@ -138,11 +139,7 @@ fn out_of_reach(state: &State, key: &ObjectKey) -> Option<String> {
     /// As many are named.
     const NAMED: usize = 5;
     let away = state.index.out_of_reach(key);
-    let named = away.iter().take(NAMED).map(|(node, ip)| format!("{ip} of node {node}"));
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if away.len() > NAMED {
-        text.push_str(&format!(" and {} more", away.len() - NAMED));
-    }
+    let text = log::few(away.iter().map(|(node, ip)| format!("{ip} of node {node}")), NAMED);
     (!away.is_empty()).then(|| {
         format!(
             "endpoint on its own node only: {text}, outside the cluster networks (--cluster-cidr) or \

@@ -1,7 +1,7 @@
 //! Who of the strangers at TCP listeners keeps a connection: the newest. Pure.
 //!
 //! An honest request is answered within milliseconds, so the oldest connection is the one to end,
-//! first of the address that has the most. Nobody is kept out by what somebody else holds.
+//! first of the address that has the most. No client is kept out by what another one holds.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -71,7 +71,7 @@ impl Keys {
                 parts(&mut text, "reservations", &[&network_text(*subnet)]);
             }
             Key::Object(kind, key) => {
-                parts(&mut text, "objects", &[kind_text(*kind), &key.namespace, &key.name]);
+                parts(&mut text, "objects", &[kind.name(), &key.namespace, &key.name]);
             }
             Key::Claim(claim) => {
                 text.push_str("claims/");
@@ -154,17 +154,9 @@ fn network(text: &str) -> Option<IpNetwork> {
     (network.network() == network.ip()).then_some(network)
 }
 
-fn kind_text(kind: ObjectKind) -> &'static str {
-    match kind {
-        ObjectKind::Service => "service",
-        ObjectKind::EndpointSlice => "endpointslice",
-        ObjectKind::Node => "node",
-    }
-}
-
 fn kind(text: &str) -> Option<ObjectKind> {
     let kinds = [ObjectKind::Service, ObjectKind::EndpointSlice, ObjectKind::Node];
-    kinds.into_iter().find(|kind| kind_text(*kind) == text)
+    kinds.into_iter().find(|kind| kind.name() == text)
 }
 
 #[cfg(test)]

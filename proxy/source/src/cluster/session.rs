@@ -22,9 +22,10 @@ use crate::etcd::{self, Client, EventType, KeyValue, RangeRequest, Watch, WatchR
 const BACKLOG: usize = 64;
 /// After this time, what the store refused is tried again, and another configuration looked for.
 const RETRY: Duration = Duration::from_secs(5);
-/// So long keys that can not be read are gathered, and so long at least lies between two reports of
-/// them: whoever writes them does not decide how much work they are.
+/// How long keys that cannot be read are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(1);
+/// The least time between two such reports: whoever writes the keys does not decide how much work they
+/// are.
 const NAMED_AGAIN: Duration = Duration::from_secs(10);
 /// For what is waiting at a planned end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -62,7 +63,7 @@ pub(super) struct Session<'a> {
     /// (One answer alone may overtake events in etcd before 3.4.25 and 3.5.8.)
     progress: i64,
     publisher: Publisher,
-    /// Keys that can not be read or do not count, with why.
+    /// Keys that cannot be read or do not count, with the reason.
     unreadable: BTreeMap<String, String>,
     writes: JoinSet<Answer>,
     /// Not answered yet, each with a key that it writes.
@@ -75,8 +76,9 @@ struct Timers {
     silence: Silence,
     /// What is wanted has to be brought about (again).
     publish: Option<Instant>,
-    /// When keys that can not be read are to be named, and not before when.
+    /// When keys that cannot be read are to be reported.
     name: Option<Instant>,
+    /// They are not reported before.
     unnamed: Instant,
     /// The store is asked whether it takes what it refused.
     denied: Option<Instant>,
@@ -306,7 +308,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A key can not be read, or does not count. Others go on by what they knew of it.
+    /// A key cannot be read, or does not count. What was known of it before goes on.
     fn unreadable(&mut self, key: &[u8], why: String) {
         let key = String::from_utf8_lossy(key).into_owned();
         if self.unreadable.insert(key, why).is_none() {

@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
     /// reservations, claims).
     ///
     /// # Errors
-    /// Why it can not be read, or does not count.
+    /// The reason why it cannot be read or does not count.
     pub(super) fn decode(&self, pair: &KeyValue) -> Result<Option<Change>, String> {
         let Some(parsed) = self.keys.parse(&pair.key) else {
             return Err("no key that this version of causewayd knows".into());

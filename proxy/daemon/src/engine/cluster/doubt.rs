@@ -17,7 +17,7 @@ use crate::clock;
 /// In `State::degraded`.
 const HELD: &str = "held nodes";
 /// The same.
-const CONTEST: &str = "cluster records";
+const NEWCOMERS: &str = "cluster records";
 
 impl Engine {
     /// Of nodes that are not in the store any more, those that are dead. The others are held.
@@ -61,23 +61,20 @@ impl Engine {
             self.state.degraded.remove(HELD);
             return;
         }
-        let names: Vec<String> = held.iter().cloned().collect();
         let text = format!(
             "{} vanished from the cluster store after it was away or listed anew: it may have lost \
              them. They count as there for {} and are given up then, unless they are heard of",
-            few(&names),
+            few(held.iter()),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        if self.membership.is_heard(HELD, clock::now()) {
-            tracing::error!("{text}");
-        }
+        self.say_paced(HELD, &text);
         self.state.degraded.insert(HELD.to_owned(), text);
     }
 
     /// A part of the cluster network is nobody's any more. While its node is held, so is that.
     pub(super) fn subnet_gone(&mut self, subnet: IpNetwork, new: &mut Vec<Change>) {
-        let Membership { nodes, subnets, contest, hold, .. } = &mut self.membership;
-        contest.subnet_gone(subnet);
+        let Membership { nodes, subnets, newcomers, hold, .. } = &mut self.membership;
+        newcomers.subnet_gone(subnet);
         let Some(record) = subnets.get(&subnet) else { return };
         // A node that lives and wants it puts the record back.
         if hold.holds(&record.owner.node) || tenure::holds(record, nodes, subnets) {
@@ -105,21 +102,27 @@ impl Engine {
     }
 
     /// Says which records do not count.
-    pub(super) fn describe_contest(&mut self) {
-        let all = self.membership.contest.describe();
+    pub(super) fn describe_newcomers(&mut self) {
+        let all = self.membership.newcomers.describe();
         if all.is_empty() {
-            self.state.degraded.remove(CONTEST);
+            self.state.degraded.remove(NEWCOMERS);
             return;
         }
         let text = format!(
             "records of the cluster store that changed hands while their nodes live: {}; what stood \
              before counts for {}: unless its node puts it right by then, see who writes below \
              --etcd-prefix beside causewayd",
-            few(&all),
+            few(all.iter()),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        let new = self.state.degraded.insert(CONTEST.to_owned(), text.clone()).is_none();
-        if new && self.membership.is_heard(CONTEST, clock::now()) {
+        let new = self.state.degraded.insert(NEWCOMERS.to_owned(), text.clone()).is_none();
+        if new {
+            self.say_paced(NEWCOMERS, &text);
+        }
+    }
+
+    fn say_paced(&mut self, concerns: &'static str, text: &str) {
+        if self.neighbourhood.said.may(concerns, clock::now()) {
             tracing::error!("{text}");
         }
     }
@@ -130,7 +133,7 @@ impl Engine {
         self.membership.hold.connected(now);
         let until = now + self.state.settings.endpoint_ttl;
         self.membership.doubtful_subnets.values_mut().for_each(|at| *at = until);
-        self.membership.contest.extend(until);
+        self.membership.newcomers.extend(until);
     }
 
     /// When something in doubt is to be given up. Never while the store, which could tell, is away.
@@ -138,7 +141,7 @@ impl Engine {
         self.state.cluster.as_ref()?.connection.as_ref().ok()?;
         let subnets = self.membership.doubtful_subnets.values().copied();
         let all = subnets.chain(self.membership.hold.next());
-        all.chain(self.membership.contest.next()).min()
+        all.chain(self.membership.newcomers.next()).min()
     }
 
     /// Gives up what has been in doubt for long enough.
@@ -148,7 +151,7 @@ impl Engine {
             return;
         }
         let mut batch = Batch::default();
-        let (nodes, subnets) = self.membership.contest.due(now);
+        let (nodes, subnets) = self.membership.newcomers.due(now);
         nodes.into_iter().for_each(|record| self.take_node(record, &mut batch));
         subnets.into_iter().for_each(|record| self.take_subnet(record, &mut batch));
         let mut new = batch.new;
@@ -168,7 +171,7 @@ impl Engine {
         }
         self.keep(&new);
         self.describe_held();
-        self.describe_contest();
+        self.describe_newcomers();
         self.describe_peers();
     }
 

@@ -15,6 +15,7 @@ use super::super::objects::Id;
 use super::super::{Engine, tenure};
 use super::Membership;
 use crate::clock;
+use crate::log;
 
 /// In `State::degraded`: objects that the store has lost.
 const LOST: &str = "lost objects";
@@ -42,7 +43,7 @@ impl Engine {
         let (view, known) = self.store.cluster()?;
         if !view.unreadable.is_empty() {
             // The store lists them again.
-            let unreadable = few(&named(&view.unreadable));
+            let unreadable = named(&view.unreadable);
             tracing::warn!("the snapshot does not decode in part: {unreadable}");
         }
         if let Some(cluster) = &mut self.state.cluster {
@@ -111,7 +112,7 @@ impl Engine {
         let text = format!(
             "keys of the cluster store that do not decode or do not count: {}; a newer causewayd may \
              have written them: update this one; else remove them",
-            few(&named(unreadable))
+            named(unreadable)
         );
         if degraded.insert(KEYS.to_owned(), text.clone()).as_ref() != Some(&text) {
             tracing::error!("{text}");
@@ -202,7 +203,7 @@ impl Engine {
         let there: BTreeSet<Id> = objects.iter().map(id).collect();
         let missing: Vec<Id> = self.objects().filter(|id| !there.contains(id)).collect();
         for id in missing {
-            let end = format!("objects/{}/{}/{}", kind_text(id.0), id.1.namespace, id.1.name);
+            let end = format!("objects/{}/{}/{}", id.0.name(), id.1.namespace, id.1.name);
             if undecoded.contains(&*end) {
                 continue;
             }
@@ -262,7 +263,7 @@ impl Engine {
         let (alone, whole): (Vec<&String>, Vec<&String>) = gone.keys().partition(keeps);
         let [alone, whole] = [alone, whole].map(|all| all.into_iter().cloned().collect());
         for name in gone.keys() {
-            self.membership.contest.node_gone(name);
+            self.membership.newcomers.node_gone(name);
         }
         let mut dead = self.nodes_gone(whole, Cause::Change);
         dead.extend(self.nodes_gone(alone, Cause::Alone));
@@ -304,7 +305,7 @@ impl Engine {
             self.describe_peers();
         }
         self.describe_held();
-        self.describe_contest();
+        self.describe_newcomers();
         if let Some(cluster) = &mut self.state.cluster {
             cluster.revision = revision;
         }
@@ -399,7 +400,7 @@ impl Engine {
         let known = self.membership.nodes.get(&record.identity.node);
         // This node's own record is the task's business.
         let known = known.filter(|known| *known.identity.node != *self.facts.name);
-        if self.membership.contest.node(known, &record, until) {
+        if self.membership.newcomers.node(known, &record, until) {
             self.take_node(record, batch);
         }
     }
@@ -421,10 +422,10 @@ impl Engine {
 
     fn put_subnet(&mut self, record: SubnetRecord, batch: &mut Batch) {
         let until = clock::now() + self.state.settings.endpoint_ttl;
-        let Membership { nodes, subnets, contest, .. } = &mut self.membership;
+        let Membership { nodes, subnets, newcomers, .. } = &mut self.membership;
         let known = subnets.get(&record.subnet);
         let holds = known.is_some_and(|known| tenure::holds(known, nodes, subnets));
-        if contest.subnet(known, &record, holds, until) {
+        if newcomers.subnet(known, &record, holds, until) {
             self.take_subnet(record, batch);
         }
     }
@@ -536,30 +537,14 @@ fn below_root(unreadable: &BTreeMap<String, String>) -> BTreeSet<&str> {
     unreadable.keys().filter_map(|key| Some(key.split_once("/v1/")?.1)).collect()
 }
 
-fn named(unreadable: &BTreeMap<String, String>) -> Vec<String> {
-    unreadable.iter().take(FEW + 1).map(|(key, why)| format!("{key}: {why}")).collect()
+fn named(unreadable: &BTreeMap<String, String>) -> String {
+    few(unreadable.iter().map(|(key, why)| format!("{key}: {why}")))
 }
 
 /// The first of many, and no more of each than anybody reads: others than causewayd write what is
 /// named here.
-pub(super) fn few(all: &[String]) -> String {
-    let short = |text: &String| match text.char_indices().nth(LONG) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.clone(),
-    };
-    let mut first: Vec<String> = all.iter().take(FEW).map(short).collect();
-    if all.len() > FEW {
-        first.push("and more".to_owned());
-    }
-    first.join(", ")
-}
-
-fn kind_text(kind: ObjectKind) -> &'static str {
-    match kind {
-        ObjectKind::Service => "service",
-        ObjectKind::EndpointSlice => "endpointslice",
-        ObjectKind::Node => "node",
-    }
+pub(super) fn few(all: impl Iterator<Item = impl AsRef<str>>) -> String {
+    log::few(all.map(|text| log::short(text.as_ref(), LONG)), FEW)
 }
 
 fn id(stored: &Stored) -> Id {

@@ -46,7 +46,7 @@ fn living(all: &[NodeRecord]) -> BTreeMap<String, NodeRecord> {
 #[test]
 fn a_name_changes_hands_when_its_key_was_gone() {
     let now = clock::now();
-    let (known, mut contest) = (node("n2", "m2", 5), Contest::default());
+    let (known, mut contest) = (node("n2", "m2", 5), Newcomers::default());
     let mut read = |new: &NodeRecord| contest.node(Some(&known), new, now + TTL);
     assert!(read(&node("n2", "m2", 5)) && read(&node("n2", "m2", 9)), "the machine itself");
     assert!(read(&node("n2", "m9", 6)), "made anew");
@@ -72,7 +72,7 @@ fn a_part_stays_with_a_living_node_that_has_no_other() {
     assert!(!holds(&known, &nodes, &all), "it moved");
 
     let now = clock::now();
-    let mut contest = Contest::default();
+    let mut contest = Newcomers::default();
     assert!(contest.subnet(Some(&known), &new, false, now + TTL));
     assert!(!contest.subnet(Some(&known), &new, true, now + TTL));
     // Said again later, it does not wait longer.

@@ -8,12 +8,12 @@ use causeway_source::Origin;
 use causeway_source::cluster::{Change, Command, Known, Report, Subnets, View, WriteError};
 use serde_json::{Value, json};
 
-use super::super::Membership;
 use super::world::{
     World, at, container, endpoint, node, record, refusal, stored, subnet, test, view,
 };
 use crate::clock;
 use crate::event::Event;
+use crate::log::Said;
 use crate::state::OverlayState;
 
 fn web(world: &mut World) {
@@ -563,12 +563,11 @@ fn what_nodes_live_on_follows_the_nodes_and_the_store() {
 /// Rows: RH7
 #[test]
 fn records_that_change_all_the_time_are_said_now_and_then() {
-    let ttl = Duration::from_secs(40);
-    let mut membership = Membership::new("f00".to_owned(), ttl);
+    let mut said = Said::default();
     let start = clock::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    let heard = (0..100).filter(|_| membership.is_heard("a", start)).count();
+    let heard = (0..100).filter(|_| said.may("a", start)).count();
     assert_eq!(heard, 1);
-    assert!(membership.is_heard("b", start), "another thing");
-    assert!(!membership.is_heard("a", after(9)) && membership.is_heard("a", after(10)));
+    assert!(said.may("b", start), "another thing");
+    assert!(!said.may("a", after(9)) && said.may("a", after(10)));
 }

@@ -9,9 +9,8 @@
 //!
 //! The dot keeps the file apart from stores: no network's name begins with one (row C9).
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -34,7 +33,7 @@ const USED: u8 = b'U';
 /// The lock of one network's store, held until dropped.
 #[derive(Debug)]
 pub(crate) struct NetworkLock {
-    file: File,
+    file: Locked,
     data_dir: PathBuf,
     network: String,
 }
@@ -71,8 +70,8 @@ impl NetworkLock {
             Wait::NoThread(source) => return Err(Error::Thread(source)),
         };
         // Both only serve messages and manners; the lock holds without them.
-        drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        drop(file.set_permissions(Permissions::from_mode(0o600)));
+        drop(file.0.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
+        drop(file.0.set_permissions(Permissions::from_mode(0o600)));
         Ok(Self { file, data_dir: data_dir.to_owned(), network: network.to_owned() })
     }
 
@@ -94,7 +93,7 @@ impl NetworkLock {
     /// The number of the last commit that was on disk for certain; `None` when none is recorded.
     pub(crate) fn seal(&self) -> Option<u64> {
         let mut bytes = [0; SEAL_LEN];
-        self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
+        self.file.0.read_exact_at(&mut bytes, SEAL_AT).ok()?;
         let text = std::str::from_utf8(&bytes).ok()?;
         let (digits, crc) = text.trim_end().split_once(' ')?;
         let crc = u32::from_str_radix(crc, 16).ok()?;
@@ -133,7 +132,7 @@ impl NetworkLock {
         let mut chunk = [0; 512];
         loop {
             let at = NOTE_AT + bytes.len() as u64;
-            match self.file.read_at(&mut chunk, at) {
+            match self.file.0.read_at(&mut chunk, at) {
                 Ok(0) => break,
                 Ok(length) => bytes.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -154,10 +153,10 @@ impl NetworkLock {
     pub(crate) fn write_emptied(&self, state: &State) -> Result<(), Error> {
         let json = serde_json::to_string(state).unwrap_or_default();
         let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-        let written = self.file.set_len(NOTE_AT).and_then(|()| {
+        let written = self.file.0.set_len(NOTE_AT).and_then(|()| {
             self.write_seal(state.generation);
-            self.file.write_all_at(line.as_bytes(), NOTE_AT + 1)?;
-            self.file.write_all_at(&[EMPTY], NOTE_AT)
+            self.file.0.write_all_at(line.as_bytes(), NOTE_AT + 1)?;
+            self.file.0.write_all_at(&[EMPTY], NOTE_AT)
         });
         written.map_err(|source| self.not_written(source))
     }
@@ -167,7 +166,7 @@ impl NetworkLock {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn mark_used(&self) -> Result<(), Error> {
-        self.file.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
+        self.file.0.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
     }
 
     fn not_written(&self, source: io::Error) -> Error {
@@ -180,7 +179,7 @@ impl NetworkLock {
     pub(crate) fn write_seal(&self, generation: u64) {
         let digits = format!("{generation:020}");
         let crc = crc32fast::hash(digits.as_bytes());
-        drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+        drop(self.file.0.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
     }
 }
 
@@ -188,7 +187,7 @@ impl NetworkLock {
 ///
 /// # Errors
 /// [`Error::Locked`] after `wait`; I/O errors.
-pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<File>, Error> {
+pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<Locked>, Error> {
     let failed = |source| Error::Io { what: "lock", path: path.display().to_string(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -204,26 +203,38 @@ pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<File>, Error
     }
 }
 
+/// A file whose lock is ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked(File);
+
+impl Drop for Locked {
+    /// Closing alone would leave the lock with a program that another thread starts at this moment.
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
+}
+
 enum Wait {
-    Locked(File),
+    Locked(Locked),
     TimedOut,
     NoThread(io::Error),
 }
 
 /// `flock` has no timeout of its own: a thread waits, and we wait for the thread.
 fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
-    match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+    let file = Locked(file);
+    match file.0.try_lock() {
         Ok(()) => return Ok(Wait::Locked(file)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
     }
     if wait.is_zero() {
         return Ok(Wait::TimedOut);
     }
     let (send, receive) = mpsc::channel();
     let waiter = std::thread::Builder::new().name("lock".into()).spawn(move || {
-        let locked = flock(&file, libc::LOCK_EX).map(|()| file);
-        // Nobody listens after the time is over; the file, and with it the lock, is dropped then.
+        let locked = file.0.lock().map(|()| file);
+        // Nobody listens after the time is over; the lock is dropped then.
         drop(send.send(locked));
     });
     if let Err(error) = waiter {
@@ -232,23 +243,6 @@ fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
     match receive.recv_timeout(wait) {
         Ok(locked) => locked.map(Wait::Locked),
         Err(_) => Ok(Wait::TimedOut),
-    }
-}
-
-/// `flock(2)` that goes on after a signal.
-///
-/// # Errors
-/// Those of the system call.
-pub(crate) fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
-    loop {
-        // SAFETY: flock takes no pointer, and the descriptor is open as long as `file` lives.
-        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
     }
 }
 

@@ -36,3 +36,16 @@ fn a_seal_is_what_was_written_or_none() {
     let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
     assert_eq!(lock.seal(), None);
 }
+
+/// Between fork and exec a program that another thread starts has all files of this one.
+#[test]
+fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let acquire = || NetworkLock::acquire(dir.path(), "net", Duration::ZERO);
+    let lock = acquire().unwrap();
+    let inherited = lock.file.0.try_clone().unwrap();
+    assert!(matches!(acquire(), Err(Error::Locked { .. })));
+    drop(lock);
+    drop(acquire().unwrap());
+    drop(inherited);
+}

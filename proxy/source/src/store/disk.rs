@@ -5,9 +5,8 @@
 //! file says who holds it and which write was the last (the seal), and a database that does not
 //! know that write has been cut short. As `causeway-ipam` does it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -52,8 +51,8 @@ impl StateLock {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
-        if let Err(source) = flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
-            if source.kind() != io::ErrorKind::WouldBlock {
+        if let Err(error) = file.try_lock() {
+            if let TryLockError::Error(source) = error {
                 return Err(failed(source));
             }
             let holder = holder(&file).map_or_else(String::new, |pid| format!(" (process {pid})"));
@@ -62,7 +61,7 @@ impl StateLock {
                  another --state-dir",
                 store.display()
             );
-            return Err(Error { action, source });
+            return Err(Error { action, source: io::ErrorKind::WouldBlock.into() });
         }
         // For the message of those who come later; the lock holds without it.
         drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
@@ -91,6 +90,13 @@ impl StateLock {
         let digits = format!("{generation:020}");
         let crc = crc32fast::hash(digits.as_bytes());
         drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+    }
+}
+
+impl Drop for StateLock {
+    /// Closing alone would leave the lock with a program that is being started at this moment.
+    fn drop(&mut self) {
+        drop(self.file.unlock());
     }
 }
 
@@ -241,18 +247,22 @@ fn damaged(path: &Path, why: &str) -> Error {
     Error { action, source: io::Error::new(io::ErrorKind::InvalidData, why) }
 }
 
-/// The lock is ours, so whoever has the files open is on the way out.
+/// The lock is ours, so whoever has the files open is on the way out. Unlocked by name: a program
+/// that another thread starts at this moment has the file too, and closing it would leave the lock
+/// with that one.
 fn wait_for_last_opener(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        done => return done,
+    let pass = |file: &File| file.lock().and_then(|()| file.unlock());
+    match file.try_lock() {
+        Ok(()) => return file.unlock(),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
     }
     let (send, receive) = mpsc::channel();
-    let wait = move || drop(send.send(flock(&file, libc::LOCK_EX)));
+    let wait = move || drop(send.send(pass(&file)));
     drop(std::thread::Builder::new().name("lock".into()).spawn(wait)?);
     receive.recv_timeout(CLOSE_WAIT).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
 }
@@ -288,21 +298,26 @@ fn holder(file: &File) -> Option<u32> {
 pub(super) fn await_closed(path: &Path) -> Result<(), Error> {
     let failed = |source| failed_at(path, "open", source);
     match File::open(path.join("db")) {
-        Ok(file) => flock(&file, libc::LOCK_EX).map_err(failed),
+        Ok(file) => file.lock().and_then(|()| file.unlock()).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
     }
 }
 
-fn flock(file: &File, operation: libc::c_int) -> io::Result<()> {
-    loop {
-        // SAFETY: flock takes no pointer, and the descriptor is open.
-        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between fork and exec a program that another thread starts has all files of this one.
+    #[test]
+    fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let lock = StateLock::acquire(folder.path(), &store).expect("the lock");
+        let inherited = lock.file.try_clone().expect("another descriptor");
+        StateLock::acquire(folder.path(), &store).expect_err("held");
+        drop(lock);
+        drop(StateLock::acquire(folder.path(), &store).expect("free"));
+        drop(inherited);
     }
 }

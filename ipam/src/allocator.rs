@@ -86,7 +86,7 @@ pub(crate) enum Refusal {
     Unplaced(String),
     /// Another network draws from the node's subnets, out of a store of its own.
     #[error(
-        "network {network:?} can not have \"subnet\": \"auto\": the node's subnets are those of \
+        "network {network:?} cannot have \"subnet\": \"auto\": the node's subnets are those of \
          network {other:?}, which has {address}; give one of the two a range of its own"
     )]
     Shared {

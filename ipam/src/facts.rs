@@ -40,7 +40,7 @@ fn boot_ms() -> u64 {
 ///
 /// # Errors
 /// Code 11 while the file is absent or names none, with the daemon's reason (`subnetRefused`) where
-/// it gives one; 6 when it does not decode, 5 when it can not be read.
+/// it gives one; 6 when it does not decode, 5 when it cannot be read.
 pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
     let shown = path.display();
     let text = match std::fs::read(path) {
@@ -79,7 +79,7 @@ fn without_subnet(value: &Value) -> Error {
 /// `resolvConf` as name service settings: the file's `nameserver`, `domain`, `search`, `options`.
 ///
 /// # Errors
-/// Code 5 when the file can not be read.
+/// Code 5 when the file cannot be read.
 pub(crate) fn resolv_conf(path: &Path) -> Result<Dns, Error> {
     let text = std::fs::read(path).map_err(|error| {
         Error::caused(Code::Io, format!("read ipam.resolvConf {}", path.display()), &error)
@@ -107,7 +107,7 @@ fn parse_resolv_conf(text: &str) -> Dns {
 }
 
 /// The addresses of the network's live attachments, from the records of the bridge plugin. What
-/// can not be read is left out: a record is a help here, not a condition. A record names its
+/// cannot be read is left out: a record is a help here, not a condition. A record names its
 /// network itself; its folder's name may be shortened.
 pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
     let mut leases: Vec<Lease> =

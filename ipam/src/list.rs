@@ -30,7 +30,7 @@ pub struct ListedLease {
     pub since: String,
 }
 
-/// Leases can not be read.
+/// Leases cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ListError {

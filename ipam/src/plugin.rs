@@ -201,7 +201,7 @@ impl Ipam {
 
     /// After a failed write the lease may be on disk or not; it must not be (row F23).
     fn take_back(&self, place: &Place, owner: Owner) {
-        // A store that can not be written holds nothing new either.
+        // A store that cannot be written holds nothing new either.
         drop(self.release(place, owner));
     }
 }
@@ -219,7 +219,7 @@ fn owner_of(attachment: &Attachment) -> Owner {
 /// STATUS knows two codes only.
 fn not_available(error: Error) -> Error {
     let details = error.to_string();
-    Error::new(Code::NotAvailable, "addresses can not be allocated").details(details)
+    Error::new(Code::NotAvailable, "addresses cannot be allocated").details(details)
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -34,7 +34,7 @@ pub(crate) enum Outcome {
 /// The networks with a store below `data_dir`, ascending.
 ///
 /// # Errors
-/// The folder can not be read.
+/// The folder cannot be read.
 pub(crate) fn networks(data_dir: &Path) -> std::io::Result<Vec<String>> {
     let mut names: Vec<String> = data_dir
         .read_dir()?

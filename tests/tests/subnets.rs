@@ -143,7 +143,7 @@ fn a_node_that_lost_its_subnet_refuses_to_attach_and_says_why() {
     // Who is attached already stays so, and can go.
     runtime.check(&attachment).unwrap_or_else(|outcome| panic!("{}", outcome.describe()));
     node.assert_ping("10.0.1.2");
-    assert_eq!(runtime.status().expect_err("ADD can not work").error_code(), 50);
+    assert_eq!(runtime.status().expect_err("ADD cannot work").error_code(), 50);
     runtime.del_ok(&attachment);
     assert_eq!(node.leases().len(), 0);
 }

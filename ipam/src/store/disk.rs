@@ -542,7 +542,7 @@ fn read_slots(key: &[u8], value: &[u8]) -> Result<Vec<(IpAddr, Slot)>, Damage> {
     Ok(slots.into_iter().map(|(o, slot)| (family.address(base + u128::from(o)), slot)).collect())
 }
 
-/// The leases that can be read of the store in `path`, from both ends up to a page that can not.
+/// The leases that can be read of the store in `path`, from both ends up to a page that cannot.
 ///
 /// # Errors
 /// sled does not open the files at all.

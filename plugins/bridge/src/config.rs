@@ -456,7 +456,7 @@ fn check_ifname(field: &str, name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(invalid(format!(
-        "{field}: {name:?} can not name an interface; use at most 15 bytes without `/`, `:`, `%`, \
+        "{field}: {name:?} cannot name an interface; use at most 15 bytes without `/`, `:`, `%`, \
          white space and control characters"
     )))
 }

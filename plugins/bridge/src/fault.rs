@@ -13,7 +13,7 @@ pub(crate) fn warn(message: &dyn Display) {
 /// Code 11 where the same call may go through later, else 5.
 pub(crate) fn kernel(error: causeway_kernel::Error) -> Error {
     let code = if error.is_transient() { Code::TryAgainLater } else { Code::Io };
-    Error::caused(code, format!("can not {}", error.action), &error.source)
+    Error::caused(code, format!("cannot {}", error.action), &error.source)
 }
 
 /// Code 8 for what is no namespace (any more), 5 for what could not be opened.

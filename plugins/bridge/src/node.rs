@@ -32,18 +32,14 @@ impl Node {
 /// Reads `node.json` below `run_dir`; its absence says nothing.
 ///
 /// # Errors
-/// Code 5 where it can not be read, 6 where it does not decode.
+/// Code 5 where it cannot be read, 6 where it does not decode.
 pub(crate) fn read(run_dir: &Path) -> Result<Node, Error> {
     let path = run_dir.join("node.json");
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Node::default()),
         Err(error) => {
-            return Err(Error::caused(
-                Code::Io,
-                format!("can not read {}", path.display()),
-                &error,
-            ));
+            return Err(Error::caused(Code::Io, format!("cannot read {}", path.display()), &error));
         }
     };
     serde_json::from_slice(&bytes).map_err(|error| {

@@ -124,7 +124,7 @@ pub fn find_plugin_candidates(name: &str, path: &[PathBuf]) -> Result<Vec<PathBu
     if name.is_empty() {
         return Err(Error::new(Code::InvalidConfig, "no plugin name provided: set ipam.type"));
     }
-    // A NUL can not be part of a path.
+    // A NUL cannot be part of a path.
     if name.contains(['/', '\0']) {
         let msg = format!("invalid plugin name: {name:?}: give the name of a program in CNI_PATH");
         return Err(Error::new(Code::InvalidConfig, msg));

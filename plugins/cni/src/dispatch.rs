@@ -95,7 +95,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Writes stderr, then stdout. When the result of an ADD can not be written, nobody will know
+    /// Writes stderr, then stdout. When the result of an ADD cannot be written, nobody will know
     /// of the attachment: it is taken back (row F48). Returns the exit status.
     pub fn deliver(
         self,
@@ -108,7 +108,7 @@ impl Reply {
         let Err(error) = out.write_all(&self.stdout).and_then(|()| out.flush()) else {
             return self.exit;
         };
-        drop(writeln!(err, "can not write to stdout: {error}"));
+        drop(writeln!(err, "cannot write to stdout: {error}"));
         if let Some(request) = &self.added {
             undo(plugin, request);
         }

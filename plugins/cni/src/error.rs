@@ -23,19 +23,19 @@ pub enum Code {
     InvalidNetns,
     /// 11: transient; the runtime should try again later.
     TryAgainLater,
-    /// 50: STATUS: the plugin can not serve ADD.
+    /// 50: STATUS: the plugin cannot serve ADD.
     NotAvailable,
     /// 51: STATUS: as 50, and running containers may have limited connectivity.
     NotAvailableLimited,
     /// 100: no address left in a pool.
     PoolExhausted,
-    /// 101: the requested address can not be had.
+    /// 101: the requested address cannot be had.
     AddressUnavailable,
     /// 102: the host port belongs to another container.
     PortInUse,
     /// 103: the lease store is damaged.
     StoreDamaged,
-    /// 104: the daemon is required but can not be reached.
+    /// 104: the daemon is required but cannot be reached.
     DaemonUnreachable,
     /// 999: anything else.
     Internal,

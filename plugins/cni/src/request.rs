@@ -126,7 +126,7 @@ impl Request {
         path.iter().try_fold(&self.raw, |value, key| json::member(value, key))
     }
 
-    /// `prevResult` for those who can not work without one (rows C54, C58).
+    /// `prevResult` for those who cannot work without one (rows C54, C58).
     ///
     /// # Errors
     /// Code 7 when there is none.
@@ -147,7 +147,7 @@ impl Request {
     ) -> Result<Self, Refused> {
         let checked = environment::check(about, &env)?;
         let stdin =
-            stdin().map_err(|error| Error::caused(Code::Io, "can not read stdin", &error))?;
+            stdin().map_err(|error| Error::caused(Code::Io, "cannot read stdin", &error))?;
         let config = folded(&stdin)?;
         let raw = serde_json::from_slice(&stdin).map_err(|error| not_json(&error))?;
         let known = match config.get("cniversion") {

@@ -49,7 +49,7 @@ impl Version {
         Self::ALL.into_iter().find(|version| version.as_str() == text)
     }
 
-    /// Whether a result of this version can not be written without an address (row C40). A plugin
+    /// Whether a result of this version cannot be written without an address (row C40). A plugin
     /// checks this before it acts.
     pub const fn needs_ip(self) -> bool {
         matches!(self.format(), Format::PerFamily)

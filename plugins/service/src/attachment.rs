@@ -112,7 +112,7 @@ impl<'a> Attached<'a> {
     /// Removes all that the attachment owns; `in_iptables`: look there too where it has no record.
     pub(crate) fn remove(&self, in_iptables: bool) -> Result<(), Error> {
         let mut errors = Collected::default();
-        // A state folder that can not be written must not keep rules alive (row F23).
+        // A state folder that cannot be written must not keep rules alive (row F23).
         let _attachment = match self.lock() {
             Err(error) if error.code == Code::TryAgainLater => return Err(error),
             other => errors.keep(other),
@@ -499,7 +499,7 @@ fn sweep(
     let _rules = lock_rules(&place.run_dir);
     let (recorded, unreadable) = list()?;
     if let Some(error) = unreadable.first() {
-        // Whose rules these are can not be told: none is removed.
+        // Whose rules these are cannot be told: none is removed.
         return Err(failure::kernel("read the records of the network", error));
     }
     let valid = valid.iter().map(|(id, ifname)| RecordKey {

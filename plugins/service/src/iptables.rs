@@ -125,7 +125,7 @@ fn remove_named(
     for &ipv6 in families {
         let tool = match Tool::find(env, ipv6) {
             Ok(tool) => tool,
-            // Whoever removed the program can not want its rules back (row F36).
+            // Whoever removed the program cannot want its rules back (row F36).
             Err(error) => {
                 warn(&error.msg);
                 continue;

@@ -275,7 +275,7 @@ pub struct PeerStatus {
     /// Seconds since its daemon started, by its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<u64>,
-    /// Why it can not be reached, or why its state is what it is, with the remedy.
+    /// Why it cannot be reached, or why its state is what it is, with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

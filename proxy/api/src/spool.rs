@@ -91,7 +91,7 @@ impl Spool {
     /// it asks once at its start, even if it expects nothing ([`Spool::was_read`]).
     ///
     /// # Errors
-    /// The directory can not be made or read.
+    /// The directory cannot be made or read.
     pub fn events(&self) -> io::Result<(Vec<EndpointEvent>, Vec<String>)> {
         let claimed = self.claimed();
         make_folder(&claimed)?;
@@ -136,7 +136,7 @@ impl Spool {
     /// The event of a container that waits to be claimed.
     ///
     /// # Errors
-    /// It can not be read; `InvalidData` where it does not decode.
+    /// It cannot be read; `InvalidData` where it does not decode.
     pub fn get(&self, key: &EndpointKey) -> io::Result<Option<EndpointEvent>> {
         read(&self.file(key))
     }

@@ -96,7 +96,7 @@ fn by_name(args: &DeleteArgs) -> Result<Vec<Target>, Failure> {
     if let Some((kind, _)) = names.iter().find(|(kind, _)| !Kind::STORED.contains(kind)) {
         let plural = kind.plural();
         return Err(Failure::Usage(format!(
-            "{plural} can not be deleted here: they go when the runtime removes their containers"
+            "{plural} cannot be deleted here: they go when the runtime removes their containers"
         )));
     }
     let namespace = &args.namespace.namespace;

@@ -20,8 +20,8 @@ pub(crate) struct Manifest {
 /// A path that gives no documents.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// It can not be read, or is not UTF-8 text.
-    #[error("can not read {shown}")]
+    /// It cannot be read, or is not UTF-8 text.
+    #[error("cannot read {shown}")]
     Read {
         /// The path.
         shown: String,

@@ -65,8 +65,8 @@ enum Failure {
         #[source]
         source: serde_json::Error,
     },
-    /// Nobody reads our output any more, or it can not be written.
-    #[error("can not write the output")]
+    /// Nobody reads our output any more, or it cannot be written.
+    #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
 

@@ -18,7 +18,7 @@ use crate::sysctls::{FORWARDING, Sysctls};
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A daemon runs, or its lock can not be taken.
+    /// A daemon runs, or its lock cannot be taken.
     #[error("clean up")]
     Lock(#[source] start::Error),
     /// Rules.
@@ -42,7 +42,7 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    /// The answer can not be printed.
+    /// The answer cannot be printed.
     #[error("print what was removed")]
     Print(#[source] io::Error),
 }

@@ -212,10 +212,10 @@ impl LogLevel {
     }
 }
 
-/// A setting that can not be used. Usage: exit code 2.
+/// A setting that cannot be used. Usage: exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A named file that is not there, or one that can not be read.
+    /// A named file that is not there, or one that cannot be read.
     #[error("read {}", path.display())]
     Read {
         /// The file.

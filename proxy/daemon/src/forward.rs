@@ -135,7 +135,7 @@ impl Watcher {
         }
     }
 
-    /// What is dropped; `None` where that can not be other than before.
+    /// What is dropped; `None` where that cannot be other than before.
     fn look(&mut self) -> Result<Option<Vec<String>>, Box<dyn std::error::Error>> {
         if self.client.is_none() {
             self.client = Client::open_if_supported()?;

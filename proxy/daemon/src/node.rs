@@ -88,7 +88,7 @@ pub(crate) enum Error {
         .0.network, .0.address, .0.whose()
     )]
     Link(link::Held),
-    /// node.json can not be written.
+    /// node.json cannot be written.
     #[error("write {path}")]
     Write {
         /// The file.
@@ -341,7 +341,7 @@ impl Parts {
 /// `mtu` is not known yet has the one from before.
 ///
 /// # Errors
-/// One of them can not be written.
+/// One of them cannot be written.
 pub(crate) fn publish(
     settings: &Settings,
     facts: &Facts,
@@ -385,7 +385,7 @@ fn known(settings: &Settings) -> NodeFile {
 /// directory.
 ///
 /// # Errors
-/// The one in the state directory can not be written.
+/// The one in the state directory cannot be written.
 pub(crate) fn machine_id(settings: &Settings) -> Result<String, Error> {
     let kept = settings.state_dir.join("machine-id");
     for path in [Path::new("/etc/machine-id"), &kept] {

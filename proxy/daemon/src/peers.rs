@@ -55,13 +55,13 @@ struct Texts(Vec<String>);
 /// Reads the file. `cluster` are the networks of all containers.
 ///
 /// # Errors
-/// It can not be read, or something in it is wrong.
+/// It cannot be read, or something in it is wrong.
 pub(crate) fn read(path: &Path, cluster: &[IpNetwork]) -> Result<Vec<Entry>, Error> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, &text, cluster),
         Err(error) => Err(Error {
             place: path.display().to_string(),
-            reason: format!("can not be read: {error}; write it, with a [[node]] for each node"),
+            reason: format!("cannot be read: {error}; write it, with a [[node]] for each node"),
         }),
     }
 }

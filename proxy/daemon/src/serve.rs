@@ -96,7 +96,7 @@ impl Front {
     }
 
     /// Starts to answer on the socket, which is bound (root alone) and listens, and on the TCP
-    /// listeners of the settings. A listener that can not be bound is one of `state.degraded`.
+    /// listeners of the settings. A listener that cannot be bound is one of `state.degraded`.
     /// Called once, inside the runtime, before the first commit: answers come after it.
     pub(crate) fn start(&mut self, socket: UnixListener, state: &mut State) {
         let router = http::router(self.api.clone());
@@ -183,7 +183,7 @@ impl Front {
             }
             Err(error) => {
                 let what = format!(
-                    "{address} can not be bound ({error}); free the port, or set --{flag} to \
+                    "{address} cannot be bound ({error}); free the port, or set --{flag} to \
                      another address"
                 );
                 tracing::warn!("{flag}: {what}");

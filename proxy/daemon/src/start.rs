@@ -52,7 +52,7 @@ pub(crate) enum Error {
     /// Another one runs in this network namespace, or another program has its lock.
     #[error("{}", taken(.0.as_ref()))]
     Taken(Option<Holder>),
-    /// The lock can not be taken.
+    /// The lock cannot be taken.
     #[error("lock the run directory")]
     Lock(#[source] causeway_kernel::Error),
     /// The lock of the network namespace cannot be taken.

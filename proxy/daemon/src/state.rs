@@ -77,7 +77,7 @@ pub(crate) struct OverlayState {
     pub vtep: Option<MacAddress>,
     /// MTU for containers; 0 while nothing is known.
     pub mtu: u32,
-    /// Peers that can not be reached, by name, with why and the remedy.
+    /// Peers that cannot be reached, by name, with why and the remedy.
     pub problems: BTreeMap<String, String>,
     /// What failed for the whole of it.
     pub failure: Option<String>,

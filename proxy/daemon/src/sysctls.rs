@@ -56,7 +56,7 @@ impl Sysctls {
     /// With what earlier runs remembered.
     ///
     /// # Errors
-    /// The file can not be read or does not decode.
+    /// The file cannot be read or does not decode.
     pub(crate) fn open(state_dir: &Path, boot_id: &str) -> io::Result<Self> {
         let path = state_dir.join("sysctls.json");
         let memory = match std::fs::read(&path) {
@@ -174,7 +174,7 @@ impl Sysctls {
     /// stay, and stay remembered.
     ///
     /// # Errors
-    /// A setting can not be written.
+    /// A setting cannot be written.
     pub(crate) fn restore(&mut self, keep: &[&str], dry_run: bool) -> Result<Vec<String>, String> {
         let mut restored = Vec::new();
         for (key, changed) in self.memory.changed.clone() {
@@ -199,7 +199,7 @@ impl Sysctls {
     /// Those of `keys` that we changed and that still are as we set them.
     ///
     /// # Errors
-    /// A setting can not be read.
+    /// A setting cannot be read.
     pub(crate) fn changed<'a>(&self, keys: &[&'a str]) -> Result<Vec<&'a str>, String> {
         let mut found = Vec::new();
         for &key in keys {

@@ -34,7 +34,7 @@ pub fn clash(link: &VxlanLink, others: &[OtherVxlan]) -> String {
         },
     };
     format!(
-        "can not make vxlan device {name} with VNI {id} and UDP port {port}: {holder}; remove it, \
+        "cannot make vxlan device {name} with VNI {id} and UDP port {port}: {holder}; remove it, \
          or start the causewayd of every node with another --vxlan-id or --vxlan-port"
     )
 }

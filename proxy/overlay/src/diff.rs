@@ -12,7 +12,7 @@ use crate::{HeldLink, HeldRoute, Holds, Hop, Step, VxlanLink, Wanted};
 /// differs (I4).
 ///
 /// What is put comes in the order in which packets need it, from the device to the route; what is
-/// removed comes after that and the other way round. A device whose attributes can not be changed
+/// removed comes after that and the other way round. A device whose attributes cannot be changed
 /// goes first, as its successor has the same name; one that nothing needs any more goes last.
 pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
     let mut steps = Vec::new();

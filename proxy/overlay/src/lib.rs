@@ -152,7 +152,7 @@ pub struct Holds {
 pub struct HeldLink {
     /// Index.
     pub index: u32,
-    /// Attributes that can not be changed while it exists are those wanted (kind, VNI, port, local,
+    /// Attributes that cannot be changed while it exists are those wanted (kind, VNI, port, local,
     /// device, learning off, no group) (row O-12).
     pub fits: bool,
     /// Its address.

@@ -64,7 +64,7 @@ pub enum SourceHash {
 /// `--nodeport-addresses`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortAddresses {
-    /// Every local address, 127.0.0.1 included (and guarded); `::1` can not be served by rules.
+    /// Every local address, 127.0.0.1 included (and guarded); `::1` cannot be served by rules.
     All,
     /// Local addresses in these networks, localhost left out. `primary` is the node's addresses.
     /// Rules of row 44: a network of length 0 means all, none of a family all of that family.

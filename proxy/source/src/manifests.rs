@@ -22,7 +22,7 @@ pub struct ManifestDir {
 /// The directory's content at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
-    /// Documents by file name. A file that can not be read counts as one refused document.
+    /// Documents by file name. A file that cannot be read counts as one refused document.
     pub files: BTreeMap<String, Vec<Document>>,
     /// Files that are being written at this moment and so are not among `files`: what they held
     /// still counts. The watch says when they are complete.
@@ -44,7 +44,7 @@ impl ManifestDir {
         DirWatch::new(&self.path, |name| is_manifest(name) || name == "..data")
     }
 
-    /// Reads all files. An absent directory holds none; one that can not be read counts as a refused
+    /// Reads all files. An absent directory holds none; one that cannot be read counts as a refused
     /// document of the file `.`.
     pub fn scan(&self) -> Scan {
         let mut scan = Scan::default();
@@ -161,7 +161,7 @@ fn unreadable(error: &io::Error) -> Document {
         kind: "document".to_owned(),
         object: String::new(),
         field: "file".to_owned(),
-        reason: format!("it can not be read: {error}"),
+        reason: format!("it cannot be read: {error}"),
     };
     Document::refused(refusal)
 }

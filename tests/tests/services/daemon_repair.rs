@@ -122,7 +122,7 @@ fn a_burst_is_one_transaction_and_a_change_touches_little() {
     let (full, syncs) = (daemon.count("fullSyncs"), daemon.count("syncs"));
     daemon.apply(&[slice("web", &["10.0.1.3"])]);
     assert_eq!((daemon.count("fullSyncs"), daemon.count("syncs")), (full, syncs + 1));
-    // They wait together while the daemon can not answer.
+    // They wait together while the daemon cannot answer.
     daemon.signal(libc::SIGSTOP);
     std::thread::scope(|scope| {
         let daemon = &daemon;

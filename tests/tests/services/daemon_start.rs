@@ -255,7 +255,7 @@ fn a_start_that_can_not_use_the_kernel_says_so() {
     ));
     assert_eq!(ended.code(), 1, "{ended:?}");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(said.contains("nftables can not be used: CAP_NET_ADMIN is missing"), "{said}");
+    assert!(said.contains("nftables cannot be used: CAP_NET_ADMIN is missing"), "{said}");
 }
 
 /// A machine that starts has no address at first.

@@ -54,7 +54,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Why the host can not have a route to the container.
+/// Why the host cannot have a route to the container.
 fn taken(error: causeway_kernel::Error, address: IpNetwork) -> Error {
     if !error.is_exists() {
         return fault::kernel(error);

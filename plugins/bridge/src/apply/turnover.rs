@@ -74,7 +74,7 @@ impl Site<'_> {
         Ok(overlay)
     }
 
-    /// Records of the other attachments to our bridge, of any network. `None` where that can not
+    /// Records of the other attachments to our bridge, of any network. `None` where that cannot
     /// be told: then anything may be in use.
     fn others_on_bridge(&self) -> Option<Vec<Record>> {
         let mut records: Vec<Record> = match self.records.all() {

@@ -76,7 +76,7 @@ pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
         }
         match Tool::find(ipv6) {
             Ok(tool) => tool.unmake(&Names::of(key), &own, &others)?,
-            // Whoever removed the program can not want its rules back (row F36).
+            // Whoever removed the program cannot want its rules back (row F36).
             Err(error) => fault::warn(&error),
         }
     }
@@ -199,7 +199,7 @@ fn siblings(records: &Records, key: &RecordKey) -> Result<Vec<Kept>, Error> {
 }
 
 fn state(error: &causeway_kernel::Error) -> Error {
-    Error::caused(Code::Io, "ipMasq: the record of its rules can not be used", error)
+    Error::caused(Code::Io, "ipMasq: the record of its rules cannot be used", error)
 }
 
 /// Upstream's names for a container on a network.
@@ -353,7 +353,7 @@ impl Tool {
         };
         let shown = path.display();
         let output = causeway_kernel::run(&program)
-            .map_err(|e| Error::caused(Code::Io, format!("ipMasq: {shown} can not be run"), &e))?;
+            .map_err(|e| Error::caused(Code::Io, format!("ipMasq: {shown} cannot be run"), &e))?;
         if output.success {
             return Ok(output);
         }

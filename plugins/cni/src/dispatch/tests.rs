@@ -73,7 +73,7 @@ fn an_unreadable_stdin_is_an_io_error() {
     let plugin = Recorder::default();
     let broken = || Err(io::Error::other("pipe broke"));
     let reply = dispatch(&plugin, &ABOUT, env("DEL", ""), broken, |_| false);
-    assert_eq!(line(&reply), "5@1.1.0 can not read stdin | pipe broke");
+    assert_eq!(line(&reply), "5@1.1.0 cannot read stdin | pipe broke");
 }
 
 /// Rows: C28, C35, C37
@@ -261,7 +261,7 @@ fn an_add_whose_result_is_not_read_is_undone() {
         let reply = call(&plugin, env("ADD", ""), stdin);
         assert_eq!(reply.deliver(&plugin, &mut Pipe { room }, &mut err), 1);
         assert_eq!(*plugin.calls.borrow(), ["add", "undo"]);
-        assert_eq!(String::from_utf8_lossy(&err), "can not write to stdout: broken pipe\n");
+        assert_eq!(String::from_utf8_lossy(&err), "cannot write to stdout: broken pipe\n");
     }
     // An undo that panics, and a closed stderr, do not change that.
     let plugin = Recorder::default();

@@ -50,6 +50,6 @@ fn an_error_shows_its_cause_chain_once() {
         }
     }
     let cause = "x".parse::<u8>().expect_err("not a number");
-    let error = Error::caused(Code::Io, "can not start", &Outer(cause));
-    assert_eq!(error.to_string(), "can not start: read the number: invalid digit found in string");
+    let error = Error::caused(Code::Io, "cannot start", &Outer(cause));
+    assert_eq!(error.to_string(), "cannot start: read the number: invalid digit found in string");
 }

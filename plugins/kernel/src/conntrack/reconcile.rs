@@ -166,7 +166,7 @@ impl<'a> Wanted<'a> {
     fn dooms(&self, entry: &Entry<'_>) -> bool {
         let serving = self.addresses.get(&entry.destination).or_else(|| {
             let (address, port) = entry.destination;
-            // All of 127.0.0.0/8 is local; rules can not serve ::1.
+            // All of 127.0.0.0/8 is local; rules cannot serve ::1.
             let localhost = self.localhost && address.is_ipv4() && address.is_loopback();
             (localhost || self.node.contains(&address)).then(|| self.node_ports.get(&port))?
         });

@@ -45,11 +45,11 @@ impl Iptables {
     /// A program is missing or does not work.
     pub(super) fn open() -> Result<Self> {
         let v4 = Tool::find(IpFamily::V4)?;
-        v4.save().map_err(|error| Error::new("iptables can not be used", error))?;
+        v4.save().map_err(|error| Error::new("iptables cannot be used", error))?;
         let mut tools = vec![v4];
         if has_ipv6() {
             let v6 = Tool::find(IpFamily::V6)?;
-            v6.save().map_err(|error| Error::new("ip6tables can not be used", error))?;
+            v6.save().map_err(|error| Error::new("ip6tables cannot be used", error))?;
             tools.push(v6);
         }
         let kernel = Client::open_if_supported().ok().flatten().map(Box::new);
@@ -276,7 +276,7 @@ impl Tool {
             let mut files = FOLDERS.iter().map(|folder| Path::new(folder).join(&name));
             files.find(|file| file.is_file()).ok_or_else(|| {
                 let action = format!(
-                    "iptables can not be used: the program {name} is not installed; install it, or \
+                    "iptables cannot be used: the program {name} is not installed; install it, or \
                      set backend to \"nftables\""
                 );
                 Error::new(action, format!("not in {}", FOLDERS.join(":")))

@@ -116,9 +116,9 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
 
 fn unusable(error: causeway_nft::Error) -> Error {
     let action = if error.source.raw_os_error() == Some(libc::EPERM) {
-        "nftables can not be used: CAP_NET_ADMIN is missing; run causewayd as root"
+        "nftables cannot be used: CAP_NET_ADMIN is missing; run causewayd as root"
     } else {
-        "nftables can not be used: this kernel lacks nf_tables (CONFIG_NF_TABLES, module nf_tables); \
+        "nftables cannot be used: this kernel lacks nf_tables (CONFIG_NF_TABLES, module nf_tables); \
          load it, or set backend to \"iptables\""
     };
     Error::new(action, error)

@@ -42,7 +42,7 @@ pub(crate) enum Error {
     },
 }
 
-/// Whether a container is attached, as far as can be told: what can not be read may be one.
+/// Whether a container is attached, as far as can be told: what cannot be read may be one.
 pub(super) fn exist(run_dir: &Path) -> bool {
     KINDS.iter().any(|kind| !Records::new(run_dir, kind).is_empty().unwrap_or(false))
 }

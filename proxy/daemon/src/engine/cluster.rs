@@ -178,7 +178,7 @@ impl Engine {
                     tracing::info!(after = away, "the cluster store answers");
                 }
                 *now = Ok(());
-                // A node that never knew of others can not have missed that they live.
+                // A node that never knew of others cannot have missed that they live.
                 if self.membership.known.store.is_some() {
                     self.doubt_anew();
                 }

@@ -28,7 +28,7 @@ impl Engine {
     /// its attachment, or of another boot, does nothing.
     ///
     /// # Errors
-    /// 503 where it can not be stored: then it is not taken at all.
+    /// 503 where it cannot be stored: then it is not taken at all.
     pub(super) fn take_event(
         &mut self,
         mut event: EndpointEvent,
@@ -45,7 +45,7 @@ impl Engine {
             Some(_) => self.store.put_container(&event),
             None => self.store.delete_container(&event.key),
         };
-        stored.map_err(|error| Refused::caused(503, "the container can not be stored", &error))?;
+        stored.map_err(|error| Refused::caused(503, "the container cannot be stored", &error))?;
         self.remember(&event);
         if event.record.is_none() {
             // An older one must not come back by the spool after a restart.

@@ -62,7 +62,7 @@ impl Engine {
     /// Reads store, manifests and spool.
     ///
     /// # Errors
-    /// The store can not be read.
+    /// The store cannot be read.
     pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
         let Parts {
             settings,

@@ -405,7 +405,7 @@ impl Engine {
         }
         if let Err(error) = self.store.write(&put, &gone) {
             self.claim_anew();
-            return Err(Refused::caused(503, "the objects can not be stored", &error));
+            return Err(Refused::caused(503, "the objects cannot be stored", &error));
         }
         tell_written(put.iter().map(id_of), gone.iter().cloned());
         self.adopt(put, gone);

@@ -152,7 +152,7 @@ impl Engine {
         self.store.flush().map_err(|error| {
             tracing::error!(error = %chain(&error), "flush the store");
             self.pending.spooled.clear();
-            Refused::caused(503, "the container can not be stored", &error)
+            Refused::caused(503, "the container cannot be stored", &error)
         })
     }
 

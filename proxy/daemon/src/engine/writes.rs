@@ -260,10 +260,7 @@ impl Engine {
                 self.give_up(current, Refused::caused(503, &text, &error));
             }
             Err(error @ (WriteError::Refused(_) | WriteError::Denied(_))) => {
-                self.give_up(
-                    current,
-                    Refused::caused(503, "the objects can not be stored", &error),
-                );
+                self.give_up(current, Refused::caused(503, "the objects cannot be stored", &error));
             }
         }
         self.seen_writes();

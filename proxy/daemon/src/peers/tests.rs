@@ -65,6 +65,6 @@ fn refusals_name_line_field_and_remedy() {
 #[test]
 fn an_absent_file_says_what_to_write() {
     let error = read(Path::new("/nonexistent/peers.toml"), &[]).unwrap_err().to_string();
-    assert!(error.contains("/nonexistent/peers.toml: can not be read"), "{error}");
+    assert!(error.contains("/nonexistent/peers.toml: cannot be read"), "{error}");
     assert!(error.contains("[[node]]"), "{error}");
 }

@@ -45,7 +45,7 @@ impl Drop for Server {
 }
 
 impl HealthChecks {
-    /// Follows a commit. A port that can not be bound is a warning.
+    /// Follows a commit. A port that cannot be bound is a warning.
     pub(crate) fn committed(&mut self, api: &Api, state: &mut State, commit: &Committed) {
         let mut keys: BTreeSet<ObjectKey> = commit.touched.services.clone();
         keys.extend(commit.delta.services.iter().map(|(key, ..)| key.clone()));
@@ -86,7 +86,7 @@ impl HealthChecks {
             }
             Err(error) => {
                 let warning = format!(
-                    "port {port} can not be bound ({error}): load balancers take this node for \
+                    "port {port} cannot be bound ({error}): load balancers take this node for \
                      dead; free the port, or give the service another healthCheckNodePort"
                 );
                 warn(state, before, concerned, warning);

@@ -197,7 +197,7 @@ async fn list(
     let namespace = params.namespace.filter(|namespace| !namespace.is_empty());
     if kind == "leases" {
         if params.watch {
-            return Err(Refused::new(400, "leases can not be watched; list them again instead"));
+            return Err(Refused::new(400, "leases cannot be watched; list them again instead"));
         }
         return off_loop(move || super::leases::list(&api.run_dir).map(render::list)).await;
     }

@@ -19,7 +19,7 @@ pub(crate) fn list(run_dir: &Path) -> Result<Vec<Value>, Refused> {
         Err(error) => {
             let status = if error.busy { 503 } else { 500 };
             let remedy = if error.busy { "try again" } else { "see: causeway-ipam repair" };
-            Err(Refused::caused(status, &format!("leases can not be read; {remedy}"), &error))
+            Err(Refused::caused(status, &format!("leases cannot be read; {remedy}"), &error))
         }
     }
 }

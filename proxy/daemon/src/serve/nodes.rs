@@ -72,7 +72,7 @@ pub(crate) struct NodeView {
     pub machine_id: Option<String>,
     /// Which boot it is.
     pub boot_id: Option<String>,
-    /// Why its containers can not be reached, with the remedy.
+    /// Why its containers cannot be reached, with the remedy.
     pub problem: Option<String>,
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn local_addresses() -> Result<Vec<IpAddr>, Refused> {
         Ok(all)
     };
     let failed = |error: &dyn std::error::Error| {
-        Refused::caused(500, "the addresses of this node can not be read", error)
+        Refused::caused(500, "the addresses of this node cannot be read", error)
     };
     let asked = tokio::task::spawn_blocking(ask).await.map_err(|error| failed(&error))?;
     asked.map_err(|error| failed(&error))

@@ -37,7 +37,7 @@ impl Work<'_> {
                     return refused(
                         field,
                         format!(
-                            "can not change from {had} to {given}: delete the service first, or \
+                            "cannot change from {had} to {given}: delete the service first, or \
                              leave the field out"
                         ),
                     );
@@ -65,11 +65,11 @@ impl Work<'_> {
             }
             (true, false) => refused(
                 "spec.clusterIP",
-                "can not change from None to an address: delete the service first",
+                "cannot change from None to an address: delete the service first",
             ),
             (false, true) => refused(
                 "spec.clusterIP",
-                "can not change from an address to None: delete the service first",
+                "cannot change from an address to None: delete the service first",
             ),
             (true, true) | (false, false) => Ok(()),
         }
@@ -89,7 +89,7 @@ impl Work<'_> {
         {
             return refused(
                 "spec.ipFamilies[0]",
-                format!("can not change from {before:?} to {first:?}: delete the service first"),
+                format!("cannot change from {before:?} to {first:?}: delete the service first"),
             );
         }
         if families.is_empty() {
@@ -160,7 +160,7 @@ impl Work<'_> {
         if let Some(foreign) = self.pools.foreign.iter().find(|one| one.contains(address)) {
             self.warnings.push(format!(
                 "{field}: {address} lies in {foreign}, a network of nodes or containers: a host of \
-                 this address can not be reached any more"
+                 this address cannot be reached any more"
             ));
         }
         Ok(address)

@@ -242,7 +242,7 @@ fn an_update_keeps_what_it_does_not_say() {
     assert_eq!(allocator.address(dual.cluster_ips[1]), None, "given back");
 
     let reason = refusal(&allocator, &both(), with_ip("a", "10.96.9.9"), Some(&first));
-    assert!(reason.starts_with("spec.clusterIP: can not change from"), "{reason}");
+    assert!(reason.starts_with("spec.clusterIP: cannot change from"), "{reason}");
     let mut headless = service("a", ServiceType::ClusterIp);
     headless.headless = true;
     let reason = refusal(&allocator, &both(), headless.clone(), Some(&first));

@@ -127,7 +127,7 @@ pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
 pub(super) fn unicast(text: &str) -> Result<IpAddr, String> {
     let address = ip(text)?;
     match special(address) {
-        Some(what) => Err(format!("{address} is {what} and can not be used here")),
+        Some(what) => Err(format!("{address} is {what} and cannot be used here")),
         None => Ok(address),
     }
 }

@@ -21,7 +21,7 @@ fn who_has_the_number_or_the_port_is_named() {
     };
     let said = |holder: &str| {
         format!(
-            "can not make vxlan device cwov1 with VNI 1 and UDP port 8472: {holder}; remove it, or \
+            "cannot make vxlan device cwov1 with VNI 1 and UDP port 8472: {holder}; remove it, or \
              start the causewayd of every node with another --vxlan-id or --vxlan-port"
         )
     };

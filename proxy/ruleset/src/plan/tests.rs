@@ -174,7 +174,7 @@ fn a_distribution_without_hints_does_nothing() {
     flows(&plan, "10.0.9.9 -> 172.30.0.1:80/tcp => 10.0.1.2:80 10.0.2.2:80");
 }
 
-/// A service can not take another's traffic by naming its address (CVE-2020-8554).
+/// A service cannot take another's traffic by naming its address (CVE-2020-8554).
 #[test]
 fn whoever_waits_for_a_place_gets_it_when_it_is_free() {
     let all = services(

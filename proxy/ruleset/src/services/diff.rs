@@ -114,7 +114,7 @@ fn chains(id: &TableId, actual: &TableState, wanted: &TableState) -> Vec<Op> {
     ops
 }
 
-/// Shapes can not be changed in place.
+/// Shapes cannot be changed in place.
 fn same_shape(actual: &TableState, wanted: &TableState) -> bool {
     let mut sets =
         actual.sets.iter().filter_map(|(name, (set, _))| Some((set, wanted.sets.get(name)?)));

@@ -14,7 +14,7 @@ use crate::etcd::{Client, Compare, CompareResult, RangeRequest, RequestOp, TxnRe
 pub(super) struct Agreed {
     /// Random id.
     pub(super) store: String,
-    /// Why this node can not take part, with the remedy.
+    /// Why this node cannot take part, with the remedy.
     pub(super) excluded: Option<String>,
 }
 
@@ -62,7 +62,7 @@ fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
     let damaged = |why: String| Agreed {
         store: String::new(),
         excluded: Some(format!(
-            "the settings of the cluster in the store can not be read: {why}: stop causewayd on all \
+            "the settings of the cluster in the store cannot be read: {why}: stop causewayd on all \
              nodes, delete the key {key}, start them again"
         )),
     };

@@ -334,7 +334,7 @@ fn clash(other: &[u8], ours: &NodeRecord) -> Option<String> {
     let name = &ours.identity.node;
     let other: NodeRecord = match value::json(other) {
         Ok(other) => other,
-        Err(why) => return Some(format!("the record of node {name} can not be read: {why}")),
+        Err(why) => return Some(format!("the record of node {name} cannot be read: {why}")),
     };
     let ips: Vec<String> = other.ips.iter().map(IpAddr::to_string).collect();
     let at = ips.join(", ");

@@ -30,7 +30,7 @@ pub(super) struct Wish<'a> {
 /// Who has what: parts as the nodes agreed on them, so that no two overlap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
-    /// Owners; `None`: the record can not be read.
+    /// Owners; `None`: the record cannot be read.
     pub(super) subnets: BTreeMap<IpNetwork, Option<NodeIdentity>>,
     pub(super) reservations: BTreeSet<IpNetwork>,
 }
@@ -95,7 +95,7 @@ impl Wish<'_> {
         let owner = taken.subnets.get(&asked).filter(|owner| owner.as_ref() != Some(self.identity));
         let Some(owner) = owner else { return Ok(asked) };
         let owner = owner.as_ref().map_or_else(
-            || "a node whose record can not be read".to_owned(),
+            || "a node whose record cannot be read".to_owned(),
             |owner| format!("node {} (machine id {})", owner.node, owner.machine_id),
         );
         Err(Subnets::None(format!(

@@ -30,7 +30,7 @@ pub(crate) struct Seen {
     pub(crate) connection: Option<Result<(), String>>,
     pub(crate) excluded: Option<String>,
     pub(crate) denied: Option<String>,
-    /// How often keys that can not be read were named.
+    /// How often keys that cannot be read were named.
     pub(crate) named: usize,
     pub(crate) subnets: Option<Subnets>,
     pub(crate) written: BTreeMap<u64, Result<i64, WriteError>>,

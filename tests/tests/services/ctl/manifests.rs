@@ -89,7 +89,7 @@ fn files_that_are_not_there_do_not_keep_the_others() {
         &finished,
         1,
         &["service/http-server-svc created"],
-        &["causeway: can not read /nowhere.yaml: No such file or directory (os error 2)"],
+        &["causeway: cannot read /nowhere.yaml: No such file or directory (os error 2)"],
     );
     let folder = TempDir::new("ctl");
     let shown = folder.path().display().to_string();
@@ -143,7 +143,7 @@ fn delete_goes_by_name_or_by_file() {
         2,
         &[],
         &[
-            "causeway: pods can not be deleted here: they go when the runtime removes their containers",
+            "causeway: pods cannot be deleted here: they go when the runtime removes their containers",
         ],
     );
 }

@@ -259,6 +259,6 @@ fn read(values: &Values, name: &str, path: &Path) -> Result<String, Error> {
     let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
     match read {
         Ok(_) => Ok(text),
-        Err(error) => wrong(values, name, &format!("can not be read: {error}")),
+        Err(error) => wrong(values, name, &format!("cannot be read: {error}")),
     }
 }

@@ -143,9 +143,9 @@ fn files_that_settings_name_are_there_and_what_they_should_be() {
     let check = |more: &str, wanted: &str| files.refused(&format!("{secure}{more}"), wanted);
     check(
         "etcd_cafile = \"DIR/gone.pem\"",
-        "FILE: etcd_cafile: \"DIR/gone.pem\": can not be read: No such file or directory",
+        "FILE: etcd_cafile: \"DIR/gone.pem\": cannot be read: No such file or directory",
     );
-    check("etcd_cafile = \"DIR\"", "can not be read: Is a directory");
+    check("etcd_cafile = \"DIR\"", "cannot be read: Is a directory");
     check("etcd_cafile = \"DIR/key.pem\"", "is not in PEM: it has no line with -----BEGIN CERT");
     check(
         "etcd_certfile = \"DIR/cert.pem\"\netcd_keyfile = \"DIR/cert.pem\"",
@@ -159,8 +159,7 @@ fn files_that_settings_name_are_there_and_what_they_should_be() {
     );
     let mixed = "store = \"etcd\"\netcd_endpoints = [\"http://a:1\", \"https://b:1\"]";
     files.refused(mixed, "mixes http and https");
-    files
-        .refused("peers_file = \"DIR/gone\"", "peers_file: \"DIR/gone\": can not be read: No such");
+    files.refused("peers_file = \"DIR/gone\"", "peers_file: \"DIR/gone\": cannot be read: No such");
     let pair = "etcd_certfile = \"DIR/cert.pem\"\netcd_keyfile = \"DIR/key.pem\"";
     assert_eq!(files.settings(&format!("{secure}{pair}")).unwrap().warnings, [""; 0]);
     files.write("key.pem", "-----BEGIN EC PRIVATE KEY-----\n", 0o644);

@@ -38,7 +38,7 @@ impl Engine {
     /// What an earlier run left.
     ///
     /// # Errors
-    /// The snapshot can not be read.
+    /// The snapshot cannot be read.
     pub(in super::super) fn read_snapshot(&mut self) -> Result<(), causeway_source::Error> {
         let (view, known) = self.store.cluster()?;
         if !view.unreadable.is_empty() {

@@ -90,7 +90,7 @@ fn peer(peer: &Peer, node: &NodeView) -> PeerStatus {
     }
 }
 
-/// Nodes whose containers can not be reached, as far as nobody has said so in `State::degraded`: a
+/// Nodes whose containers cannot be reached, as far as nobody has said so in `State::degraded`: a
 /// line each.
 pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
     let said = |problem: &str| state.degraded.values().any(|text| text.contains(problem));

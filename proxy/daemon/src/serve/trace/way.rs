@@ -43,7 +43,7 @@ fn whose(state: &State, address: IpAddr) -> Option<(&Peer, IpNetwork)> {
 fn way(state: &State, name: &str, to: IpAddr) -> String {
     let problem = state.overlay.as_ref().and_then(|overlay| overlay.problems.get(name));
     if let Some(problem) = problem {
-        return format!("it can not be reached: {problem}");
+        return format!("it cannot be reached: {problem}");
     }
     let settings = &state.settings;
     let of_family = |like: Option<&IpAddr>| {
@@ -120,7 +120,7 @@ mod tests {
             let overlay = crate::state::OverlayState::default();
             state.overlay = Some(crate::state::OverlayState { problems, ..overlay });
         };
-        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: it can not be reached: no address.";
+        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: it cannot be reached: no address.";
         check(wrong, "10.0.2.7", &[via]);
     }
 }

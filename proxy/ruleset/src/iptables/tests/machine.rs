@@ -1,5 +1,5 @@
 //! A machine that takes `iptables-restore` scripts and new connections. It knows what our rules
-//! say and panics at the rest, so that rules can not drift from what is tested.
+//! say and panics at the rest, so that rules cannot drift from what is tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -43,5 +43,5 @@ fn other_versions_are_named_even_where_nothing_else_can_be_read() {
     let older = judge(br#"{"store":"id","schema":0}"#, &ours(), "key").excluded.unwrap();
     assert!(older.contains("install the older causewayd"), "{older}");
     let damaged = judge(b"?", &ours(), "key").excluded.unwrap();
-    assert!(damaged.contains("can not be read"), "{damaged}");
+    assert!(damaged.contains("cannot be read"), "{damaged}");
 }

@@ -39,6 +39,7 @@
 //! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`, which
 //! end in drop. `containers` are those of this node; it is empty where all are in the cluster networks. The mark is bit 0x4000 alone, cleared before masquerading.
 
+mod chains;
 mod change;
 mod content;
 mod diff;

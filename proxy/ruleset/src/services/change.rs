@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use causeway_model::IpFamily;
 
+use super::chains;
 use super::content::{self, Content, Shared};
 use super::layout::{self, Set};
 use crate::plan::Facts;
@@ -28,7 +29,7 @@ pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
         let own_sets = elements.keys().filter(|(of, set)| *of == family && set.is_own());
         let sets = Set::fixed().into_iter().chain(own_sets.map(|(_, set)| set.clone()));
         ops.extend(sets.map(|set| Op::AddSet(table.clone(), set.spec(family))));
-        let mut chains = layout::chains(facts, family);
+        let mut chains = chains::chains(facts, family);
         chains.extend(sized_chains(&shared, family));
         let own = own.iter().filter(|((of, _), _)| *of == family);
         chains.extend(own.map(|((_, name), rules)| (plain(name), rules.clone())));

@@ -3,6 +3,7 @@
 use causeway_model::IpFamily;
 
 use super::Tables;
+use super::chains;
 use super::change::{difference, plain, shared_elements, sized_chains, sorted};
 use super::content::Content;
 use super::layout::{self, Set};
@@ -15,7 +16,7 @@ pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
     elements.extend(shared_elements(&shared));
     let mut state = |family: IpFamily| {
         let mut state = TableState::default();
-        let mut chains = layout::chains(facts, family);
+        let mut chains = chains::chains(facts, family);
         chains.extend(sized_chains(&shared, family));
         for ((of, name), rules) in &mut own {
             if *of == family {

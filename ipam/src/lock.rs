@@ -11,6 +11,7 @@
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -70,8 +71,8 @@ impl NetworkLock {
             Wait::NoThread(source) => return Err(Error::Thread(source)),
         };
         // Both only serve messages and manners; the lock holds without them.
-        drop(file.0.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        drop(file.0.set_permissions(Permissions::from_mode(0o600)));
+        drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
+        drop(file.set_permissions(Permissions::from_mode(0o600)));
         Ok(Self { file, data_dir: data_dir.to_owned(), network: network.to_owned() })
     }
 
@@ -93,7 +94,7 @@ impl NetworkLock {
     /// The number of the last commit that was on disk for certain; `None` when none is recorded.
     pub(crate) fn seal(&self) -> Option<u64> {
         let mut bytes = [0; SEAL_LEN];
-        self.file.0.read_exact_at(&mut bytes, SEAL_AT).ok()?;
+        self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
         let text = std::str::from_utf8(&bytes).ok()?;
         let (digits, crc) = text.trim_end().split_once(' ')?;
         let crc = u32::from_str_radix(crc, 16).ok()?;
@@ -132,7 +133,7 @@ impl NetworkLock {
         let mut chunk = [0; 512];
         loop {
             let at = NOTE_AT + bytes.len() as u64;
-            match self.file.0.read_at(&mut chunk, at) {
+            match self.file.read_at(&mut chunk, at) {
                 Ok(0) => break,
                 Ok(length) => bytes.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -153,10 +154,10 @@ impl NetworkLock {
     pub(crate) fn write_emptied(&self, state: &State) -> Result<(), Error> {
         let json = serde_json::to_string(state).unwrap_or_default();
         let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-        let written = self.file.0.set_len(NOTE_AT).and_then(|()| {
+        let written = self.file.set_len(NOTE_AT).and_then(|()| {
             self.write_seal(state.generation);
-            self.file.0.write_all_at(line.as_bytes(), NOTE_AT + 1)?;
-            self.file.0.write_all_at(&[EMPTY], NOTE_AT)
+            self.file.write_all_at(line.as_bytes(), NOTE_AT + 1)?;
+            self.file.write_all_at(&[EMPTY], NOTE_AT)
         });
         written.map_err(|source| self.not_written(source))
     }
@@ -166,7 +167,7 @@ impl NetworkLock {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn mark_used(&self) -> Result<(), Error> {
-        self.file.0.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
+        self.file.write_all_at(&[USED], NOTE_AT).map_err(|source| self.not_written(source))
     }
 
     fn not_written(&self, source: io::Error) -> Error {
@@ -179,7 +180,7 @@ impl NetworkLock {
     pub(crate) fn write_seal(&self, generation: u64) {
         let digits = format!("{generation:020}");
         let crc = crc32fast::hash(digits.as_bytes());
-        drop(self.file.0.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+        drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
     }
 }
 
@@ -207,6 +208,14 @@ pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<Locked>, Err
 #[derive(Debug)]
 pub(crate) struct Locked(File);
 
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
 impl Drop for Locked {
     /// Closing alone would leave the lock with a program that another thread starts at this moment.
     fn drop(&mut self) {
@@ -223,7 +232,7 @@ enum Wait {
 /// `flock` has no timeout of its own: a thread waits, and we wait for the thread.
 fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
     let file = Locked(file);
-    match file.0.try_lock() {
+    match file.try_lock() {
         Ok(()) => return Ok(Wait::Locked(file)),
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(error)) => return Err(error),
@@ -233,7 +242,7 @@ fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
     }
     let (send, receive) = mpsc::channel();
     let waiter = std::thread::Builder::new().name("lock".into()).spawn(move || {
-        let locked = file.0.lock().map(|()| file);
+        let locked = file.lock().map(|()| file);
         // Nobody listens after the time is over; the lock is dropped then.
         drop(send.send(locked));
     });

@@ -43,7 +43,7 @@ fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let acquire = || NetworkLock::acquire(dir.path(), "net", Duration::ZERO);
     let lock = acquire().unwrap();
-    let inherited = lock.file.0.try_clone().unwrap();
+    let inherited = lock.file.try_clone().unwrap();
     assert!(matches!(acquire(), Err(Error::Locked { .. })));
     drop(lock);
     drop(acquire().unwrap());

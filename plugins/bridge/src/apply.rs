@@ -9,7 +9,7 @@ mod turnover;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use causeway_kernel::{Link, Mac, Netlink, Netns, RecordKey, Records};
+use causeway_kernel::{FileLock, Link, Mac, Netlink, Netns, RecordKey, Records};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 
@@ -71,9 +71,9 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     let site = Site { request, config, key, owner, netns_path, netns, host, inside, records };
     // Before anything is made: no DEL would find the program either.
     site.ipam().map_or(Ok(()), |ipam| ipam.find())?;
-    let lock = records.lock(key, LOCK_WAIT).map_err(fault::kernel)?;
     // If we are killed, a DEL that comes at once waits for the IPAM plugin, whose lease it frees.
-    lock.share_with_children().map_err(fault::kernel)?;
+    let lock = records.lock(key, LOCK_WAIT).and_then(FileLock::share_with_children);
+    let _lock = lock.map_err(fault::kernel)?;
     let host_ifname = site.claim().inspect_err(|_| site.forget_lock())?;
     let mut undo = Undo::new(site.scene());
     let result = site.attach(host_ifname, &mut undo)?;

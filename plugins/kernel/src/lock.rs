@@ -1,6 +1,6 @@
 //! Locks that die with their process.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -15,6 +15,18 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
+    /// Children that were started meanwhile keep the lock.
+    shared: bool,
+}
+
+impl Drop for FileLock {
+    /// Closing alone would leave the lock with a program that another thread starts at this moment:
+    /// between fork and exec it has all files of this process.
+    fn drop(&mut self) {
+        if !self.shared {
+            drop(self.file.unlock());
+        }
+    }
 }
 
 impl FileLock {
@@ -23,10 +35,11 @@ impl FileLock {
     ///
     /// # Errors
     /// The descriptor's flag could not be changed.
-    pub fn share_with_children(&self) -> Result<()> {
+    pub fn share_with_children(mut self) -> Result<Self> {
         // SAFETY: the descriptor is open; the command takes a flag.
         if unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
-            return Ok(());
+            self.shared = true;
+            return Ok(self);
         }
         let source = io::Error::last_os_error();
         Err(Error { action: "share a lock with children".to_owned(), source })
@@ -45,7 +58,7 @@ impl FileLock {
         let failed = |source| Error { action: format!("lock {}", path.display()), source };
         loop {
             let file = create(path).map_err(failed)?;
-            let Some(file) = lock(file, deadline).map_err(failed)? else {
+            let Some(lock) = lock(file, deadline).map_err(failed)? else {
                 let action = format!(
                     "lock {}: another process has held it for {} ms",
                     path.display(),
@@ -53,8 +66,8 @@ impl FileLock {
                 );
                 return Err(Error::errno(action, libc::ETIMEDOUT));
             };
-            if still_named(&file, path).map_err(failed)? {
-                return Ok(Self { file });
+            if still_named(&lock.file, path).map_err(failed)? {
+                return Ok(lock);
             }
         }
     }
@@ -62,9 +75,9 @@ impl FileLock {
     /// Whether another process holds the lock of `path` at this moment. Creates nothing.
     pub fn is_held(path: &Path) -> bool {
         // A shared lock, so that those who ask do not take each other for holders.
-        File::open(path).is_ok_and(|file| {
-            flock(&file, libc::LOCK_SH | libc::LOCK_NB)
-                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        File::open(path).is_ok_and(|file| match file.try_lock_shared() {
+            Ok(()) => file.unlock().is_err(),
+            Err(error) => matches!(error, TryLockError::WouldBlock),
         })
     }
 }
@@ -114,37 +127,22 @@ fn create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The locked file, or `None` when time is up.
-fn lock(file: File, deadline: Deadline) -> io::Result<Option<File>> {
-    match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
-        Ok(()) => return Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+/// The lock, or `None` when time is up.
+fn lock(file: File, deadline: Deadline) -> io::Result<Option<FileLock>> {
+    let lock = FileLock { file, shared: false };
+    match lock.file.try_lock() {
+        Ok(()) => return Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
     }
-    // flock(2) knows no time limit, so a thread waits. Where it gets the lock too late, nobody
-    // receives the file any more, and dropping it releases the lock.
+    // flock(2) knows no time limit, so a thread waits. If it gets the lock too late, nobody
+    // receives it any more, and dropping it releases it.
     let (sender, receiver) = mpsc::sync_channel(0);
-    let waiter = move || {
-        let locked = loop {
-            match flock(&file, libc::LOCK_EX) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result.map(|()| file),
-            }
-        };
-        drop(sender.send(locked));
-    };
+    let waiter = move || drop(sender.send(lock.file.lock().map(|()| lock)));
     drop(std::thread::Builder::new().name("flock".to_owned()).spawn(waiter)?);
     match receiver.recv_timeout(deadline.remaining()) {
         Ok(locked) => locked.map(Some),
         Err(_) => Ok(None),
-    }
-}
-
-fn flock(file: &File, operation: i32) -> io::Result<()> {
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), operation) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -439,8 +439,7 @@ impl<'a> Attached<'a> {
         let msg = "wait for another operation on this attachment";
         let lock = self.records.lock(&self.key, LOCK_WAIT);
         // If we are killed, the next operation waits for the iptables-restore that we started.
-        lock.and_then(|lock| lock.share_with_children().map(|()| lock))
-            .map_err(|e| failure::kernel(msg, &e))
+        lock.and_then(FileLock::share_with_children).map_err(|e| failure::kernel(msg, &e))
     }
 
     fn lock_rules(&self) -> Result<FileLock, Error> {

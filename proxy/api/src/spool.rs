@@ -15,7 +15,6 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -152,7 +151,7 @@ impl Spool {
     fn write(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Says that a writer is at work; without it only the cleaner's patience is less.
         let folder = File::open(&self.path)?;
-        drop(flock(&folder, libc::LOCK_SH | libc::LOCK_NB));
+        drop(folder.try_lock_shared());
         let written = (|| {
             let mut options = OpenOptions::new();
             // Not `create_new`: a killed process may have left one.
@@ -164,16 +163,19 @@ impl Spool {
         if written.is_err() {
             drop(std::fs::remove_file(temporary));
         }
+        // Closing alone would leave it with a program that another thread starts at this moment.
+        drop(folder.unlock());
         written
     }
 
     /// Temporary files are removed while no writer is at work.
     fn remove_left_over(&self) {
         let Ok(folder) = File::open(&self.path) else { return };
-        if flock(&folder, libc::LOCK_EX | libc::LOCK_NB).is_ok() {
+        if folder.try_lock().is_ok() {
             for name in names(&self.path, TEMPORARY).unwrap_or_default() {
                 drop(std::fs::remove_file(self.path.join(name)));
             }
+            drop(folder.unlock());
         }
     }
 }
@@ -232,14 +234,6 @@ fn names(folder: &Path, ending: &str) -> io::Result<Vec<String>> {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn flock(file: &File, operation: i32) -> io::Result<()> {
-    // SAFETY: flock takes no pointer, and the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), operation) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]

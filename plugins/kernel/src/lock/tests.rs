@@ -57,3 +57,31 @@ fn a_lock_dies_with_its_process() {
     }
     FileLock::acquire(&path, SECOND).expect("free");
 }
+
+/// Between fork and exec a program that another thread starts has all files of this one.
+#[test]
+fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
+    let folder = Folder::new();
+    let path = folder.0.join("lock");
+    let lock = FileLock::acquire(&path, SECOND).expect("free");
+    let inherited = lock.file.try_clone().expect("another descriptor");
+    assert!(FileLock::is_held(&path));
+    drop(lock);
+    assert!(!FileLock::is_held(&path));
+    drop(FileLock::acquire(&path, Duration::ZERO).expect("free again"));
+    drop(inherited);
+}
+
+/// A child that outlives us keeps what it works on (row F7).
+#[test]
+fn a_lock_that_is_shared_stays_with_the_child() {
+    let folder = Folder::new();
+    let path = folder.0.join("lock");
+    let lock = FileLock::acquire(&path, SECOND).expect("free");
+    let lock = lock.share_with_children().expect("shared");
+    let inherited = lock.file.try_clone().expect("another descriptor");
+    drop(lock);
+    FileLock::acquire(&path, Duration::ZERO).expect_err("the child has it");
+    drop(inherited);
+    drop(FileLock::acquire(&path, Duration::ZERO).expect("free"));
+}

@@ -133,7 +133,7 @@ fn what_killed_writers_leave_goes_and_harms_nobody() {
     // And one that never comes back.
     std::fs::write(&temporary, "half of an ev").expect("written");
     let writer = File::open(spool.path()).expect("the folder");
-    flock(&writer, libc::LOCK_SH).expect("a writer at work");
+    writer.lock_shared().expect("a writer at work");
     assert_eq!(spool.events().expect("readable").0, [event("a", 2, true)]);
     assert!(temporary.exists(), "its writer may still be at work");
     drop(writer);

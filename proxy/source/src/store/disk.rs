@@ -247,22 +247,19 @@ fn damaged(path: &Path, why: &str) -> Error {
     Error { action, source: io::Error::new(io::ErrorKind::InvalidData, why) }
 }
 
-/// The lock is ours, so whoever has the files open is on the way out. Unlocked by name: a program
-/// that another thread starts at this moment has the file too, and closing it would leave the lock
-/// with that one.
+/// The lock of the state directory is ours, so whoever has the files open is on the way out.
 fn wait_for_last_opener(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    let pass = |file: &File| file.lock().and_then(|()| file.unlock());
     match file.try_lock() {
         Ok(()) => return file.unlock(),
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
     let (send, receive) = mpsc::channel();
-    let wait = move || drop(send.send(pass(&file)));
+    let wait = move || drop(send.send(await_lock(&file)));
     drop(std::thread::Builder::new().name("lock".into()).spawn(wait)?);
     receive.recv_timeout(CLOSE_WAIT).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
 }
@@ -298,10 +295,17 @@ fn holder(file: &File) -> Option<u32> {
 pub(super) fn await_closed(path: &Path) -> Result<(), Error> {
     let failed = |source| failed_at(path, "open", source);
     match File::open(path.join("db")) {
-        Ok(file) => file.lock().and_then(|()| file.unlock()).map_err(failed),
+        Ok(file) => await_lock(&file).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Waits until nobody has the lock of `file`. Closing alone would leave it with a program that
+/// another thread starts at this moment.
+fn await_lock(file: &File) -> io::Result<()> {
+    file.lock()?;
+    file.unlock()
 }
 
 #[cfg(test)]

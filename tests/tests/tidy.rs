@@ -9,11 +9,12 @@ mod literals;
 mod names;
 #[path = "tidy/programs.rs"]
 mod programs;
+#[path = "tidy/requirements.rs"]
+mod requirements;
 #[path = "tidy/shell.rs"]
 mod shell;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,38 +56,6 @@ const PURE: &[&str] = &["cni-plugin", "causeway-model", "causeway-ruleset", "cau
 
 /// Invariants of the design that hold for the packages there are.
 const INVARIANTS: &[&str] = &["i1", "i2", "i3", "i4", "i5", "i6", "i7", "i8", "i9"];
-
-/// Rows that ask nothing of our programs, and why.
-const NOT_OURS: &[(&str, &str)] = &[
-    (
-        "P82",
-        "no rule drops INVALID packets: that breaks asymmetric paths, and kernels from 6.1 on need none",
-    ),
-    (
-        "O-17",
-        "GBP, the group of a packet in vxlan's header, is not offered: no policy here reads it",
-    ),
-    ("O-45", "subnets from the Kubernetes API come with --store kubernetes"),
-    ("O-46", "the same"),
-    ("S-32", "IPVS is shown by the tutorial, not asked for"),
-];
-
-/// Rows with a dash: overlay, tutorials, cluster state.
-const DASHED: &[(char, &[(u32, u32)])] = &[
-    ('C', &[(1, 16)]),
-    ('O', &[(1, 18), (20, 26), (30, 42), (45, 48), (50, 56), (60, 67)]),
-    ('S', &[(8, 8), (11, 11), (17, 39), (43, 45)]),
-];
-
-/// Rows of tutorials that tests may name and need not.
-const OTHERS: &[&str] =
-    &["S-04", "S-05", "S-06", "S-07", "S-09", "S-10", "S-12", "S-13", "S-14", "S-15"];
-
-/// Rows of the first minutes and a container's whole life: the letters after R, and the last number.
-const LETTERED: &[(char, u32)] = &[('A', 10), ('B', 10), ('C', 14), ('D', 13), ('H', 12)];
-
-/// Rows whose test is still to be written.
-const OPEN: &[&str] = &[];
 
 const MAX_LINES: usize = 800;
 
@@ -245,7 +214,7 @@ fn status(node: &causeway_tests::Node, list: &Value, plugin: &Value) -> causeway
 
 #[test]
 fn every_invariant_has_a_test() {
-    let tests = tests();
+    let tests = requirements::tests();
     let missing: Vec<_> = INVARIANTS
         .iter()
         .filter(|name| !tests.iter().any(|test| test.name.starts_with(&format!("{name}_"))))
@@ -259,80 +228,6 @@ fn no_test_is_left_out() {
         let ignored = content.lines().any(|line| line.trim_start().starts_with("#[ignore"));
         assert!(!ignored, "{}: a test that cannot run must fail", path.display());
     }
-}
-
-#[test]
-fn every_row_has_a_test() {
-    let numbered = |letter: char, last: u32| (1..=last).map(move |n| format!("{letter}{n}"));
-    let dashed = |(letter, numbers): &(char, &[(u32, u32)])| -> Vec<String> {
-        let numbers = numbers.iter().flat_map(|(first, last)| *first..=*last);
-        numbers.map(|n| format!("{letter}-{n:02}")).collect()
-    };
-    let more = ["O-38b", "O-38c", "U-07", "U-08", "U-11"].map(str::to_owned);
-    let rows = numbered('C', 88).chain(numbered('F', 52)).chain(numbered('P', 100));
-    let lettered = LETTERED
-        .iter()
-        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("R{letter}{number}")));
-    let rows = rows.chain(DASHED.iter().flat_map(dashed)).chain(more).chain(lettered);
-    let known: BTreeSet<String> = rows.collect();
-    let excused: BTreeSet<_> = NOT_OURS.iter().map(|(row, _)| (*row).to_owned()).collect();
-    let is_known = |row: &String| known.contains(row) || OTHERS.contains(&row.as_str());
-    let mut wrong = String::new();
-    let mut seen = BTreeSet::new();
-    for test in tests() {
-        for row in test.rows {
-            if row.starts_with(['C', 'F', 'P', 'O', 'R', 'S']) && !is_known(&row) {
-                writeln!(wrong, "{}: no row is called {row:?}", test.name).expect("a String");
-            }
-            seen.insert(row);
-        }
-    }
-    let missing: Vec<_> = known.iter().filter(|row| !seen.contains(*row)).collect();
-    let missing: Vec<_> = missing.into_iter().filter(|row| !excused.contains(*row)).collect();
-    let missing: Vec<_> = missing.into_iter().filter(|row| !OPEN.contains(&row.as_str())).collect();
-    if !missing.is_empty() {
-        let mut numbers = missing;
-        numbers.sort_by_key(|row| (row.chars().next(), row[1..].parse::<i32>().ok(), *row));
-        writeln!(wrong, "{} rows without a test: {numbers:?}", numbers.len()).expect("a String");
-    }
-    for row in excused.intersection(&seen) {
-        writeln!(wrong, "{row} has a test and needs no excuse").expect("a String");
-    }
-    assert!(wrong.is_empty(), "{wrong}");
-}
-
-/// A test function and the rows its documentation names.
-#[derive(Debug)]
-struct Test {
-    name: String,
-    rows: Vec<String>,
-}
-
-/// All test functions of the workspace. Panics on a row line that belongs to none.
-fn tests() -> Vec<Test> {
-    let mut found = Vec::new();
-    for (path, content) in sources() {
-        let (mut rows, mut is_test) = (Vec::new(), false);
-        for (index, line) in content.lines().map(str::trim).enumerate() {
-            let list = line.strip_prefix("/// Rows:").or_else(|| line.strip_prefix("/// Row:"));
-            if let Some(list) = list {
-                rows.extend(list.split(',').map(|row| row.trim().trim_end_matches('.').to_owned()));
-            } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-                is_test = true;
-            } else if let Some((_, rest)) = line.split_once("fn ")
-                && is_test
-            {
-                let name = rest.split('(').next().unwrap_or_default().to_owned();
-                found.push(Test { name, rows: std::mem::take(&mut rows) });
-                is_test = false;
-            } else if !line.starts_with("///") && !line.starts_with("#[") {
-                let stray = std::mem::take(&mut rows);
-                let place = format!("{}:{}", path.display(), index + 1);
-                assert!(stray.is_empty(), "{place}: rows {stray:?} belong to no test");
-            }
-        }
-    }
-    found
 }
 
 fn packages() -> Vec<Value> {

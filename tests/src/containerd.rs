@@ -187,10 +187,53 @@ impl<'a> Machine<'a> {
         self.nerdctl(&[&["run", "-d", "--name", name], options, &[image]].concat())
     }
 
-    /// Follows the log of a nerdctl container until its server says that it listens.
+    /// Follows the log of a nerdctl container until its server says that it listens. For a container
+    /// that runs for the first time: the log keeps what the server said in earlier runs.
     pub fn await_server(&self, name: &str) {
+        self.follow(name);
+    }
+
+    /// `nerdctl start NAME`, back when the server in it listens.
+    pub fn start_again(&self, name: &str) {
+        self.again("start", name);
+    }
+
+    /// `nerdctl restart NAME`, back when the server in it listens.
+    pub fn restart(&self, name: &str) {
+        self.again("restart", name);
+    }
+
+    fn again(&self, verb: &str, name: &str) {
+        // A container whose start was refused has no log.
+        let said = self.nerdctl(&["logs", name]).stdout;
+        let earlier = said.split(|&byte| byte == b'\n').filter(|line| *line == b"ready").count();
+        self.nerdctl(&[verb, name]).ok();
+        let mut log = self.follow(name);
+        for _ in 0..earlier {
+            let line = line_of(&mut log.output, &log.shown);
+            assert_eq!(line, "ready", "{} after {verb}\n{}", log.shown, self.log());
+        }
+    }
+
+    /// `nerdctl rm -f NAMES..`
+    pub fn remove(&self, names: &[&str]) {
+        self.try_remove(names).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// As [`Machine::remove`], or with what the client said.
+    ///
+    /// `rm -f` ends with 0 after an error, too, and leaves the container as it was (nerdctl 2.0.3,
+    /// pkg/cmd/container/remove.go), so its stderr counts.
+    pub fn try_remove(&self, names: &[&str]) -> Result<(), String> {
+        let finished = self.nerdctl(&[&["rm", "-f"], names].concat());
+        let failed = String::from_utf8_lossy(&finished.stderr).contains("level=error");
+        if finished.status.success() && !failed { Ok(()) } else { Err(finished.describe()) }
+    }
+
+    /// `nerdctl logs -f NAME`, which has said that the server listened once.
+    fn follow(&self, name: &str) -> Foreground<'_> {
         let arguments = [&self.nerdctl_options()[..], &["logs", "-f", name]].concat();
-        drop(self.foreground(bins::tool("nerdctl").as_os_str(), &arguments));
+        self.foreground(bins::tool("nerdctl").as_os_str(), &arguments)
     }
 
     /// `ctr run --cni` of [`Machine::IMAGE`], back when the server in it listens.

@@ -36,7 +36,7 @@ fn the_machine_works_with_upstream_plugins() {
     machine.network(&network("upnet", UPSTREAM, 70));
     machine.run("web1", &["--net", "upnet", "-p", "8080:80"]);
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), "10.70.0.2");
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     let residue = machine.residue().join("\n");
     assert!(residue.contains("10.70.0.2"), "upstream's bridge leaves its masquerade: {residue:?}");
     let client = machine.ctr_run("ctr1");
@@ -87,17 +87,15 @@ fn nerdctl_runs_stops_starts_and_removes_a_container_with_a_host_port() {
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_nothing_left(&machine);
     assert!(lab.client.tcp("172.18.0.2:8080").is_err(), "the host port is closed");
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     serves();
-    machine.nerdctl(&["restart", "web1"]).ok();
-    machine.await_server("web1");
+    machine.restart("web1");
     serves();
     machine.nerdctl(&["kill", "web1"]).ok();
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     assert_nothing_left(&machine);
     machine.run("web2", &["--net", "cwnet", "-p", "8080:80"]);
-    machine.nerdctl(&["rm", "-f", "web2"]).ok();
+    machine.remove(&["web2"]);
     assert_nothing_left(&machine);
 }
 
@@ -129,13 +127,12 @@ fn nerdctl_asks_for_an_address_and_for_an_ethernet_address() {
     assert!(!refused.status.success(), "the address is taken: {}", refused.describe());
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(text.contains("10.71.0.77") && text.contains("failed (add)"), "{text}");
-    machine.nerdctl(&["rm", "-f", "web2"]).ok();
+    machine.remove(&["web2"]);
     assert_eq!(ask(&lab.nodes[0], "10.71.0.77:80"), "10.71.0.77", "the first one keeps it");
     machine.nerdctl(&["stop", "web1"]).ok();
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     assert_eq!(machine.address("web1"), "10.71.0.77", "free for it to have again");
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     assert_nothing_left(&machine);
 }
 
@@ -158,10 +155,9 @@ fn nerdctl_attaches_a_container_to_several_networks() {
     assert_eq!(ask(&lab.client, "172.18.0.2:8080").split_at(3).0, "10.");
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_nothing_left(&machine);
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     assert_eq!(machine.leases().len(), 2);
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     assert_nothing_left(&machine);
 }
 
@@ -178,12 +174,11 @@ fn nerdctl_tells_its_user_that_a_host_port_is_taken() {
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(text.contains("host port") && text.contains("8080"), "{text}");
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), first);
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     // The address of the refused container waits for its DEL, which nerdctl sends before an ADD.
-    machine.nerdctl(&["start", "web2"]).ok();
-    machine.await_server("web2");
+    machine.start_again("web2");
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), machine.address("web2"));
-    machine.nerdctl(&["rm", "-f", "web2"]).ok();
+    machine.remove(&["web2"]);
     assert_nothing_left(&machine);
 }
 
@@ -202,10 +197,9 @@ fn containers_outlive_a_killed_containerd_and_are_cleaned_up_after_it() {
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), ips[0]);
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_eq!(ask(&lab.client, "172.18.0.2:8081"), ips[1], "the other one is left alone");
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), machine.address("web1"));
-    machine.nerdctl(&["rm", "-f", "web1", "web2"]).ok();
+    machine.remove(&["web1", "web2"]);
     assert_nothing_left(&machine);
 }
 
@@ -228,7 +222,7 @@ fn ten_containers_are_started_and_removed_at_once() {
     assert_eq!(answers.len(), usize::from(COUNT), "{answers:?}");
     std::thread::scope(|scope| {
         for (name, _) in &all {
-            scope.spawn(|| machine.nerdctl(&["rm", "-f", name]).ok());
+            scope.spawn(|| machine.remove(&[name]));
         }
     });
     assert_nothing_left(&machine);
@@ -253,7 +247,7 @@ fn nerdctl_sees_the_host_ports_of_the_iptables_backend() {
     machine.nerdctl(&["stop", "web1"]).ok();
     let rules = lab.nodes[0].iptables();
     assert!(!rules.contains("49153") && rules.contains("49154"), "{rules}");
-    machine.nerdctl(&["rm", "-f", "web1", "web2"]).ok();
+    machine.remove(&["web1", "web2"]);
     assert_nothing_left(&machine);
 }
 
@@ -283,7 +277,7 @@ fn our_plugins_take_their_places_in_the_list_that_nerdctl_writes() {
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), ip);
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_nothing_left(&machine);
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
 }
 
 /// nerdctl's own network, as it is, on our plugins under upstream's names.
@@ -301,7 +295,7 @@ fn our_plugins_replace_upstreams_under_their_names() {
     assert_eq!(ask(&lab.nodes[0], "127.0.0.1:8080"), ip);
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_nothing_left(&machine);
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
 }
 
 /// Containers of upstream's plugins run while ours are put in their place.
@@ -317,13 +311,12 @@ fn containers_of_upstreams_plugins_are_stopped_and_started_by_ours() {
     machine.replace_upstream();
     machine.nerdctl(&["stop", "web1"]).ok();
     assert!(lab.client.tcp("172.18.0.2:8080").is_err(), "the host port is closed");
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     let ip = machine.address("web1");
     assert_ne!(ip, machine.address("web2"), "upstream's lease is honoured");
     assert_eq!(ask(&lab.client, "172.18.0.2:8080"), ip);
     assert_eq!(ask(&lab.client, "172.18.0.2:8081"), machine.address("web2"));
-    machine.nerdctl(&["rm", "-f", "web1", "web2"]).ok();
+    machine.remove(&["web1", "web2"]);
     // Its leases were taken over; the files are host-local's. Its veth goes with the container's
     // namespace, which the kernel takes down in its own time.
     let mut residue = machine.residue();

@@ -41,7 +41,12 @@ fn the_readme_installs_as_it_is_written() {
             assert!(machine.path("/etc/systemd/system/causewayd.service").exists());
             daemon = Some(machine.causewayd(&[]));
         } else {
-            typed(&machine, &line);
+            let printed = typed(&machine, &line);
+            // `nerdctl run -d` prints the container's id when it is started, which is before its
+            // server listens.
+            if line.starts_with("nerdctl run") {
+                machine.await_server(printed.trim());
+            }
         }
         if line.starts_with("nerdctl run") && line.contains("8080:80") {
             lab.client.tcp("172.18.0.2:8080").expect("an answer at the host port");
@@ -99,8 +104,9 @@ fn links_never_replace_what_is_there() {
     assert_eq!(install(), said, "a second run changes nothing");
 }
 
-/// Runs a line as a user would, in the top folder, with the debug build for what `make` builds.
-fn typed(machine: &Machine<'_>, line: &str) {
+/// What a line prints that is run as a user would, in the top folder, with the debug build for what
+/// `make` builds.
+fn typed(machine: &Machine<'_>, line: &str) -> String {
     machine.sh(&format!(
         "cd {}
          export MAKEFLAGS='-- CARGO=true RELEASE={}' CONTAINERD_NAMESPACE={}
@@ -108,7 +114,7 @@ fn typed(machine: &Machine<'_>, line: &str) {
         bins::workspace().display(),
         bins::dir().display(),
         machine.namespace(),
-    ));
+    ))
 }
 
 /// The command lines of README's section Install, without their comments.

@@ -142,7 +142,8 @@ impl Day<'_> {
     }
 
     fn remove(&mut self, name: &'static str) {
-        self.nerdctl(&["rm", "-f", name]);
+        let removed = self.machine.try_remove(&[name]);
+        assert!(removed.is_ok(), "{removed:?}\n{}", self.story());
         self.containers.remove(name);
     }
 
@@ -227,7 +228,14 @@ impl Day<'_> {
         let [endpoints, pods, status] =
             [&["get", "endpoints"][..], &["get", "pods", "-A"], &["status"]]
                 .map(|arguments| self.machine.causeway(arguments).describe());
-        format!("{}\n{:?}\n{endpoints}\n{pods}\n{status}", self.history.join("\n"), self.containers)
+        // The client's view, in case it did not do what it said.
+        let tasks = self.machine.ctr(&["tasks", "list"]).describe();
+        let listed = self.machine.nerdctl(&["ps", "--all"]).describe();
+        format!(
+            "{}\n{:?}\n{endpoints}\n{pods}\n{status}\n{tasks}\n{listed}",
+            self.history.join("\n"),
+            self.containers
+        )
     }
 }
 

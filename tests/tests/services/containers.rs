@@ -70,7 +70,7 @@ fn nerdctl_containers_are_endpoints_by_their_labels() {
     let trace = machine.causeway(&["trace", "web1", "http-server-svc"]).ok();
     assert!(trace.contains(&machine.address("web3")), "{trace}");
     let gone = machine.address("web2");
-    machine.nerdctl(&["rm", "-f", "web2"]).ok();
+    machine.remove(&["web2"]);
     // It is out before the command returns.
     let left: BTreeSet<String> = wanted.iter().filter(|ip| **ip != gone).cloned().collect();
     assert_eq!(endpoints(&machine), left);
@@ -212,15 +212,14 @@ fn an_image_s_labels_make_no_endpoint_of_its_containers() {
     assert_eq!(both(&machine).len(), 2);
     machine.nerdctl(&["stop", "web1"]).ok();
     assert_eq!(both(&machine).len(), 1);
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     assert_eq!(both(&machine).len(), 2, "{}", daemon.log());
 
     // Its administrator trusts images.
     drop(daemon);
     let trusting = [&DAEMON[..], &["--image-labels"]].concat();
     let _daemon = machine.causewayd(&trusting);
-    machine.nerdctl(&["rm", "-f", "web1"]).ok();
+    machine.remove(&["web1"]);
     machine.run_image("web1", &options, IMAGE);
     assert!(of(&machine, "default", "db").contains(&machine.address("web1")));
     assert_eq!(of(&machine, "payments", "db"), [""; 0]);
@@ -245,8 +244,7 @@ fn labels_that_an_image_had_make_no_endpoint_of_its_containers() {
     assert_eq!(of(&machine, "default", "db"), [""; 0], "{}", daemon.log());
     machine.import(IMAGE, &[("version", "2")]);
     machine.nerdctl(&["stop", "web1"]).ok();
-    machine.nerdctl(&["start", "web1"]).ok();
-    machine.await_server("web1");
+    machine.start_again("web1");
     assert_eq!(of(&machine, "default", "db"), [""; 0], "{}", daemon.log());
 }
 

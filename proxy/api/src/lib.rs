@@ -359,7 +359,7 @@ pub struct SvcTest {
     pub name: String,
     /// Port name or number; the first where it is not given.
     pub port: Option<String>,
-    /// How many connections.
+    /// Number of connections.
     pub count: u32,
     /// `node` or `[NS/]POD`.
     pub from: String,

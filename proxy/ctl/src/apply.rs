@@ -44,7 +44,7 @@ pub(crate) fn run(
     let mut bad = refused || !unreadable.is_empty();
     if !bad && manifests.iter().all(|manifest| manifest.documents.is_empty()) {
         bad = true;
-        screen.complain("there are no objects to apply")?;
+        screen.complain("no objects to apply")?;
     }
     let mut all = Vec::new();
     for chunk in chunks(items) {
@@ -203,6 +203,6 @@ pub(crate) fn why(result: &AppliedObject) -> String {
     match &result.refusal {
         Some(FieldProblem { field, reason }) if field.is_empty() => reason.clone(),
         Some(FieldProblem { field, reason }) => format!("{field}: {reason}"),
-        None => "causewayd does not say why".to_owned(),
+        None => "causewayd gave no reason".to_owned(),
     }
 }

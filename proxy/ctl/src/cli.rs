@@ -13,10 +13,10 @@ use crate::kind::Kind;
 use crate::screen::Screen;
 use crate::{Failure, Verdict};
 
-/// Services, containers and nodes, as the daemon of this node, causewayd, has them.
+/// Inspect and manage services, pods and nodes through causewayd, the daemon of this node.
 ///
-/// Exit code 0: fine; 1: refused, not found, degraded, a finding, a trace that ends in drop or
-/// reject; 2: usage, or the daemon is not reachable.
+/// Exit codes: 0 success; 1 refused, not found, degraded, or a trace that ends in drop or reject;
+/// 2 usage error, or the daemon is unreachable.
 #[derive(Debug, Parser)]
 #[command(name = "causeway", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -24,25 +24,25 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "CAUSEWAY_SOCKET", default_value = DEFAULT_SOCKET)]
     #[arg(value_name = "PATH", hide_env_values = true)]
     pub(crate) socket: PathBuf,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Forms of output.
+/// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Human-readable
     Table,
-    /// For people, with more columns
+    /// Human-readable, with more columns
     Wide,
-    /// For programs: Kubernetes' shape
+    /// JSON, in the shape of Kubernetes objects
     Json,
-    /// As json
+    /// YAML, in the shape of Kubernetes objects
     Yaml,
-    /// KIND/NAME a line
+    /// One KIND/NAME per line
     Name,
 }
 
@@ -50,22 +50,22 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Create or change services, endpoints and nodes from manifests
     Apply(ApplyArgs),
-    /// Delete objects, by the manifests that made them or by name
+    /// Delete objects by manifest or by name
     Delete(DeleteArgs),
     /// List objects: services, endpoints, endpointslices, pods, nodes, leases
     Get(GetArgs),
-    /// Show a service with its endpoints and what keeps it from working
+    /// Show a service, its endpoints and what keeps it from working
     Describe(DescribeArgs),
-    /// Show how the daemon, its store, the overlay and the other nodes are
+    /// Show the state of the daemon, its store, the overlay and the other nodes
     Status,
-    /// Try services out
+    /// Test services
     Svc {
         #[command(subcommand)]
         command: SvcCommand,
     },
-    /// Say what happens to a packet, and why
+    /// Explain how a packet would be handled
     Trace(TraceArgs),
-    /// Print the completion script of a shell
+    /// Print a shell completion script
     Completion {
         /// The shell
         #[arg(value_enum)]
@@ -75,27 +75,27 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    /// A manifest, a folder of manifests (*.yaml, *.yml, *.json), or - for stdin
+    /// A manifest, a directory of manifests (*.yaml, *.yml, *.json), or - for stdin
     #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
     pub(crate) file: Vec<PathBuf>,
-    /// Return when the objects are stored, not when the rules are in the kernel
+    /// Return once the objects are stored, without waiting for the rules to reach the kernel
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// What to do with fields that Kubernetes does not have
+    /// How to treat fields that Kubernetes does not know
     #[arg(long, value_enum, value_name = "strict|warn|ignore", default_value = "strict")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
     pub(crate) validate: Validation,
 }
 
-/// What becomes of a document with a field that Kubernetes does not have. kubectl's words.
+/// How to treat a document with a field that Kubernetes does not know. kubectl's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Validation {
-    /// Refuse the document
+    /// Reject the document
     #[value(alias = "true")]
     Strict,
-    /// Apply it without the field, and warn
+    /// Apply the document without the field, with a warning
     Warn,
-    /// Apply it without the field
+    /// Apply the document without the field
     #[value(alias = "false")]
     Ignore,
 }
@@ -115,12 +115,12 @@ pub(crate) struct DeleteArgs {
     /// KIND NAME.. or KIND/NAME..
     #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "KIND NAME", hide_possible_values = true, value_parser = Words(&Kind::STORED))]
     pub(crate) objects: Vec<String>,
-    /// A manifest, a folder of manifests, or - for stdin
+    /// A manifest, a directory of manifests, or - for stdin
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     pub(crate) file: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) namespace: Namespace,
-    /// What is not there counts as deleted
+    /// Treat missing objects as deleted
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
 }
@@ -132,10 +132,10 @@ pub(crate) struct GetArgs {
     pub(crate) objects: Vec<String>,
     #[command(flatten)]
     pub(crate) namespace: Namespace,
-    /// Of all namespaces
+    /// List objects in all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Go on with what changes
+    /// Watch for changes
     #[arg(short, long)]
     pub(crate) watch: bool,
 }
@@ -157,13 +157,13 @@ pub(crate) enum SvcCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SvcTestArgs {
-    /// NAME or NAMESPACE/NAME, then :PORT by name or number; the first port where it is not given
+    /// [NAMESPACE/]NAME[:PORT], PORT by name or number [default: the first port]
     #[arg(value_name = "NAME")]
     pub(crate) service: String,
-    /// How many connections
+    /// Number of connections
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) count: u32,
-    /// Where they come from: node, or [NAMESPACE/]POD
+    /// Source of the connections: node, or [NAMESPACE/]POD
     #[arg(long, default_value = "node", value_name = "node|POD")]
     pub(crate) from: String,
     #[command(flatten)]
@@ -186,7 +186,7 @@ pub(crate) struct TraceArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Namespace {
-    /// Namespace of names without one
+    /// Default namespace
     #[arg(short, long, default_value = "default", value_name = "NAMESPACE")]
     pub(crate) namespace: String,
 }
@@ -225,9 +225,11 @@ impl Format {
             None | Some(Self::Table | Self::Wide) => Ok(Document::Text),
             Some(Self::Json) => Ok(Document::Json),
             Some(Self::Yaml) => Ok(Document::Yaml),
-            Some(Self::Name) => {
-                Err(Failure::Usage("this command has no -o name; there are json and yaml".into()))
-            }
+            Some(Self::Name) => Err(Failure::Usage(
+                "this command does not support -o name; use json or \
+                 yaml"
+                    .into(),
+            )),
         }
     }
 }
@@ -256,7 +258,7 @@ impl TypedValueParser for Words {
 /// Forms of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Document {
-    /// For people.
+    /// Human-readable.
     Text,
     /// JSON
     Json,

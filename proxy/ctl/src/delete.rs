@@ -29,7 +29,7 @@ pub(crate) fn run(
     format: Option<Format>,
 ) -> Result<Verdict, Failure> {
     if matches!(format, Some(Format::Json | Format::Yaml)) {
-        return Err(Failure::Usage("delete has no -o json and yaml; there is name".into()));
+        return Err(Failure::Usage("delete does not support -o json or yaml; use name".into()));
     }
     let (targets, mut bad) =
         if args.file.is_empty() { (by_name(args)?, false) } else { by_file(screen, args)? };
@@ -66,7 +66,7 @@ fn report(
             let namespace = if kind.is_namespaced() { namespace } else { "" };
             let why = why(result);
             screen
-                .complain(&format!("{singular} {namespace}{slash}{name} is not deleted: {why}"))?;
+                .complain(&format!("{singular} {namespace}{slash}{name} was not deleted: {why}"))?;
             return Ok(true);
         }
         AppliedOutcome::NotFound if args.ignore_not_found => return Ok(false),
@@ -90,13 +90,14 @@ fn by_name(args: &DeleteArgs) -> Result<Vec<Target>, Failure> {
     let names = match Selection::parse(&args.objects).map_err(Failure::Usage)? {
         Selection::Names(names) => names,
         Selection::Kinds(_) => {
-            return Err(Failure::Usage("name what to delete: KIND NAME..".into()));
+            return Err(Failure::Usage("nothing to delete was named; write KIND NAME..".into()));
         }
     };
     if let Some((kind, _)) = names.iter().find(|(kind, _)| !Kind::STORED.contains(kind)) {
         let plural = kind.plural();
         return Err(Failure::Usage(format!(
-            "{plural} cannot be deleted here: they go when the runtime removes their containers"
+            "{plural} cannot be deleted with causeway; remove their containers through the \
+             container runtime"
         )));
     }
     let namespace = &args.namespace.namespace;
@@ -131,7 +132,7 @@ fn by_file(screen: &mut Screen, args: &DeleteArgs) -> Result<(Vec<Target>, bool)
     }
     if !bad && manifests.iter().all(|manifest| manifest.documents.is_empty()) {
         bad = true;
-        screen.complain("there are no objects to delete")?;
+        screen.complain("no objects to delete")?;
     }
     Ok((targets, bad))
 }

@@ -52,7 +52,13 @@ pub(crate) fn run(
 }
 
 fn names(words: &[String]) -> Result<Vec<String>, Failure> {
-    let usage = || Failure::Usage("services can be described: describe service NAME..".into());
+    let usage = || {
+        Failure::Usage(
+            "only services can be described; write describe service \
+             NAME.."
+                .into(),
+        )
+    };
     match Selection::parse(words).map_err(Failure::Usage)? {
         Selection::Names(names) if names.iter().all(|(kind, _)| *kind == Kind::Service) => {
             Ok(names.into_iter().map(|(_, name)| name).collect())

@@ -30,7 +30,7 @@ pub(crate) enum Unreadable {
         source: io::Error,
     },
     /// A folder without manifests.
-    #[error("there is no *.yaml, *.yml or *.json in {shown}")]
+    #[error("no *.yaml, *.yml or *.json in {shown}")]
     Empty {
         /// The path.
         shown: String,

@@ -62,7 +62,11 @@ pub(crate) fn run(
 ) -> Result<Verdict, Failure> {
     let selection = Selection::parse(&args.objects).map_err(Failure::Usage)?;
     if args.all_namespaces && matches!(selection, Selection::Names(_)) {
-        return Err(Failure::Usage("a name belongs to one namespace: give -n, not -A".into()));
+        return Err(Failure::Usage(
+            "a resource cannot be named across all namespaces; use -n \
+             instead of -A"
+                .into(),
+        ));
     }
     if args.watch {
         return watch::run(daemon, screen, (args, &selection), format);

@@ -111,7 +111,7 @@ impl Selection {
     /// What makes no sense.
     pub(crate) fn parse(words: &[String]) -> Result<Self, String> {
         let Some((first, names)) = words.split_first() else {
-            return Err(format!("name a kind of objects: {}", plurals()));
+            return Err(format!("name a resource type: {}", plurals()));
         };
         if first.contains('/') {
             return words
@@ -129,7 +129,7 @@ impl Selection {
             ([kind], names) => {
                 Ok(Self::Names(names.iter().map(|name| (*kind, name.clone())).collect()))
             }
-            _ => Err(format!("names go with one kind of objects, not with {first}")),
+            _ => Err(format!("names can be given with one resource type only, not with {first}")),
         }
     }
 }
@@ -137,13 +137,13 @@ impl Selection {
 fn slashed(word: &str) -> Result<(Kind, String), String> {
     match word.split_once('/') {
         Some((kind_word, name)) if !name.is_empty() => Ok((kind(kind_word)?, name.to_owned())),
-        _ => Err(format!("{word} is not KIND/NAME as the others")),
+        _ => Err(format!("{word} is not KIND/NAME like the other arguments")),
     }
 }
 
 fn kind(word: &str) -> Result<Kind, String> {
     Kind::from_word(word)
-        .ok_or_else(|| format!("there is no kind of objects {word}; there are {}", plurals()))
+        .ok_or_else(|| format!("unknown resource type {word:?}; valid types: {}", plurals()))
 }
 
 fn plurals() -> String {
@@ -183,10 +183,13 @@ mod tests {
         check(&["svc", "a", "b"], names(Service, &["a", "b"]));
         check(&["no/a", "node/b"], names(Node, &["a", "b"]));
         const ALL: &str = "services, endpoints, endpointslices, pods, nodes, leases";
-        check(&[], Err(&format!("name a kind of objects: {ALL}")));
-        check(&["deploy"], Err(&format!("there is no kind of objects deploy; there are {ALL}")));
-        check(&["svc,po", "a"], Err("names go with one kind of objects, not with svc,po"));
-        check(&["svc/a", "b"], Err("b is not KIND/NAME as the others"));
-        check(&["svc/"], Err("svc/ is not KIND/NAME as the others"));
+        check(&[], Err(&format!("name a resource type: {ALL}")));
+        check(&["deploy"], Err(&format!("unknown resource type \"deploy\"; valid types: {ALL}")));
+        check(
+            &["svc,po", "a"],
+            Err("names can be given with one resource type only, not with svc,po"),
+        );
+        check(&["svc/a", "b"], Err("b is not KIND/NAME like the other arguments"));
+        check(&["svc/"], Err("svc/ is not KIND/NAME like the other arguments"));
     }
 }

@@ -57,7 +57,7 @@ enum Failure {
     #[error("causewayd ended the watch")]
     WatchEnded,
     /// What the daemon sent does not decode.
-    #[error("the answer of causewayd to {request} does not decode; are both of one version?")]
+    #[error("cannot decode causewayd's answer to {request}; are both of the same version?")]
     Answer {
         /// Method and path.
         request: String,

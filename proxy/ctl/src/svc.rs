@@ -41,7 +41,7 @@ pub(crate) fn test(
 fn request(args: &SvcTestArgs) -> Result<SvcTest, Failure> {
     let (service, port) = match args.service.split_once(':') {
         Some((service, port)) if !port.is_empty() => (service, Some(port.to_owned())),
-        Some(_) => return Err(Failure::Usage("after : comes a port's name or number".into())),
+        Some(_) => return Err(Failure::Usage("a port name or number is required after :".into())),
         None => (args.service.as_str(), None),
     };
     let (namespace, name) = qualified(service, &args.namespace.namespace);

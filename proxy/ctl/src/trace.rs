@@ -23,7 +23,7 @@ pub(crate) fn run(
 ) -> Result<Verdict, Failure> {
     let form = Format::of_document(format)?;
     if args.live {
-        return Err(Failure::Usage("--live is not in this version".into()));
+        return Err(Failure::Usage("--live is not supported in this version".into()));
     }
     let request = request(&args.from, &args.to, &args.namespace.namespace)?;
     let answer: TraceAnswer = daemon.post("/v1/trace", &json!(request))?;
@@ -62,7 +62,7 @@ fn request(from: &str, to: &str, namespace: &str) -> Result<TraceRequest, Failur
         Err(_) => full_name(to, namespace),
     };
     if from.is_empty() || to.ends_with('/') {
-        return Err(Failure::Usage("say from where to where: FROM TO[:PORT][/PROTO]".into()));
+        return Err(Failure::Usage("trace needs FROM and TO[:PORT][/PROTO]".into()));
     }
     Ok(TraceRequest { from: source(from, namespace), to, port, protocol })
 }
@@ -85,7 +85,7 @@ fn split_port(to: &str) -> Result<(&str, Option<u16>), Failure> {
         Some((rest, digits)) if !bare_v6 && !to.ends_with(']') => match digits.parse() {
             Ok(port) if port > 0 => Ok((rest, Some(port))),
             _ => Err(Failure::Usage(format!(
-                "{digits} is not a port: give a number from 1 to 65535"
+                "{digits} is not a port; give a number from 1 to 65535"
             ))),
         },
         _ => Ok((to, None)),
@@ -104,7 +104,7 @@ fn show(screen: &mut Screen, answer: &TraceAnswer) -> Result<(), Failure> {
     };
     let service = answer.trace.service.as_deref().unwrap_or(nobody);
     let (style, verdict) = match &answer.trace.outcome {
-        Outcome::Pass => (Style::Good, format!("passes ({service}): it goes where it was going")),
+        Outcome::Pass => (Style::Good, format!("passes ({service}): forwarded unchanged")),
         Outcome::Reject => (Style::Bad, format!("rejected ({service}): ICMP port unreachable")),
         Outcome::Drop => (Style::Bad, format!("dropped ({service}): no answer at all")),
         Outcome::Endpoints(choices) => (Style::Good, delivered(service, choices)),
@@ -113,7 +113,7 @@ fn show(screen: &mut Screen, answer: &TraceAnswer) -> Result<(), Failure> {
     if let Outcome::Endpoints(choices) = &answer.trace.outcome {
         for choice in choices {
             let endpoint = socket(&choice.address.to_string(), &choice.port.to_string());
-            let seen = if choice.masquerade { ", which sees the node as its client" } else { "" };
+            let seen = if choice.masquerade { ", which sees the node as the client" } else { "" };
             screen.say(&format!("  {endpoint}{seen}"))?;
         }
     }

@@ -64,7 +64,7 @@ pub(crate) fn run(
         }
         // Said once, however often one that is on its way out still answers.
         if fresh {
-            screen.note(Style::Notice, "causewayd ended the watch; going on when it is back")?;
+            screen.note(Style::Notice, "causewayd ended the watch; resuming when it is back")?;
         }
         // The list that comes first then says what changed meanwhile.
         daemon.wait()?;
@@ -75,7 +75,7 @@ pub(crate) fn run(
 const STOPPING: u16 = 503;
 
 fn one_kind(selection: &Selection) -> Result<(Kind, BTreeSet<String>), Failure> {
-    let usage = || Failure::Usage("-w follows one kind of objects".into());
+    let usage = || Failure::Usage("-w watches one resource type only".into());
     match selection {
         Selection::Kinds(kinds) => match kinds.as_slice() {
             [kind] => Ok((*kind, BTreeSet::new())),

@@ -73,7 +73,7 @@ pub(crate) enum Error {
     },
     /// The services' network holds the node.
     #[error(
-        "--service-cidr: {network} holds this node's address {address}; choose one apart from it"
+        "--service-cidr: {network} contains this node's address {address}; choose one that does not"
     )]
     Overlap {
         /// The services' network.

@@ -45,7 +45,7 @@ pub struct Trace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// No service: it goes where it was going.
+    /// No service: forwarded unchanged.
     Pass,
     /// Answered with ICMP port unreachable.
     Reject,

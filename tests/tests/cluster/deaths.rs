@@ -194,7 +194,7 @@ fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
     };
     for name in ["node1", "node2"] {
         let (code, said) = delete(&cluster, name);
-        assert!(code == 1 && said.contains("is not deleted") && said.contains("lives"), "{said}");
+        assert!(code == 1 && said.contains("was not deleted") && said.contains("lives"), "{said}");
     }
     assert!(delete(&cluster, "node9").1.contains("not found"));
 

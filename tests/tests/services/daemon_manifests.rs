@@ -127,7 +127,7 @@ fn what_a_manifest_has_is_not_deleted_and_a_slip_in_one_is_refused() {
     assert_eq!(deleted.stdout, b"service \"two\" deleted\n", "{deleted:?}");
     let said = String::from_utf8_lossy(&deleted.stderr).into_owned();
     assert!(
-        said.contains(&format!("default/one is not deleted: it comes from the manifest {path}")),
+        said.contains(&format!("default/one was not deleted: it comes from the manifest {path}")),
         "{said}"
     );
     assert_eq!(services(&daemon), ["one"]);

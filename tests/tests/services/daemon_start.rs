@@ -74,7 +74,7 @@ fn networks_without_room_are_refused_by_field_value_and_remedy() {
         let refused = Daemon::refused(&lab.nodes[0], &[flag, network]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         let wanted =
-            format!("{flag}: \"{network}\": has no room; choose a network of /30 or wider");
+            format!("{flag}: \"{network}\": is too small; choose a network of /30 or wider");
         assert!(refused.code() == 2 && said.contains(&wanted), "{refused:?}");
     }
 }
@@ -204,7 +204,7 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
     };
     check(&["--store", "etcd"], 2, "--store: \"etcd\": needs --etcd-endpoints");
     check(&["--overlay", "vxlan"], 2, "--overlay: \"vxlan\": needs --store etcd or --peers-file");
-    check(&["--service-cidr", "172.18.0.0/16"], 1, "holds this node's address 172.18.0.2");
+    check(&["--service-cidr", "172.18.0.0/16"], 1, "contains this node's address 172.18.0.2");
     let holds = "--cluster-cidr: 172.18.0.0/16 holds 172.18.0.2, the address of this node";
     check(&["--cluster-cidr", "172.18.0.0/16"], 1, holds);
     check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");

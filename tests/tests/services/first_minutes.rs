@@ -154,7 +154,7 @@ fn a_watch_goes_on_when_the_daemon_is_back() {
         } else {
             daemon.stop();
         }
-        assert_eq!(next(), "causewayd ended the watch; going on when it is back");
+        assert_eq!(next(), "causewayd ended the watch; resuming when it is back");
         daemon.again();
         daemon.apply(&[service(name, &ports)]);
         assert_eq!(next(), format!("service/{name}"));

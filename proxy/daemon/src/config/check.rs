@@ -31,7 +31,7 @@ const LATER: &[&str] =
 pub(super) fn check(values: &Values) -> Result<Settings, Error> {
     for name in LATER {
         if let Some(given) = values.get(name) {
-            return Err(given.wrong("not yet in this version; leave it out"));
+            return Err(given.wrong("not supported in this version; leave it out"));
         }
     }
     many::no_user_in_urls(values)?;
@@ -112,7 +112,7 @@ fn together(values: &Values, settings: &Settings) -> Result<(), Error> {
             // The first and the last address are nobody's.
             let widest = if network.is_ipv4() { 30 } else { 126 };
             if network.prefix() > widest {
-                let reason = format!("has no room; choose a network of /{widest} or wider");
+                let reason = format!("is too small; choose a network of /{widest} or wider");
                 return Err(field(name, network).wrong(reason));
             }
         }
@@ -122,11 +122,11 @@ fn together(values: &Values, settings: &Settings) -> Result<(), Error> {
             settings.cluster_cidrs.iter().find(|other| overlap(**other, *service))
         {
             let reason =
-                format!("overlaps the containers' network {cluster}; choose one apart from it");
+                format!("overlaps the cluster network {cluster}; choose one that does not");
             return Err(field("service-cidr", service).wrong(reason));
         }
         if let Some(ip) = settings.node_ips.iter().find(|ip| service.contains(**ip)) {
-            let reason = format!("holds this node's address {ip}; choose one apart from it");
+            let reason = format!("contains this node's address {ip}; choose one that does not");
             return Err(field("service-cidr", service).wrong(reason));
         }
     }
@@ -192,7 +192,11 @@ impl Reader<'_> {
 
     fn listeners(&self, name: &str, default: &str) -> Result<Vec<SocketAddr>, Error> {
         self.list_or(name, default, |text| {
-            text.parse().map_err(|_| "not ADDRESS:PORT, as 127.0.0.1:10249 or [::1]:10249".into())
+            text.parse().map_err(|_| {
+                "not ADDRESS:PORT, such as 127.0.0.1:10249 or \
+                 [::1]:10249"
+                    .into()
+            })
         })
     }
 
@@ -223,7 +227,7 @@ fn one_a_family(
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_ipv4);
     match values.get(name) {
         Some(given) if v4.len() > 1 || v6.len() > 1 => {
-            Err(given.wrong("names two of one family; give one IPv4 and one IPv6 at most"))
+            Err(given.wrong("has two of one family; give at most one IPv4 and one IPv6"))
         }
         Some(_) | None => Ok(()),
     }

@@ -69,141 +69,171 @@ const fn key(name: &'static str, value: &'static str, help: &'static str) -> Key
 
 /// All settings.
 pub(super) const KEYS: &[Key] = &[
-    key("node-name", "NAME", "name of this node [default: the host's name]"),
+    key("node-name", "NAME", "name of this node [default: the host name]"),
     key(
         "node-ip",
         "ADDRESS,..",
-        "its address, one a family [default: of the default route's interface]",
+        "node IP, one per IP family [default: address of the default route's interface]",
     ),
     key(
         "node-labels",
         "KEY=VALUE,..",
-        "its labels, the zone topology.kubernetes.io/zone and the like",
+        "labels of this node, such as topology.kubernetes.io/zone=a",
     ),
-    key("run-dir", "DIR", "socket, node.json, records of attachments [default: /run/causeway]"),
-    key("state-dir", "DIR", "store, spool, changed sysctls [default: /var/lib/causeway]"),
-    key("manifest-dir", "DIR", "manifests to apply, watched [default: /etc/causeway/manifests]"),
+    key(
+        "run-dir",
+        "DIR",
+        "directory of the socket, node.json and attachment records [default: \
+         /run/causeway]",
+    ),
+    key(
+        "state-dir",
+        "DIR",
+        "directory of the store, the spool and the record of changed sysctls \
+         [default: /var/lib/causeway]",
+    ),
+    key(
+        "manifest-dir",
+        "DIR",
+        "directory of manifests, applied and watched [default: \
+         /etc/causeway/manifests]",
+    ),
     key(
         "containerd-socket",
         "PATH",
-        "where containers' labels are asked for; empty is off [default: /run/containerd/containerd.sock]",
+        "containerd socket, used to look up container labels; empty disables [default: \
+         /run/containerd/containerd.sock]",
     ),
-    key("image-labels", "", "count labels of an image as labels of the containers made of it"),
-    key(
-        "service-cidr",
-        "CIDR,..",
-        "addresses of services, one network a family [default: 10.96.0.0/16]",
-    ),
+    key("image-labels", "", "also use the labels of an image as labels of its containers"),
+    key("service-cidr", "CIDR,..", "service network, one per IP family [default: 10.96.0.0/16]"),
     key(
         "cluster-cidr",
         "CIDR,..",
-        "addresses of all containers, one network a family [default: 10.0.0.0/16]",
+        "pod network of the cluster, one per IP family [default: 10.0.0.0/16]",
     ),
-    key("node-subnet-len", "BITS", "length of a node's part of the cluster network [default: 24]"),
-    key("node-subnet", "CIDR,..", "this node's part, one a family [default: chosen and kept]"),
-    key("node-port-range", "FROM-TO", "node ports to give out [default: 30000-32767]"),
-    key("backend", "nftables|iptables", "who carries the rules [default: nftables]"),
+    key("node-subnet-len", "BITS", "prefix length of a node's pod subnet [default: 24]"),
+    key(
+        "node-subnet",
+        "CIDR,..",
+        "pod subnet of this node, one per IP family [default: \
+         allocated, then kept]",
+    ),
+    key("node-port-range", "FROM-TO", "range of node ports [default: 30000-32767]"),
+    key("backend", "nftables|iptables", "how rules are programmed [default: nftables]"),
     key(
         "nodeport-addresses",
         "all|primary|CIDR,..",
-        "where node ports answer; `all` includes 127.0.0.1 [default: all]",
+        "addresses on which node ports answer; `all` includes 127.0.0.1 [default: all]",
     ),
     key(
         "protected-ports",
         "PORT[/PROTOCOL],..",
-        "no service takes them on addresses of nodes and of the store; beside ssh, store, overlay and the like",
+        "further ports that no service may take on addresses of nodes and of the store; ssh, \
+         store and overlay ports are always protected",
     ),
-    key("masquerade-all", "", "hide the source of everything that goes to a service address"),
+    key("masquerade-all", "", "masquerade all traffic to service IPs"),
     key(
         "dead-grace",
         "DURATION",
-        "how long address and rules of a container that is gone without DEL are kept [default: 1m]",
+        "how long to keep the address and rules of a container that vanished without DEL \
+         [default: 1m]",
     ),
-    key("store", "embedded|etcd", "where objects are kept [default: embedded]"),
-    key("etcd-endpoints", "URL,..", "where etcd answers, as http://172.18.0.10:2379"),
-    key("etcd-prefix", "PREFIX", "what keys in etcd begin with [default: /causeway]"),
-    key("etcd-cafile", "PATH", "authorities of etcd's certificates, PEM [default: the system's]"),
-    key("etcd-certfile", "PATH", "certificate that etcd knows this node by, PEM"),
-    key("etcd-keyfile", "PATH", "its key, PEM"),
-    key("etcd-username", "NAME", "user, where etcd asks for one"),
-    key("etcd-password", "TEXT", "its password; better as CAUSEWAY_ETCD_PASSWORD or in the file"),
+    key("store", "embedded|etcd", "store of objects [default: embedded]"),
+    key("etcd-endpoints", "URL,..", "etcd URLs, such as http://172.18.0.10:2379"),
+    key("etcd-prefix", "PREFIX", "prefix of all keys in etcd [default: /causeway]"),
+    key("etcd-cafile", "PATH", "CA bundle for etcd, PEM [default: the system's]"),
+    key("etcd-certfile", "PATH", "client certificate for etcd, PEM"),
+    key("etcd-keyfile", "PATH", "key of the client certificate, PEM"),
+    key("etcd-username", "NAME", "user name for etcd, if it requires one"),
+    key(
+        "etcd-password",
+        "TEXT",
+        "password for etcd; better set as CAUSEWAY_ETCD_PASSWORD or in \
+         the file",
+    ),
     key(
         "endpoint-ttl",
         "DURATION",
-        "how long the containers of a dead node stay endpoints [default: 40s]",
+        "how long containers of an unresponsive node remain endpoints [default: 40s]",
     ),
     key(
         "subnet-ttl",
         "DURATION",
-        "how long a dead node keeps its part of the cluster network [default: 24h]",
+        "how long an unresponsive node keeps its pod subnet [default: 24h]",
     ),
     key(
         "peers-file",
         "PATH",
-        "nodes in TOML, [[node]] name, ip, subnet: an overlay without a store",
+        "nodes in TOML, [[node]] with name, ip and subnet: an overlay without a store",
     ),
     key("overlay", "none|vxlan|host-gw", "how other nodes are reached [default: none]"),
     key("vxlan-id", "ID", "VNI of the overlay [default: 1]"),
     key("vxlan-port", "PORT", "UDP port of the overlay [default: 8472]"),
-    key("direct-routing", "", "plain routes instead of vxlan to nodes on the same link"),
+    key("direct-routing", "", "use plain routes instead of vxlan to nodes on the same link"),
     key(
         "disable-tx-checksum",
         "",
-        "no checksum offload on the vxlan device, for network cards that get it wrong",
+        "disable checksum offload on the vxlan device, for network cards with broken offload",
     ),
-    key("dns-listen", "ADDR:PORT,..", "not yet in this version"),
-    key("dns-domain", "DOMAIN", "not yet in this version"),
-    key("dns-upstream", "ADDR,..", "not yet in this version"),
-    key("dns-ttl", "SECONDS", "not yet in this version"),
-    key("lb-pool", "CIDR|FROM-TO,..", "not yet in this version"),
-    key("lb-interface", "NAME", "not yet in this version"),
+    key("dns-listen", "ADDR:PORT,..", "not supported in this version"),
+    key("dns-domain", "DOMAIN", "not supported in this version"),
+    key("dns-upstream", "ADDR,..", "not supported in this version"),
+    key("dns-ttl", "SECONDS", "not supported in this version"),
+    key("lb-pool", "CIDR|FROM-TO,..", "not supported in this version"),
+    key("lb-interface", "NAME", "not supported in this version"),
     key(
         "healthz-listen",
         "ADDR:PORT,..",
-        "/healthz, /livez, /readyz; empty is off [default: 0.0.0.0:10256]",
+        "address of /healthz, /livez and /readyz; empty disables [default: 0.0.0.0:10256]",
     ),
     key(
         "metrics-listen",
         "ADDR:PORT,..",
-        "/metrics, /proxyMode; empty is off [default: 127.0.0.1:10249]",
+        "address of /metrics and /proxyMode; empty disables [default: 127.0.0.1:10249]",
     ),
-    key("log-format", "text|json", "log lines on stderr [default: text]"),
-    key("log-level", "error|warn|info|debug", "least weight of log lines [default: info]"),
+    key("log-format", "text|json", "format of log lines on stderr [default: text]"),
+    key("log-level", "error|warn|info|debug", "lowest level of log lines [default: info]"),
 ];
 
 /// The command line.
 pub(crate) fn command() -> Command {
     let cleanup = Command::new("cleanup")
-        .about("Removes what the daemon ever made on this node and restores the sysctls it changed")
+        .about("Remove everything the daemon made on this node and restore the sysctls it changed")
         .arg(switch(
             "all",
-            "attachments too (veths, bridges, vxlan, leases, host ports), and stored objects",
+            "also remove attachments (veths, bridges, vxlan, leases, host ports) and stored \
+             objects",
         ))
-        .arg(switch("dry-run", "only say what would be removed"))
+        .arg(switch("dry-run", "only print what would be removed"))
         .arg(
             Arg::new("data-dir")
                 .long("data-dir")
                 .value_name("DIR")
                 .value_parser(clap::value_parser!(PathBuf))
                 .default_value("/var/lib/cni/causeway")
-                .help("dataDir of causeway-ipam, for --all"),
+                .help("dataDir of causeway-ipam, with --all"),
         )
         .arg(config_arg())
         .args(KEYS.iter().filter(|key| matches!(key.name, "run-dir" | "state-dir")).map(arg));
     let leave = Command::new("leave")
         .about(
-            "Takes this node out of the cluster for good: endpoints, routes and subnets go at once",
+            "Take this node out of the cluster for good: its endpoints, routes and subnets are \
+             removed at once",
         )
         .after_help(
-            "Stop causewayd first. Settings are those of the daemon: its file, variables or flags.",
+            "Stop causewayd first. The settings are those of the daemon: file, environment \
+             variables or flags.",
         )
-        .arg(switch("force", "though containers are attached"))
+        .arg(switch("force", "leave even if containers are attached"))
         .arg(config_arg())
         .args(KEYS.iter().map(arg));
     Command::new("causewayd")
-        .about("Keeps services and the way to other nodes working on this node")
+        .about("Node daemon: programs services and cross-node routes")
         .version(env!("CARGO_PKG_VERSION"))
-        .after_help("Every flag is also a variable (--node-name: CAUSEWAY_NODE_NAME) and a key of the file (node_name).")
+        .after_help(
+            "Every flag is also an environment variable (--node-name: CAUSEWAY_NODE_NAME) \
+             and a key of the settings file (node_name).",
+        )
         .args_conflicts_with_subcommands(true)
         .arg(config_arg())
         .args(KEYS.iter().map(arg))
@@ -282,7 +312,7 @@ fn config_arg() -> Arg {
         .value_name("FILE")
         .env("CAUSEWAY_CONFIG")
         .value_parser(clap::value_parser!(PathBuf))
-        .help(format!("settings in TOML [default: {DEFAULT_FILE}, where it exists]"))
+        .help(format!("settings file, TOML [default: {DEFAULT_FILE}, if it exists]"))
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {

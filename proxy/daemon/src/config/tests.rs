@@ -87,16 +87,16 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
     check(&["--backend", "ipvs"], "--backend: \"ipvs\": neither nftables nor iptables");
     check(&["--service-cidr", "10.96.0.0"], "write ADDRESS/LENGTH");
     check(&["--service-cidr", "10.96.0.1/16"], "write 10.96.0.0/16");
-    check(&["--service-cidr", "10.96.0.0/16,10.97.0.0/16"], "names two of one family");
-    check(&["--service-cidr", "10.0.128.0/17"], "overlaps the containers' network 10.0.0.0/16");
+    check(&["--service-cidr", "10.96.0.0/16,10.97.0.0/16"], "has two of one family");
+    check(&["--service-cidr", "10.0.128.0/17"], "overlaps the cluster network 10.0.0.0/16");
     check(
         &["--service-cidr", "10.96.0.0/16", "--node-ip", "10.96.0.4"],
         "node's address 10.96.0.4",
     );
-    check(&["--service-cidr", "10.96.0.1/32"], "--service-cidr: \"10.96.0.1/32\": has no room");
+    check(&["--service-cidr", "10.96.0.1/32"], "--service-cidr: \"10.96.0.1/32\": is too small");
     check(&["--service-cidr", "10.96.0.0/16,fd96::/127"], "choose a network of /126 or wider");
-    check(&["--cluster-cidr", "10.1.0.0/31"], "--cluster-cidr: \"10.1.0.0/31\": has no room");
-    check(&["--node-subnet", "10.0.1.4/31"], "--node-subnet: \"10.0.1.4/31\": has no room");
+    check(&["--cluster-cidr", "10.1.0.0/31"], "--cluster-cidr: \"10.1.0.0/31\": is too small");
+    check(&["--node-subnet", "10.0.1.4/31"], "--node-subnet: \"10.0.1.4/31\": is too small");
     check(&["--node-subnet", "10.1.0.0/24"], "not inside a network of --cluster-cidr");
     check(&["--node-port-range", "40000-30000"], "not FROM-TO");
     check(&["--node-port-range", "0-5"], "not FROM-TO");
@@ -105,7 +105,7 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
         &["--nodeport-addresses", "primary,10.0.0.0/8"],
         "primary: neither all nor primary alone",
     );
-    check(&["--node-name", "Node_1"], "not a name as Kubernetes has it");
+    check(&["--node-name", "Node_1"], "not a valid Kubernetes name");
     check(&["--node-labels", "zone"], "zone: not KEY=VALUE");
     check(&["--run-dir", "run"], "not an absolute path");
     check(&["--healthz-listen", "10256"], "not ADDRESS:PORT");
@@ -122,7 +122,7 @@ fn settings_of_later_versions_are_refused_as_such() {
         ["--lb-pool", "192.168.0.0/24"],
     ] {
         let error = with_file("", &arguments).unwrap_err();
-        assert!(error.contains("not yet in this version"), "{error}");
+        assert!(error.contains("not supported in this version"), "{error}");
     }
     assert!(with_file("store = \"embedded\"\noverlay = \"none\"", &[]).is_ok());
 }

@@ -93,9 +93,9 @@ fn files_that_are_not_there_do_not_keep_the_others() {
     );
     let folder = TempDir::new("ctl");
     let shown = folder.path().display().to_string();
-    let none = format!("causeway: there is no *.yaml, *.yml or *.json in {shown}");
+    let none = format!("causeway: no *.yaml, *.yml or *.json in {shown}");
     check(&api, &format!("apply -f {shown}"), 1, &[], &[&none]);
-    check(&api, "apply -f -", 1, &[], &["causeway: there are no objects to apply"]);
+    check(&api, "apply -f -", 1, &[], &["causeway: no objects to apply"]);
 }
 
 /// One request for all of them, so that the daemon writes once.
@@ -142,9 +142,8 @@ fn delete_goes_by_name_or_by_file() {
         "delete pod p1",
         2,
         &[],
-        &[
-            "causeway: pods cannot be deleted here: they go when the runtime removes their containers",
-        ],
+        &["causeway: pods cannot be deleted with causeway; remove their containers through the \
+            container runtime"],
     );
 }
 
@@ -161,8 +160,10 @@ fn what_a_manifest_has_is_not_deleted_and_the_file_is_named() {
         "delete svc web b",
         1,
         &["service \"b\" deleted"],
-        &["causeway: service default/web is not deleted: it comes from the manifest /m/web.yaml: \
-           remove it there"],
+        &[
+            "causeway: service default/web was not deleted: it comes from the manifest /m/web.yaml: \
+             remove it there",
+        ],
     );
 }
 

@@ -178,7 +178,7 @@ fn a_watch_prints_the_table_then_what_changes() {
         ],
     );
     let ended = [
-        "causewayd ended the watch; going on when it is back",
+        "causewayd ended the watch; resuming when it is back",
         &format!("causeway: there is no {line}"),
     ];
     check(
@@ -195,7 +195,7 @@ fn a_watch_prints_the_table_then_what_changes() {
         &ended,
     );
     check(&api, "get svc web -w -o name", 1, &["service/web", "service/web"], &ended);
-    check(&api, "get svc,po -w", 2, &[], &["causeway: -w follows one kind of objects"]);
+    check(&api, "get svc,po -w", 2, &[], &["causeway: -w watches one resource type only"]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn describe_shows_a_service_and_its_endpoints() {
     );
     let missing = "causeway: services \"gone\" not found in namespace default";
     check(&api, "describe svc/gone", 1, &[], &[missing]);
-    let usage = "causeway: services can be described: describe service NAME..";
+    let usage = "causeway: only services can be described; write describe service NAME..";
     check(&api, "describe pod p1", 2, &[], &[usage]);
 }
 
@@ -377,11 +377,11 @@ fn trace_says_what_happens_and_why() {
             0,
             &[
                 "delivered (default/web) to one of 2",
-                "  10.0.1.2:80, which sees the node as its client",
+                "  10.0.1.2:80, which sees the node as the client",
                 "  10.0.1.3:80",
             ][..],
         ),
-        (json!("pass"), 0, &["passes (default/web): it goes where it was going"]),
+        (json!("pass"), 0, &["passes (default/web): forwarded unchanged"]),
         (json!("reject"), 1, &["rejected (default/web): ICMP port unreachable"]),
         (json!("drop"), 1, &["dropped (default/web): no answer at all"]),
     ] {
@@ -393,9 +393,9 @@ fn trace_says_what_happens_and_why() {
             "port": 8080, "protocol": "tcp"})
         );
     }
-    let live = "causeway: --live is not in this version";
+    let live = "causeway: --live is not supported in this version";
     check(&api, "trace node web --live", 2, &[], &[live]);
-    let port = "causeway: http is not a port: give a number from 1 to 65535";
+    let port = "causeway: http is not a port; give a number from 1 to 65535";
     check(&api, "trace node web:http", 2, &[], &[port]);
     api.answer(
         "POST /v1/trace",

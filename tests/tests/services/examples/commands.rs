@@ -147,12 +147,12 @@ fn status_describe_and_trace_say_what_is_and_why() {
             (
                 "trace 172.18.0.100 172.18.0.2:30080",
                 0,
-                format!("  {endpoint}, which sees the node as its client"),
+                format!("  {endpoint}, which sees the node as the client"),
             ),
             (
                 "trace node http-server-svc",
                 0,
-                format!("  {endpoint}, which sees the node as its client"),
+                format!("  {endpoint}, which sees the node as the client"),
             ),
             (
                 "trace pod1a http-server-svc:81",
@@ -162,7 +162,7 @@ fn status_describe_and_trace_say_what_is_and_why() {
             (
                 "trace pod1a 203.0.113.10:80",
                 0,
-                "passes (no service): it goes where it was going".to_owned(),
+                "passes (no service): forwarded unchanged".to_owned(),
             ),
         ] {
             let traced = world.ctl(words, "");

@@ -54,11 +54,11 @@ pub(super) fn no_user_in_urls(values: &Values) -> Result<(), Error> {
 pub(super) fn check(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
     let etcd = settings.store == StoreKind::Etcd;
     if etcd && settings.etcd_endpoints.is_empty() {
-        return wrong(values, "store", "needs --etcd-endpoints; say where etcd answers");
+        return wrong(values, "store", "needs --etcd-endpoints; give the URLs of etcd");
     }
     let unread = OF_ETCD.iter().find(|name| !etcd && values.contains_key(*name));
     if let Some(name) = unread {
-        return wrong(values, name, "means nothing without --store etcd; add that or leave it out");
+        return wrong(values, name, "has no effect without --store etcd; add that or leave it out");
     }
     if etcd {
         user(values)?;
@@ -83,8 +83,8 @@ pub(super) fn check(values: &Values, settings: &Settings) -> Result<Vec<String>,
         && given.field == "--etcd-password"
     {
         warnings.push(
-            "--etcd-password stands in the process list for everybody on this machine; give \
-             CAUSEWAY_ETCD_PASSWORD or etcd_password in a file of mode 600 instead"
+            "--etcd-password is visible to every user of this machine in the process list; set \
+             CAUSEWAY_ETCD_PASSWORD, or etcd_password in a file of mode 600, instead"
                 .to_owned(),
         );
     }
@@ -96,7 +96,8 @@ pub(in super::super) fn exposed(path: &Path, holds: &str) -> Option<String> {
     let mode = path.metadata().ok()?.mode();
     (mode & OTHERS_READ != 0).then(|| {
         format!(
-            "{path} holds {holds} and everybody on this machine can read it; run: chmod 600 {path}",
+            "{path} holds {holds} and every user of this machine can read it; run: chmod 600 \
+             {path}",
             path = path.display()
         )
     })
@@ -120,7 +121,7 @@ fn user(values: &Values) -> Result<(), Error> {
             "etcd-username",
             "needs a password; give CAUSEWAY_ETCD_PASSWORD, or etcd_password in the file",
         ),
-        (false, true) => wrong(values, "etcd-password", "needs --etcd-username; give it, too"),
+        (false, true) => wrong(values, "etcd-password", "needs --etcd-username; give it as well"),
         (true, true) | (false, false) => Ok(()),
     }
 }
@@ -131,7 +132,7 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
     let is_secure = |url: &&String| url.starts_with("https://");
     let secure = urls.iter().filter(is_secure).count();
     if secure != 0 && secure != urls.len() {
-        return wrong(values, "etcd-endpoints", "mixes http and https; write one of them");
+        return wrong(values, "etcd-endpoints", "mixes http and https; use one of them");
     }
     let certificate = "-----BEGIN CERTIFICATE-----";
     let files: [(&str, &Option<PathBuf>, &str); 3] = [
@@ -142,7 +143,7 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
     for (name, path, label) in files {
         let Some(path) = path else { continue };
         if secure == 0 {
-            let reason = "means nothing with http://; write https:// in --etcd-endpoints";
+            let reason = "has no effect with http://; write https:// in --etcd-endpoints";
             return wrong(values, name, reason);
         }
         let text = read(values, name, path)?;
@@ -152,8 +153,8 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
         }
     }
     match (&tls.cert, &tls.key) {
-        (Some(_), None) => wrong(values, "etcd-certfile", "needs --etcd-keyfile; give it, too"),
-        (None, Some(_)) => wrong(values, "etcd-keyfile", "needs --etcd-certfile; give it, too"),
+        (Some(_), None) => wrong(values, "etcd-certfile", "needs --etcd-keyfile; give it as well"),
+        (None, Some(_)) => wrong(values, "etcd-keyfile", "needs --etcd-certfile; give it as well"),
         (_, key) => Ok(key.iter().filter_map(|key| exposed(key, "a private key")).collect()),
     }
 }
@@ -164,7 +165,7 @@ fn store_is_apart(values: &Values, settings: &Settings) -> Result<(), Error> {
         let mut store = guard::literals(&settings.etcd_endpoints);
         if let Some(ip) = store.find(|ip| network.contains(*ip)) {
             let reason = format!(
-                "holds {ip}, the address of the store; choose a --service-cidr apart from it"
+                "contains {ip}, the address of the store; choose a --service-cidr without it"
             );
             return wrong(values, "etcd-endpoints", &reason);
         }
@@ -180,12 +181,12 @@ fn open_store(settings: &Settings) -> Option<String> {
     let why = match (url.starts_with("https://"), known) {
         (true, true) => return None,
         (true, false) => "without a user or a certificate of this node",
-        (false, true) => "over http, where the password can be read and answers can be forged",
+        (false, true) => "over http, so the password can be read and answers can be forged",
         (false, false) => "over http and without a user",
     };
     Some(format!(
-        "the store is reached {why} ({url}): whoever reaches it, a container for one, may decide \
-         where all services lead; give etcd certificates, and this node https:// with \
+        "the store is reached {why} ({url}): anyone who can reach it, even a container, can \
+         redirect every service; give etcd certificates, and this node https:// with \
          --etcd-cafile, --etcd-certfile and --etcd-keyfile"
     ))
 }
@@ -196,7 +197,7 @@ fn subnets(values: &Values, settings: &Settings) -> Result<(), Error> {
     for cluster in &settings.cluster_cidrs {
         if cluster.is_ipv4() && length(cluster) <= cluster.prefix() {
             let reason = format!(
-                "leaves {cluster} to one node; say a length above {}, or a larger --cluster-cidr",
+                "leaves {cluster} to one node; set a length above {}, or a larger --cluster-cidr",
                 cluster.prefix()
             );
             return wrong(values, "node-subnet-len", &reason);
@@ -205,7 +206,7 @@ fn subnets(values: &Values, settings: &Settings) -> Result<(), Error> {
         let asked = settings.node_subnets.iter().find(asked);
         if asked.is_some_and(|subnet| subnet.prefix() != length(cluster)) {
             let reason =
-                format!("the nodes of this cluster have parts of length {}", length(cluster));
+                format!("node subnets of this cluster have prefix length {}", length(cluster));
             return wrong(values, "node-subnet", &reason);
         }
     }
@@ -227,7 +228,7 @@ fn overlay(values: &Values, settings: &Settings) -> Result<(), Error> {
             ("disable-tx-checksum", settings.disable_tx_checksum),
         ];
         if let Some((name, _)) = switches.into_iter().find(|(_, given)| *given) {
-            let reason = "means nothing without --overlay vxlan; add that or leave it out";
+            let reason = "has no effect without --overlay vxlan; add that or leave it out";
             return wrong(values, name, reason);
         }
         return Ok(());
@@ -235,8 +236,8 @@ fn overlay(values: &Values, settings: &Settings) -> Result<(), Error> {
     let (first, last) = settings.node_port_range;
     if (first..=last).contains(&settings.vxlan_port) {
         let reason = format!(
-            "lies in --node-port-range {first}-{last}, where a service could take it; choose one \
-             apart from it"
+            "lies in --node-port-range {first}-{last}, where a service could take it; choose a \
+             port outside it"
         );
         return wrong(values, "vxlan-port", &reason);
     }

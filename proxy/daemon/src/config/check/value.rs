@@ -23,7 +23,7 @@ pub(super) fn node_name(text: &str) -> Result<String, Reason> {
     if text.len() <= 253 && text.split('.').all(label) {
         return Ok(text.to_owned());
     }
-    Err("not a name as Kubernetes has it: lower case letters, digits, - and ., 253 at most".into())
+    Err("not a valid Kubernetes name: use lower-case letters, digits, - and ., at most 253".into())
 }
 
 pub(super) fn address(text: &str) -> Result<IpAddr, Reason> {
@@ -41,10 +41,10 @@ pub(super) fn label(text: &str) -> Result<(String, String), Reason> {
 
 pub(super) fn network(text: &str) -> Result<IpNetwork, Reason> {
     let parsed = text.contains('/').then(|| text.parse::<IpNetwork>().ok()).flatten();
-    let network = parsed.ok_or("not a network; write ADDRESS/LENGTH, as 10.96.0.0/16")?;
+    let network = parsed.ok_or("not a network; write ADDRESS/LENGTH, such as 10.96.0.0/16")?;
     if network.ip() != network.network() {
         let right = format!("{}/{}", network.network(), network.prefix());
-        return Err(format!("has bits of an address beyond its length; write {right}"));
+        return Err(format!("has host bits set; write {right}"));
     }
     Ok(network)
 }
@@ -62,7 +62,7 @@ pub(super) fn port_range(text: &str) -> Result<(u16, u16), Reason> {
     });
     match ends {
         Some((from, to)) if from > 0 && from <= to => Ok((from, to)),
-        Some(_) | None => Err("not FROM-TO with ports from 1 to 65535, as 30000-32767".into()),
+        Some(_) | None => Err("not FROM-TO with ports from 1 to 65535, such as 30000-32767".into()),
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn node_ports(text: &str) -> Result<NodePorts, Reason> {
 
 /// `2222`, TCP and UDP, or `51820/udp`.
 pub(super) fn protected_ports(text: &str) -> Result<Vec<(Protocol, u16)>, Reason> {
-    let shape = || "not PORT or PORT/PROTOCOL, as 2222 or 51820/udp".to_owned();
+    let shape = || "not PORT or PORT/PROTOCOL, such as 2222 or 51820/udp".to_owned();
     let (port, protocol) = match text.split_once('/') {
         Some((port, protocol)) => (port, Some(protocol.to_ascii_lowercase())),
         None => (text, None),
@@ -115,7 +115,7 @@ pub(super) fn store(text: &str) -> Result<StoreKind, Reason> {
     match text {
         "embedded" => Ok(StoreKind::Embedded),
         "etcd" => Ok(StoreKind::Etcd),
-        "kubernetes" => Err("not yet in this version; say embedded or etcd".into()),
+        "kubernetes" => Err("not supported in this version; use embedded or etcd".into()),
         _ => Err("neither embedded nor etcd".into()),
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn overlay_kind(text: &str) -> Result<OverlayKind, Reason> {
 }
 
 pub(super) fn url(text: &str) -> Result<String, Reason> {
-    let shape = || "not http://HOST:PORT or https://HOST:PORT, as http://172.18.0.10:2379";
+    let shape = || "not http://HOST:PORT or https://HOST:PORT, such as http://172.18.0.10:2379";
     let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or_else(shape)?;
     let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -151,7 +151,7 @@ pub(super) fn prefix(text: &str) -> Result<String, Reason> {
     if text.starts_with('/') && !text.contains("//") {
         return Ok(text.to_owned());
     }
-    Err("not a path of names; begin it with /, as /causeway".into())
+    Err("not a valid key prefix; begin it with /, as in /causeway".into())
 }
 
 /// Seconds, or a number with `s`, `m` or `h`.
@@ -164,13 +164,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, Reason> {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("not a time; write 40s, 10m or 24h".into()),
+        _ => return Err("not a duration; write 40s, 10m or 24h".into()),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
     match seconds {
         Some(seconds @ 2..=31_536_000) => Ok(Duration::from_secs(seconds)),
         Some(_) => Err("not between 2 s and a year".into()),
-        None => Err("not a time; write 40s, 10m or 24h".into()),
+        None => Err("not a duration; write 40s, 10m or 24h".into()),
     }
 }
 
@@ -206,6 +206,6 @@ pub(super) fn log_level(text: &str) -> Result<LogLevel, Reason> {
         "warn" => Ok(LogLevel::Warn),
         "info" => Ok(LogLevel::Info),
         "debug" => Ok(LogLevel::Debug),
-        _ => Err("is none of error, warn, info, debug".into()),
+        _ => Err("not one of error, warn, info, debug".into()),
     }
 }

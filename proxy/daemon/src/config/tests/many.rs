@@ -87,9 +87,9 @@ fn wrong_values_of_many_nodes_are_refused_by_field_value_and_remedy() {
         ("etcd_endpoints = [\"http://a:2379/x\"]", "not http://HOST:PORT"),
         ("etcd_prefix = \"causeway\"", "begin it with /"),
         ("etcd_prefix = \"/\"", "begin it with /"),
-        ("endpoint_ttl = \"40 s\"", "not a time; write 40s, 10m or 24h"),
+        ("endpoint_ttl = \"40 s\"", "not a duration; write 40s, 10m or 24h"),
         ("endpoint_ttl = \"1s\"", "not between 2 s and a year"),
-        ("subnet_ttl = \"1d\"", "not a time"),
+        ("subnet_ttl = \"1d\"", "not a duration"),
         ("vxlan_id = 0", "FILE: vxlan_id: \"0\": not a number from 1 to 16777215"),
         ("vxlan_id = 16777216", "not a number from 1 to 16777215"),
         ("vxlan_port = 65536", "not a port from 1 to 65535"),
@@ -108,7 +108,7 @@ fn settings_of_many_nodes_go_together() {
     let etcd = |more: &str, wanted: &str| files.refused(&format!("{ETCD}{more}"), wanted);
     files.refused("store = \"etcd\"", "FILE: store: \"etcd\": needs --etcd-endpoints");
     for line in ["etcd_prefix = \"/x\"", "endpoint_ttl = \"9s\"", "etcd_username = \"u\""] {
-        files.refused(line, "means nothing without --store etcd");
+        files.refused(line, "has no effect without --store etcd");
     }
     files.refused("overlay = \"vxlan\"", "needs --store etcd or --peers-file");
     etcd("peers_file = \"DIR/peers.toml\"", "stands against --store etcd");
@@ -118,20 +118,20 @@ fn settings_of_many_nodes_go_together() {
     );
     assert!(files.settings(&format!("{ETCD}endpoint_ttl = \"2m\"\nsubnet_ttl = \"2m\"")).is_ok());
     for line in ["vxlan_id = 2", "vxlan_port = 4789", "direct_routing = true"] {
-        etcd(&format!("overlay = \"host-gw\"\n{line}"), "means nothing without --overlay vxlan");
+        etcd(&format!("overlay = \"host-gw\"\n{line}"), "has no effect without --overlay vxlan");
     }
     assert!(files.settings(&format!("{ETCD}direct_routing = false")).is_ok());
     etcd("overlay = \"vxlan\"\nvxlan_port = 30001", "lies in --node-port-range 30000-32767");
-    etcd("node_subnet_len = 16", "leaves 10.0.0.0/16 to one node; say a length above 16");
-    etcd("node_subnet = \"10.0.1.0/25\"", "the nodes of this cluster have parts of length 24");
+    etcd("node_subnet_len = 16", "leaves 10.0.0.0/16 to one node; set a length above 16");
+    etcd("node_subnet = \"10.0.1.0/25\"", "node subnets of this cluster have prefix length 24");
     assert!(files.settings(&format!("{ETCD}node_subnet = \"10.0.1.0/24\"")).is_ok());
     let six =
         "cluster_cidr = [\"10.0.0.0/16\", \"fd00:10::/56\"]\nservice_cidr = \"10.96.0.0/16\"\n";
-    etcd(&format!("{six}node_subnet = \"fd00:10::/72\""), "have parts of length 64");
+    etcd(&format!("{six}node_subnet = \"fd00:10::/72\""), "have prefix length 64");
     assert!(files.settings(&format!("{ETCD}{six}node_subnet = \"fd00:10:0:1::/64\"")).is_ok());
     // The parts are those that the cluster store deals.
     let narrow = "cluster_cidr = [\"fd00:10::/64\"]\nservice_cidr = [\"fd00:96::/112\"]\n";
-    etcd(&format!("{narrow}node_subnet = \"fd00:10::/64\""), "have parts of length 72");
+    etcd(&format!("{narrow}node_subnet = \"fd00:10::/64\""), "have prefix length 72");
     assert!(files.settings(&format!("{ETCD}{narrow}node_subnet = \"fd00:10::/72\"")).is_ok());
 }
 
@@ -155,7 +155,7 @@ fn files_that_settings_name_are_there_and_what_they_should_be() {
     check("etcd_keyfile = \"DIR/key.pem\"", "etcd_keyfile: \"DIR/key.pem\": needs --etcd-certfile");
     files.refused(
         &format!("{ETCD}etcd_cafile = \"DIR/ca.pem\""),
-        "means nothing with http://; write https://",
+        "has no effect with http://; write https://",
     );
     let mixed = "store = \"etcd\"\netcd_endpoints = [\"http://a:1\", \"https://b:1\"]";
     files.refused(mixed, "mixes http and https");
@@ -167,7 +167,7 @@ fn files_that_settings_name_are_there_and_what_they_should_be() {
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
     let key = files.0.path().join("key.pem").display().to_string();
     let wanted = format!(
-        "{key} holds a private key and everybody on this machine can read it; run: chmod 600 {key}"
+        "{key} holds a private key and every user of this machine can read it; run: chmod 600 {key}"
     );
     assert_eq!(*warning, wanted);
 }
@@ -182,7 +182,7 @@ fn a_password_is_never_said_and_who_can_read_it_is_warned_of() {
     etcd("colour = 1", "FILE: unknown key colour");
     etcd("= 1", "FILE: not TOML: line 4: ");
     etcd(&format!("etcd_password = \"{SECRET}"), "FILE: not TOML: line 4: ");
-    files.refused(&format!("etcd_password = \"{SECRET}\""), "\"(hidden)\": means nothing without");
+    files.refused(&format!("etcd_password = \"{SECRET}\""), "\"(hidden)\": has no effect without");
     files
         .refused(&format!("{ETCD}etcd_username = \"u\""), "needs a password; give CAUSEWAY_ETCD_P");
     files.refused(
@@ -222,7 +222,7 @@ fn who_else_may_write_to_the_store_is_said() {
         format!("etcd_certfile = \"{folder}/cert.pem\"\netcd_keyfile = \"{folder}/key.pem\"\n");
     for (url, more, part) in [
         ("http://172.18.0.10:2379", "", Some("over http and without a user")),
-        ("http://172.18.0.10:2379", &*user, Some("where the password can be read")),
+        ("http://172.18.0.10:2379", &*user, Some("so the password can be read")),
         ("https://172.18.0.10:2379", "", Some("without a user or a certificate")),
         ("https://etcd.example:2379", &*user, None),
         ("https://172.18.0.10:2379", &*certificate, None),
@@ -237,7 +237,7 @@ fn who_else_may_write_to_the_store_is_said() {
         }
     }
     let inside = warnings("https://10.96.0.9:2379", &user).unwrap_err();
-    assert!(inside.contains("holds 10.96.0.9, the address of the store"), "{inside}");
+    assert!(inside.contains("contains 10.96.0.9, the address of the store"), "{inside}");
 }
 
 /// Rows: RH3

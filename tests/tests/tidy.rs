@@ -74,6 +74,15 @@ fn arrows_between_packages_are_those_of_the_design() {
         };
         for dependency in package["dependencies"].as_array().expect("a list") {
             let other = text(&dependency["name"]);
+            let for_tests = dependency["kind"] == "dev";
+            // Its own tests switch a feature of it on.
+            if other == name && for_tests {
+                continue;
+            }
+            let features = dependency["features"].as_array().expect("a list");
+            if features.iter().any(|feature| feature == "fake") && !for_tests {
+                wrong += &format!("{name} must not have the fake of {other} outside its tests\n");
+            }
             if !dependency["path"].is_null() && !may.contains(&other.as_str()) {
                 wrong += &format!("{name} must not use {other}\n");
             }

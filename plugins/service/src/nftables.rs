@@ -403,3 +403,6 @@ pub(crate) fn port_in_use(host_side: &str, own: &str, owner: &str) -> Error {
     };
     Error::new(Code::PortInUse, format!("host port {host_side} is in use by {who}; {remedy}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use causeway_ruleset::{
 use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
 use crate::codec::{batch, family_name, family_number};
+#[cfg(feature = "fake")]
+use crate::fake::Fake;
 use crate::socket::{Answer, DUMP_TRIES, Link};
 use crate::subscriptions::{Pause, Subscriptions};
 use crate::uapi::{
@@ -88,10 +90,18 @@ impl Drop for LastClient {
     }
 }
 
+/// Who answers.
+#[derive(Debug)]
+enum Way {
+    Kernel(Link),
+    #[cfg(feature = "fake")]
+    Fake(Fake),
+}
+
 /// A connection. Opened in the calling thread's network namespace, it stays there.
 #[derive(Debug)]
 pub struct Client {
-    pub(crate) link: Link,
+    way: Way,
     pub(crate) subscriptions: Subscriptions,
 }
 
@@ -102,7 +112,21 @@ impl Client {
     /// No nf_tables in this kernel, or no permission.
     pub fn open() -> Result<Self> {
         let link = Link::open().map_err(|source| failed("open netlink socket", source))?;
-        Ok(Self { link, subscriptions: Subscriptions::default() })
+        Ok(Self { way: Way::Kernel(link), subscriptions: Subscriptions::default() })
+    }
+
+    #[cfg(feature = "fake")]
+    pub(crate) fn of_fake(fake: Fake) -> Self {
+        Self { way: Way::Fake(fake), subscriptions: Subscriptions::default() }
+    }
+
+    #[cfg_attr(not(feature = "fake"), expect(clippy::unnecessary_wraps, reason = "as with it"))]
+    pub(crate) fn link(&mut self) -> io::Result<&mut Link> {
+        match &mut self.way {
+            Way::Kernel(link) => Ok(link),
+            #[cfg(feature = "fake")]
+            Way::Fake(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Connects where the kernel has nf_tables. Where it has none, nothing is there to be removed.
@@ -125,7 +149,12 @@ impl Client {
     /// # Errors
     /// The kernel does not say.
     pub fn port(&self) -> Result<u32> {
-        self.link.port().map_err(|source| failed("get port of socket", source))
+        let asked = match &self.way {
+            Way::Kernel(link) => link.port(),
+            #[cfg(feature = "fake")]
+            Way::Fake(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        asked.map_err(|source| failed("get port of socket", source))
     }
 
     /// Takes the subscriptions that were opened for this connection out of the kernel's group while
@@ -152,16 +181,25 @@ impl Client {
     }
 
     fn send(&mut self, batch: &Batch) -> Result<()> {
-        let first = self.link.reserve(batch.ops.len() + 2);
+        let first = match &mut self.way {
+            Way::Kernel(link) => link.reserve(batch.ops.len() + 2),
+            #[cfg(feature = "fake")]
+            Way::Fake(_) => 0,
+        };
         let encoded = batch::encode(batch, first).map_err(|(op, invalid)| Error {
             action: batch::describe(&batch.ops[op]),
             op: Some(op),
             source: io::Error::new(io::ErrorKind::InvalidInput, invalid),
         })?;
         let Some(last) = encoded.last else { return Ok(()) };
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return fake.commit(batch);
+        }
         let commit = |source| failed("commit", source);
-        self.link.send(&encoded.bytes).map_err(commit)?;
-        let (answers, complete) = self.link.answers(first, last).map_err(commit)?;
+        let link = self.link().map_err(commit)?;
+        link.send(&encoded.bytes).map_err(commit)?;
+        let (answers, complete) = link.answers(first, last).map_err(commit)?;
         if batch.ops.iter().any(deletes) {
             DELETED.store(true, Ordering::Relaxed);
         }
@@ -177,12 +215,16 @@ impl Client {
     /// # Errors
     /// See [`crate::Error`].
     pub fn generation(&mut self) -> Result<u32> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.generation());
+        }
         let mut id = None;
         let each = |message: Message<'_>| {
             id = id.or(message.attributes().get(GEN_ID).and_then(|id| id.u32()));
         };
-        self.link
-            .get((GETGEN, 0), |_| {}, each)
+        self.link()
+            .and_then(|link| link.get((GETGEN, 0), |_| {}, each))
             .and_then(|()| id.ok_or_else(|| io::ErrorKind::InvalidData.into()))
             .map_err(|source| failed("get generation", source))
     }
@@ -198,6 +240,10 @@ impl Client {
         set: &SetSpec,
         key: &Key,
     ) -> Result<Option<Element>> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.element(table, set, key));
+        }
         if set.interval && set.key.len() == 1 {
             let elements = self.elements(table, set)?;
             return Ok(elements.into_iter().find(|element| element.key == *key));
@@ -214,7 +260,7 @@ impl Client {
             set::read_elements(message.attributes(), set, &mut raw);
         };
         let head = (GETSETELEM, family_number(table.family));
-        absent_is_empty(self.link.get(head, |out| out.raw(&list), each))
+        absent_is_empty(self.link().and_then(|link| link.get(head, |out| out.raw(&list), each)))
             .map_err(|source| failed(action(), source))?;
         let found = set::elements(set, raw);
         Ok(found.into_iter().find(|element| element.key == *key))
@@ -225,6 +271,10 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn elements(&mut self, table: &TableId, set: &SetSpec) -> Result<Vec<Element>> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.elements(table, set));
+        }
         let action = || format!("list elements of {} {}", of(table), set.name);
         for _ in 0..DUMP_TRIES {
             let mut raw = self.dump_elements(table, set).map_err(|e| failed(action(), e))?;
@@ -242,9 +292,11 @@ impl Client {
             out.string(ELEM_LIST_SET, &set.name);
         };
         let head = (GETSETELEM, family_number(table.family));
-        let dumped = self.link.dump(head, attributes, |message| match message {
-            None => raw.clear(),
-            Some(message) => set::read_elements(message.attributes(), set, &mut raw),
+        let dumped = self.link().and_then(|link| {
+            link.dump(head, attributes, |message| match message {
+                None => raw.clear(),
+                Some(message) => set::read_elements(message.attributes(), set, &mut raw),
+            })
         });
         absent_is_empty(dumped).map(|()| raw)
     }
@@ -254,6 +306,10 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn rules(&mut self, table: &TableId, chain: &str) -> Result<Vec<(u64, Rule)>> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.rules(table, chain));
+        }
         let rules = self.read_rules(table, Some(chain))?;
         Ok(rules.into_iter().map(|read| (read.handle, read.rule)).collect())
     }
@@ -264,6 +320,10 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn chain_use(&mut self, table: &TableId, chain: &str) -> Result<Option<u32>> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.chain_use(table, chain));
+        }
         let mut count = None;
         let attributes = |out: &mut Writer| {
             out.string(CHAIN_TABLE, &table.name);
@@ -272,7 +332,8 @@ impl Client {
         let each = |message: Message<'_>| {
             count = message.attributes().get(CHAIN_USE).and_then(|count| count.u32());
         };
-        absent_is_empty(self.link.get((GETCHAIN, family_number(table.family)), attributes, each))
+        let head = (GETCHAIN, family_number(table.family));
+        absent_is_empty(self.link().and_then(|link| link.get(head, attributes, each)))
             .map_err(|source| failed(format!("get chain {} {chain}", of(table)), source))?;
         Ok(count)
     }
@@ -303,6 +364,10 @@ impl Client {
     /// # Errors
     /// Anything but absence.
     pub fn table(&mut self, table: &TableId) -> Result<Option<TableState>> {
+        #[cfg(feature = "fake")]
+        if let Way::Fake(fake) = &self.way {
+            return Ok(fake.table(table));
+        }
         for _ in 0..TABLE_TRIES {
             let before = self.generation()?;
             let state = self.read_table(table)?;
@@ -336,12 +401,9 @@ impl Client {
     fn table_exists(&mut self, table: &TableId) -> Result<bool> {
         let mut found = false;
         let head = (GETTABLE, family_number(table.family));
-        absent_is_empty(self.link.get(
-            head,
-            |out| out.string(TABLE_NAME, &table.name),
-            |_| found = true,
-        ))
-        .map_err(|source| failed(format!("get table {}", of(table)), source))?;
+        let attributes = |out: &mut Writer| out.string(TABLE_NAME, &table.name);
+        absent_is_empty(self.link().and_then(|link| link.get(head, attributes, |_| found = true)))
+            .map_err(|source| failed(format!("get table {}", of(table)), source))?;
         Ok(found)
     }
 
@@ -349,12 +411,14 @@ impl Client {
         let mut chains = Vec::new();
         let attributes = |out: &mut Writer| out.string(CHAIN_TABLE, &table.name);
         let head = (GETCHAIN, family_number(table.family));
-        let dumped = self.link.dump(head, attributes, |message| match message {
-            None => chains.clear(),
-            Some(message) => {
-                let read = read_chain(message.attributes());
-                chains.extend(read.filter(|(of, _)| *of == table.name).map(|(_, chain)| chain));
-            }
+        let dumped = self.link().and_then(|link| {
+            link.dump(head, attributes, |message| match message {
+                None => chains.clear(),
+                Some(message) => {
+                    let read = read_chain(message.attributes());
+                    chains.extend(read.filter(|(of, _)| *of == table.name).map(|(_, chain)| chain));
+                }
+            })
         });
         absent_is_empty(dumped)
             .map_err(|source| failed(format!("list chains of {}", of(table)), source))?;
@@ -370,14 +434,16 @@ impl Client {
             }
         };
         let head = (GETRULE, family_number(table.family));
-        let dumped = self.link.dump(head, attributes, |message| match message {
-            None => rules.clear(),
-            Some(message) => {
-                let read = read_rule(table.family, message.attributes());
-                rules.extend(read.filter(|read| {
-                    read.table == table.name && chain.is_none_or(|chain| read.chain == chain)
-                }));
-            }
+        let dumped = self.link().and_then(|link| {
+            link.dump(head, attributes, |message| match message {
+                None => rules.clear(),
+                Some(message) => {
+                    let read = read_rule(table.family, message.attributes());
+                    rules.extend(read.filter(|read| {
+                        read.table == table.name && chain.is_none_or(|chain| read.chain == chain)
+                    }));
+                }
+            })
         });
         absent_is_empty(dumped).map_err(|source| {
             failed(format!("list rules of {} {}", of(table), chain.unwrap_or("")), source)
@@ -389,15 +455,17 @@ impl Client {
         let mut sets = BTreeMap::new();
         let attributes = |out: &mut Writer| out.string(SET_TABLE, &table.name);
         let head = (GETSET, family_number(table.family));
-        let dumped = self.link.dump(head, attributes, |message| match message {
-            None => sets.clear(),
-            Some(message) => {
-                let flags = message.attributes().get(SET_FLAGS).and_then(|flags| flags.u32());
-                let named = flags.is_none_or(|flags| flags & SET_F_ANONYMOUS == 0);
-                let read = set::read_spec(message.attributes());
-                let read = read.filter(|(of, _)| named && *of == table.name);
-                sets.extend(read.map(|(_, set)| (set.name.clone(), set)));
-            }
+        let dumped = self.link().and_then(|link| {
+            link.dump(head, attributes, |message| match message {
+                None => sets.clear(),
+                Some(message) => {
+                    let flags = message.attributes().get(SET_FLAGS).and_then(|flags| flags.u32());
+                    let named = flags.is_none_or(|flags| flags & SET_F_ANONYMOUS == 0);
+                    let read = set::read_spec(message.attributes());
+                    let read = read.filter(|(of, _)| named && *of == table.name);
+                    sets.extend(read.map(|(_, set)| (set.name.clone(), set)));
+                }
+            })
         });
         absent_is_empty(dumped)
             .map_err(|source| failed(format!("list sets of {}", of(table)), source))?;

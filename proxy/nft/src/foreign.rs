@@ -39,7 +39,8 @@ impl Client {
     /// See [`crate::Error`].
     pub fn forward_drops(&mut self) -> Result<Vec<ForeignTable>> {
         let mut tables: BTreeMap<(u8, String), ForeignTable> = BTreeMap::new();
-        let dumped = self.link.dump(
+        let link = self.link().map_err(|source| failed("list all chains", source))?;
+        let dumped = link.dump(
             (GETCHAIN, 0),
             |_| {},
             |message| match message {
@@ -76,7 +77,7 @@ impl Client {
         let family = family_number(table.family);
         let name = table.name.clone();
         let mut names = Vec::new();
-        self.link.dump(
+        self.link()?.dump(
             (GETCHAIN, family),
             |_| {},
             |message| match message {
@@ -89,7 +90,7 @@ impl Client {
         )?;
         let mut rules: Vec<(String, Vec<Expr>)> = Vec::new();
         let of_table = |out: &mut Writer| out.string(RULE_TABLE, &name);
-        self.link.dump((GETRULE, family), of_table, |message| match message {
+        self.link()?.dump((GETRULE, family), of_table, |message| match message {
             None => rules.clear(),
             Some(message) => {
                 rules.extend(read_rule(message.attributes(), &name));
@@ -111,7 +112,7 @@ impl Client {
             out.string(ELEM_LIST_TABLE, table);
             out.string(ELEM_LIST_SET, set);
         };
-        let dumped = self.link.dump((GETSETELEM, family), attributes, |message| {
+        let dumped = self.link().ok()?.dump((GETSETELEM, family), attributes, |message| {
             let Some(message) = message else {
                 bits = Some(0);
                 return;

@@ -3,6 +3,8 @@
 mod client;
 mod codec;
 mod error;
+#[cfg(feature = "fake")]
+mod fake;
 mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
@@ -14,5 +16,7 @@ mod wire;
 
 pub use client::{Client, LastClient, closing_waits, does_one_operation, is_one_operation};
 pub use error::{Error, Result};
+#[cfg(feature = "fake")]
+pub use fake::Fake;
 pub use monitor::{Change, Monitor};
 pub use subscriptions::Pause;

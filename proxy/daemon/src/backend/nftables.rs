@@ -133,3 +133,6 @@ fn refused(error: causeway_nft::Error) -> Error {
     let error = Error::new("nftables: write the service tables", error);
     if passing { error.passing() } else { error }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ pub(crate) enum Refusal {
         /// The container.
         id: String,
     },
-    /// The requested address belongs to somebody.
+    /// The requested address is leased.
     #[error("requested IP address {address} is not available in range set {pool}")]
     Taken {
         /// What was asked for.

@@ -6,8 +6,8 @@
 //! order in which processes run or die:
 //!
 //! - A network draws only while it holds the lock of its own store and is named in the file.
-//! - Where somebody is named, the file is replaced only by who holds the lock of that one's store.
-//! - Where nobody is named, and for any change of the name, [`TURN`] is held. Who holds the lock of a
+//! - If an owner is named, the file is replaced only by who holds the lock of that one's store.
+//! - If no owner is named, and for any change of the name, [`TURN`] is held. Who holds the lock of a
 //!   store never waits for it.
 //!
 //! Nothing is synced: after a power cut the leases, which the file guards, are those of another boot.
@@ -114,7 +114,7 @@ fn take_over(place: &Place, other: &str, subnets: &[IpNetwork], now: &Now) -> Re
     Ok(())
 }
 
-/// Where nobody is named: no other network may have addresses of `subnets`, whatever its
+/// If no owner is named: no other network may have addresses of `subnets`, whatever its
 /// configuration says.
 fn unshared(
     place: &Place,
@@ -193,7 +193,8 @@ impl Owner {
         data_dir.join(TURN)
     }
 
-    /// What `file` says; a file that does not decode is what a power cut leaves, and names nobody.
+    /// What `file` says; a file that does not decode is what a power cut leaves, and names no
+    /// owner.
     fn read(file: &Path) -> Result<Option<Self>, Error> {
         match std::fs::read(file) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),

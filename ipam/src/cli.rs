@@ -58,7 +58,7 @@ pub(crate) fn run(args: &[String], now: &Now, out: &mut dyn Write, err: &mut dyn
     match done {
         Ok(fine) => status(fine),
         Err(Some(error)) => {
-            // Nobody reads stderr where this fails.
+            // Nobody reads stderr if this fails.
             drop(writeln!(err, "causeway-ipam: {error}"));
             1
         }

@@ -61,7 +61,7 @@ pub(crate) struct Checked {
     pub(crate) routes: Vec<Route>,
     /// `resolvConf`.
     pub(crate) resolv_conf: Option<PathBuf>,
-    /// The node's subnets where a range says `auto`; else none.
+    /// The node's subnets if a range says `auto`; else none.
     pub(crate) node_subnets: Vec<IpNetwork>,
 }
 
@@ -165,7 +165,7 @@ impl Place {
 
 impl Checked {
     /// Checks the configuration of `request`. `node` gives the node's subnets and is asked only
-    /// where a range says `"subnet": "auto"`.
+    /// if a range says `"subnet": "auto"`.
     ///
     /// # Errors
     /// Code 7 naming the field, code 6 for what does not decode, and what `node` returns.
@@ -265,7 +265,7 @@ fn raw_pools(list: RawPools, field: &str) -> Result<Vec<Vec<RawRange>>, Error> {
 }
 
 /// A pool whose only range says `auto` becomes one pool for each subnet of the node. Also gives
-/// those subnets, or none where no range says so.
+/// those subnets, or none if no range says so.
 fn resolve_auto(
     sets: Vec<Vec<RawRange>>,
     node: impl FnOnce() -> Result<Vec<IpNetwork>, Error>,
@@ -292,7 +292,7 @@ fn resolve_auto(
     Ok((resolved, subnets))
 }
 
-/// `range` in the node's `subnet`: the addresses it gives count where they are of that family.
+/// `range` in the node's `subnet`: the addresses it gives count if they are of that family.
 fn of_node(range: &RawRange, subnet: IpNetwork) -> RawRange {
     let family = Family::of(subnet.ip());
     let keep = |text: &str| match text.parse::<IpAddr>() {
@@ -426,7 +426,7 @@ fn check_host(pools: &[Pool], host: &BTreeMap<String, String>) -> Result<(), Err
     Ok(())
 }
 
-/// Before 0.3.0 a result holds one address of a family (row C39).
+/// Before 0.3.0 a result holds one address per IP family (row C39).
 fn check_version(version: Version, pools: &[Pool]) -> Result<(), Error> {
     let count = |family| pools.iter().filter(|pool| pool.family() == family).count();
     if version < Version::V0_3_0 && (count(Family::V4) > 1 || count(Family::V6) > 1) {

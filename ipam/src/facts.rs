@@ -39,7 +39,7 @@ fn boot_ms() -> u64 {
 /// The node's subnets, from the daemon's file.
 ///
 /// # Errors
-/// Code 11 while the file is absent or names none, with the daemon's reason (`subnetRefused`) where
+/// Code 11 while the file is absent or names none, with the daemon's reason (`subnetRefused`) if
 /// it gives one; 6 when it does not decode, 5 when it cannot be read.
 pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
     let shown = path.display();

@@ -33,7 +33,7 @@ pub use list::{ListError, ListedLease, list, list_all, release};
 /// Where the stores are unless a configuration says otherwise.
 pub const DATA_DIR: &str = config::DATA_DIR;
 
-/// The program: the plugin where `CNI_COMMAND` is set, else the command line.
+/// The program: the plugin if `CNI_COMMAND` is set, else the command line.
 pub fn main() -> ExitCode {
     let env = environment_of(std::env::vars_os());
     let args: Vec<String> =

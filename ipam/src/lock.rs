@@ -3,7 +3,7 @@
 //! The lock is an `flock` on `<dataDir>/.<network>.lock` and dies with its process. The file says
 //! who holds it, for the message of those who wait in vain, and which commit was the last
 //! ([`NetworkLock::seal`]): sled takes a torn end of its log for the end, so a log cut short would
-//! otherwise open without complaint and hand out addresses that are in use. Where a store had
+//! otherwise open without complaint and hand out addresses that are in use. If a store had
 //! nothing left, its files may be gone: the rest of this file says what goes on from there
 //! ([`NetworkLock::emptied`]).
 //!
@@ -111,7 +111,7 @@ impl NetworkLock {
         name.starts_with('.') && name.ends_with(".lock")
     }
 
-    /// The state of the store where nothing is leased and no address rests; `None` from the first
+    /// The state of the store if nothing is leased and no address rests; `None` from the first
     /// write on. Its files may be gone.
     pub(crate) fn emptied(&self) -> Option<State> {
         self.note().filter(|(flag, _)| *flag == EMPTY).and_then(|_| self.base())
@@ -184,7 +184,7 @@ impl NetworkLock {
     }
 }
 
-/// Takes the `flock` of somebody else's lock file; `None` when there is no such file.
+/// Takes the `flock` of another process's lock file; `None` when there is no such file.
 ///
 /// # Errors
 /// [`Error::Locked`] after `wait`; I/O errors.

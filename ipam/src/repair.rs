@@ -47,7 +47,7 @@ pub(crate) fn networks(data_dir: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Looks at every record of `network` and rebuilds the store where one is wrong.
+/// Looks at every record of `network` and rebuilds the store if one is wrong.
 ///
 /// # Errors
 /// I/O errors; [`Error::Locked`].

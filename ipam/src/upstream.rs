@@ -36,7 +36,7 @@ impl Upstream {
         Self { folders, boot: Duration::from_secs(boot) }
     }
 
-    /// Who has `address`. A file that names nobody is what a crash of upstream leaves.
+    /// Who has `address`. A file that names no owner is what a crash of upstream leaves.
     pub(crate) fn holder(&self, address: IpAddr) -> Option<Owner> {
         self.folders.iter().find_map(|folder| {
             let path = folder.join(address.to_string());

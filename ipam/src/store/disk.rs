@@ -17,7 +17,7 @@ use crate::range::{Family, Span, number};
 /// Size of the log's segments. sled wipes the rest of the last segment at every open, so a small
 /// one opens faster; a quarter is the largest entry that stays in the log.
 const SEGMENT: usize = 128 * 1024;
-/// How long the last opener may take to come to its end, where nobody is in a hurry.
+/// How long the last opener may take to come to its end, if nobody is in a hurry.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of sled's page cache: an operation touches a dozen pages.
 const CACHE: u64 = 4 * 1024 * 1024;
@@ -58,7 +58,7 @@ fn has_snapshot(path: &Path) -> bool {
 /// # Errors
 /// sled's; [`Error::Locked`].
 pub(crate) fn open_files(path: &Path, close: Duration) -> Result<sled::Db, Error> {
-    // sled gives up at once where its own lock is held, and its threads let go of it a moment after
+    // sled gives up at once if its own lock is held, and its threads let go of it a moment after
     // the database was dropped. Whoever closed it last is on the way out, so this wait is short.
     drop(lock::foreign(&path.join("db"), close)?);
     remove_unfinished(path)?;

@@ -34,9 +34,9 @@ pub(crate) const META_KEY: &[u8] = b"m";
 /// What is not free about an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// Somebody has it.
+    /// It is leased.
     Leased(Lease),
-    /// Nobody has it; since when, `CLOCK_BOOTTIME` in milliseconds.
+    /// It is free; since when, `CLOCK_BOOTTIME` in milliseconds.
     Cooling(u64),
 }
 
@@ -198,7 +198,7 @@ impl Map {
     }
 }
 
-/// Key of the bucket of `container_id`. The interface is no part of the hash: leases of old
+/// Key of the bucket of `container_id`. The interface is not part of the hash: leases of old
 /// host-local directories have none.
 pub(crate) fn owner_key(container_id: &str) -> Vec<u8> {
     let bucket = hash(container_id.as_bytes()) % BUCKETS;

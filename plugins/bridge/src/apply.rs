@@ -258,7 +258,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The host end with carrier and as a forwarding port. Where the bridge runs a spanning tree
+    /// The host end with carrier and as a forwarding port. If the bridge runs a spanning tree
     /// the port forwards half a minute later: carrier is enough then.
     fn forwarding(&self, index: u32) -> Result<Link, Error> {
         let late = match self.host.wait_forwarding(index, FORWARD) {

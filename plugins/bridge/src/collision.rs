@@ -2,7 +2,7 @@
 //!
 //! Refused is what would take something from the host: an address of its own or of its router for a
 //! container or as the gateway, and a gateway on the very subnet that another link of the host is on.
-//! The bridge's own addresses are no collision, neither is a subnet that several nodes share.
+//! The bridge's own addresses are not collisions, neither is a subnet that several nodes share.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -29,11 +29,11 @@ pub(crate) struct Checked {
     pub gateway: Gateway,
     /// Masquerade what leaves the containers' own subnet.
     pub ip_masq: bool,
-    /// Destinations that are never masqueraded; `None` where the configuration is silent.
+    /// Destinations that are never masqueraded; `None` if the configuration is silent.
     pub masq_exclude: Option<Vec<IpNetwork>>,
     /// Who writes the masquerade rules.
     pub masq_backend: masq::Backend,
-    /// MTU in bytes; `None` where the configuration is silent.
+    /// MTU in bytes; `None` if the configuration is silent.
     pub mtu: Option<u32>,
     /// Settings of the container's bridge port.
     pub port: Port,
@@ -47,7 +47,7 @@ pub(crate) struct Checked {
     pub container_down: bool,
     /// Address of the container's end; `None`: the kernel's choice.
     pub mac: Option<Mac>,
-    /// Replaces the IPAM's `dns` as a whole where any member is set.
+    /// Replaces the IPAM's `dns` as a whole if any member is set.
     pub dns: Dns,
     /// IPAM plugin; `None` is a layer-2 attachment.
     pub ipam: Option<String>,
@@ -227,7 +227,7 @@ impl Removal {
     /// What can be read of `request`'s configuration.
     ///
     /// # Errors
-    /// Code 6 where one of the few needed fields has the wrong type.
+    /// Code 6 if one of the few needed fields has the wrong type.
     pub(crate) fn of(request: &Request) -> Result<Self, Error> {
         let raw: RawRemoval = request.config()?;
         let bridge = match raw.mode.as_str() {

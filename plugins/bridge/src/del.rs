@@ -15,13 +15,13 @@ use crate::ipam::Ipam;
 use crate::record::{self, Record};
 use crate::{fault, masq, plan, spoof};
 
-/// Names looked at where no record tells the one that was taken.
+/// Names looked at if no record tells the one that was taken.
 const NAMES: u32 = 10;
 
 /// An attachment to take apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detachment<'a> {
-    /// The request to run the IPAM plugin with; its `prev_result` and `netns` serve where there is
+    /// The request to run the IPAM plugin with; its `prev_result` and `netns` serve if there is
     /// no record.
     pub request: &'a Request,
     /// Whose.
@@ -36,7 +36,7 @@ pub(crate) struct Detachment<'a> {
     pub host: &'a Netlink,
 }
 
-/// Detaches the container of `request`. Succeeds where there is nothing to remove.
+/// Detaches the container of `request`. Succeeds if there is nothing to remove.
 ///
 /// # Errors
 /// All that could not be removed; the record then stays for the next DEL.
@@ -151,7 +151,7 @@ pub(crate) fn detach(what: &Detachment<'_>, record: Option<&Record>) -> Vec<Erro
     errors
 }
 
-/// The IPAM plugins that may hold the addresses: where the configuration names another one than at
+/// The IPAM plugins that may hold the addresses: if the configuration names another one than at
 /// the time of ADD, the one that gave them, or the one that took the leases over.
 fn holders<'a>(what: &Detachment<'a>, record: Option<&'a Record>) -> Vec<Ipam<'a>> {
     let recorded = record.map(|record| record.ipam.as_str());
@@ -171,7 +171,7 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// The host end of the attachment's veth pair: the recorded name, else the names that ADD would
-/// take. The alias proves whose it is; a pair without one is ours only where our record names it,
+/// take. The alias proves whose it is; a pair without one is ours only if our record names it,
 /// having been written when that name was free (rows C68, F16).
 ///
 /// # Errors
@@ -199,7 +199,7 @@ pub(crate) fn host_end(
 }
 
 /// The attachment of another plugin, an upstream `bridge` or `ptp` for instance (row F28): the container's
-/// end goes where `prevResult` proves that it is the one attached, and nobody else claims it.
+/// end goes if `prevResult` proves that it is the one attached, and nobody else claims it.
 fn remove_unrecorded(what: &Detachment<'_>) -> Result<(), Error> {
     let Some((path, mac)) = attached_mac(what.request) else { return Ok(()) };
     let netns = match Netns::open(path) {
@@ -240,7 +240,7 @@ fn remove_inside(what: &Detachment<'_>, netns: &Netns, mac: &str) -> causeway_ke
 }
 
 /// Removes the rules and returns what failed. `found`: the attachment's link was there, so rules
-/// may be even where no record tells of them.
+/// may be even if no record tells of them.
 fn remove_rules(what: &Detachment<'_>, record: Option<&Record>, found: bool) -> Vec<Error> {
     let (key, run_dir) = (what.key, what.run_dir);
     let last = record::is_last(run_dir, usize::from(record.is_some()));

@@ -10,13 +10,13 @@ pub(crate) fn warn(message: &dyn Display) {
     causeway_kernel::warn("causeway-bridge", message);
 }
 
-/// Code 11 where the same call may go through later, else 5.
+/// Code 11 if the same call may go through later, else 5.
 pub(crate) fn kernel(error: causeway_kernel::Error) -> Error {
     let code = if error.is_transient() { Code::TryAgainLater } else { Code::Io };
     Error::caused(code, format!("cannot {}", error.action), &error.source)
 }
 
-/// Code 8 for what is no namespace (any more), 5 for what could not be opened.
+/// Code 8 for what is not a namespace (any more), 5 for what could not be opened.
 pub(crate) fn netns(error: NetnsError) -> Error {
     let (code, remedy) = match &error {
         NetnsError::NotFound { .. } | NetnsError::NotANetns { .. } => {

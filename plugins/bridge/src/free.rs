@@ -1,7 +1,7 @@
 //! Frees what an attachment owns whose container is gone without DEL: proof first, then rules, then
 //! the lease, then the record; so nobody gets an address that rules still name.
 //!
-//! A veth pair ends with either of its namespaces. So an attachment is dead where its link is gone
+//! A veth pair ends with either of its namespaces. So an attachment is dead if its link is gone
 //! and no namespace, or another one, is at its path: then no interface has its addresses.
 
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ pub trait Release {
     /// Something is left: the addresses stay leased then.
     fn rules(&mut self, key: &RecordKey) -> Result<(), Error>;
 
-    /// Ends the leases; `record` is `None` where it is lost.
+    /// Ends the leases; `record` is `None` if it is lost.
     ///
     /// # Errors
     /// The addresses may be leased still.
@@ -112,7 +112,7 @@ pub fn free(run_dir: &Path, key: &RecordKey, release: &mut dyn Release) -> Resul
 
 /// Frees an attachment of causeway-bridge whose record is lost: whoever knows of it, by a lease for
 /// instance, knows that it was made by this plugin, or that its namespace is gone. An attachment
-/// without its link is no attachment; one that is being made has its record before its lease.
+/// without its link is not an attachment; one that is being made has its record before its lease.
 ///
 /// # Errors
 /// What failed.
@@ -149,7 +149,7 @@ pub fn free_unrecorded(
 /// record keeps.
 ///
 /// # Errors
-/// The plugin's own; code 5 where the record does not tell how to start it.
+/// The plugin's own; code 5 if the record does not tell how to start it.
 pub fn release_by_delegate(key: &RecordKey, record: &Record) -> Result<(), Error> {
     let plugin = &record.ipam;
     let delegate = record.delegate.as_ref().ok_or_else(|| {

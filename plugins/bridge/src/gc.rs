@@ -62,7 +62,7 @@ impl Sweep<'_> {
             .any(|valid| valid.container_id == key.container_id && valid.ifname == key.ifname)
     }
 
-    /// What failed, or `None` where an operation on the attachment runs right now: it is newer
+    /// What failed, or `None` if an operation on the attachment runs right now: it is newer
     /// than the list (row F46).
     fn remove(&self, key: &RecordKey) -> Option<Vec<Error>> {
         let _lock = match self.records.lock(key, Duration::ZERO) {
@@ -142,7 +142,7 @@ pub(crate) fn for_attachment(request: &Request, key: &RecordKey) -> Request {
 }
 
 /// The request with `busy` among the valid attachments, so that the IPAM plugin spares them too.
-/// The same bytes where there is none.
+/// The same bytes if there is none.
 fn sparing(request: &Request, busy: &[RecordKey]) -> Request {
     let mut request = request.clone();
     if busy.is_empty() {

@@ -45,7 +45,7 @@ impl Ipam<'_> {
     /// Whether there is such a program.
     ///
     /// # Errors
-    /// 5 where it is not found, 7 where no program can have such a name.
+    /// 5 if it is not found, 7 if no program can have such a name.
     pub(crate) fn find(&self) -> Result<(), Error> {
         let invocation = Invocation::new(self.plugin, Command::Version, self.request)?;
         program(&invocation).map(drop)
@@ -54,7 +54,7 @@ impl Ipam<'_> {
     /// ADD.
     ///
     /// # Errors
-    /// The plugin's own error; as [`Ipam::find`]; 6 for no result, 11 where it gives none in time.
+    /// The plugin's own error; as [`Ipam::find`]; 6 for no result, 11 if it gives none in time.
     pub(crate) fn add(&self) -> Result<CniResult, Error> {
         self.run(Command::Add)?.ok_or_else(|| {
             Error::new(Code::Decode, format!("IPAM plugin {} gave no result", self.plugin))

@@ -19,7 +19,7 @@
 //! The program is `main.rs`; other programs of the node (causewayd) use what is `pub` here: the
 //! records of attachments, and what is done by them.
 
-// `eprintln!` panics where nobody reads: `causeway_kernel::warn` does not.
+// `eprintln!` panics if nobody reads: `causeway_kernel::warn` does not.
 #![deny(clippy::print_stderr)]
 
 mod apply;

@@ -76,10 +76,11 @@ impl Backend {
 }
 
 /// Has the addresses masqueraded. Calling it again is fine; an address that another attachment
-/// left behind is taken over (row F40); rules that somebody flushed are written again (row F38).
+/// left behind is taken over (row F40); rules that another process flushed are written again (row
+/// F38).
 ///
 /// # Errors
-/// Code 11 where the same call may go through later, else 5.
+/// Code 11 if the same call may go through later, else 5.
 pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
     if wanted.backend == Backend::Iptables {
         return iptables::add(wanted);
@@ -98,10 +99,10 @@ pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
 }
 
 /// Takes the masquerade of `addresses` back where it belongs to `key`. `last`: this node has no
-/// other attachment, so the table goes too unless somebody else keeps something in it.
+/// other attachment, so the table goes too unless another program keeps something in it.
 ///
 /// # Errors
-/// Code 11 where the same call may go through later, else 5. Absence is none.
+/// Code 11 if the same call may go through later, else 5. Absence is none.
 pub(crate) fn remove(
     run_dir: &Path,
     key: &RecordKey,
@@ -191,7 +192,7 @@ fn gc_elements(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Re
 }
 
 /// Puts in place what of `wanted` is missing in nftables, or only looks (`write` false). Returns the
-/// places that lacked something. Called under the lock where it writes. An address that another
+/// places that lacked something. Called under the lock if it writes. An address that another
 /// attachment has stays its own.
 ///
 /// # Errors
@@ -361,7 +362,7 @@ fn sweep(client: &mut Client, chains: BTreeSet<String>) -> Result<(), Error> {
     }
     match client.commit(&Batch { ops, generation: None }) {
         Ok(()) => Ok(()),
-        // Busy: an adder has just begun to use one. Not found: somebody deleted it.
+        // Busy: an adder has just begun to use one. Not found: another process deleted it.
         Err(e) if e.is_transient() || e.is_not_found() => Ok(()),
         Err(e) => Err(rules::refused(&e)),
     }

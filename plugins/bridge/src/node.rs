@@ -7,7 +7,7 @@ use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-/// The parts of `node.json` that this plugin uses where its configuration is silent.
+/// The parts of `node.json` that this plugin uses if its configuration is silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Node {
@@ -32,7 +32,7 @@ impl Node {
 /// Reads `node.json` below `run_dir`; its absence says nothing.
 ///
 /// # Errors
-/// Code 5 where it cannot be read, 6 where it does not decode.
+/// Code 5 if it cannot be read, 6 if it does not decode.
 pub(crate) fn read(run_dir: &Path) -> Result<Node, Error> {
     let path = run_dir.join("node.json");
     let bytes = match std::fs::read(&path) {

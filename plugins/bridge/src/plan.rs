@@ -20,7 +20,7 @@ const SCOPE_LINK: u8 = 253;
 pub(crate) struct Addressing {
     /// The container's addresses, gateways filled in.
     pub ips: Vec<Ip>,
-    /// The container's routes, the default route among them where asked for.
+    /// The container's routes, the default route among them if asked for.
     pub routes: Vec<Route>,
     /// Addresses of the bridge or the host end; empty unless it is the gateway.
     pub gateways: Vec<IpNetwork>,
@@ -40,20 +40,20 @@ pub(crate) struct AddressChanges {
 /// The links of one attachment as they are in the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends<'a> {
-    /// The bridge, where there is one.
+    /// The bridge, if there is one.
     pub bridge: Option<&'a Link>,
     /// Host end of the veth.
     pub host: &'a Link,
     /// Container's end.
     pub container: &'a Link,
-    /// `<bridge>.<vlan>` where it carries the gateway.
+    /// `<bridge>.<vlan>` if it carries the gateway.
     pub vlan_gateway: Option<&'a Link>,
     /// `CNI_NETNS`, byte for byte.
     pub netns: &'a str,
 }
 
 /// Name of the host end for an owner: `veth` and 32 bits of FNV-1a as hexadecimal digits. `salt`
-/// gives another name where something foreign has the first (row F22).
+/// gives another name if something foreign has the first (row F22).
 pub(crate) fn host_ifname(owner: &str, salt: u32) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in owner.bytes().chain(salt.to_le_bytes()) {
@@ -68,7 +68,7 @@ impl Addressing {
     /// another network's interface.
     ///
     /// # Errors
-    /// Code 6 where it holds no address (row C49). What `routed` returns.
+    /// Code 6 if it holds no address (row C49). What `routed` returns.
     pub(crate) fn of(
         gateway: Gateway,
         ipam: CniResult,
@@ -157,7 +157,7 @@ impl Addressing {
 }
 
 /// `routes` as the kernel takes them: the next hop filled in with the first gateway of the family
-/// (row C50), reachable on the link where no address' network holds it.
+/// (row C50), reachable on the link if no address' network holds it.
 pub(crate) fn route_specs(ips: &[Ip], routes: &[Route], dev: u32) -> Vec<RouteSpec> {
     let gateway = |like: IpAddr| {
         ips.iter().filter_map(|ip| ip.gateway).find(|gateway| same_family(*gateway, like))
@@ -185,7 +185,7 @@ pub(crate) fn route_specs(ips: &[Ip], routes: &[Route], dev: u32) -> Vec<RouteSp
 /// IPv6 one, is in the way.
 ///
 /// # Errors
-/// Code 7 where something is in the way and `force` is not set.
+/// Code 7 if something is in the way and `force` is not set.
 pub(crate) fn address_changes(
     link: &str,
     wanted: &[IpNetwork],
@@ -234,7 +234,7 @@ pub(crate) fn old_gateways(wanted: &[IpNetwork], present: &[AddressState]) -> Ve
 /// The change that a link of the bridge's name needs, or `None`.
 ///
 /// # Errors
-/// Code 7 where it is no bridge (row F20).
+/// Code 7 if it is not a bridge (row F20).
 pub(crate) fn bridge_change(link: &Link, config: &Checked) -> Result<Option<LinkChange>, Error> {
     let LinkKind::Bridge { vlan_filtering, .. } = link.kind else {
         return Err(Error::new(

@@ -1,4 +1,4 @@
-//! What an ADD does about others: it frees attachments of its network that are dead, where no daemon
+//! What an ADD does about others: it frees attachments of its network that are dead, if no daemon
 //! has done so. Attachments whose chain has failed go before the address is asked for; all others
 //! only if no address is left.
 
@@ -62,7 +62,7 @@ impl Reclaim<'_> {
         }
     }
 
-    /// Asks for an address; once more where none was left and dead attachments had some.
+    /// Asks for an address; once more if none was left and dead attachments had some.
     pub(crate) fn lease(&self, ipam: &Ipam<'_>) -> Result<CniResult, Error> {
         match ipam.add() {
             Err(error) if is_exhausted(&error) && self.dead() > 0 => ipam.add(),
@@ -147,13 +147,13 @@ impl Reclaim<'_> {
         Ok(freed)
     }
 
-    /// Whether causeway-service is installed. Where records are lost it is asked in any case.
+    /// Whether causeway-service is installed. If records are lost it is asked in any case.
     fn has_service(&self) -> Result<bool, Error> {
         let program = Invocation::new(SERVICE, Command::Version, self.request)?;
         Ok(program.candidates.iter().any(|path| path.is_file()))
     }
 
-    /// Whose leases there are, where causeway-ipam keeps them. Leases of an old host-local directory
+    /// Whose leases there are, if causeway-ipam keeps them. Leases of an old host-local directory
     /// name no interface: those are not ours to judge.
     fn leases(&self) -> Result<Vec<RecordKey>, Error> {
         let plugin = self.request.raw_get(&["ipam", "type"]).and_then(Value::as_str);

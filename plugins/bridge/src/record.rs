@@ -90,7 +90,7 @@ pub struct Failed {
     pub msg: String,
 }
 
-/// The notes of failed chains below `run_dir`, one a key.
+/// The notes of failed chains below `run_dir`, one per key.
 pub fn failed(run_dir: &Path) -> Records {
     Records::new(run_dir, FAILED)
 }

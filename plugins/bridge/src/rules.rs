@@ -1,7 +1,7 @@
 //! What the masquerade's table and the address check's table have in common: a few sets, one base
 //! chain with a few rules, built when they are missed and removed with their last element.
 //!
-//! The tables are ours by name (invariant I2). What somebody else put into them is neither deleted
+//! The tables are ours by name (invariant I2). What other programs put into them is neither deleted
 //! nor doubled (row F39): it only keeps the table alive.
 
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl Base {
         ops
     }
 
-    /// Operations that make the table whole, given all of it; none where it is.
+    /// Operations that make the table whole, given all of it; none if it is.
     pub(crate) fn restore(&self, state: &TableState) -> Vec<Op> {
         let chain = state.chains.get(&self.chain.name);
         let present = chain.map(|(_, rules)| rules.as_slice()).unwrap_or_default();
@@ -151,7 +151,7 @@ pub(crate) fn delete_all(
         Err(e) if e.is_not_found() => {}
         other => return other.map_err(|e| refused(&e)),
     }
-    // Somebody without the lock deleted one of them: then one by one.
+    // A process without the lock deleted one of them: then one by one.
     for op in batch.ops {
         match client.commit(&Batch { ops: vec![op], generation: None }) {
             Err(e) if !e.is_not_found() => return Err(refused(&e)),
@@ -185,7 +185,7 @@ pub(crate) fn replace(
     }
 }
 
-/// Operations that put `wanted` back; none where another attachment has the element.
+/// Operations that put `wanted` back; none if another attachment has the element.
 pub(crate) fn restore(
     table: &TableId,
     set: &SetSpec,

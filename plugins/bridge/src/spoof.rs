@@ -28,7 +28,7 @@ mod tests;
 /// fine, also with another address.
 ///
 /// # Errors
-/// Code 11 where the same call may go through later, else 5.
+/// Code 11 if the same call may go through later, else 5.
 pub(crate) fn add(
     run_dir: &Path,
     key: &RecordKey,
@@ -51,10 +51,10 @@ pub(crate) fn add(
 }
 
 /// Takes the check of `host_ifname` back where it belongs to `key`. `last`: this node has no
-/// other attachment, so the table goes too unless somebody else keeps something in it.
+/// other attachment, so the table goes too unless another program keeps something in it.
 ///
 /// # Errors
-/// Code 11 where the same call may go through later, else 5. Absence is none.
+/// Code 11 if the same call may go through later, else 5. Absence is none.
 pub(crate) fn remove(
     run_dir: &Path,
     key: &RecordKey,
@@ -120,7 +120,7 @@ pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> 
 }
 
 /// Puts in place what of `wanted` (attachment, host end, its address) is missing, or only looks
-/// (`write` false). Returns the places that lacked something. Called under the lock where it writes.
+/// (`write` false). Returns the places that lacked something. Called under the lock if it writes.
 ///
 /// # Errors
 /// As [`add`].

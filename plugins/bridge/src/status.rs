@@ -10,7 +10,7 @@ use crate::{fault, plan};
 /// Checks the configuration, the bridge's name and the IPAM plugin.
 ///
 /// # Errors
-/// The configuration's own; code 50 where something of this node is in the way; the IPAM plugin's.
+/// The configuration's own; code 50 if something of this node is in the way; the IPAM plugin's.
 pub(crate) fn status(request: &Request) -> Result<(), Error> {
     let config = Checked::of(request)?;
     let host = Netlink::open().map_err(|error| unavailable(fault::kernel(error)))?;

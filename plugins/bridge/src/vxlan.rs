@@ -29,7 +29,7 @@ const TRIES: usize = 16;
 /// once.
 ///
 /// # Errors
-/// Code 7 where `mtu` does not fit through the tunnel or a device is in the way, naming attribute, both values and the remedy; 5 and 11
+/// Code 7 if `mtu` does not fit through the tunnel or a device is in the way, naming attribute, both values and the remedy; 5 and 11
 /// for the kernel's refusals.
 pub(crate) fn ensure(
     netlink: &Netlink,

@@ -49,11 +49,11 @@ impl Invocation {
     }
 
     /// What the delegate's stdout means. `Ok(Some)` only for ADD, whose result may be of any
-    /// version, the request's where it states none.
+    /// version, the request's if it states none.
     ///
     /// # Errors
     /// The delegate's own error object, code and message kept (row C34); code 6 for garbage,
-    /// nothing or `null` where a result is due (row F49).
+    /// nothing or `null` if a result is due (row F49).
     pub fn parse(
         &self,
         request: &Request,

@@ -124,7 +124,7 @@ impl Reply {
 /// `own_netns` tells whether the path of `CNI_NETNS` is the namespace we run in (row C12), and is
 /// asked before anything is done.
 ///
-/// VERSION answers with the newest version that we speak: stdin, where the asking version would
+/// VERSION answers with the newest version that we speak: stdin, if the asking version would
 /// stand (row C36), may be closed or never end, and is therefore not read (row C6).
 pub fn dispatch(
     plugin: &dyn Plugin,

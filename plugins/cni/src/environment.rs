@@ -22,8 +22,8 @@ impl CniArgs {
     /// Parses `K=V;K=V`.
     ///
     /// # Errors
-    /// Code 4 for a part without exactly one `=`, for an `IgnoreUnknown` that is no boolean, and,
-    /// unless `IgnoreUnknown` is set, for keys neither in [`CniArgs::COMMON`] nor in `known`.
+    /// Code 4 for a part without exactly one `=`, for an `IgnoreUnknown` that is not a boolean,
+    /// and, unless `IgnoreUnknown` is set, for keys neither in [`CniArgs::COMMON`] nor in `known`.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
         let mut args = Self::default();
         if text.is_empty() {
@@ -110,7 +110,7 @@ pub(crate) fn netns_override(env: &Environment) -> bool {
     boolean(get(env, "CNI_NETNS_OVERRIDE")) == Some(true)
 }
 
-/// The variable, where unset is the empty string.
+/// The variable, if unset is the empty string.
 pub(crate) fn get<'a>(env: &'a Environment, key: &str) -> &'a str {
     env.get(key).map_or("", String::as_str)
 }

@@ -68,7 +68,7 @@ impl Code {
         }
     }
 
-    /// The code with this number; [`Code::Other`] where it has no name.
+    /// The code with this number; [`Code::Other`] if it has no name.
     pub const fn from_number(number: u32) -> Self {
         match number {
             1 => Self::IncompatibleVersion,
@@ -93,7 +93,7 @@ impl Code {
     }
 }
 
-/// A failure as the runtime will read it. `Display` is `msg`, and `: details` where there are any.
+/// A failure as the runtime will read it. `Display` is `msg`, and `: details` if there are any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// Which kind of failure.

@@ -138,7 +138,7 @@ impl Dns {
 }
 
 impl CniResult {
-    /// Reads a result of any version. `assumed` counts where the value has no `cniVersion`.
+    /// Reads a result of any version. `assumed` counts if the value has no `cniVersion`.
     ///
     /// # Errors
     /// Code 6 with the field that does not decode, or when the family of formats is not that of

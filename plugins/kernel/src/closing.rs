@@ -41,7 +41,7 @@ pub fn close_in_child() {
             }
             let mut wait = libc::pollfd { fd: ending, events: libc::POLLIN, revents: 0 };
             // Readable once the parent's descriptors are closed: a process gives up its files before
-            // it tells of its end. Where a signal ends the wait early, the parent pays.
+            // it tells of its end. If a signal ends the wait early, the parent pays.
             libc::poll(&raw mut wait, 1, LONGEST);
             libc::poll(std::ptr::null_mut(), 0, AFTER);
             libc::_exit(0);

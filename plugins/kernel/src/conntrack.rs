@@ -24,11 +24,11 @@ pub use self::reconcile::{NodePortAddresses, UdpFrontend, UdpFrontendAt, reconci
 use self::message::{Family, Flow};
 
 /// Which UDP flows of the calling thread's namespace to forget: original destination port and,
-/// where given, original destination address (a host port's side), or reply source address and
+/// if given, original destination address (a host port's side), or reply source address and
 /// port (the container's side).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowFilter {
-    /// Flows to a host port, of the address' family where there is one; `None` any address of
+    /// Flows to a host port, of the address' family if there is one; `None` any address of
     /// either family.
     HostPort {
         /// Original destination address.

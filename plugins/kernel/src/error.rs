@@ -21,7 +21,7 @@ impl Error {
         Self { action: action.into(), source: std::io::Error::from_raw_os_error(errno) }
     }
 
-    /// The errno, where there is one.
+    /// The errno, if there is one.
     pub fn raw(&self) -> Option<i32> {
         self.source.raw_os_error()
     }

@@ -64,7 +64,7 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Hardware address; `None` where it has none of six bytes.
+    /// Hardware address; `None` if it has none of six bytes.
     pub mac: Option<Mac>,
     /// MTU in bytes.
     pub mtu: u32,
@@ -82,7 +82,7 @@ pub struct Link {
     pub peer_index: Option<u32>,
     /// `IFLA_IFALIAS`
     pub alias: Option<String>,
-    /// Bridge port state, where it is one.
+    /// Bridge port state, if it is one.
     pub port: Option<PortState>,
 }
 

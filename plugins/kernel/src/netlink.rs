@@ -199,7 +199,7 @@ fn open_error(source: io::Error) -> Error {
     Error { action: "open an rtnetlink socket".to_owned(), source }
 }
 
-/// An error with the kernel's own explanation, where it gave one (`NLMSGERR_ATTR_MSG`).
+/// An error with the kernel's own explanation, if it gave one (`NLMSGERR_ATTR_MSG`).
 fn kernel_error(action: &str, code: i32, error: &ErrorMessage) -> Error {
     let errno = code.saturating_abs();
     match extended_message(&error.header) {

@@ -149,7 +149,7 @@ impl AsFd for Netns {
     }
 }
 
-/// Whether `path` names the calling thread's own network namespace. `false` where it is none.
+/// Whether `path` names the calling thread's own network namespace. `false` if it is none.
 pub fn own_netns(path: &str) -> bool {
     match (Netns::open(path), Netns::current()) {
         (Ok(given), Ok(own)) => given.is_same(&own),

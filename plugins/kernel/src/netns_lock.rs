@@ -30,7 +30,7 @@ pub struct Holder {
 
 impl NetnsLock {
     /// Takes the lock `name` of the calling thread's network namespace. `Ok(Err(_))`: another
-    /// process has it, `None` where it cannot be seen from here (another process namespace).
+    /// process has it, `None` if it cannot be seen from here (another process namespace).
     ///
     /// # Errors
     /// The socket cannot be made.

@@ -20,7 +20,7 @@ const ADVERTISEMENT: u8 = 136;
 impl Netns {
     /// Which of `addresses` a neighbour of link `index` has, and the neighbour's hardware address;
     /// the first one that answers within `wait`. `own` is the link's own address. The link has to be
-    /// up and its port to forward. It takes all of `wait` where nobody answers, and closing the
+    /// up and its port to forward. It takes all of `wait` if nobody answers, and closing the
     /// socket a grace period of the kernel more.
     ///
     /// # Errors

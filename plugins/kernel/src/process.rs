@@ -49,12 +49,12 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs a program to its end. The child dies with us (`PR_SET_PDEATHSIG`) only where asked by the
+/// Runs a program to its end. The child dies with us (`PR_SET_PDEATHSIG`) only if asked by the
 /// caller's protocol: a CNI delegate must be let finish (row F7), so it is not set. `ETXTBSY` is
 /// retried (row C27).
 ///
 /// # Errors
-/// It could not be started, or its pipes failed; `InvalidData`, and it is killed, where it does not
+/// It could not be started, or its pipes failed; `InvalidData`, and it is killed, if it does not
 /// stop printing.
 pub fn run(program: &Program<'_>) -> Result<Output> {
     let failed = |source| Error { action: format!("run {}", program.path.display()), source };
@@ -179,7 +179,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Process, stdin, stdout, stderr; -1 where closed.
+    /// Process, stdin, stdout, stderr; -1 if closed.
     fn fds(&self) -> [RawFd; 4] {
         [
             self.process.as_raw_fd(),

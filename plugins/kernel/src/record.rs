@@ -112,7 +112,7 @@ impl Records {
     }
 
     /// Keys of all records of `network`, ordered. A damaged record is known by the name of its file;
-    /// where that does not tell, it is an error at the end, not a reason to stop: these come as the
+    /// if that does not tell, it is an error at the end, not a reason to stop: these come as the
     /// second value. Temporary files of killed processes go.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ fn holds_record(folder: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Paths in a folder; none where it does not exist.
+/// Paths in a folder; none if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = open_folder(folder)?.into_iter().flatten();
     let path = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
@@ -321,14 +321,14 @@ fn file_name(text: &str, suffix: &str) -> String {
     shorten(escape(text), suffix)
 }
 
-/// The key that the name of a record's file and folder tell; `None` where one is shortened.
+/// The key that the name of a record's file and folder tell; `None` if one is shortened.
 fn key_of(path: &Path) -> Option<RecordKey> {
     let network = unescape(path.parent()?.file_name()?.to_str()?)?;
     let (container_id, ifname) = path.file_stem()?.to_str()?.split_once(':')?;
     Some(RecordKey { network, container_id: unescape(container_id)?, ifname: unescape(ifname)? })
 }
 
-/// What [`escape`] wrote as `text`; `None` where it did not.
+/// What [`escape`] wrote as `text`; `None` if it did not.
 fn unescape(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();

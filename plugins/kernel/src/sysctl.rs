@@ -13,7 +13,7 @@ pub struct Sysctl<'a> {
 }
 
 impl Sysctl<'_> {
-    /// Reads `net/ipv4/ip_forward` and the like; `None` where the key does not exist.
+    /// Reads `net/ipv4/ip_forward` and the like; `None` if the key does not exist.
     ///
     /// # Errors
     /// Anything but its absence.
@@ -29,7 +29,7 @@ impl Sysctl<'_> {
     /// with the right values is fine). One entry into the namespace for all of them.
     ///
     /// # Errors
-    /// Names the key and the value. `ENOENT` where the key does not exist, as without IPv6.
+    /// Names the key and the value. `ENOENT` if the key does not exist, as without IPv6.
     pub fn ensure(&self, wanted: &[(String, &str)]) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());

@@ -12,7 +12,7 @@ type Step<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 /// let mut undo = Undo::new();
 /// // make the first thing, then:
 /// undo.push(|| Ok(/* remove the first thing */ ()));
-/// // make the second thing with `?`; where that fails, the first is removed.
+/// // make the second thing with `?`; if that fails, the first is removed.
 /// undo.commit();
 /// ```
 #[derive(Default)]

@@ -72,7 +72,7 @@ impl<'a> Attached<'a> {
     /// the same mappings to all networks of a container), then tells the daemon of `endpoint`.
     ///
     /// # Errors
-    /// Code 102 where a port is taken, also by this attachment; those of [`Endpoint::add`]. Nothing
+    /// Code 102 if a port is taken, also by this attachment; those of [`Endpoint::add`]. Nothing
     /// is left behind then.
     pub(crate) fn add(&self, ports: Ports<'_>, endpoint: EndpointRecord) -> Result<(), Error> {
         let _attachment = self.lock()?;
@@ -90,7 +90,7 @@ impl<'a> Attached<'a> {
         told
     }
 
-    /// The record, where there is one; a failure leaves nothing.
+    /// The record, if there is one; a failure leaves nothing.
     fn add_ports(&self, ports: Ports<'_>) -> Result<Option<Record>, Error> {
         let Ports { settings, bindings, previous, addresses } = ports;
         if bindings.is_empty() {
@@ -109,7 +109,7 @@ impl<'a> Attached<'a> {
         Ok(saved.get().then_some(record))
     }
 
-    /// Removes all that the attachment owns; `in_iptables`: look there too where it has no record.
+    /// Removes all that the attachment owns; `in_iptables`: look there too if it has no record.
     pub(crate) fn remove(&self, in_iptables: bool) -> Result<(), Error> {
         let mut errors = Collected::default();
         // A state folder that cannot be written must not keep rules alive (row F23).
@@ -266,7 +266,7 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Removes what the lock left, where nothing else is.
+    /// Removes what the lock left, if nothing else is.
     fn forget_lock(&self) {
         if matches!(self.records.read::<Record>(&self.key), Ok(None)) {
             drop(self.forget());
@@ -522,7 +522,7 @@ fn sweep(
     Ok(())
 }
 
-/// Removes our table where no attachment is left. Records say so cheaply; the rules have the last
+/// Removes our table if no attachment is left. Records say so cheaply; the rules have the last
 /// word, for records may have been lost.
 fn remove_unused(run_dir: &Path, records: &Records) -> Result<(), Error> {
     if matches!(records.is_empty(), Ok(false)) {

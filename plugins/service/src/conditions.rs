@@ -37,7 +37,7 @@ enum Condition {
 
 impl Conditions {
     /// The conditions that `words` (each one or more tokens) of configuration key `key` say, or
-    /// `None` where there are none.
+    /// `None` if there are none.
     ///
     /// # Errors
     /// Code 2 naming the first token that is not understood.
@@ -166,7 +166,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The field that the next tokens name, `None` where they were a complete match.
+    /// The field that the next tokens name, `None` if they were a complete match.
     fn field(&mut self) -> Result<Option<Field>, Error> {
         let first = self.next()?;
         let ipv6 = self.key == "conditionsV6";

@@ -73,7 +73,7 @@ pub(crate) struct IptablesOptions {
 pub enum Mark {
     /// Our own chains with this mark bit.
     Bit(u8),
-    /// `externalSetMarkChain`: a chain that somebody else made, and masquerades by.
+    /// `externalSetMarkChain`: a chain of another program, which masquerades.
     External(String),
 }
 
@@ -132,7 +132,7 @@ pub(crate) struct Place {
 }
 
 impl Mark {
-    /// The mark where the configuration names none.
+    /// The mark if the configuration names none.
     pub(crate) fn usual() -> Self {
         Self::Bit(DEFAULT_MARK_BIT)
     }

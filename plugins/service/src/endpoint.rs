@@ -2,7 +2,7 @@
 //!
 //! An event goes to the daemon's socket, and into the spool when nobody takes it there. Nothing is
 //! lost: an event that is neither delivered nor spooled fails its operation. Nothing is left
-//! without a daemon: DEL takes back what ADD spooled, and leaves an event of its own only where the
+//! without a daemon: DEL takes back what ADD spooled, and leaves an event of its own only if the
 //! daemon may know the container, that is
 //!
 //! - a connection took the event of ADD, wherever that ended (`announced` in the record, written
@@ -37,7 +37,7 @@ pub struct Daemon {
     pub socket: PathBuf,
     /// Events that it did not take.
     pub spool: PathBuf,
-    /// ADD fails where it does not take the event.
+    /// ADD fails if it does not take the event.
     pub required: bool,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Endpoint<'a> {
     /// Tells of the container, and returns when the daemon's rules have it or the spool has.
     ///
     /// # Errors
-    /// Code 104 where the daemon is required and does not take it, 5 where nobody does.
+    /// Code 104 if the daemon is required and does not take it, 5 if nobody does.
     /// [`Endpoint::remove`] takes back what was done then.
     pub(crate) fn add(&self, record: EndpointRecord) -> Result<(), Error> {
         let event = event(self.key, Some(record))?;
@@ -152,7 +152,7 @@ impl<'a> Endpoint<'a> {
     /// it in the spool. Any number of times, also for what was never told.
     ///
     /// # Errors
-    /// Code 5 where the daemon may know the container and neither it nor the spool takes the event.
+    /// Code 5 if the daemon may know the container and neither it nor the spool takes the event.
     /// The record stays then, so that the next attempt does all again.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let note = self.read();

@@ -2,12 +2,12 @@
 
 use cni_plugin::{Code, Error};
 
-/// A kernel operation failed: code 11 where the same call may go through later, else 5.
+/// A kernel operation failed: code 11 if the same call may go through later, else 5.
 pub(crate) fn kernel(msg: impl Into<String>, error: &causeway_kernel::Error) -> Error {
     Error::caused(if error.is_transient() { Code::TryAgainLater } else { Code::Io }, msg, error)
 }
 
-/// An nftables operation failed: code 11 where the same call may go through later, else 5.
+/// An nftables operation failed: code 11 if the same call may go through later, else 5.
 pub(crate) fn nft(error: &causeway_nft::Error) -> Error {
     let code = if error.is_transient() { Code::TryAgainLater } else { Code::Io };
     let msg = if error.is_unsupported() {

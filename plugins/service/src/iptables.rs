@@ -29,7 +29,7 @@ type Env = BTreeMap<String, String>;
 const LOCK_SECONDS: u32 = 5;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How often an operation starts again when somebody else changed what it had read.
+/// How often an operation starts again when another process changed what it had read.
 const ATTEMPTS: u32 = 16;
 /// Exit status for a resource problem: the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
@@ -61,8 +61,8 @@ pub(crate) fn add(
 }
 
 /// Removes the chains of an attachment from `families` (true: IPv6), then switches `route_localnet`
-/// off where nothing relies on it; everywhere, before the guard goes, once no attachment is left in
-/// IPv4. The guard stays where that fails. `heirs` carry out more once it is gone: in one transaction.
+/// off if nothing relies on it; everywhere, before the guard goes, once no attachment is left in
+/// IPv4. The guard stays if that fails. `heirs` carry out more once it is gone: in one transaction.
 pub(crate) fn remove(
     env: &Env,
     key: &RecordKey,
@@ -203,7 +203,7 @@ pub(crate) fn holds(env: &Env, key: &RecordKey, families: &[bool]) -> Result<boo
     let names = text::Names::of(key);
     for &ipv6 in families {
         let Ok(tool) = Tool::find(env, ipv6) else { continue };
-        // ip6tables fails where the kernel has no IPv6.
+        // ip6tables fails if the kernel has no IPv6.
         let saved = match tool.read() {
             Err(_) if ipv6 => continue,
             saved => saved?,

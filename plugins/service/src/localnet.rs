@@ -105,7 +105,7 @@ impl Localnet {
         self.disable_where(|_| true)
     }
 
-    /// `attachment` relies on it no more: switches it off where it was the last.
+    /// `attachment` relies on it no more: switches it off if it was the last.
     pub(crate) fn release(&self, attachment: &str) -> Vec<Error> {
         self.disable_where(|folder| {
             let marks: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().collect();
@@ -126,7 +126,7 @@ impl Localnet {
         let folder = self.root.join(self.backend);
         let off = names.iter().filter(|name| chosen(&folder.join(name)));
         let errors = off.filter_map(|name| self.disable(name).err()).collect();
-        // Not empty where something failed or stays; the next last DEL tries again.
+        // Not empty if something failed or stays; the next last DEL tries again.
         drop(fs::remove_dir(&folder).and_then(|()| fs::remove_dir(&self.root)));
         errors
     }

@@ -15,7 +15,7 @@ use crate::mapping::Protocol;
 use crate::plan::{self, ByFamily, Conflict, Holder, Observed, Placed, Restored};
 use crate::record::Record;
 
-/// How often an operation starts again when somebody else changed what it had read.
+/// How often an operation starts again when another process changed what it had read.
 const ATTEMPTS: u32 = 4;
 
 /// A connection to the rules of this namespace.
@@ -41,7 +41,7 @@ impl Rules {
         Ok(Self { client: client.into() })
     }
 
-    /// Connects for a removal; `None` where this kernel has no nf_tables, and thus nothing of ours.
+    /// Connects for a removal; `None` if this kernel has no nf_tables, and thus nothing of ours.
     pub(crate) fn open_if_supported() -> Result<Option<Self>, Error> {
         let client = Client::open_if_supported().map_err(|error| failure::nft(&error))?;
         Ok(client.map(|client| Self { client: client.into() }))
@@ -131,7 +131,7 @@ impl Rules {
         damaged |= layout::base_sets().iter().any(|set| !state.sets.contains_key(&set.name));
         let mut observed =
             Observed { rules: rules(layout::HOSTPORTS).to_vec(), ..Observed::default() };
-        // A jump to what was emptied is no scope.
+        // A jump to what was emptied is not a scope.
         let present = observed.rules.len();
         observed.rules.retain(|(_, rule)| {
             Scope::of_jump(rule).is_none_or(|scope| {
@@ -154,7 +154,7 @@ impl Rules {
     }
 
     /// Removes the table unless an attachment is left. `last` is called before, and the table,
-    /// whose guard is needed then, stays where that reports errors.
+    /// whose guard is needed then, stays if that reports errors.
     pub(crate) fn remove_unused(&mut self, last: impl Fn() -> Vec<Error>) -> Result<(), Error> {
         let table = layout::table();
         let left = self.client.elements(&table, &layout::attachments());
@@ -206,7 +206,7 @@ impl Rules {
         Ok(damaged)
     }
 
-    /// Removes an attachment that has no record: one lookup where there is nothing of it. Returns
+    /// Removes an attachment that has no record: one lookup if there is nothing of it. Returns
     /// whether there was anything.
     pub(crate) fn remove_unrecorded(
         &mut self,
@@ -222,7 +222,7 @@ impl Rules {
     }
 
     /// Removes every attachment whose owner comment `is_stale` accepts. Reads the names of all
-    /// attachments, and all their elements only where one is stale. Returns whether one was.
+    /// attachments, and all their elements only if one is stale. Returns whether one was.
     pub(crate) fn sweep(
         &mut self,
         is_stale: impl Fn(&str) -> bool,
@@ -353,7 +353,7 @@ impl Rules {
         Ok(all)
     }
 
-    /// The error for a host port that belongs to somebody.
+    /// The error for a host port that belongs to another attachment.
     fn in_use(&mut self, own: &str, conflict: &Conflict) -> causeway_nft::Result<Error> {
         let owner = if conflict.owner.is_empty() {
             self.owner_of_port(conflict)?

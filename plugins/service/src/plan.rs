@@ -30,7 +30,7 @@ pub(crate) struct Placed {
 pub(crate) struct Observed {
     /// Elements that are there.
     pub elements: BTreeMap<(String, Key), Element>,
-    /// Rules of chain [`layout::HOSTPORTS`] with handles; empty where the base is absent.
+    /// Rules of chain [`layout::HOSTPORTS`] with handles; empty if the base is absent.
     pub rules: Vec<(u64, Rule)>,
     /// How many elements the asked-for [`Scope::taken`] sets have for a port.
     pub slots: BTreeMap<(Scope, Port), u32>,
@@ -53,7 +53,7 @@ impl Observed {
 pub(crate) struct Conflict {
     /// The mapping that was asked for.
     pub binding: Binding,
-    /// Comment of the element in the way; empty where it has none.
+    /// Comment of the element in the way; empty if it has none.
     pub owner: String,
 }
 
@@ -115,7 +115,7 @@ fn masquerading(record: &Record, owner: &str) -> Vec<Placed> {
     out
 }
 
-/// All elements of an attachment; none where no mapping is in force.
+/// All elements of an attachment; none if no mapping is in force.
 pub(crate) fn elements(record: &Record, owner: &str) -> Vec<Placed> {
     if record.bindings.is_empty() {
         return Vec::new();
@@ -197,7 +197,7 @@ fn slot_of(set: &str, key: &Key) -> Option<(Scope, Port)> {
 /// The changes that add an attachment.
 ///
 /// # Errors
-/// A host port belongs to somebody.
+/// A host port belongs to another attachment.
 pub(crate) fn add(
     record: &Record,
     owner: &str,
@@ -292,7 +292,7 @@ fn scope_of_address_map(set: &str) -> Option<Scope> {
     Some(Scope { ipv6: digit == "6", id })
 }
 
-/// The changes that remove those of `elements` that still belong to `owner` (row F40); none where
+/// The changes that remove those of `elements` that still belong to `owner` (row F40); none if
 /// nothing is left.
 pub(crate) fn remove(elements: &[Placed], owner: &str, observed: &Observed) -> Vec<Op> {
     let is_own = |placed: &&Placed| {

@@ -33,7 +33,7 @@ pub fn missing(run_dir: &Path) -> Result<Vec<String>, Error> {
 /// Puts back what is missing, and returns it as [`missing`] does.
 ///
 /// # Errors
-/// Code 11 where the same call may go through later, else 5.
+/// Code 11 if the same call may go through later, else 5.
 pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     let _rules = lock_rules(run_dir)?;
     run(run_dir, true)

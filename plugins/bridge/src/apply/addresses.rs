@@ -171,7 +171,7 @@ impl<'a> Site<'a> {
         Ok(link)
     }
 
-    /// Destinations that are not masqueraded, where masquerading is asked for.
+    /// Destinations that are not masqueraded, if masquerading is asked for.
     pub(super) fn never_masqueraded(&self) -> Result<Option<Vec<IpNetwork>>, Error> {
         match &self.config.masq_exclude {
             _ if !self.config.ip_masq => Ok(None),

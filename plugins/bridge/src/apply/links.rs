@@ -18,7 +18,7 @@ use crate::{fault, node, plan, spoof};
 pub(super) const BRIDGE_ALIAS: &str = "causeway bridge";
 
 impl<'a> Site<'a> {
-    /// The links and the IPAM plugin's answer, side by side where the plugin allows it. Both are
+    /// The links and the IPAM plugin's answer, side by side if the plugin allows it. Both are
     /// waited for, whatever the other says.
     pub(super) fn links_and_lease(
         &self,
@@ -213,7 +213,7 @@ impl<'a> Site<'a> {
         Ok(link)
     }
 
-    /// The veth pair, under another name where something took ours since it was looked for.
+    /// The veth pair, under another name if something took ours since it was looked for.
     /// A port of `bridge` is up from the start; without a bridge the host end stays down.
     pub(super) fn veth(
         &self,

@@ -58,7 +58,7 @@ impl Site<'_> {
         Ok(others)
     }
 
-    /// Gives `bridge` the `overlay`'s MTU where it is ours, and returns the one for the container.
+    /// Gives `bridge` the `overlay`'s MTU if it is ours, and returns the one for the container.
     /// Containers of before keep theirs: below it the bridge only grows with none of them, as it
     /// would pass on what their ports then drop.
     pub(super) fn follow_overlay(&self, bridge: &mut Link, overlay: u32) -> Result<u32, Error> {
@@ -74,7 +74,7 @@ impl Site<'_> {
         Ok(overlay)
     }
 
-    /// Records of the other attachments to our bridge, of any network. `None` where that cannot
+    /// Records of the other attachments to our bridge, of any network. `None` if that cannot
     /// be told: then anything may be in use.
     fn others_on_bridge(&self) -> Option<Vec<Record>> {
         let mut records: Vec<Record> = match self.records.all() {

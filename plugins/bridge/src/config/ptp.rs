@@ -16,8 +16,9 @@ pub(super) fn gateway(raw: &Raw) -> Gateway {
 }
 
 /// # Errors
-/// Code 2 naming a key that needs a bridge, 7 where there is no IPAM plugin. `isGateway` and
-/// `hairpinMode` are no error: a routed link is a gateway, and sends back where a packet came from.
+/// Code 2 naming a key that needs a bridge, 7 if there is no IPAM plugin. `isGateway` and
+/// `hairpinMode` are not errors: a routed link is a gateway, and sends back where a packet came
+/// from.
 pub(super) fn reject(raw: &Raw) -> Result<(), Error> {
     let vxlan = raw.vxlan.as_ref().is_some_and(|vxlan| *vxlan != vxlan::Raw::default());
     let of_a_bridge = [

@@ -24,7 +24,7 @@ const KIND: &str = "masq-iptables";
 const LOCK_SECONDS: &str = "5";
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Exit status where the lock was not to be had.
+/// Exit status if the lock was not to be had.
 const RESOURCE_PROBLEM: i32 = 4;
 /// Longest comment of the comment match (`XT_MAX_COMMENT_LEN` of linux/netfilter/xt_comment.h).
 const COMMENT_LENGTH: usize = 255;

@@ -20,7 +20,7 @@ const STATIC: u8 = 4;
 /// As [`Addressing::of`], for a link without a bridge.
 ///
 /// # Errors
-/// As there; code 7 where an address has no gateway and its subnet has no other address for one.
+/// As there; code 7 if an address has no gateway and its subnet has no other address for one.
 pub(crate) fn addressing(
     gateway: Gateway,
     ipam: CniResult,

@@ -38,7 +38,7 @@ impl Host {
         state.map(|state| text::table(id, &state)).unwrap_or_default()
     }
 
-    /// What somebody else does to the rules.
+    /// What another process does to the rules.
     pub(crate) fn meddle(&self, ops: Vec<Op>) {
         let mut client = Client::open().expect("nf_tables");
         client.commit(&Batch { ops, generation: None }).expect("a transaction");

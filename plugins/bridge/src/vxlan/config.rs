@@ -51,9 +51,9 @@ pub(crate) struct Checked {
     pub(crate) name: String,
     /// Flooding.
     pub(crate) flood: Flood,
-    /// Underlay device, where the configuration names one.
+    /// Underlay device, if the configuration names one.
     pub(crate) dev: Option<String>,
-    /// Source address, where the configuration names one; of the family of `flood`.
+    /// Source address, if the configuration names one; of the family of `flood`.
     pub(crate) local: Option<IpAddr>,
     /// UDP port
     pub(crate) port: u16,
@@ -70,7 +70,7 @@ impl Checked {
         }
     }
 
-    /// The multicast group, where there is one.
+    /// The multicast group, if there is one.
     pub(super) fn group(&self) -> Option<IpAddr> {
         match self.flood {
             Flood::Group(group) => Some(group),

@@ -15,7 +15,7 @@ pub(super) struct Target<'a> {
     pub(super) mtu: u32,
     /// Its attributes.
     pub(super) attributes: VxlanAttributes,
-    /// Underlay addresses, any of which does where the configuration names none.
+    /// Underlay addresses, any of which does if the configuration names none.
     pub(super) locals: Vec<std::net::IpAddr>,
 }
 
@@ -133,7 +133,7 @@ impl Target<'_> {
             .find(|(name, present, wanted)| present != wanted && !(*name == "local" && any_local))
     }
 
-    /// Whether we made it: by its alias, or by the name that only we give, where the maker was
+    /// Whether we made it: by its alias, or by the name that only we give, if the maker was
     /// killed before it could write the alias.
     fn is_ours(&self, link: &Link) -> bool {
         match owner(link) {
@@ -154,7 +154,7 @@ impl Target<'_> {
     }
 }
 
-/// The network that a device was made for, where it was made by us.
+/// The network that a device was made for, if it was made by us.
 fn owner(link: &Link) -> Option<&str> {
     link.alias.as_deref()?.strip_prefix(ALIAS)
 }

@@ -32,7 +32,7 @@ impl Underlay {
     /// The device that the configuration names, or the one of the route to the other nodes.
     ///
     /// # Errors
-    /// Code 7 where there is none; 5 and 11 for the kernel's refusals.
+    /// Code 7 if there is none; 5 and 11 for the kernel's refusals.
     pub(crate) fn find(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
         let Some(name) = &wanted.dev else { return Self::by_route(netlink, wanted) };
         match netlink.link(name).map_err(|e| failed(&e))? {

@@ -9,7 +9,7 @@ use crate::Result;
 
 /// The reply source of the connection of IP protocol `protocol` from `source` to `destination`, as
 /// the conntrack of the calling thread's namespace has it: the endpoint behind a translated
-/// destination. `None` where there is no such entry.
+/// destination. `None` if there is no such entry.
 ///
 /// # Errors
 /// See [`crate::Error`].

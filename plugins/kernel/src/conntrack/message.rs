@@ -109,7 +109,7 @@ impl Flow {
     }
 }
 
-/// A request for the UDP entries of `family`, of `filter` only where there is one.
+/// A request for the UDP entries of `family`, of `filter` only if there is one.
 ///
 /// IPv6 addresses are left out of it: kernel 6.18 leaves out just the entries of the address it is
 /// asked for. The caller compares addresses anyway.

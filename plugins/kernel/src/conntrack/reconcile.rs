@@ -54,9 +54,9 @@ pub struct NodePortAddresses {
 /// are services' alone: entries to what is no frontend there go, too, so give them with all frontends
 /// that there are, or none. A host without conntrack has no entries.
 ///
-/// One dump a family that has frontends (two for two frontends), filtered by the kernel (since 5.8)
-/// to UDP and to what all frontends have in common; memory is bounded by what is deleted. Acts in the calling thread's
-/// namespace and must not be called from inside a tokio task.
+/// One dump per IP family that has frontends (two for two frontends), filtered by the kernel (since
+/// 5.8) to UDP and to what all frontends have in common; memory is bounded by what is deleted. Acts
+/// in the calling thread's namespace and must not be called from inside a tokio task.
 ///
 /// # Errors
 /// See [`crate::Error`].

@@ -123,7 +123,7 @@ pub(super) fn answers(mut datagram: &[u8]) -> impl Iterator<Item = Answer<'_>> {
     })
 }
 
-/// The entry in a payload, where it is of that protocol.
+/// The entry in a payload, if it is of that protocol.
 pub(super) fn entry(payload: &[u8], protocol: u8) -> Option<Entry<'_>> {
     let (mut original, mut reply, mut id, mut zone) = (None, None, None, None);
     for (kind, value) in attributes(payload) {
@@ -253,7 +253,7 @@ fn end(tuple: &[u8], protocol: u8, [v4, v6, port_kind]: [u16; 3]) -> Option<(IpA
     if wanted { address.zip(port) } else { None }
 }
 
-/// Types (without flags) and values; ends where the rest is not an attribute.
+/// Types (without flags) and values; ends if the rest is not an attribute.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(half(bytes, 0)?);

@@ -36,7 +36,7 @@ const TCA_BPF_OPS: u16 = 5;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-/// An instruction: code, jump where true, jump where false, operand.
+/// An instruction: code, jump if true, jump if false, operand.
 type Instruction = (u16, u8, u8, u32);
 
 /// What to load beside the packet's bytes (linux/filter.h).
@@ -79,10 +79,10 @@ const PROGRAM: [Instruction; 17] = [
 
 impl Netlink {
     /// Drops what comes in by the link of `index` to or from 127.0.0.0/8, replies with the mark left
-    /// out. One request where it is guarded already.
+    /// out. One request if it is guarded already.
     ///
     /// # Errors
-    /// `ENOENT` or `EOPNOTSUPP` where the kernel lacks `sch_ingress` or `cls_bpf`.
+    /// `ENOENT` or `EOPNOTSUPP` if the kernel lacks `sch_ingress` or `cls_bpf`.
     pub fn guard_localhost(&self, index: u32) -> Result<()> {
         let action = format!("guard 127.0.0.0/8 from link {index} by a tc filter");
         let exclusive = NLM_F_CREATE | NLM_F_EXCL;

@@ -60,7 +60,7 @@ impl Netlink {
         Ok(ports.filter(|link| link.master == Some(master)).collect())
     }
 
-    /// Creates a bridge and returns it. `EEXIST` where the name is taken, by whatever.
+    /// Creates a bridge and returns it. `EEXIST` if the name is taken, by whatever.
     ///
     /// # Errors
     /// See [`crate::Error`].
@@ -79,7 +79,7 @@ impl Netlink {
     /// Creates a veth pair; see [`VethSpec`].
     ///
     /// # Errors
-    /// `EEXIST` where the host name or the name inside the namespace is taken.
+    /// `EEXIST` if the host name or the name inside the namespace is taken.
     pub fn add_veth(&self, spec: &VethSpec<'_>) -> Result<()> {
         let action = format!("create veth {} with peer {}", spec.name, spec.peer_name);
         let message = veth_message(spec);

@@ -13,7 +13,7 @@ impl Netlink {
     /// Adds vlans to a bridge port (`on_bridge` false) or to the bridge itself.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` where the kernel has no vlan filtering.
+    /// `EOPNOTSUPP` if the kernel has no vlan filtering.
     pub fn add_vlans(&self, index: u32, vlans: &[VlanRange], on_bridge: bool) -> Result<()> {
         if vlans.is_empty() {
             return Ok(());

@@ -10,11 +10,11 @@ use crate::{Error, Netlink, Result};
 const FORWARDING: u8 = 3;
 
 impl Netlink {
-    /// Waits until the link has carrier and, where it is a bridge port, forwards; driven by
-    /// `RTM_NEWLINK` notifications, not by polling. Where that is so already, this is one request.
+    /// Waits until the link has carrier and, if it is a bridge port, forwards; driven by
+    /// `RTM_NEWLINK` notifications, not by polling. If that is so already, this is one request.
     ///
     /// # Errors
-    /// `ETIMEDOUT` after `timeout`, naming the state last seen; `ENODEV` where the link is gone.
+    /// `ETIMEDOUT` after `timeout`, naming the state last seen; `ENODEV` if the link is gone.
     pub fn wait_forwarding(&self, index: u32, timeout: Duration) -> Result<Link> {
         let action = format!("wait for link {index} to forward");
         let read = || self.link_by_index(index)?.ok_or_else(|| Error::errno(&action, libc::ENODEV));

@@ -21,7 +21,7 @@ impl Netlink {
     /// Addresses of one link (filtered in the kernel by strict checking).
     ///
     /// # Errors
-    /// See [`crate::Error`]. `ENODEV` where the link does not exist.
+    /// See [`crate::Error`]. `ENODEV` if the link does not exist.
     pub fn addresses(&self, index: u32) -> Result<Vec<AddressState>> {
         let mut message = AddressMessage::default();
         message.header.index = index;
@@ -73,7 +73,7 @@ impl Netlink {
         Ok(addresses)
     }
 
-    /// The link that carries `address`, by index; the first one where several do.
+    /// The link that carries `address`, by index; the first one if several do.
     ///
     /// # Errors
     /// See [`crate::Error`].
@@ -89,7 +89,7 @@ impl Netlink {
         }))
     }
 
-    /// Adds an address. `EEXIST` where it is there. IPv4 addresses get the broadcast address of
+    /// Adds an address. `EEXIST` if it is there. IPv4 addresses get the broadcast address of
     /// their network.
     ///
     /// # Errors
@@ -122,11 +122,11 @@ impl Netlink {
         }
     }
 
-    /// Waits until no address of the link is tentative; driven by notifications. Where that is so
+    /// Waits until no address of the link is tentative; driven by notifications. If that is so
     /// already, this is one request.
     ///
     /// # Errors
-    /// `ETIMEDOUT`, or `EADDRINUSE` where detection failed, naming the address.
+    /// `ETIMEDOUT`, or `EADDRINUSE` if detection failed, naming the address.
     pub fn wait_addresses(&self, index: u32, timeout: Duration) -> Result<()> {
         if self.tentative(index)?.is_none() {
             return Ok(());
@@ -186,7 +186,7 @@ fn decode(message: &AddressMessage) -> Option<AddressState> {
             _ => {}
         }
     }
-    // Where both are given, IFA_ADDRESS is the far end of a point-to-point link.
+    // If both are given, IFA_ADDRESS is the far end of a point-to-point link.
     let ip = local.or(address)?;
     Some(AddressState {
         address: IpNetwork::new(ip, message.header.prefix_len).ok()?,

@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
 use super::address::family;
 use super::{MAIN, RouteSpec};
 
-/// A message for one route, or for one multipath route where `more` has further next hops.
+/// A message for one route, or for one multipath route if `more` has further next hops.
 /// `specs` is not empty, and all agree in destination, table, priority and scope.
 pub(super) fn encode(first: &RouteSpec, more: &[&RouteSpec]) -> RouteMessage {
     let mut message = selector(first);

@@ -20,7 +20,7 @@ use super::{MAIN, RouteSpec, Way, same_network};
 use crate::{Error, Netlink, Result};
 
 impl Netlink {
-    /// Adds a route. `EEXIST` where it is there. Several routes to one destination become one
+    /// Adds a route. `EEXIST` if it is there. Several routes to one destination become one
     /// multipath route when given together to [`Netlink::add_routes`].
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Netlink {
 
     /// Adds routes; those of equal destination, table, priority and scope with different next hops
     /// become one multipath (ECMP) route. Metrics and protocol are those of the first of a group.
-    /// A route that is there is in the way only where it is the same: of IPv4 routes with other
+    /// A route that is there is in the way only if it is the same: of IPv4 routes with other
     /// next hops the new one comes first, IPv6 ones become one route.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Routes of table `table` (main where `None`) that leave through link `index`, one for each
+    /// Routes of table `table` (main if `None`) that leave through link `index`, one for each
     /// next hop.
     ///
     /// # Errors

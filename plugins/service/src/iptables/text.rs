@@ -25,7 +25,7 @@ const MASQUERADE_JUMP: &str =
 const GUARD: &str = "-d 127.0.0.0/8 ! -i lo -m comment --comment \"causeway-service: 127.0.0.0/8 \
                      comes from lo only\" -j DROP";
 /// Marks replies to 127.0.0.0/8 (`LOCALHOST_REPLY`) for the guard of links, which sees them translated
-/// where `bridge-nf-call-iptables` is on.
+/// if `bridge-nf-call-iptables` is on.
 const REPLIES: &str = "-m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY -m comment --comment \
                        \"causeway-service: replies to 127.0.0.0/8\" -j MARK --set-xmark \
                        0x1000/0x1000";
@@ -279,7 +279,7 @@ pub(crate) fn add(rules: &Rules, saved: &Saved) -> String {
     text
 }
 
-/// As [`add`], where some of it may be in place; empty where all is, or where another attachment has
+/// As [`add`], if some of it may be in place; empty if all is, or if another attachment has
 /// the host port.
 pub(crate) fn again(rules: &Rules, saved: &Saved) -> String {
     again_beside(rules, saved, None)
@@ -312,7 +312,7 @@ fn again_beside(rules: &Rules, saved: &Saved, leaving: Option<&Names>) -> String
     merged(vec![old, add(rules, saved)])
 }
 
-/// One input of several, with one transaction for each table; empty where nothing is to be done.
+/// One input of several, with one transaction for each table; empty if nothing is to be done.
 pub(crate) fn merged(inputs: Vec<String>) -> String {
     let mut tables: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
     for input in &inputs {
@@ -344,8 +344,8 @@ pub(crate) fn merged(inputs: Vec<String>) -> String {
     text
 }
 
-/// Input that removes an attachment's chain and the jumps to it; empty where there is none, or
-/// where somebody else's comment is on the jumps.
+/// Input that removes an attachment's chain and the jumps to it; empty if there is none, or
+/// if another owner's comment is on the jumps.
 pub(crate) fn remove(names: &Names, saved: &Saved) -> String {
     let jumps: Vec<_> =
         saved.rules("nat").filter(|rule| rule.target() == Some(names.chain.as_str())).collect();
@@ -361,7 +361,7 @@ pub(crate) fn remove(names: &Names, saved: &Saved) -> String {
     text
 }
 
-/// Input that removes the guard; empty where there is none.
+/// Input that removes the guard; empty if there is none.
 pub(crate) fn remove_guard(saved: &Saved) -> String {
     let there = GUARDS.iter().filter(|(table, rule)| saved.has_rule(table, "PREROUTING", rule));
     there.map(|(table, rule)| format!("*{table}\n-D PREROUTING {rule}\nCOMMIT\n")).collect()

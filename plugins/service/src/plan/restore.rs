@@ -29,14 +29,14 @@ pub(crate) struct Holder {
 /// The changes, and what they are for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restored {
-    /// The changes; none where nothing is missing.
+    /// The changes; none if nothing is missing.
     pub ops: Vec<Op>,
     /// Places of the holders that lack something of their own.
     pub lacking: BTreeSet<usize>,
 }
 
 impl Holder {
-    /// The attachment `key`; `None` where nothing of it is in force, or where an older version
+    /// The attachment `key`; `None` if nothing of it is in force, or if an older version
     /// recorded conditions without their words.
     pub(crate) fn new(key: RecordKey, record: Record) -> Option<Self> {
         let parse = |name, id: &Option<String>, words: &[String]| match id {

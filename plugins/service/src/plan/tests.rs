@@ -223,7 +223,7 @@ fn any_binding() -> impl Strategy<Value = Binding> {
 }
 
 proptest! {
-    /// Whatever comes and goes: a mapping is refused exactly where it overlaps one that is there,
+    /// Whatever comes and goes: a mapping is refused exactly if it overlaps one that is there,
     /// nobody's elements are touched by another, and in the end there is nothing.
     #[test]
     fn i7_histories_leave_nothing(history in prop::collection::vec((0..4_usize, any_binding()), 1..40)) {

@@ -70,7 +70,7 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
-    /// Whether somebody listens. Nothing is sent.
+    /// Whether a process listens. Nothing is sent.
     ///
     /// # Errors
     /// `Unreachable`
@@ -81,7 +81,7 @@ impl Client {
     /// Waits a little, then until a daemon listens.
     ///
     /// # Errors
-    /// `Unreachable` where waiting will not help.
+    /// `Unreachable` if waiting will not help.
     pub fn wait(&self) -> Result<(), Error> {
         /// Before each attempt: a restart takes longer.
         const PAUSE: Duration = Duration::from_millis(200);
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Sends a request with a JSON body (empty: none) and returns the answer's bytes. `path` is
-    /// sent as it is: names in it are escaped by the caller where they need it.
+    /// sent as it is: names in it are escaped by the caller if they need it.
     ///
     /// # Errors
     /// See [`Error`]; `Broken` with `TimedOut` after `timeout`.
@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// Sends a request and hands over each line of the answer as it comes, until it ends or `each`
-    /// returns `false`. Bytes that are no UTF-8 are replaced.
+    /// returns `false`. Bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     /// See [`Error`].
@@ -220,7 +220,7 @@ impl Asked<'_> {
 
     fn broken(self, doing: &str, error: &hyper::Error) -> Error {
         use std::error::Error as _;
-        // The errno where there is one; hyper's own words otherwise.
+        // The errno if there is one; hyper's own words otherwise.
         let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         let source = match io {
             Some(io) => io::Error::new(io.kind(), io.to_string()),
@@ -230,7 +230,7 @@ impl Asked<'_> {
     }
 }
 
-/// What a refusal says; one that is no [`Problem`] is quoted.
+/// What a refusal says; one that is not a [`Problem`] is quoted.
 fn problem(status: StatusCode, body: &[u8]) -> Problem {
     /// Characters of a foreign answer that are worth showing.
     const SHOWN: usize = 200;

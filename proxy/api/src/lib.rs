@@ -3,10 +3,10 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel; 200 with an [`EventAnswer`] where there is something to know |
-//! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also where some were refused |
-//! | `POST /v1/delete` | [`Delete`] | [`Applied`], 200 also where some were refused or not found |
-//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 where a manifest of a node has it, or the node lives |
+//! | `PUT /v1/events` | [`EndpointEvent`](causeway_model::EndpointEvent) | 204 when the rules are in the kernel; 200 with an [`EventAnswer`] if there is something to know |
+//! | `POST /v1/apply` | [`Apply`] | [`Applied`], 200 also if some were refused |
+//! | `POST /v1/delete` | [`Delete`] | [`Applied`], 200 also if some were refused or not found |
+//! | `DELETE /v1/{services,endpointslices,endpoints,nodes}/NAMESPACE/NAME` (nodes: `/NAME`) | - | [`Applied`]; 404; 409 if a manifest of a node has it, or the node lives |
 //! | `GET /v1/{services,endpoints,endpointslices,pods,nodes,leases}` with `?namespace=`, `/NAMESPACE/NAME`, `?watch=true` | - | a Kubernetes `List`; one object; a line of JSON an event `{type, object}` (`ADDED`, `MODIFIED`, `DELETED`; `RESET` first with the list) |
 //! | `GET /v1/describe/NAMESPACE/NAME` | - | [`Description`] |
 //! | `GET /v1/status` | - | [`Status`] |
@@ -167,10 +167,10 @@ pub struct Status {
     /// The cluster store; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
-    /// This node's parts of the cluster network, where other nodes have theirs.
+    /// This node's parts of the cluster network, if other nodes have theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<SubnetStatus>,
-    /// How other nodes are reached; absent where somebody else sees to that.
+    /// How other nodes are reached; absent if something else routes between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<OverlayStatus>,
     /// The other nodes, by name.
@@ -204,7 +204,7 @@ pub struct ClusterStatus {
     /// What keeps this node out of the cluster, with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excluded: Option<String>,
-    /// Nodes that vanished together and count as there for now.
+    /// Nodes that disappeared together and are treated as alive for now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_nodes: Vec<String>,
     /// Objects that the store lost and that this node holds, by number.
@@ -221,7 +221,7 @@ pub struct SubnetStatus {
     /// `static` (by settings or the peers file), `leased`, `unconfirmed` (the store has not said
     /// yet that it is still ours), or `lost` (another node took it).
     pub lease: String,
-    /// Seconds until others may take it, where nothing renews the lease.
+    /// Seconds until others may take it, if nothing renews the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
     /// Who has a lost one.
@@ -243,7 +243,7 @@ pub struct OverlayStatus {
     /// MTU for containers in bytes; absent while nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Things put right that others had changed.
+    /// Repairs of what other processes had changed.
     pub repairs: u64,
     /// What failed for the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,7 +256,7 @@ pub struct OverlayStatus {
 pub struct PeerStatus {
     /// Name.
     pub name: String,
-    /// `Ready`, `NotReady` (it is not heard of), or `Unknown` (nobody says: the store is away, or
+    /// `Ready`, `NotReady` (it does not respond), or `Unknown` (the store is unreachable, or
     /// the node is of a peers file).
     pub state: String,
     /// Its parts of the cluster network.
@@ -333,9 +333,9 @@ pub struct TraceRequest {
     pub from: String,
     /// `[NS/]SERVICE`, a pod, or an address.
     pub to: String,
-    /// Port; the only one of the service where it is not given.
+    /// Port; the only one of the service if it is not given.
     pub port: Option<u16>,
-    /// `tcp`, `udp` or `sctp`; the port's own where it is not given.
+    /// `tcp`, `udp` or `sctp`; the port's own if it is not given.
     pub protocol: Option<String>,
 }
 
@@ -357,7 +357,7 @@ pub struct SvcTest {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Port name or number; the first where it is not given.
+    /// Port name or number; the first if it is not given.
     pub port: Option<String>,
     /// Number of connections.
     pub count: u32,

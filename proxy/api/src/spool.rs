@@ -47,9 +47,9 @@ impl Spool {
         &self.path
     }
 
-    /// Writes an event, replacing an older one of its container. One writer a container at a time:
-    /// call it under the attachment's lock. It survives the writer, not a power cut: a machine that
-    /// loses its power loses its containers.
+    /// Writes an event, replacing an older one of its container. One writer per container at a
+    /// time: call it under the attachment's lock. It survives the writer, not a power cut: a
+    /// machine that loses its power loses its containers.
     ///
     /// # Errors
     /// Disk full, permissions.
@@ -135,7 +135,7 @@ impl Spool {
     /// The event of a container that waits to be claimed.
     ///
     /// # Errors
-    /// It cannot be read; `InvalidData` where it does not decode.
+    /// It cannot be read; `InvalidData` if it does not decode.
     pub fn get(&self, key: &EndpointKey) -> io::Result<Option<EndpointEvent>> {
         read(&self.file(key))
     }
@@ -196,7 +196,7 @@ fn file_name(key: &EndpointKey) -> String {
     format!("{network}.{id}.{ifname}-{hash}.{EVENT}")
 }
 
-/// An event; `None` where there is no file.
+/// An event; `None` if there is no file.
 fn read(path: &Path) -> io::Result<Option<EndpointEvent>> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -216,7 +216,7 @@ fn unlink(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// File names with an ending, ordered; none where there is no directory.
+/// File names with an ending, ordered; none if there is no directory.
 fn names(folder: &Path, ending: &str) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

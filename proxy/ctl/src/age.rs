@@ -5,7 +5,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 
-/// `age(since, now)` of a timestamp; `<unknown>` where there is none or it does not parse.
+/// `age(since, now)` of a timestamp; `<unknown>` if there is none or it does not parse.
 pub(crate) fn since(timestamp: Option<&str>, now: u64) -> String {
     match timestamp.and_then(parse) {
         Some(then) => age(now.saturating_sub(then)),

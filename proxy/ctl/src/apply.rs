@@ -198,7 +198,7 @@ fn place(item: Option<&Item<'_>>, result: &AppliedObject, field: &str) -> String
     }
 }
 
-/// `FIELD: reason` of a refusal, without the field where it is not known.
+/// `FIELD: reason` of a refusal, without the field if it is not known.
 pub(crate) fn why(result: &AppliedObject) -> String {
     match &result.refusal {
         Some(FieldProblem { field, reason }) if field.is_empty() => reason.clone(),

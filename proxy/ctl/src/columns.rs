@@ -126,7 +126,7 @@ fn slice(object: &Value, now: u64) -> Vec<String> {
     ]
 }
 
-/// The pod's name; where it is the container's id, for want of a better one, the name that nerdctl
+/// The pod's name; if it is the container's id, for want of a better one, the name that nerdctl
 /// gave the container. That is a label as any other: it is shown, and decides nothing.
 fn pod_name(object: &Value) -> String {
     let meta = &object["metadata"];
@@ -258,7 +258,7 @@ pub(crate) fn text(value: &Value, placeholder: &str) -> String {
     or(placeholder, &plain(value))
 }
 
-/// The elements of an array, none where it is not there.
+/// The elements of an array, none if it is not there.
 pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }

@@ -48,7 +48,7 @@ impl Daemon {
         self.request("POST", path, &body)
     }
 
-    /// An object by name, `None` where there is none.
+    /// An object by name, `None` if there is none.
     pub(crate) fn object(
         &self,
         kind: Kind,

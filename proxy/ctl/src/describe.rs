@@ -91,7 +91,7 @@ fn show(screen: &mut Screen, description: &Description) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Names and values in kubectl's order; those without a value are left out where kubectl does so.
+/// Names and values in kubectl's order; those without a value are left out if kubectl does so.
 fn fields(description: &Description) -> Vec<(&'static str, String)> {
     let service = &description.service;
     let (meta, spec) = (&service["metadata"], &service["spec"]);
@@ -147,7 +147,7 @@ fn in_rotation(port: Option<&DescribedPort>) -> String {
     crate::columns::some_of(&chosen, NONE)
 }
 
-/// Address and port; the address where it has none.
+/// Address and port; the address if it has none.
 fn place(endpoint: &DescribedEndpoint) -> String {
     let address = endpoint.address.to_string();
     match endpoint.port {

@@ -32,7 +32,7 @@ pub(crate) struct Look {
     pub(crate) wide: bool,
     /// With the namespace as first column.
     pub(crate) namespace: bool,
-    /// With the kind before the name, where several kinds are shown.
+    /// With the kind before the name, if several kinds are shown.
     pub(crate) prefixed: bool,
 }
 

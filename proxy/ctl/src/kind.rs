@@ -90,7 +90,7 @@ impl Kind {
     }
 }
 
-/// Namespace of an object; empty where it has none.
+/// Namespace of an object; empty if it has none.
 pub(crate) fn namespace(object: &Value) -> &str {
     object["metadata"]["namespace"].as_str().unwrap_or("")
 }

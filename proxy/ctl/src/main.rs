@@ -116,7 +116,7 @@ fn main() -> ExitCode {
         Ok(Verdict::Finding) => ExitCode::from(1),
         Err(failure) => {
             if !failure.is_silent() {
-                // Where stderr is closed too there is nobody left to tell.
+                // If stderr is closed too there is nobody left to tell.
                 screen.complain(&failure.message()).ok();
             }
             failure.code()

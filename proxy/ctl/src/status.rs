@@ -139,7 +139,7 @@ fn readiness(peers: &[PeerStatus]) -> String {
     line
 }
 
-/// A line a node.
+/// One line per node.
 fn peers(peers: &[PeerStatus]) -> Vec<String> {
     const NONE: &str = "<none>";
     let all = |parts: Vec<String>| {

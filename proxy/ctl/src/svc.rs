@@ -69,7 +69,7 @@ fn show(screen: &mut Screen, answer: &SvcTestAnswer) -> Result<(), Failure> {
     Ok(screen.flush()?)
 }
 
-/// Somebody took the connection, and what had to come back came.
+/// The connection was accepted, and the reply came back.
 fn is_good(answer: &SvcTestAnswer) -> bool {
     answer.address.is_some() && answer.error.is_none()
 }
@@ -83,7 +83,7 @@ fn count(answers: &[SvcTestAnswer]) -> BTreeMap<IpAddr, usize> {
     counts
 }
 
-/// The share of each address that took connections, or that answered, where answers are waited for.
+/// The share of each address that took connections, or that answered, if answers are waited for.
 fn shares(answers: &[SvcTestAnswer]) -> Vec<String> {
     let total = answers.len();
     let row = |address: String, count: usize| {

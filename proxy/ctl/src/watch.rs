@@ -94,7 +94,7 @@ fn one_kind(selection: &Selection) -> Result<(Kind, BTreeSet<String>), Failure> 
 struct Watch {
     look: Look,
     format: Format,
-    /// Names to show; all where there is none.
+    /// Names to show; all if there is none.
     names: BTreeSet<String>,
     known: BTreeMap<Key, Value>,
     /// There once the header is out.

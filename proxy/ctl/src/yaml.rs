@@ -92,7 +92,7 @@ fn string(text: &str) -> String {
 }
 
 /// Whether a string needs no quotes: words of few harmless characters that begin with a letter
-/// and are no keyword, and IPv4 addresses and subnets.
+/// and are not a keyword, and IPv4 addresses and subnets.
 fn is_plain(text: &str) -> bool {
     let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-');
     let Some(first) = text.bytes().next() else { return false };

@@ -21,7 +21,7 @@ pub(crate) use nftables::Nftables;
 #[derive(Debug, thiserror::Error)]
 #[error("{action}")]
 pub(crate) struct Error {
-    /// What failed, with the remedy where there is one.
+    /// What failed, with the remedy if there is one.
     pub action: String,
     /// Why.
     #[source]
@@ -81,7 +81,7 @@ impl Backend {
         }
     }
 
-    /// As [`Backend::whole`], cheaper, where `plan` is the one of the last call.
+    /// As [`Backend::whole`], cheaper, if `plan` is the one of the last call.
     ///
     /// # Errors
     /// See [`Error`]; what was there before still is.

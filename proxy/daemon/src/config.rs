@@ -19,9 +19,9 @@ pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// `--node-name`; the host's name where it is not given.
+    /// `--node-name`; the host's name if it is not given.
     pub node_name: Option<String>,
-    /// `--node-ip`, at most one a family; the default routes' addresses where it is not given.
+    /// `--node-ip`, at most one per IP family; the default routes' addresses if it is not given.
     pub node_ips: Vec<IpAddr>,
     /// `--node-labels`
     pub node_labels: Labels,
@@ -35,9 +35,9 @@ pub(crate) struct Settings {
     pub containerd_socket: PathBuf,
     /// `--image-labels`: labels of an image count as labels of its containers.
     pub image_labels: bool,
-    /// `--service-cidr`, at most one a family.
+    /// `--service-cidr`, at most one per IP family.
     pub service_cidrs: Vec<IpNetwork>,
-    /// `--cluster-cidr`, at most one a family.
+    /// `--cluster-cidr`, at most one per IP family.
     pub cluster_cidrs: Vec<IpNetwork>,
     /// They are not the default.
     pub cluster_chosen: bool,
@@ -150,7 +150,7 @@ impl StoreKind {
 /// `--overlay`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OverlayKind {
-    /// Somebody else sees to it.
+    /// Something else routes between nodes.
     None,
     /// Encapsulated.
     Vxlan,
@@ -183,7 +183,7 @@ pub(crate) enum NodePorts {
 pub(crate) enum LogFormat {
     /// A line for people.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -41,12 +41,12 @@ pub(crate) enum Event {
     Cluster(causeway_source::cluster::Report),
     /// The thread that keeps the overlay says how it is.
     Overlay(OverlayState),
-    /// This node has other addresses than those that the others know, at most one a family.
+    /// This node has other addresses than those that the others know, at most one per IP family.
     Addresses(Vec<IpAddr>),
     /// What others' rules drop of what containers of several nodes send each other, with what
-    /// allows it; nothing any more where empty.
+    /// allows it; nothing any more if empty.
     Forward(Vec<String>),
-    /// Rules of attachments that are missing, or why that cannot be told; nothing any more where empty.
+    /// Rules of attachments that are missing, or why that cannot be told; nothing any more if empty.
     Attachments(Vec<String>),
     /// The container of an attachment is gone without DEL.
     Dead {

@@ -44,7 +44,7 @@ pub(crate) fn host(endpoint: &str) -> Option<(&str, u16)> {
     Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
 }
 
-/// Addresses of the store that are no names.
+/// Addresses of the store that are not names.
 pub(crate) fn literals(endpoints: &[String]) -> impl Iterator<Item = IpAddr> {
     endpoints.iter().filter_map(|endpoint| host(endpoint)?.0.parse().ok())
 }
@@ -124,7 +124,7 @@ fn ports(settings: &Settings) -> Vec<((Protocol, u16), String)> {
     ports
 }
 
-/// The parts of the cluster network that our overlay leads to, by node. Without one nobody says
+/// The parts of the cluster network that our overlay leads to, by node. Without one it is unknown
 /// where addresses lead, and containers may have others than the part of their node.
 pub(crate) fn subnets(
     settings: &Settings,

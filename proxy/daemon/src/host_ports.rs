@@ -89,7 +89,7 @@ pub(crate) fn to(plan: &Plan, address: std::net::IpAddr, port: u16) -> Vec<Strin
     ours.map(place).collect()
 }
 
-/// `8080/TCP`, with an address of the host where it is only that one's.
+/// `8080/TCP`, with an address of the host if it is only that one's.
 fn place(port: &HostPort) -> String {
     let protocol = port.protocol.name();
     match port.host {

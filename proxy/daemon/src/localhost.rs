@@ -36,7 +36,7 @@ pub(crate) fn begin(node_ports: &NodePortAddresses) {
     }
 }
 
-/// Starts the thread, which ends with the engine, where node ports answer at localhost. The rules
+/// Starts the thread, which ends with the engine, if node ports answer at localhost. The rules
 /// that mark replies are in the kernel.
 ///
 /// # Errors
@@ -127,7 +127,7 @@ fn wanted(links: &[Link]) -> BTreeSet<u32> {
     links.iter().filter(comes_in).map(|link| link.index).collect()
 }
 
-/// Takes the guards away, for `cleanup`; where `route_localnet` is on for a link, its attachments
+/// Takes the guards away, for `cleanup`; if `route_localnet` is on for a link, its attachments
 /// need one.
 ///
 /// # Errors

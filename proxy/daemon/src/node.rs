@@ -25,7 +25,7 @@ pub(crate) struct Facts {
     pub name: Arc<str>,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Addresses that others reach the node by, one a family at most.
+    /// Addresses that others reach the node by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
@@ -307,7 +307,7 @@ struct NodeFile {
 /// This node's parts of the cluster network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
-    /// As the settings say; where they are silent, as before, or the second one.
+    /// As the settings say; if they are silent, as before, or the second one.
     Own,
     /// As before: who gives them has not spoken yet.
     Before,
@@ -381,7 +381,7 @@ fn known(settings: &Settings) -> NodeFile {
     text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// Which machine this is: `/etc/machine-id`; where that is absent, a random one kept in the state
+/// Which machine this is: `/etc/machine-id`; if that is absent, a random one kept in the state
 /// directory.
 ///
 /// # Errors
@@ -403,7 +403,7 @@ pub(crate) fn machine_id(settings: &Settings) -> Result<String, Error> {
 fn write(path: &Path, file: &NodeFile) -> io::Result<()> {
     let mut text = serde_json::to_vec(file)?;
     text.push(b'\n');
-    // Plugins run as root, but what it says is no secret.
+    // Plugins run as root, but what it says is not secret.
     files::replace(path, &text, 0o644)
 }
 

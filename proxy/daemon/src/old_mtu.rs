@@ -34,7 +34,7 @@ struct Attached {
     /// `NETWORK/CONTAINER/INTERFACE`
     name: String,
     addresses: Vec<IpAddr>,
-    /// Empty where there is none.
+    /// Empty if there is none.
     bridge: String,
     mtu: u32,
 }

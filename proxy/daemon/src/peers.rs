@@ -3,7 +3,7 @@
 //! ```toml
 //! [[node]]
 //! name = "node1"
-//! ip = "172.18.0.2"                               # or one a family: ["172.18.0.2", "fd00::2"]
+//! ip = "172.18.0.2"                               # or one per IP family: ["172.18.0.2", "fd00::2"]
 //! subnet = ["10.0.1.0/24", "fd00:10:0:1::/64"]
 //! ```
 
@@ -20,9 +20,9 @@ use toml::Spanned;
 pub(crate) struct Entry {
     /// Its name.
     pub name: String,
-    /// Its addresses, one a family at most, one at least.
+    /// Its addresses, at most one per IP family, one at least.
     pub ips: Vec<IpAddr>,
-    /// Its parts of the cluster network, one a family at most, one at least.
+    /// Its parts of the cluster network, at most one per IP family, one at least.
     pub subnets: Vec<IpNetwork>,
 }
 

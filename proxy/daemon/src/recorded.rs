@@ -26,7 +26,7 @@ pub(crate) fn host_ports(run_dir: &Path) -> host_ports::Records {
     records.into_iter().map(|(of, record)| (key(of), record)).collect()
 }
 
-/// Those of one attachment, where it has some.
+/// Those of one attachment, if it has some.
 pub(crate) fn host_ports_of(run_dir: &Path, key: &EndpointKey) -> Option<Record> {
     let EndpointKey { network, container_id, ifname } = key.clone();
     let key = RecordKey { network, container_id, ifname };

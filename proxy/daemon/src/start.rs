@@ -233,7 +233,8 @@ fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::Facts, Error>
 }
 
 /// Writes `node.json` before any store answers (row O-67), with what is known of the overlay now, or
-/// was before. What an earlier run with an overlay left goes, where somebody else sees to it now.
+/// was before. What an earlier run with an overlay left goes, if something else routes between
+/// nodes now.
 fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(), Error> {
     let mode = overlay::mode(settings);
     if mode.is_none() {

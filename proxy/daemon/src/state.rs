@@ -35,7 +35,7 @@ pub(crate) struct State {
     /// The other nodes, by name: of the cluster store or of the peers file.
     pub peers: BTreeMap<String, Peer>,
     /// Those of them that have joined and not said yet how their containers are reached. `Some`: that
-    /// is no trouble until then.
+    /// is no problem until then.
     pub waiting: BTreeMap<String, Option<Instant>>,
     /// The cluster store; `None` without one.
     pub cluster: Option<ClusterState>,
@@ -60,7 +60,7 @@ pub(crate) struct ClusterState {
     pub subnets: Option<Subnets>,
     /// What keeps this node out of the cluster, with the remedy.
     pub excluded: Option<String>,
-    /// Nodes that vanished together and are held for now (C-10).
+    /// Nodes that disappeared together and are held for now (C-10).
     pub held_nodes: BTreeSet<String>,
     /// Objects that the store lost and that are held, by number (C-10).
     pub held_objects: usize,
@@ -81,7 +81,7 @@ pub(crate) struct OverlayState {
     pub problems: BTreeMap<String, String>,
     /// What failed for the whole of it.
     pub failure: Option<String>,
-    /// Things put right that others had changed.
+    /// Repairs of what other processes had changed.
     pub repairs: u64,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct OverlayState {
 pub(crate) struct Node {
     /// Name.
     pub name: String,
-    /// Its addresses that others reach it by, at most one a family.
+    /// Its addresses that others reach it by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Labels by settings; a `v1 Node` document of the name comes over them.
     pub labels: Labels,
@@ -115,7 +115,7 @@ pub(crate) struct Progress {
     pub full_syncs: u64,
     /// Transactions or reads that failed.
     pub failures: u64,
-    /// Times that somebody else had changed our rules and they were put right.
+    /// Times that our rules were changed by another process and restored.
     pub repairs: u64,
     /// Changes of services that came.
     pub service_changes: u64,
@@ -157,7 +157,7 @@ pub(crate) struct Touched {
     /// Services whose endpoints or rules may be others.
     pub services: BTreeSet<ObjectKey>,
     /// Nodes of which something may be other: record, subnets, whether they are reached; all nodes
-    /// where the store goes away or comes back.
+    /// if the store goes away or comes back.
     pub nodes: BTreeSet<String>,
 }
 
@@ -166,7 +166,7 @@ pub(crate) struct Touched {
 pub(crate) struct Committed {
     /// What it concerned.
     pub touched: Touched,
-    /// What changed in the plan; all of it where `full` is the first of this process.
+    /// What changed in the plan; all of it if `full` is the first of this process.
     pub delta: Delta,
     /// Everything was compared, not what changed alone.
     pub full: bool,

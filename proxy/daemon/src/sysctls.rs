@@ -99,7 +99,7 @@ impl Sysctls {
     }
 
     /// Has replies between two ports of one bridge pass conntrack; loads the module that they need
-    /// where this process may.
+    /// if this process may.
     ///
     /// # Errors
     /// What does not work without it, and the remedy.
@@ -230,7 +230,7 @@ impl Sysctls {
 
     fn restore_one(&mut self, key: &str) -> Result<(), String> {
         let Some(changed) = self.memory.changed.get(key).cloned() else { return Ok(()) };
-        // Somebody else's value is theirs.
+        // A value that another program has set is left alone.
         if current(key)?.as_deref() == Some(changed.set.as_str()) {
             HERE.ensure(&[(key.to_owned(), changed.before.as_str())])
                 .map_err(|error| described(&error))?;

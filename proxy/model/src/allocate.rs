@@ -1,7 +1,7 @@
-//! Cluster addresses and node ports: given or free, refused where taken.
+//! Cluster addresses and node ports: given or free, refused if taken.
 //!
 //! What is handed out follows from the service's name and from what is taken: a service made again
-//! gets the same address where nobody took it meanwhile. The lower part of each range is left to
+//! gets the same address if nobody took it meanwhile. The lower part of each range is left to
 //! those who ask for a certain address or port, as long as the upper part has free ones (KEP-3070,
 //! KEP-3668).
 
@@ -24,8 +24,8 @@ use crate::{Guarded, IpFamily, ObjectKey, Protocol, Service, ServiceType};
 /// Where addresses and ports come from.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// Service networks, one a family at most; the first one's family is that of services which do
-    /// not say any.
+    /// Service networks, at most one per IP family; the first one's family is that of services
+    /// which do not say any.
     pub service_cidrs: Vec<IpNetwork>,
     /// First and last node port.
     pub node_ports: (u16, u16),
@@ -37,8 +37,8 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Whether the settings make sense: service networks of one a family that overlap neither node
-    /// nor pod networks and have room, a range of node ports.
+    /// Whether the settings make sense: one service network per IP family that overlaps neither
+    /// node nor pod networks and has room, a range of node ports.
     ///
     /// # Errors
     /// What is wrong, with the remedy.
@@ -79,7 +79,7 @@ impl Pools {
     }
 }
 
-/// What a service has that no other may have, as texts that are equal where two services want the
+/// What a service has that no other may have, as texts that are equal if two services want the
 /// same: `address/10.96.0.1`, `port/tcp/30001`. Ascending, each once.
 pub fn claims(service: &Service) -> Vec<String> {
     let all: BTreeSet<Claim> = claimed(service).into_iter().collect();
@@ -142,7 +142,7 @@ impl Allocator {
     }
 
     /// Fills in what `wanted` leaves open: cluster addresses and families, node ports, health check
-    /// node port. What its `previous` version had is kept where the document is silent. Nothing is
+    /// node port. What its `previous` version had is kept if the document is silent. Nothing is
     /// claimed: [`Allocator::claim`] the result once it is stored. Also returns warnings.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::Labels;
 pub struct NodeIdentity {
     /// Name of the node.
     pub node: String,
-    /// `/etc/machine-id`; where that is absent, a random one kept in the state directory.
+    /// `/etc/machine-id`; if that is absent, a random one kept in the state directory.
     pub machine_id: String,
 }
 
@@ -37,7 +37,7 @@ pub struct NodeRecord {
     pub identity: NodeIdentity,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Addresses that others reach it by, one a family at most.
+    /// Addresses that others reach it by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Its labels by settings; a `v1 Node` document of its name comes over them.
     #[serde(default)]
@@ -63,9 +63,9 @@ pub struct SubnetRecord {
     /// Whose it is. Nobody else writes or removes the record while its lease lasts (row O-38).
     #[serde(flatten)]
     pub owner: NodeIdentity,
-    /// Addresses of the owner, one a family at most: tunnel end and next hop.
+    /// Addresses of the owner, at most one per IP family: tunnel end and next hop.
     pub ips: Vec<IpAddr>,
-    /// Address of the owner's vxlan device, where it has one.
+    /// Address of the owner's vxlan device, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vtep: Option<MacAddress>,
     /// MTU of the owner's overlay in bytes.
@@ -106,7 +106,7 @@ pub struct ClusterConfig {
 pub struct Peer {
     /// Name.
     pub name: String,
-    /// Addresses, one a family at most.
+    /// Addresses, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Its parts of the cluster network; empty while it has none.
     pub subnets: Vec<IpNetwork>,
@@ -116,7 +116,7 @@ pub struct Peer {
     /// MTU of its overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// What it says of itself while it lives; `None`: it is not heard of (O-60) or, with a peers
+    /// What it says of itself while it lives; `None`: it does not respond (O-60) or, with a peers
     /// file, never will be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<NodeRecord>,
@@ -171,7 +171,7 @@ impl ClusterConfig {
 }
 
 /// Length of a node's part of a cluster network that nodes share: `node_subnet_len` of an IPv4 one,
-/// 64 of an IPv6 one, or 8 bits beyond its own where it is a /64 or longer.
+/// 64 of an IPv6 one, or 8 bits beyond its own if it is a /64 or longer.
 pub fn part_len(cluster: IpNetwork, node_subnet_len: u8) -> u8 {
     let length = match cluster {
         IpNetwork::V4(_) => node_subnet_len,

@@ -1,5 +1,5 @@
 //! What services and containers of other nodes cannot have: addresses of nodes and of the store, and
-//! the ports there that nodes live on. Without them no node would hear of the end of whatever took
+//! the ports there that nodes live on. Without them no node would notice the end of whatever took
 //! them.
 
 use std::collections::BTreeMap;

@@ -427,7 +427,7 @@ impl Index {
         }
     }
 
-    /// The service that a slice serves, where it exists.
+    /// The service that a slice serves, if it exists.
     fn serves(&self, slice: &EndpointSlice, changes: &mut Changes) {
         let Some(name) = slice.service() else { return };
         let key = ObjectKey::new(Arc::clone(&slice.key.namespace), name);

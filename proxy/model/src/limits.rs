@@ -20,11 +20,11 @@ pub const ENDPOINTS: usize = 65_535;
 /// the nodes counts as one address more.
 pub const WAYS: usize = 1_000_000;
 
-/// Endpoints of a service port in one family where `iptables` carries the rules: the time it takes
+/// Endpoints of a service port in one family if `iptables` carries the rules: the time it takes
 /// grows with the square of the rules of a chain.
 pub const IPTABLES_ENDPOINTS: usize = 10_000;
 
-/// Endpoints of all ports of a service where `iptables` carries the rules.
+/// Endpoints of all ports of a service if `iptables` carries the rules.
 pub const IPTABLES_ALL: usize = 50_000;
 
 /// Which limit is exceeded.
@@ -135,7 +135,7 @@ impl<S: Deref<Target = Service>> Load<S> {
         Self { service, addresses, order: None, endpoints: vec![[0; 2]; ports], ways: 0 }
     }
 
-    /// Adds the endpoints of a slice, where that is possible.
+    /// Adds the endpoints of a slice, if that is possible.
     ///
     /// # Errors
     /// Which limit would be exceeded; nothing is added.
@@ -157,7 +157,7 @@ impl<S: Deref<Target = Service>> Load<S> {
         }
     }
 
-    /// Adds the addresses of a container, one a family at most, as endpoints of every port.
+    /// Adds the addresses of a container, at most one per IP family, as endpoints of every port.
     ///
     /// # Errors
     /// Which limit would be exceeded.

@@ -44,7 +44,7 @@ pub struct Document {
 /// Something to know of a document that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Line of the field; 0 where there is no file.
+    /// Line of the field; 0 if there is no file.
     pub line: usize,
     /// What to know: `KIND NAMESPACE/NAME: FIELD: TEXT`.
     pub text: String,
@@ -94,7 +94,7 @@ impl Document {
         warnings
     }
 
-    /// Line of a field of the specification; of what it is in, where it is absent.
+    /// Line of a field of the specification; of what it is in, if it is absent.
     pub fn line_of(&self, field: &str) -> usize {
         let is_in = |path: &str| {
             field
@@ -109,9 +109,9 @@ impl Document {
 /// Why a document or object is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Line of the field where it is known, else of the document; 0 where there is no file.
+    /// Line of the field if it is known, else of the document; 0 if there is no file.
     pub line: usize,
-    /// `Service`, or `document` where the kind is not known.
+    /// `Service`, or `document` if the kind is not known.
     pub kind: String,
     /// `NAMESPACE/NAME`, as far as known.
     pub object: String,
@@ -275,7 +275,7 @@ fn object(root: &Field<'_>, kind: Kind, notes: &mut Vec<Problem>) -> Checked<Vec
 }
 
 /// A note with the name of what it is about. Of a kind that is not ours nobody knows here whether
-/// it has a namespace where it names none.
+/// it has a namespace if it names none.
 fn warning(root: &Field<'_>, note: Problem) -> Warning {
     let mut about = refusal(root, note);
     if root.get("metadata").get("namespace").text().ok().flatten().is_none() && about.field == "." {

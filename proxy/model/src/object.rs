@@ -217,7 +217,7 @@ pub enum TargetPort {
 /// An element of `spec.ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Name; empty where the only port has none.
+    /// Name; empty if the only port has none.
     pub name: Box<str>,
     /// Protocol.
     pub protocol: Protocol,
@@ -225,7 +225,7 @@ pub struct ServicePort {
     pub port: u16,
     /// Port at containers that the selector finds; slices bring their own.
     pub target: TargetPort,
-    /// Port at the nodes, where there is one.
+    /// Port at the nodes, if there is one.
     pub node_port: Option<u16>,
     /// `appProtocol`, kept for those who read the object.
     pub app_protocol: Option<Box<str>>,
@@ -257,10 +257,10 @@ pub struct Service {
     pub service_type: ServiceType,
     /// `spec.clusterIP: None`
     pub headless: bool,
-    /// `spec.clusterIPs`, one a family, in the order of `ip_families`; empty until allocated, for
-    /// headless services and for ExternalName.
+    /// `spec.clusterIPs`, one per IP family, in the order of `ip_families`; empty until allocated,
+    /// for headless services and for ExternalName.
     pub cluster_ips: Box<[IpAddr]>,
-    /// `spec.ipFamilies`; empty until allocated where the document is silent.
+    /// `spec.ipFamilies`; empty until allocated if the document is silent.
     pub ip_families: &'static [IpFamily],
     /// `spec.ipFamilyPolicy`
     pub ip_family_policy: IpFamilyPolicy,
@@ -456,7 +456,7 @@ impl EndpointSlice {
     /// [`EndpointSlice::MANAGED_BY`] of a slice that was written as `v1 Endpoints`.
     pub const FROM_ENDPOINTS: &'static str = "endpointslicemirroring-controller.k8s.io";
 
-    /// Name of the service whose endpoints these are; `None` serves nobody.
+    /// Name of the service whose endpoints these are; `None` serves no one.
     pub fn service(&self) -> Option<&str> {
         self.labels.get(Self::SERVICE_NAME).filter(|name| !name.is_empty())
     }

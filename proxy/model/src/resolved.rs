@@ -59,9 +59,9 @@ pub struct Endpoint {
     pub serving: bool,
     /// Terminating.
     pub terminating: bool,
-    /// Node, where it is known. Containers attached here carry this node's name.
+    /// Node, if it is known. Containers attached here carry this node's name.
     pub node: Option<Arc<str>>,
-    /// Zone, where it is known.
+    /// Zone, if it is known.
     pub zone: Option<Arc<str>>,
     /// Topology hints.
     pub hints: Option<Arc<Hints>>,

@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Connects where the kernel has nf_tables. Where it has none, nothing is there to be removed.
+    /// Connects if the kernel has nf_tables. If it has none, nothing is there to be removed.
     ///
     /// # Errors
     /// Anything but the lack of nf_tables.
@@ -338,7 +338,7 @@ impl Client {
         Ok(count)
     }
 
-    /// Whether table `nat` of iptables (`ipv6`: of ip6tables) may have a chain of this name. Where
+    /// Whether table `nat` of iptables (`ipv6`: of ip6tables) may have a chain of this name. If
     /// iptables stands on nf_tables, which most do, this is exact. The older one cannot be asked for
     /// one chain: there the answer is whether its table is in use at all.
     ///

@@ -6,7 +6,7 @@
 pub struct Error {
     /// The operation that the kernel refused, in nft's words.
     pub action: String,
-    /// Position of that operation in the batch, where it is known.
+    /// Position of that operation in the batch, if it is known.
     pub op: Option<usize>,
     /// Why.
     #[source]

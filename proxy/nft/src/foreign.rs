@@ -33,7 +33,7 @@ const XT_STATES: usize = 150;
 
 impl Client {
     /// Tables that have a chain at the forward hook whose policy is drop; none of ours has. One dump
-    /// where there is none.
+    /// if there is none.
     ///
     /// # Errors
     /// See [`crate::Error`].
@@ -361,7 +361,7 @@ fn other(name: &str, attributes: Attributes<'_>, rule: &mut ForeignRule) {
     }
 }
 
-/// `-m conntrack` where it asks for the state alone (`struct xt_conntrack_mtinfo3`).
+/// `-m conntrack` if it asks for the state alone (`struct xt_conntrack_mtinfo3`).
 fn conntrack(attributes: Attributes<'_>) -> Condition {
     let info = attributes.get(3).map(|info| info.value).unwrap_or_default();
     let half = |at: usize| {

@@ -18,7 +18,7 @@ use crate::{Client, Result};
 
 /// More than one datagram of notifications.
 const RECEIVE_BUFFER: usize = 128 * 1024;
-/// Room for notifications that wait; where it does not suffice, [`Monitor::changes`] says yes.
+/// Room for notifications that wait; if it does not suffice, [`Monitor::changes`] says yes.
 const QUEUE: libc::c_int = 1 << 20;
 /// `linux/filter.h`
 const BPF_LOAD_WORD: u16 = 0x20;
@@ -42,7 +42,7 @@ pub struct Monitor {
 /// A change of our tables that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Name and process id of who made it, where the kernel told.
+    /// Name and process id of who made it, if the kernel told.
     pub by: Option<(String, u32)>,
     /// Notifications were lost, so there may have been a change.
     pub lost: bool,

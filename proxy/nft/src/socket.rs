@@ -140,7 +140,7 @@ impl Link {
         Err(io::Error::from_raw_os_error(libc::EINTR))
     }
 
-    /// Sends a request and reads up to its end; true where the dump was interrupted.
+    /// Sends a request and reads up to its end; true if the dump was interrupted.
     fn request(
         &mut self,
         (kind, flags, family): (u16, u16, u8),

@@ -3,8 +3,8 @@
 //! As long as any socket of the machine is in nf_tables' multicast group, in whatever network
 //! namespace (`netlink_has_listeners` asks for the protocol alone), the kernel makes one message for each
 //! object and element of a transaction, a page or more each, and keeps all of them until the
-//! transaction ends, even where every subscriber's filter refuses them. For ten thousand elements
-//! that is most of the work. So this helps where nobody else listens: programs that do are rare.
+//! transaction ends, even if every subscriber's filter refuses them. For ten thousand elements
+//! that is most of the work. So this helps if nobody else listens: programs that do are rare.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -36,7 +36,7 @@ pub(crate) enum Heard {
     All,
     /// Others may have committed unheard.
     NotAll,
-    /// It hears nothing.
+    /// It receives nothing.
     Nothing,
 }
 
@@ -62,7 +62,7 @@ impl Seat {
         let mut own = SocketAddr::new(0, 0);
         if self.socket.get_address(&mut own).is_ok() {
             let header = noop();
-            // Where its queue is full it is readable already.
+            // If its queue is full it is readable already.
             drop(self.socket.send_to(&header, &own, libc::MSG_DONTWAIT));
         }
     }
@@ -122,7 +122,7 @@ impl Subscriptions {
 #[must_use = "the subscriptions hear nothing meanwhile"]
 pub struct Pause {
     subscriptions: Subscriptions,
-    /// The generation before; `None` where the kernel did not say.
+    /// The generation before; `None` if the kernel did not say.
     before: Option<u32>,
     ended: bool,
 }
@@ -142,8 +142,8 @@ impl Pause {
         Self { subscriptions, before, ended: false }
     }
 
-    /// The subscriptions are back. Where the generation says that there were other transactions than
-    /// `own` ones, or where `own` is not known, each of them tells of a change.
+    /// The subscriptions are back. If the generation says that there were other transactions than
+    /// `own` ones, or if `own` is not known, each of them tells of a change.
     pub fn end(mut self, client: &mut Client, own: Option<u32>) {
         self.back();
         let heard = own.zip(self.before).is_some_and(|(own, before)| {

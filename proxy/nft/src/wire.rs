@@ -183,7 +183,7 @@ impl<'a> Attribute<'a> {
         self.value.try_into().ok().map(u64::from_be_bytes)
     }
 
-    /// The string before the terminating zero; `None` where it is not UTF-8.
+    /// The string before the terminating zero; `None` if it is not UTF-8.
     pub(crate) fn string(&self) -> Option<String> {
         let end = self.value.iter().position(|byte| *byte == 0).unwrap_or(self.value.len());
         String::from_utf8(self.value[..end].to_vec()).ok()

@@ -257,7 +257,7 @@ fn i4_random_histories_lead_to_what_a_fresh_start_would_load() {
     }
 }
 
-/// Whatever somebody did to the tables, the difference repairs it in one transaction.
+/// Whatever another process did to the tables, the difference repairs it in one transaction.
 #[test]
 fn i4_a_damaged_table_is_repaired_by_the_difference() {
     let plan = everything();

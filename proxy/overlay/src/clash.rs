@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::VxlanLink;
 
-/// A vxlan device of somebody else.
+/// A vxlan device of another program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherVxlan {
     /// Its name.
@@ -18,7 +18,7 @@ pub struct OtherVxlan {
 }
 
 /// What to say when the kernel answers `EEXIST` or `EADDRINUSE` to the making of `link`: VNI and
-/// port are taken, by one of `others` where it is in this network namespace.
+/// port are taken, by one of `others` if it is in this network namespace.
 pub fn clash(link: &VxlanLink, others: &[OtherVxlan]) -> String {
     let same = |other: &&OtherVxlan| other.id == link.id && other.port == link.port;
     let VxlanLink { name, id, port, .. } = link;

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::{HeldLink, HeldRoute, Holds, Hop, Step, VxlanLink, Wanted};
 
-/// What to change. `underlay` is the index of the device for direct routes. Empty where nothing
+/// What to change. `underlay` is the index of the device for direct routes. Empty if nothing
 /// differs (I4).
 ///
 /// What is put comes in the order in which packets need it, from the device to the route; what is
@@ -40,7 +40,7 @@ pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
 
 /// What is left of what the kernel holds once the device is right.
 struct Left<'a> {
-    /// The device, where it stays.
+    /// The device, if it stays.
     link: Option<&'a HeldLink>,
     neighbours: BTreeMap<IpAddr, MacAddress>,
     fdb: BTreeSet<(MacAddress, IpAddr)>,
@@ -136,7 +136,7 @@ fn fdb(held: &BTreeSet<(MacAddress, IpAddr)>, wanted: &BTreeMap<MacAddress, IpAd
     steps
 }
 
-/// One route for each subnet that is wanted. `device` tells the index of a hop's device where it is
+/// One route for each subnet that is wanted. `device` tells the index of a hop's device if it is
 /// there already.
 fn routes(
     held: &BTreeSet<HeldRoute>,

@@ -1,5 +1,5 @@
 //! How this node reaches the containers of the other nodes: peers to links, routes, neighbours and
-//! FDB entries, and what to change where the kernel holds something else.
+//! FDB entries, and what to change if the kernel holds something else.
 //!
 //! Pure (invariant I1). [`plan()`] makes [`Wanted`] of the facts; [`diff()`] compares it with what the
 //! kernel [`Holds`] and returns [`Step`]s in an order in which each one finds what it needs (I5) and
@@ -56,9 +56,9 @@ pub struct Underlay {
     pub bound: bool,
     /// MTU in bytes.
     pub mtu: u32,
-    /// This node's addresses, one at least and one a family at most; the first is the tunnel's own
-    /// end, and its family that of all tunnels. While the node has none, do not plan: what is there
-    /// stays as it is.
+    /// This node's addresses, one at least and at most one per IP family; the first is the tunnel's
+    /// own end, and its family that of all tunnels. While the node has none, do not plan: what is
+    /// there stays as it is.
     pub ips: Vec<IpAddr>,
 }
 
@@ -177,7 +177,7 @@ pub struct HeldRoute {
 }
 
 /// A change. One netlink request each, in order; nothing is left to decide (I3). What is to be
-/// removed and is not there any more is no failure.
+/// removed and is not there any more is not a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the object that it changes")]
 pub enum Step {
@@ -195,13 +195,13 @@ pub enum Step {
     },
     AddAddress(IpAddr),
     RemoveAddress(IpNetwork),
-    /// Added, or replaced where there is one for the address.
+    /// Added, or replaced if there is one for the address.
     PutNeighbour(IpAddr, MacAddress),
     RemoveNeighbour(IpAddr),
-    /// Added, or replaced where there is one for the address; there is never more than one then.
+    /// Added, or replaced if there is one for the address; there is never more than one then.
     PutFdb(MacAddress, IpAddr),
     RemoveFdb(MacAddress, IpAddr),
-    /// Added, or replaced in one request where there is one of ours for the subnet (row O-66); there
+    /// Added, or replaced in one request if there is one of ours for the subnet (row O-66); there
     /// is never more than one then.
     PutRoute(IpNetwork, Hop),
     RemoveRoute(HeldRoute),

@@ -14,7 +14,7 @@ const OVERHEAD_4: u32 = 50;
 const OVERHEAD_6: u32 = 70;
 
 /// What the kernel is to hold. Of nodes that claim one thing, those that live come before those
-/// that are not heard of, then the older one has it, then the first by name.
+/// that do not respond, then the older one has it, then the first by name.
 pub fn plan(facts: &Facts) -> Wanted {
     let mut peers: Vec<&Peer> = facts.peers.iter().filter(|peer| peer.name != facts.node).collect();
     peers.sort_by_key(|peer| rank(peer));
@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Row O-48. No word where all the others that publish the address are not heard of: they left
+    /// Row O-48. No word if all the others that publish the address do not respond: they left
     /// it.
     fn shared_address(&self, peer: &Peer, ip: IpAddr) -> Option<String> {
         let others = self.claims.get(&ip)?.iter().filter(|other| other.name != peer.name);
@@ -247,7 +247,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The peer's address for a plain route (row O-08), where nobody else has a claim on it: a
+    /// The peer's address for a plain route (row O-08), if nobody else has a claim on it: a
     /// tunnel's packets are told apart by their VTEP address, plain ones are not.
     fn near(&self, peer: &Peer, ips: &[IpAddr], subnet: IpNetwork) -> Option<IpAddr> {
         let ip = self.next_hop(peer, ips, subnet).ok()?;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-/// MTU of Ethernet: what is left where no route leads anywhere.
+/// MTU of Ethernet: what is left if no route leads anywhere.
 const ETHERNET: u32 = 1500;
 
 /// A device of this node.
@@ -12,7 +12,7 @@ const ETHERNET: u32 = 1500;
 pub struct Device {
     /// Its index.
     pub index: u32,
-    /// MTU in bytes; of a way by it, that of the route where this one is less.
+    /// MTU in bytes; of a way by it, that of the route if this one is less.
     pub mtu: u32,
     /// Packets to other nodes can leave by it: neither lo nor a dummy device nor the overlay itself.
     pub leads_out: bool,
@@ -30,7 +30,7 @@ pub struct Carrier {
 }
 
 /// Chooses by the device `home` that has the node's address, those by which packets to the other
-/// nodes leave, one a node, and the one of the default route.
+/// nodes leave, one per node, and the one of the default route.
 ///
 /// Tunnels are bound to `home` or to none: routes change, and a bound device would have to be made
 /// anew with each change.

@@ -7,7 +7,7 @@ use crate::{ChainSpec, Element, Rule, SetSpec, TableId};
 pub enum Op {
     /// Creates a table; its presence is fine.
     AddTable(TableId),
-    /// Deletes a table with all it holds; `ENOENT` where absent.
+    /// Deletes a table with all it holds; `ENOENT` if absent.
     DeleteTable(TableId),
     /// Creates a chain; its presence is fine.
     AddChain(TableId, ChainSpec),
@@ -32,7 +32,7 @@ pub enum Op {
         /// `NLM_F_EXCL`: presence is `EEXIST` instead of fine.
         exclusive: bool,
     },
-    /// Deletes elements by key; `ENOENT` where absent.
+    /// Deletes elements by key; `ENOENT` if absent.
     DeleteElements {
         /// Table.
         table: TableId,

@@ -1,8 +1,8 @@
-//! Whether somebody else's forward rules drop what containers send each other (rows O-52, S-17).
+//! Whether forward rules of other programs drop what containers send each other (rows O-52, S-17).
 //!
 //! An `accept` in our table does not undo a `drop` in another one, and other tables are not ours to
 //! change (invariant I2): all that can be done is to say exactly who drops what, and how to allow it.
-//! [`findings`] says so only where it is certain: the chain's policy is drop, and no rule on the way
+//! [`findings`] says so only if it is certain: the chain's policy is drop, and no rule on the way
 //! can have accepted before. A rule that is not understood counts as one that may accept.
 
 mod legacy;
@@ -16,7 +16,7 @@ pub use legacy::parse_legacy;
 
 use crate::Family;
 
-/// A table of somebody else's with what matters here.
+/// A table of another program with what matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignTable {
     /// `Ip`, `Ip6`, or `Inet` for both.
@@ -34,9 +34,9 @@ pub struct ForeignTable {
 /// Which programs change a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeper {
-    /// `nft`, and `iptables` where the table is one of its own.
+    /// `nft`, and `iptables` if the table is one of its own.
     Nftables,
-    /// The older `iptables`, which is called `iptables-legacy` where there are both.
+    /// The older `iptables`, which is called `iptables-legacy` if there are both.
     Legacy {
         /// It is called so here.
         suffix: bool,
@@ -135,8 +135,8 @@ pub struct Devices {
     pub others: BTreeSet<String>,
 }
 
-/// What chains drop, one text a chain, with the commands that allow it. `cluster`: networks of all
-/// containers.
+/// What chains drop, one text per chain, with the commands that allow it. `cluster`: networks of
+/// all containers.
 pub fn findings(tables: &[ForeignTable], cluster: &[IpNetwork], devices: &Devices) -> Vec<String> {
     let mut found = Vec::new();
     for table in tables {

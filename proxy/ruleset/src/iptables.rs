@@ -24,7 +24,7 @@
 //!
 //! Table nat decides: what it does not send to an endpoint it accepts, so that no later rule sends
 //! it elsewhere. Table filter refuses what came through without DNAT, at the address it was sent
-//! to; REJECT is no target of table nat. Its rules for a cluster address stand as long as the
+//! to; REJECT is not a target of table nat. Its rules for a cluster address stand as long as the
 //! service, so there is no moment at which a packet leaves for the default route.
 //!
 //! A change writes only chains that are others now. Up to 32 addresses and ports stand in
@@ -32,13 +32,13 @@
 //! pay for all services. (Rules inserted and deleted one by one in one long chain would write less,
 //! and cost every packet the length of the chain.)
 //!
-//! Session affinity is `xt_recent`: one list an endpoint, shared by all frontends of the service
+//! Session affinity is `xt_recent`: one list per endpoint, shared by all frontends of the service
 //! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
 //! who was seen longest ago. Source-hash is a tree of chains over 1024 buckets, given to endpoints as in
 //! [`crate::spread`]; [`hash_bucket`] computes the bucket: of IPv4 sources by `xt_cluster`, of IPv6
 //! sources from bits of the address. The buckets are others than those of the nftables backend.
 //!
-//! Where REJECT answers, the kernel must have a route to the address (the default route): a packet
+//! If REJECT answers, the kernel must have a route to the address (the default route): a packet
 //! without one is refused by routing, before table filter.
 
 mod fixed;
@@ -74,7 +74,7 @@ pub struct Mirror {
 pub struct Script {
     /// Which of the two programs.
     pub family: IpFamily,
-    /// Its input, ending in `COMMIT`. Empty where there is nothing to do.
+    /// Its input, ending in `COMMIT`. Empty if there is nothing to do.
     pub text: String,
 }
 
@@ -116,7 +116,7 @@ impl Mirror {
     }
 }
 
-/// Scripts that remove every chain, rule and jump of ours that `saved` holds; none where there is
+/// Scripts that remove every chain, rule and jump of ours that `saved` holds; none if there is
 /// nothing.
 pub fn cleanup(saved: &[(IpFamily, &str)]) -> Vec<Script> {
     let of_family = |family| Script { family, text: half::cleanup(&saved_of(saved, family)) };

@@ -300,7 +300,7 @@ pub enum Match {
         negate: bool,
     },
     /// `meta nfproto ipv4|ipv6`. Fields of an IP header bring this condition along, as in nft:
-    /// say it only where no such field follows.
+    /// say it only if no such field follows.
     NfProto {
         /// IPv6
         ipv6: bool,
@@ -327,7 +327,7 @@ pub enum Match {
     },
     /// `ct state invalid`
     CtInvalid,
-    /// `ct direction reply` where true.
+    /// `ct direction reply` if true.
     CtDirection {
         /// reply
         reply: bool,
@@ -414,7 +414,7 @@ pub enum Statement {
         map: String,
     },
     /// `update @set { fields timeout T }`: adds an element from the packet path, or restarts its
-    /// timeout. The rule ends here where the set is full.
+    /// timeout. The rule ends here if the set is full.
     Update {
         /// Fields, concatenated.
         fields: Vec<Field>,

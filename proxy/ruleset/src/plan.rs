@@ -4,7 +4,7 @@
 //! at 45,000 services) and changes service by service.
 //!
 //! No two frontends of a plan are equal in place and protocol, and none lies on the cluster address
-//! of another service: where services collide, the one of the lowest key has the place and the
+//! of another service: if services collide, the one of the lowest key has the place and the
 //! others go without it.
 
 mod build;
@@ -35,7 +35,7 @@ pub struct Facts {
     pub node: String,
     /// Zone of this node, from its label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// Networks of all containers: sources in them keep their address. Where there is none of a
+    /// Networks of all containers: sources in them keep their address. If there is none of a
     /// family, nobody is known to come from outside in that family (row 18).
     pub cluster_cidrs: Vec<IpNetwork>,
     /// Networks of the services: their unallocated addresses are dropped.
@@ -76,8 +76,8 @@ pub enum NodePortAddresses {
 pub struct Plan {
     /// What it was made with.
     pub facts: Facts,
-    /// By service; services without rules (headless, `ExternalName`, proxied by somebody else) are
-    /// absent.
+    /// By service; services without rules (headless, `ExternalName`, proxied by another program)
+    /// are absent.
     pub services: BTreeMap<ObjectKey, Arc<ServicePlan>>,
     /// What the rules are to know of this node's containers.
     pub here: Here,
@@ -123,7 +123,7 @@ pub struct PortPlan {
     pub affinity: Option<u32>,
     /// Endpoints of the whole cluster after readiness (rows 65 to 67) and hints (68, 69).
     pub cluster: Box<[Target]>,
-    /// Endpoints of this node after readiness; filled where a policy is `Local`.
+    /// Endpoints of this node after readiness; filled if a policy is `Local`.
     pub local: Box<[Target]>,
     /// Where it answers.
     pub frontends: Box<[Frontend]>,
@@ -179,7 +179,7 @@ pub enum Decision {
     },
     /// External policy `Local` (rows 33 to 38), in this order: this node itself goes to pool
     /// `Cluster` masqueraded, sources in the cluster networks to pool `Cluster` with their address,
-    /// others to pool `Local` with their address, or are dropped where it is empty. `Cluster` is
+    /// others to pool `Local` with their address, or are dropped if it is empty. `Cluster` is
     /// not empty.
     ByOrigin,
 }
@@ -197,7 +197,7 @@ pub enum Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerade {
     /// Sources outside the cluster networks, this node itself among them whatever its address;
-    /// nobody where no cluster network of the family is known ([`Facts::is_outside`]).
+    /// nobody if no cluster network of the family is known ([`Facts::is_outside`]).
     Outside,
     /// All.
     Always,
@@ -208,7 +208,7 @@ pub enum Masquerade {
 pub struct Delta {
     /// Each service once, ascending; absent is no rules. Before and after are never equal.
     pub services: Vec<Change>,
-    /// What rules know of this node's containers, before and after, where it is something else.
+    /// What rules know of this node's containers, before and after, if it is something else.
     pub here: Option<Box<(Here, Here)>>,
 }
 
@@ -283,7 +283,7 @@ impl Plan {
         })
     }
 
-    /// Plans the given services anew; `resolve` says what they are now, `None` where they are gone.
+    /// Plans the given services anew; `resolve` says what they are now, `None` if they are gone.
     /// Services that share an external address with them are planned anew as well. Costs what the
     /// given services cost, whatever else there is.
     pub fn update(

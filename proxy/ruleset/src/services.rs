@@ -37,7 +37,7 @@
 //! which all services with as many share. Pools with session affinity, round robin, source hash or
 //! endpoints with several ports have chains of their own, see module `own`. `nodeport` mirrors `external` with keys
 //! `meta l4proto . th dport` and maps `nodeport-*`; `*-local` are the pools of policy `Local`, which
-//! end in drop. `containers` are those of this node; it is empty where all are in the cluster networks. The mark is bit 0x4000 alone, cleared before masquerading.
+//! end in drop. `containers` are those of this node; it is empty if all are in the cluster networks. The mark is bit 0x4000 alone, cleared before masquerading.
 
 mod chains;
 mod change;
@@ -90,7 +90,7 @@ impl Mirror {
     }
 
     /// The transaction for a change of the plan. Every prefix of it keeps references valid (I5).
-    /// Empty where nothing that the kernel holds changes.
+    /// Empty if nothing that the kernel holds changes.
     pub fn change(&mut self, _plan: &Plan, delta: &Delta) -> Batch {
         let before =
             delta.services.iter().filter_map(|(key, old, _)| Some((key, &**old.as_ref()?)));
@@ -116,9 +116,9 @@ pub fn compile(plan: &Plan) -> Tables {
 }
 
 /// The transaction that turns what is there into what is wanted, element by element: adoption
-/// and repair without a gap. Dynamic sets keep their elements. Empty where equal (I4).
+/// and repair without a gap. Dynamic sets keep their elements. Empty if equal (I4).
 ///
-/// `actual` holds an empty table where one is absent. A table whose sets or base chains have
+/// `actual` holds an empty table if one is absent. A table whose sets or base chains have
 /// another shape, as from another version, is made anew as a whole.
 pub fn diff(actual: Option<&Tables>, wanted: &Tables) -> Batch {
     let none = Tables::default();

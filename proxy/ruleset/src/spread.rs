@@ -40,7 +40,7 @@ pub(crate) fn seeded_bucket(source: IpAddr, buckets: u32, seed: u32) -> u32 {
 
 /// The owner of each of `buckets` buckets, as index into `targets`: the one that scores highest
 /// (rendezvous hashing), so one that leaves gives its own buckets away and nothing else moves.
-/// Empty where there are no targets.
+/// Empty if there are no targets.
 pub fn table(targets: &[Target], buckets: u32) -> Vec<u16> {
     if targets.is_empty() {
         return Vec::new();

@@ -81,7 +81,7 @@ pub fn flows(plan: &Plan, lines: &str) {
 }
 
 /// `pass`, `reject`, `drop`, or `ADDRESS:PORT` of each possible endpoint, with ` masq` behind it
-/// where its source is hidden.
+/// if its source is hidden.
 pub fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pass => "pass".to_owned(),

@@ -1,7 +1,7 @@
 //! nft syntax of the IR, for people, snapshots and `nft -c -f`.
 //!
 //! Text is what `nft` 1.0.6 prints for the same objects, save for line breaks between elements and
-//! for counts. Where nft's language cannot say a thing (an expression that the IR does not know)
+//! for counts. If nft's language cannot say a thing (an expression that the IR does not know)
 //! the text says so in a comment, and `nft -f` of it lacks that thing.
 
 mod rule;
@@ -141,7 +141,7 @@ fn hook_name(hook: Hook) -> &'static str {
     }
 }
 
-/// nft prints priorities near a standard one by its name, where the family and hook have it.
+/// nft prints priorities near a standard one by its name, if the family and hook have it.
 fn priority(family: Family, base: &BaseChain) -> String {
     let standard: &[(i32, &str, Option<Hook>)] = match family {
         Family::Bridge => &[
@@ -187,7 +187,7 @@ fn word(set: &SetSpec) -> &'static str {
     if set.target.is_some() { "map" } else { "set" }
 }
 
-/// What defines a set, one string a line.
+/// What defines a set, one string per line.
 fn set_words(set: &SetSpec) -> Vec<String> {
     let numbers = set.key.contains(&DataType::Number);
     let (word, say): (_, fn(&[DataType]) -> String) = match numbers {

@@ -31,7 +31,7 @@ pub fn table(ipv6: bool) -> TableId {
     TableId { family, name: "causeway_overlay".to_owned() }
 }
 
-/// What the table holds where these peers, all of one family, may send to the port what is for the
+/// What the table holds if these peers, all of one family, may send to the port what is for the
 /// vxlan of a number.
 pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableState {
     let (key, saddr) = match ipv6 {

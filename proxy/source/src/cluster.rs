@@ -57,7 +57,7 @@ pub struct ClusterSettings {
     pub prefix: String,
     /// For `https`.
     pub tls: Tls,
-    /// User and password, where etcd asks for them.
+    /// User and password, if etcd asks for them.
     pub user: Option<(String, Secret)>,
     /// How long nodes and containers outlive the last word of their node (C-13).
     pub endpoint_ttl: Duration,
@@ -67,9 +67,9 @@ pub struct ClusterSettings {
     pub identity: NodeIdentity,
     /// What we run with.
     pub config: ClusterConfig,
-    /// Subnets that the operator asks for, one a family at most: these or none.
+    /// Subnets that the operator asks for, at most one per IP family: these or none.
     pub asked: Vec<IpNetwork>,
-    /// Subnets that this node had: these first, where nobody else has them (O-34).
+    /// Subnets that this node had: these first, if nobody else has them (O-34).
     pub previous: Vec<IpNetwork>,
     /// What an earlier run knew.
     pub known: Known,
@@ -124,7 +124,7 @@ pub struct Container {
 /// How others reach this node's containers: goes into the records of its subnets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Addresses of the node, one a family at most.
+    /// Addresses of the node, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Of the vxlan device.
     pub vtep: Option<MacAddress>,
@@ -171,7 +171,7 @@ pub struct Write {
 /// Why a write was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Somebody else wrote first: look again once the revision has been seen, decide anew.
+    /// Another node wrote first: look again once the revision has been seen, decide anew.
     #[error("another node wrote at revision {0}")]
     Conflict(i64),
     /// The store does not answer. Whether it was done is unknown.

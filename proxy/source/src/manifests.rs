@@ -82,7 +82,7 @@ impl ManifestDir {
     }
 }
 
-/// Whether a file of this name is read. Names that are no UTF-8 are not.
+/// Whether a file of this name is read. Names that are not UTF-8 are not.
 fn is_manifest(name: &OsStr) -> bool {
     let Some(name) = name.to_str().filter(|name| !name.starts_with(['.', '#'])) else {
         return false;
@@ -93,7 +93,7 @@ fn is_manifest(name: &OsStr) -> bool {
 
 enum Content {
     Text(String),
-    /// Somebody has it open for writing.
+    /// A process has it open for writing.
     Busy,
     /// A directory.
     NoFile,

@@ -56,7 +56,7 @@ pub struct Stored {
 pub struct Error {
     /// What failed, with the path.
     pub action: String,
-    /// Why: `InvalidData` where the store is damaged, `WouldBlock` where it is in use.
+    /// Why: `InvalidData` if the store is damaged, `WouldBlock` if it is in use.
     #[source]
     pub source: io::Error,
 }
@@ -83,7 +83,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `STATE_DIR/store`, made where absent (0700). Beside it lies `store.lock`. Damaged files
+    /// Opens `STATE_DIR/store`, made if absent (0700). Beside it lies `store.lock`. Damaged files
     /// are recovered or moved aside: see [`Store::recovered`].
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Store {
         self.with("open", |db| (0..USES).try_for_each(|_| db.get(disk::META_KEY).map(drop)))
     }
 
-    /// Works on the database; opens it again where the last work failed.
+    /// Works on the database; opens it again if the last work failed.
     fn with<T>(
         &self,
         what: &str,

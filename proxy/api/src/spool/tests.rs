@@ -96,7 +96,7 @@ fn a_newer_event_survives_the_removal_of_an_older_one() {
     spool.put(&new).expect("written");
     spool.remove(&old).expect("removed");
     assert_eq!(spool.events().expect("readable").0, std::slice::from_ref(&new));
-    // The same where the newer one was taken over before the older one is done.
+    // The same if the newer one was taken over before the older one is done.
     spool.put(&old).expect("written");
     spool.events().expect("readable");
     spool.put(&new).expect("written");

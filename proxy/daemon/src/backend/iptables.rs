@@ -34,7 +34,7 @@ pub(crate) struct Iptables {
     tools: Vec<Tool>,
     /// `None` until the chains are known to be whole.
     mirror: Option<Mirror>,
-    /// Whose subscriptions are aside during large changes; `None` where there is no nf_tables.
+    /// Whose subscriptions are aside during large changes; `None` if there is no nf_tables.
     kernel: Option<Box<Client>>,
 }
 
@@ -56,7 +56,7 @@ impl Iptables {
         Ok(Self { tools, mirror: None, kernel })
     }
 
-    /// As [`Self::whole`], where the plan is the one of the last change.
+    /// As [`Self::whole`], if the plan is the one of the last change.
     pub(super) fn look(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         match &self.mirror {
@@ -70,7 +70,7 @@ impl Iptables {
         let saved = borrowed(&saved);
         let before = self.mirror.take();
         let (mirror, scripts) = Mirror::full(plan, &saved);
-        // What was read is compared by its number of rules: that says enough only where these are
+        // What was read is compared by its number of rules: that says enough only if these are
         // the chains that were written last.
         let written = before.is_some_and(|before| before.is_like(&mirror));
         let differs = !written || !mirror.is_whole(&saved);
@@ -91,7 +91,7 @@ impl Iptables {
         restored
     }
 
-    /// Where iptables stands on nf_tables, its tables are watched there. What we write by its
+    /// If iptables stands on nf_tables, its tables are watched there. What we write by its
     /// programs is told as well.
     pub(super) fn monitor(&self) -> Result<Option<Monitor>> {
         let version = run(&self.tools[0].save, &["--version"], b"")?.stdout;

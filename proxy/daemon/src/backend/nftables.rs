@@ -1,4 +1,4 @@
-//! nf_tables: one transaction a change.
+//! nf_tables: one transaction per change.
 
 use causeway_model::IpFamily;
 use causeway_nft::{Client, Monitor};
@@ -8,7 +8,7 @@ use causeway_ruleset::{Batch, Op, TableId};
 
 use super::{Error, Result};
 
-/// Times that reading and comparing begins anew because somebody committed in between.
+/// Times that reading and comparing begins anew because another process committed in between.
 const ATTEMPTS: u32 = 8;
 
 /// The connection and what is in the tables.
@@ -47,7 +47,7 @@ impl Nftables {
                     self.mirror = Some(Mirror::new(plan));
                     return Ok(differs);
                 }
-                // Somebody else committed in between: what was read may be old.
+                // Another process committed in between: what was read may be old.
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(refused(error)),
             }

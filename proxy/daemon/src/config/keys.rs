@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::check::{self, check};
 use super::{Error, Settings, file};
 
-/// The file that is read when none is named, where it exists.
+/// The file that is read when none is named, if it exists.
 const DEFAULT_FILE: &str = "/etc/causeway/causeway.toml";
 
 /// A setting: flag `--NAME`, variable `CAUSEWAY_NAME`, key `name` of the file.

@@ -71,7 +71,7 @@ fn a_record_takes_no_address_of_services_and_containers() {
     let odd = [peer("odd", &[], "10.0.2.5/32"), peer("wide", &[], "10.0.0.0/17")];
     assert_eq!(of(&odd, false).owner(ip("10.0.2.5")), None);
     assert_eq!(of(&odd, false).owner(ip("10.0.127.255")), None);
-    // Where nodes are amid the cluster network that nobody chose, they count there.
+    // If nodes are amid the cluster network that nobody chose, they count there.
     assert_eq!(of(&liar, true).owner(ip("10.0.2.5")), Some("node other"));
     assert_eq!(of(&[peer("lo", &["127.0.0.1"], "")], false).owner(ip("127.0.0.1")), None);
 }

@@ -108,7 +108,7 @@ fn a_change_of_one_service_suspects_that_one_alone() {
     assert_eq!(world.tries, 4);
 }
 
-/// Nothing is left out where the kernel takes nothing at all.
+/// Nothing is left out if the kernel takes nothing at all.
 ///
 /// Rows: RH6
 #[test]

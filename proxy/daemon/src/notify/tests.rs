@@ -1,4 +1,4 @@
-//! What systemd hears.
+//! What systemd is told.
 
 use std::os::unix::net::UnixDatagram;
 

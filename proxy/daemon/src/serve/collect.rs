@@ -74,7 +74,7 @@ impl Item {
     }
 }
 
-/// All objects of a kind, ascending by namespace and name; of one namespace where it is given.
+/// All objects of a kind, ascending by namespace and name; of one namespace if it is given.
 pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Item> {
     let index = &state.index;
     let within = |key: &ObjectKey| namespace.is_none_or(|namespace| *key.namespace == *namespace);

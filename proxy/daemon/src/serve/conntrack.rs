@@ -25,7 +25,7 @@ type Batch = BTreeMap<Front, BTreeSet<(IpAddr, u16)>>;
 struct Work {
     batch: Batch,
     node_ports: kernel::NodePortAddresses,
-    /// Where the batch is all there is: networks of services, some of which may have gone while no
+    /// If the batch is all there is: networks of services, some of which may have gone while no
     /// daemon ran.
     services: Vec<IpNetwork>,
 }

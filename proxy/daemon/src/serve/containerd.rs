@@ -26,7 +26,7 @@ const BLOBS: usize = 256;
 /// So many refused labels are remembered as said.
 const SAID: usize = 10_000;
 
-/// Asks containerd, where there is one.
+/// Asks containerd, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Containerd {
     socket: PathBuf,
@@ -53,7 +53,7 @@ impl Containerd {
         Self { socket: socket.to_owned(), image_labels, said: Arc::default() }
     }
 
-    /// The labels of a container; none where containerd is absent, slow or does not know it. Where
+    /// The labels of a container; none if containerd is absent, slow or does not know it. If
     /// it was slow, or failed, they come later by an event of their own.
     pub(crate) async fn labels(&self, container_id: &str, events: &Events) -> Labels {
         if !self.socket.exists() {
@@ -69,7 +69,7 @@ impl Containerd {
         }
     }
 
-    /// Looks a container up without anybody waiting, and once more where that fails; its labels come
+    /// Looks a container up without anybody waiting, and once more if that fails; its labels come
     /// by an event.
     pub(crate) fn later(&self, container_id: String, events: Events, after: Duration) {
         let this = self.clone();
@@ -168,7 +168,7 @@ async fn container(
     Ok(answer.and_then(|answer| answer.container))
 }
 
-/// Asks for something in a namespace; `None` where it is not there.
+/// Asks for something in a namespace; `None` if it is not there.
 async fn get<Asked, Answer>(
     channel: &Channel,
     namespace: &str,
@@ -183,7 +183,7 @@ where
     found(call(channel, path, request).await, path)
 }
 
-/// The labels of the image that a container was made of. Where another image may have its name
+/// The labels of the image that a container was made of. If another image may have its name
 /// since, its layers tell whether it is the same one, and whether it was here before the container.
 async fn image(
     channel: &Channel,
@@ -288,7 +288,7 @@ async fn came(
     Ok(Some(info.and_then(|info| info.created_at).unwrap_or(GONE)))
 }
 
-/// A blob; `None` where it is not there. Of one that is larger than any honest one nothing is read.
+/// A blob; `None` if it is not there. Of one that is larger than any honest one nothing is read.
 async fn content(
     channel: &Channel,
     namespace: &str,
@@ -326,7 +326,7 @@ fn within<T>(namespace: &str, request: T) -> Option<tonic::Request<T>> {
     Some(request)
 }
 
-/// `None` where something is not there. A name that is none in containerd's eyes is not there either.
+/// `None` if something is not there. A name that is none in containerd's eyes is not there either.
 fn found<T>(answer: Result<T, tonic::Status>, what: &'static str) -> Result<Option<T>, Failure> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -399,7 +399,7 @@ mod message {
         pub(super) id: String,
         #[prost(btree_map = "string, string", tag = "2")]
         pub(super) labels: Labels,
-        /// Name of the image; empty where it was made without one.
+        /// Name of the image; empty if it was made without one.
         #[prost(string, tag = "3")]
         pub(super) image: String,
         #[prost(string, tag = "6")]

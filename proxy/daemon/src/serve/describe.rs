@@ -68,7 +68,7 @@ fn condition(endpoint: &Endpoint) -> &'static str {
     }
 }
 
-/// The plans of a service port, one a family.
+/// The plans of a service port, one per IP family.
 pub(crate) fn plans<'a>(
     state: &'a State,
     key: &ObjectKey,

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 /// Labels of one container that count.
 pub(super) const MOST: usize = 64;
-/// Keys that a container's runtime writes for itself, with values that are no labels: no news.
+/// Keys that a container's runtime writes for itself, with values that are not labels: no news.
 const OF_RUNTIMES: [&str; 5] =
     ["nerdctl/", "containerd.io/", "io.containerd.", "io.cri-containerd", "com.docker."];
 /// Keys that only the plugins write, by what the runtime says of the pod.

@@ -1,4 +1,4 @@
-//! Prometheus metrics: kube-proxy's names where they mean the same, `process_` as everywhere,
+//! Prometheus metrics: kube-proxy's names if they mean the same, `process_` as everywhere,
 //! `causeway_` for the rest.
 
 use std::fmt;

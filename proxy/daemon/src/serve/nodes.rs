@@ -17,7 +17,7 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 pub(crate) enum Ready {
     /// Its daemon runs.
     Yes,
-    /// It is not heard of.
+    /// It does not respond.
     No,
     /// Nobody says.
     Unknown,
@@ -138,7 +138,7 @@ fn this(state: &State) -> NodeView {
     }
 }
 
-/// Why this node has no subnet, where it has none.
+/// Why this node has no subnet, if it has none.
 pub(crate) fn no_subnet(state: &State) -> Option<String> {
     state.cluster.as_ref()?.subnets.as_ref()?.refused()
 }
@@ -229,7 +229,7 @@ struct Shared(BTreeMap<IpAddr, BTreeSet<String>>);
 fn shared_addresses(state: &State) -> Shared {
     let mut nodes: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
     let this = state.node.ips.iter().map(|ip| (*ip, &state.node.name));
-    // One that is not heard of may have left its address to another.
+    // One that does not respond may have left its address to another.
     let live = state.peers.values().filter(|peer| {
         (peer.record.is_some() || state.cluster.is_none()) && peer.name != state.node.name
     });

@@ -69,7 +69,7 @@ impl Pod {
         self.records[0].pod()
     }
 
-    /// Its addresses, at most one a family: those of the attachment that stands for it.
+    /// Its addresses, at most one per IP family: those of the attachment that stands for it.
     pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.records[0].ips_by_family()
     }

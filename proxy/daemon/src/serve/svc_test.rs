@@ -76,8 +76,8 @@ pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refu
     Ok(Prepared { to, protocol: port.protocol, count: request.count, netns })
 }
 
-/// Connects, one after the other, on a thread of its own: a line an answer. Ends early when nobody
-/// reads.
+/// Connects, one after the other, on a thread of its own: one line per answer. Ends early when
+/// nobody reads.
 pub(crate) fn run(prepared: Prepared) -> mpsc::Receiver<String> {
     let (lines, receiver) = mpsc::channel(16);
     tokio::task::spawn_blocking(move || {

@@ -117,7 +117,7 @@ enum Source {
 }
 
 impl Source {
-    /// Family of the only addresses, where they are of one.
+    /// Family of the only addresses, if they are of one.
     fn family(&self) -> Option<bool> {
         match self {
             Self::Node => None,
@@ -196,7 +196,7 @@ fn destination(state: &State, text: &str, ipv6: Option<bool>) -> Result<Destinat
     Ok(Destination { address, service: None })
 }
 
-/// A service's own address, of a family where it has one of it.
+/// A service's own address, of a family if it has one of it.
 pub(crate) fn cluster_address(service: &Service, ipv6: Option<bool>) -> Result<IpAddr, Refused> {
     let fitting = service.cluster_ips.iter().find(|one| ipv6.is_none_or(|v6| one.is_ipv6() == v6));
     fitting.or(service.cluster_ips.first()).copied().ok_or_else(|| {

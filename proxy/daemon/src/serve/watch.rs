@@ -1,5 +1,5 @@
-//! Followers of lists: a line of JSON a change. A follower that does not read is let go: its next
-//! request begins with the list again.
+//! Followers of lists: one line of JSON per change. A follower that does not read is let go: its
+//! next request begins with the list again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Lines {
 }
 
 impl From<mpsc::Receiver<String>> for Lines {
-    /// Of somebody who waits until there is room.
+    /// Of a sender that waits until there is room.
     fn from(lines: mpsc::Receiver<String>) -> Self {
         // Wraps around below zero; nobody asks.
         Self { lines, waiting: Arc::default() }
@@ -139,7 +139,7 @@ impl Watcher {
         }
     }
 
-    /// What of a commit may concern this follower; `None` where that is not worth finding out.
+    /// What of a commit may concern this follower; `None` if that is not worth finding out.
     fn names(&self, state: &State, touched: &Touched) -> Option<Vec<(Name, Option<Item>)>> {
         let within = |key: &ObjectKey| {
             self.namespace.as_ref().is_none_or(|namespace| *key.namespace == **namespace)

@@ -1,5 +1,5 @@
 //! Fields that are not of a service's type: dropped when they are what is left of the type that it
-//! had, as `dropTypeDependentFields` of Kubernetes does since 1.20, refused when somebody asks for
+//! had, as `dropTypeDependentFields` of Kubernetes does since 1.20, refused when a user asks for
 //! them.
 
 use std::collections::BTreeSet;

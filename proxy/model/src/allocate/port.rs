@@ -76,7 +76,7 @@ impl Work<'_> {
         }
     }
 
-    /// Ports of one number and several protocols get one node port where they can, as for DNS.
+    /// Ports of one number and several protocols get one node port if they can, as for DNS.
     fn free_ports(&self, service: &mut Service) -> Result<(), Refused> {
         let mut by_number: BTreeMap<u16, u16> = service
             .ports

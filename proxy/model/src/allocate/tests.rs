@@ -142,7 +142,7 @@ fn what_nodes_live_on_is_refused_and_never_handed_out() {
     let wanted = service("a", ServiceType::NodePort);
     let (free, _) = Allocator::default().complete(&pools, wanted, None).unwrap();
     assert_eq!(free.ports[0].node_port, Some(32767));
-    // What an earlier version took is given up where the document does not insist.
+    // What an earlier version took is given up if the document does not insist.
     let before = with_ip("a", "192.0.2.7");
     let silent = service("a", ServiceType::ClusterIp);
     let (moved, _) = Allocator::default().complete(&pools, silent, Some(&before)).unwrap();
@@ -367,8 +367,8 @@ fn services_stored_with_one_address_leave_it_to_the_first() {
 }
 
 proptest! {
-    /// Whatever comes and goes, nothing is had by two, all is in its range, and only where there is
-    /// really nothing left somebody is refused.
+    /// Whatever comes and goes, nothing is had by two, all is in its range, and only if there is
+    /// really nothing left a request is refused.
     #[test]
     fn nothing_is_given_twice(
         history in prop::collection::vec((0u8..12, 0u8..3, any::<[bool; 4]>(), 0u16..6), 1..60),

@@ -245,7 +245,7 @@ impl Containers {
         }
     }
 
-    /// The container where its health is another one now.
+    /// The container if its health is another one now.
     pub(super) fn set_health(
         &mut self,
         node: &str,

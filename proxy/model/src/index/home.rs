@@ -13,11 +13,11 @@ use crate::{Guarded, IpFamily, special};
 pub struct Home {
     /// Name of this node.
     pub node: Arc<str>,
-    /// Networks of containers of all nodes. Where there is none of a family, every address of that
+    /// Networks of containers of all nodes. If there is none of a family, every address of that
     /// family may be reached.
     pub networks: Vec<IpNetwork>,
-    /// Parts of those networks that lead to nodes, by node, this one among them. Empty where nothing
-    /// of ours leads there: then nobody says which part is whose.
+    /// Parts of those networks that lead to nodes, by node, this one among them. Empty if nothing
+    /// of ours leads there: then it is unknown which subnet is whose.
     pub subnets: BTreeMap<String, Vec<IpNetwork>>,
     /// Addresses that no container of another node has.
     pub guarded: Arc<Guarded>,

@@ -141,7 +141,7 @@ fn has_family(service: &Service, address: IpAddr) -> bool {
     service.ip_families.is_empty() || service.ip_families.contains(&IpFamily::of(address))
 }
 
-/// The container's port for a service port; `None` where it names none.
+/// The container's port for a service port; `None` if it names none.
 fn target(port: &ServicePort, record: &HeldRecord) -> Option<u16> {
     match &port.target {
         TargetPort::Number(number) => Some(*number),

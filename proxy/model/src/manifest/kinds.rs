@@ -15,12 +15,12 @@ pub(super) enum Kind {
     EndpointSlice,
     /// `v1 Node`
     Node,
-    /// Another one that Kubernetes has or may have: somebody else acts on it.
+    /// Another one that Kubernetes has or may have: another controller handles it.
     Foreign,
 }
 
 impl Kind {
-    /// What it may have; `None` where nobody here knows.
+    /// What it may have; `None` if nobody here knows.
     pub(super) fn fields(self) -> Option<Fields> {
         match self {
             Self::Service => Some(schema::SERVICE),

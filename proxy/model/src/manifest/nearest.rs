@@ -1,4 +1,4 @@
-//! The word that somebody meant.
+//! The word that was probably meant.
 
 /// The nearest of `words` to what was written, if one is near enough to be meant: the same but for
 /// case, or a slip or two away.
@@ -6,7 +6,7 @@ pub(super) fn nearest<'w>(
     written: &str,
     words: impl IntoIterator<Item = &'w str>,
 ) -> Option<&'w str> {
-    /// Longer ones are no slips, and comparing them takes time.
+    /// Longer ones are not typos, and comparing them takes time.
     const LONGEST: usize = 64;
     if written.len() > LONGEST {
         return None;

@@ -244,7 +244,7 @@ fn service_port(item: &Field<'_>) -> Checked<ServicePort> {
     })
 }
 
-/// TCP where nothing is said.
+/// TCP if nothing is said.
 pub(super) fn protocol(field: &Field<'_>) -> Checked<Protocol> {
     let choices = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|one| (one.name(), one));
     Ok(choice(field, &choices)?.unwrap_or(Protocol::Tcp))

@@ -84,7 +84,7 @@ impl Tree {
 }
 
 impl<'t> Field<'t> {
-    /// Line of the field, of its parent where it is absent.
+    /// Line of the field, of its parent if it is absent.
     pub(super) fn line(&self) -> usize {
         self.line
     }
@@ -109,7 +109,7 @@ impl<'t> Field<'t> {
         })
     }
 
-    /// The field of this name in a map; absent where this is absent or no map.
+    /// The field of this name in a map; absent if this is absent or no map.
     pub(super) fn get(&self, name: &str) -> Self {
         let path = self.path_of(name);
         let entry = match self.value() {
@@ -133,7 +133,7 @@ impl<'t> Field<'t> {
         self.problem("is required")
     }
 
-    /// A string; `None` where absent or empty.
+    /// A string; `None` if absent or empty.
     pub(super) fn text(&self) -> Checked<Option<&'t str>> {
         Ok(self.string()?.filter(|text| !text.is_empty()))
     }
@@ -185,7 +185,7 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// The elements of a list; none where it is absent.
+    /// The elements of a list; none if it is absent.
     pub(super) fn items(&self) -> Checked<Vec<Self>> {
         match self.value() {
             None => Ok(Vec::new()),

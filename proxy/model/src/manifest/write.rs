@@ -20,7 +20,7 @@ pub fn to_json(object: &Object) -> Value {
     }
 }
 
-/// Puts a field where there is something to say.
+/// Puts a field if there is something to say.
 fn put(map: &mut Map<String, Value>, name: &str, value: impl Into<Option<Value>>) {
     if let Some(value) = value.into() {
         map.insert(name.to_owned(), value);

@@ -88,7 +88,7 @@ struct Open {
     anchor: usize,
     /// Key of a map that waits for its value.
     key: Option<(String, usize, bool)>,
-    /// What `<<` brought: counts where the map itself is silent.
+    /// What `<<` brought: counts if the map itself is silent.
     merged: Vec<Entry>,
 }
 
@@ -199,7 +199,7 @@ impl Builder {
     }
 }
 
-/// No key may stand twice; merged ones count where the map is silent, earlier ones first.
+/// No key may stand twice; merged ones count if the map is silent, earlier ones first.
 fn close(entries: &mut Vec<Entry>, merged: Vec<Entry>) -> Result<(), Problem> {
     let mut lines = BTreeMap::new();
     for entry in &*entries {

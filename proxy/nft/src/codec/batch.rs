@@ -22,7 +22,7 @@ const APPEND: u16 = 0x800;
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
-    /// Sequence number of the last message that the kernel answers; `None` where the batch does
+    /// Sequence number of the last message that the kernel answers; `None` if the batch does
     /// nothing.
     pub(crate) last: Option<u32>,
 }

@@ -246,7 +246,7 @@ fn u32_of(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
     attributes.get(kind)?.u32()
 }
 
-/// Some(None) where absent, None where damaged.
+/// Some(None) if absent, None if damaged.
 fn optional(attributes: Attributes<'_>, kind: u16) -> Option<Option<u32>> {
     match attributes.get(kind) {
         None => Some(None),
@@ -350,7 +350,7 @@ fn nat(data: &[u8]) -> Option<Expr> {
         _ => return None,
     };
     let (address, port) = (u32_of(all, 3)?, optional(all, 5)?);
-    // The kernel repeats the lower bounds as the upper ones where there is no range.
+    // The kernel repeats the lower bounds as the upper ones if there is no range.
     let single = optional(all, 4)?.is_none_or(|max| max == address);
     let one_port = optional(all, 6)?.is_none_or(|max| Some(max) == port);
     let flags = optional(all, 7)?.unwrap_or(0) & !NAT_F_IMPLIED;

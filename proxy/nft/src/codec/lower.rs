@@ -231,7 +231,7 @@ impl Context {
         Ok(Expr::Reject { kind: REJECT_ICMP_UNREACH, code })
     }
 
-    /// A field of a header is only there where the packet has that header.
+    /// A field of a header is only there if the packet has that header.
     fn depend(&mut self, out: &mut Vec<Expr>, fields: &[Field]) -> Result<(), Invalid> {
         let of = |kind| {
             move |field: &Field| network_offset(*field).is_some() && field.data_type() == kind
@@ -369,7 +369,7 @@ fn bitwise(mask: u32, xor: u32) -> Expr {
     Expr::Bitwise { reg: register(0), mask, xor }
 }
 
-/// Old bits are loaded only where some are kept.
+/// Old bits are loaded only if some are kept.
 fn set_mark(out: &mut Vec<Expr>, load: Expr, mask: u32, value: u32) {
     if mask == u32::MAX {
         out.push(Expr::Immediate { reg: register(0), data: value.to_ne_bytes().to_vec() });

@@ -1,6 +1,6 @@
 //! Expressions to statements: the inverse of [`super::lower`].
 //!
-//! A statement is only taken where lowering it gives these very expressions again, so nothing is
+//! A statement is only taken if lowering it gives these very expressions again, so nothing is
 //! lost: what does not fit is kept as [`Statement::Other`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -48,7 +48,7 @@ pub(crate) fn raise(
     out
 }
 
-/// nft 1.1.7 turns the byte order of a single byte where it looks up ranges.
+/// nft 1.1.7 turns the byte order of a single byte when it looks up ranges.
 fn changes_nothing(expr: &Expr) -> bool {
     let Expr::Other(name, bytes) = expr else { return false };
     let number = |kind| Attributes(bytes).get(kind).and_then(|attribute| attribute.u32());

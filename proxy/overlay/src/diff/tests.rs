@@ -278,7 +278,7 @@ fn some_route() -> impl Strategy<Value = HeldRoute> {
     })
 }
 
-/// Whatever somebody may have made of it.
+/// Whatever another process may have made of it.
 fn some_holds() -> impl Strategy<Value = Holds> {
     let host = (2..9_u8).prop_map(|n| ip(&format!("10.0.{n}.0")));
     let to = some_ip().prop_map(|text| ip(&text));
@@ -297,7 +297,7 @@ fn some_holds() -> impl Strategy<Value = Holds> {
         })
 }
 
-/// What somebody did to a kernel that was right: took some away, added some.
+/// What another process did to a kernel that was right: took some away, added some.
 fn disturbed() -> impl Strategy<Value = Holds> {
     (some_facts(), some_holds(), vec(any::<bool>(), 24), any::<bool>()).prop_map(
         |(facts, noise, keep, own_link)| {

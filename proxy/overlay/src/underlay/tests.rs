@@ -15,7 +15,7 @@ fn an_address_on_lo_takes_device_and_mtu_from_the_routes() {
     // Several ways: the least of their MTUs.
     assert_eq!(carrier(LO, [ETH1, ETH0, ETH1], None), chosen(3, false, 1500));
     assert_eq!(carrier(LO, [ETH1, ETH0], None), chosen(2, false, 1500));
-    // A node that has this one's address is no way out.
+    // A node that has this one's address is not a way out.
     assert_eq!(carrier(LO, [LO, ETH1], Some(ETH0)), chosen(3, false, 9000));
     assert_eq!(carrier(LO, [], Some(ETH1)), chosen(3, false, 9000));
     assert_eq!(carrier(LO, [], None), chosen(1, false, 1500));

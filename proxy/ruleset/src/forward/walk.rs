@@ -10,7 +10,7 @@ use crate::Family;
 /// The kernel allows no deeper jumps.
 const DEPTH: u32 = 16;
 
-/// Rules that are looked at for one packet; where there are more, nothing is certain.
+/// Rules that are looked at for one packet; if there are more, nothing is certain.
 const RULES: u32 = 100_000;
 
 /// What a chain drops for certain.

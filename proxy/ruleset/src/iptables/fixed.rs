@@ -60,7 +60,7 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
         chains.insert((table, name.into()), lines);
     };
     put(Table::Nat, names::MARK, &["-j MARK --set-xmark 0x4000/0x4000"]);
-    // Row 51: where the host forwards nothing by itself, services work all the same.
+    // Row 51: if the host forwards nothing by itself, services work all the same.
     let forward = [
         "-m mark --mark 0x4000/0x4000 -j ACCEPT",
         "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",

@@ -255,7 +255,7 @@ fn stamp(lines: &[String]) -> Stamp {
     Stamp { hash: hasher.finish(), rules: u32::try_from(lines.len()).unwrap_or(u32::MAX) }
 }
 
-/// Commands by table that leave each jump there once: at the head, in order, where it was not.
+/// Commands by table that leave each jump there once: at the head, in order, if it was not.
 fn jump_commands(family: IpFamily, saved: &Saved) -> BTreeMap<Table, Vec<String>> {
     let mut commands = BTreeMap::<_, Vec<String>>::new();
     let jumps = fixed::jumps(family);

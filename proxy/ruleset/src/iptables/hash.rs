@@ -59,7 +59,7 @@ impl Digit {
         }
     }
 
-    /// Conditions of which one holds where the value is in the mask.
+    /// Conditions of which one holds if the value is in the mask.
     pub(super) fn conditions(self, mask: u32) -> Vec<String> {
         match self {
             Self::Hash(seed) => vec![format!(

@@ -18,7 +18,7 @@ pub(super) const MARK: &str = "CW-MARK-MASQ";
 pub(super) const MARK_OUTSIDE: &str = "CW-MARK-OUTSIDE";
 /// Marks containers of this node outside the cluster networks.
 pub(super) const MARK_PRIVATE: &str = "CW-MARK-PRIVATE";
-/// Takes the mark off where the endpoint is a container of this node.
+/// Takes the mark off if the endpoint is a container of this node.
 pub(super) const HERE: &str = "CW-HERE";
 /// Masquerades what is marked.
 pub(super) const POSTROUTING: &str = "CW-POSTROUTING";

@@ -45,7 +45,7 @@ impl Port<'_> {
         }
     }
 
-    /// What table nat does with a connection to a frontend, one target a rule.
+    /// What table nat does with a connection to a frontend, one target per rule.
     pub(super) fn sends(&self, frontend: &Frontend) -> Vec<String> {
         match &frontend.allow {
             Some(_) => vec![format!("-j {}", self.firewall_name(frontend))],
@@ -203,7 +203,7 @@ impl Port<'_> {
         Send { protocol, target: rule::dnat(target.address, target.port) }
     }
 
-    /// A tree of chains over the buckets: each level a hash of the source, a chain where not all
+    /// A tree of chains over the buckets: each level a hash of the source, a chain if not all
     /// below belongs to one endpoint.
     fn hashed(&self, pool: Pool, chains: &mut Chains) -> Vec<String> {
         let table = spread::table(self.targets(pool), hash::BUCKETS);

@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Saved {
     saved
 }
 
-/// Chain and rest of `-A CHAIN ...`, behind counters where they are printed.
+/// Chain and rest of `-A CHAIN ...`, behind counters if they are printed.
 fn rule_of(line: &str) -> Option<(&str, &str)> {
     let line = match line.strip_prefix('[') {
         Some(rest) => rest.split_once("] ")?.1,

@@ -202,7 +202,7 @@ impl Slot for Address {
         (before, format!("-m {protocol} --dport {port}"))
     }
 
-    /// A cluster address is a service's alone: other ports of it are nobody's, also where the
+    /// A cluster address is a service's alone: other ports of it are nobody's, also if the
     /// address is local (row 14).
     fn close(self, frontend: &Frontend, lines: &mut Lines) {
         if let At::Cluster(address, _) = frontend.at {

@@ -49,7 +49,7 @@ impl Node {
     }
 }
 
-/// The same plan as trace has it with this backend. Where affinity may have chosen an endpoint, it
+/// The same plan as trace has it with this backend. If affinity may have chosen an endpoint, it
 /// may be any: trace does not say where a client was before.
 fn told(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
@@ -200,7 +200,7 @@ fn a_full_start_repairs_and_cleanup_removes_all_and_only_ours() {
         let before = node.clone();
         let mirror = Mirror::full(plan, &[]).0;
         assert!(!node.with_saved(|saved| mirror.is_whole(saved)));
-        // An older state, doubled jumps and a jump of somebody else's chain.
+        // An older state, doubled jumps and a jump of another owner's chain.
         node.restore(&Mirror::full(old, &[]).1);
         node.restore(&[Script {
             family: IpFamily::V4,
@@ -215,7 +215,7 @@ fn a_full_start_repairs_and_cleanup_removes_all_and_only_ours() {
         wanted.restore(&foreign);
         wanted.restore(&Mirror::full(plan, &[]).1);
         assert_eq!(node, wanted, "{seed}");
-        // Somebody flushes one of our chains.
+        // Another process flushes one of our chains.
         let mut flushed = node.clone();
         flushed.restore(&[Script {
             family: IpFamily::V4,

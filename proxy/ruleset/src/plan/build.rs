@@ -246,7 +246,7 @@ impl Pools {
     }
 }
 
-/// The ready endpoints; where there are none, those that still serve while they terminate.
+/// The ready endpoints; if there are none, those that still serve while they terminate.
 fn usable<'a>(endpoints: &[&'a Endpoint]) -> Vec<&'a Endpoint> {
     let some = |usable: fn(&Endpoint) -> bool| {
         endpoints.iter().filter(|endpoint| usable(endpoint)).copied().collect::<Vec<_>>()
@@ -255,7 +255,7 @@ fn usable<'a>(endpoints: &[&'a Endpoint]) -> Vec<&'a Endpoint> {
     if ready.is_empty() { some(|endpoint| endpoint.serving && endpoint.terminating) } else { ready }
 }
 
-/// The endpoints that hints give this node: those for the node, else those for its zone; all where
+/// The endpoints that hints give this node: those for the node, else those for its zone; all if
 /// one of them has no hint or none is for us. Endpoints that only serve have no say (rows 66, 68).
 fn hinted<'a>(facts: &Facts, usable: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
     if usable.iter().any(|endpoint| !endpoint.ready) {

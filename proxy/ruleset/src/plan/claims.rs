@@ -28,7 +28,7 @@ impl Place {
         }
     }
 
-    /// The address, where it has one.
+    /// The address, if it has one.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Cluster(address) | Self::External(address, ..) => Some(*address),

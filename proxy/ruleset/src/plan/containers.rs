@@ -2,7 +2,7 @@
 //! their own, and other nodes have the same again.
 //!
 //! They are sources whose address endpoints of this node can answer, and nobody else's. So what they
-//! send to a service is masqueraded where the endpoint is not a container of this node.
+//! send to a service is masqueraded if the endpoint is not a container of this node.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ pub(crate) fn private<'a>(
     of_family.filter(|ip| facts.is_outside(*ip, false))
 }
 
-/// All of a family where one of it is outside the cluster networks, else none: rules ask for them only
+/// All of a family if one of it is outside the cluster networks, else none: rules ask for them only
 /// then, and most nodes have no such container.
 fn relevant(facts: &Facts, mut all: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     let has = |family| private(facts, &all, family).next().is_some();

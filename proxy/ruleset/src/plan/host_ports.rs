@@ -1,4 +1,4 @@
-//! Host ports of this node's containers beside the services: where a service asks for the same port
+//! Host ports of this node's containers beside the services: if a service asks for the same port
 //! of this node, the host port has it, because it was asked for here.
 
 use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
 
-/// Plans a service anew as `text` says, `None` where it is empty.
+/// Plans a service anew as `text` says, `None` if it is empty.
 fn update(plan: &mut Plan, name: &str, text: &str) -> Delta {
     let resolve = |_: &ObjectKey| (!text.is_empty()).then(|| service(text));
     plan.update(&BTreeSet::from([key(name)]), &resolve)
@@ -210,7 +210,7 @@ fn whoever_waits_for_a_place_gets_it_when_it_is_free() {
     assert_eq!(remove("a"), Plan::new(facts()));
 }
 
-/// What was there before and is there after is no change, whatever was in between.
+/// What was there before and is there after is not a change, whatever was in between.
 #[test]
 fn a_delta_says_nothing_of_what_came_and_went() {
     let text = "b 172.30.0.1 ext=203.0.113.1 80/tcp -> 10.0.1.2:80";

@@ -22,7 +22,7 @@ pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
     elements.extend(shared_elements(&shared));
     for family in [IpFamily::V4, IpFamily::V6] {
         let table = layout::table(family);
-        // A table that is there is no error, and what it holds goes.
+        // A table that is there is not an error, and what it holds goes.
         ops.push(Op::AddTable(table.clone()));
         ops.push(Op::DeleteTable(table.clone()));
         ops.push(Op::AddTable(table.clone()));
@@ -223,7 +223,7 @@ pub(super) fn sized_chains(
     })
 }
 
-/// A chain that is no base chain.
+/// A chain that is not a base chain.
 pub(super) fn plain(name: &str) -> ChainSpec {
     ChainSpec { name: name.to_owned(), base: None }
 }

@@ -83,7 +83,7 @@ pub(crate) fn table(id: &TableId, actual: &TableState, wanted: &TableState) -> V
     ops
 }
 
-/// New chains, and new rules where they differ. Chains to be deleted lose theirs.
+/// New chains, and new rules if they differ. Chains to be deleted lose theirs.
 fn chains(id: &TableId, actual: &TableState, wanted: &TableState) -> Vec<Op> {
     let mut ops = Vec::new();
     let mut rules_of = Vec::new();

@@ -11,10 +11,10 @@
 //! [`Own::number`]. The protocol is compared, though only packets of this one come here, as nft
 //! loads no port in a `dnat` without it.
 //!
-//! The first kind, one rule an endpoint, finds where a client went before; it goes with its
+//! The first kind, one rule per endpoint, finds where a client went before; it goes with its
 //! endpoint, so the client moves at once. The second kind chooses: with `numgen inc` in the place
 //! of chance the same rules go round strictly, as each rule sees just the connections that those
-//! before it leave. Where the affinity set is full a rule that remembers ends early, so the same
+//! before it leave. If the affinity set is full a rule that remembers ends early, so the same
 //! choices follow once more without.
 //!
 //! Source hash is one rule, `dnat to jhash ip saddr mod M seed SEED . meta l4proto map @hash-... : PORT`;
@@ -55,7 +55,7 @@ impl Own<'_> {
         name::pool(prefix, &self.identity())
     }
 
-    /// What stands for the service port with a target, the same at all its frontends (row 26). Where
+    /// What stands for the service port with a target, the same at all its frontends (row 26). If
     /// two of them have one number a client that one of them knows counts as known to both, which
     /// only decides which endpoint it gets.
     fn number(&self, target: &Target) -> u32 {

@@ -67,7 +67,7 @@ impl Random {
     }
 }
 
-/// A history of services that come, change and go, with all features, up to 40 endpoints a port,
+/// A history of services that come, change and go, with all features, up to 40 endpoints per port,
 /// and services that want each other's addresses and node ports.
 pub fn random_history(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);

@@ -172,7 +172,7 @@ fn numgen(mode: &str, modulus: u32, offset: u32) -> String {
     format!("numgen {mode} mod {modulus}{offset}")
 }
 
-/// nft says `and`, `xor`, `or` where the kernel has one mask and one exclusive or.
+/// nft says `and`, `xor`, `or` if the kernel has one mask and one exclusive or.
 fn set_mark(what: &str, mask: u32, value: u32) -> String {
     if mask == u32::MAX {
         return format!("{what} set {}", mark(value));

@@ -415,7 +415,7 @@ fn a_container_outside_the_cluster_networks_is_seen_by_those_who_can_answer() {
              seen as source.",
         ]
     );
-    // Where all are in the cluster networks, rules need to know of none.
+    // If all are in the cluster networks, rules need to know of none.
     assert!(!plan.set_containers(own.into_iter().take(1)).is_empty());
     assert_eq!(plan.here.containers.len(), 0);
 }
@@ -471,7 +471,7 @@ fn a_host_port_comes_before_services_at_its_place() {
             ("node port 30003/TCP".to_owned(), key("own")),
         ]
     );
-    // The rules give way where it is certain: not for conditions of others.
+    // The rules give way if it is certain: not for conditions of others.
     assert_eq!(
         plan.here.yields.iter().map(|one| one.port).collect::<Vec<_>>(),
         [30_001, 53, 30_002]

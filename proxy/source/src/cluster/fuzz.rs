@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::value::{self, Reader};
 use crate::etcd::KeyValue;
 
-/// Reads what stands at a key below `/causeway` as the node `me`; `None` where it says nothing.
+/// Reads what stands at a key below `/causeway` as the node `me`; `None` if it says nothing.
 ///
 /// # Panics
 /// It is written otherwise than it was read.

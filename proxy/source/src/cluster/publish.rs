@@ -53,7 +53,7 @@ pub(super) struct Publisher {
     renew_long: Option<Instant>,
     /// As the subnet records have it.
     reach: Option<Reach>,
-    /// Subnets are as they should be until somebody else changes them.
+    /// Subnets are as they should be until another node changes them.
     settled: bool,
     /// Revision of our last change of them.
     subnets_at: i64,
@@ -158,7 +158,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Node and containers. Says why not where another node of this name lives.
+    /// Node and containers. Says why not if another node of this name lives.
     async fn publish_short(
         &mut self,
         task: &Task,

@@ -291,7 +291,7 @@ impl<'a> Session<'a> {
             revision = revision.max(pair.mod_revision);
             let put = event.r#type() == EventType::Put;
             if keys.parse(&pair.key) == Some(Key::Config) {
-                // Somebody cleared the store, or changed what all agreed on.
+                // Another process cleared the store, or changed what all agreed on.
                 return Err(End::Again);
             }
             let change = if put { reader.decode(pair) } else { Ok(value::gone(&keys, &pair.key)) };

@@ -62,7 +62,7 @@ pub(super) struct Wanted {
     pub(super) complete: bool,
 }
 
-/// Reports on their way: nothing is lost where the receiver is slow, and nothing waits for it.
+/// Reports on their way: nothing is lost if the receiver is slow, and nothing waits for it.
 pub(super) struct Outbox {
     reports: mpsc::Sender<Report>,
     pub(super) queue: VecDeque<Report>,
@@ -92,7 +92,7 @@ pub(super) async fn run(
         settings: Arc::new(settings),
     };
     drop(task.run().await);
-    // What was decided is told, as long as there is somebody to tell.
+    // What was decided is told, as long as there is a receiver.
     task.outbox.flush().await;
 }
 

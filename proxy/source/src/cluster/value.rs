@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
         Self { keys, me: &settings.identity.node, config: &settings.config }
     }
 
-    /// What a key and its value say; `None` where that is nothing for a view (`config`,
+    /// What a key and its value say; `None` if that is nothing for a view (`config`,
     /// reservations, claims).
     ///
     /// # Errors

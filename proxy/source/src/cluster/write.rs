@@ -159,7 +159,7 @@ async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Fai
         {
             return Ok(Outcome::Conflict(newest));
         }
-        // Somebody deleted it, which leaves no revision: it was later than the decision.
+        // Another process deleted it, which leaves no revision: it was later than the decision.
         if batch.iter().any(|item| item.stood() && !item.is_among(&found)) {
             return Ok(Outcome::Conflict(seen + 1));
         }
@@ -174,12 +174,12 @@ async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Fai
     Err(Failure::Away("addresses and ports change hands all the time".into()))
 }
 
-/// A claim that is not as its objects have it: somebody changed one key alone.
+/// A claim that is not as its objects have it: another process changed one key alone.
 struct Astray {
     claim: String,
     /// 0: it is absent.
     revision: i64,
-    /// Key of the object that it names, where that is another one, and does not exist.
+    /// Key of the object that it names, if that is another one, and does not exist.
     absent: Option<String>,
 }
 

@@ -82,7 +82,7 @@ impl fmt::Debug for User {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The endpoint is no URL.
+    /// The endpoint is not a URL.
     #[error("invalid URL: {0}")]
     Url(#[from] InvalidUri),
     /// The connection is not possible.

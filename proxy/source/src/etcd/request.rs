@@ -100,7 +100,7 @@ impl Compare {
         Self::new(key.into(), (CompareTarget::Lease, target), result)
     }
 
-    /// Of all keys from this one to `end`, which is behind them. Where there are none it is as with
+    /// Of all keys from this one to `end`, which is behind them. If there are none it is as with
     /// one that is absent.
     #[must_use]
     pub fn until(self, end: impl Into<Vec<u8>>) -> Self {

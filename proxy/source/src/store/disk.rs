@@ -68,7 +68,7 @@ impl StateLock {
         let lock = Self { file };
         let empty = store.read_dir().map(|mut entries| entries.next().is_none());
         if empty.map_err(|source| failed_at(store, "open", source))? {
-            // The seal was that of files which somebody has moved away.
+            // The seal was that of files which an operator has moved away.
             lock.write_seal(0);
         }
         Ok(lock)

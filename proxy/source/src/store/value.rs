@@ -18,7 +18,7 @@ struct Envelope {
     /// Absent: `causeway apply`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
-    /// Whose manifest directory, where it is not this node's.
+    /// Whose manifest directory, if it is not this node's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
     created: u64,

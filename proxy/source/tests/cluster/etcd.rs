@@ -35,7 +35,7 @@ impl Etcd {
         Self::with(false, &[])
     }
 
-    /// Behind TLS where asked; with more arguments.
+    /// Behind TLS if asked; with more arguments.
     pub(crate) fn with(tls: bool, more: &[&str]) -> Self {
         Self::of(VERSIONS[0], tls, more)
     }
@@ -286,7 +286,7 @@ impl Drop for Etcd {
     }
 }
 
-/// A program of the system or, where `make deps` has built one of this name, that.
+/// A program of the system or, if `make deps` has built one of this name, that.
 #[expect(clippy::disallowed_methods, reason = "a test starts real programs")]
 fn program(name: &str) -> Command {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin").join(name);

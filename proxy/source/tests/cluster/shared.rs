@@ -130,7 +130,7 @@ fn claims_without_an_object_are_taken_over_and_others_named() {
         let refused = n2.apply(&[service("four", "10.96.0.2")]).await.unwrap_err();
         let WriteError::Refused(why) = refused else { panic!("{refused:?}") };
         assert!(why.contains("10.96.0.2 belongs to default/two"), "{why}");
-        // A claim that somebody deleted is there again with the next write.
+        // A claim that another process deleted is there again with the next write.
         etcd.ctl(&["del", "/causeway/v1/claims/address/10.96.0.2"]);
         let at = etcd.revision();
         n2.until("seen", |seen| seen.known.revision >= at).await;

@@ -315,7 +315,7 @@ fn a_living_node_puts_right_what_something_else_wrote() {
                 etcd.until("right again", |etcd| etcd.get(key) == *good).await;
             }
         }
-        // Who took the node for dead hears of its containers again.
+        // Who took the node for dead sees its containers again.
         let before = etcd.revision();
         etcd.ctl(&["del", &all[0]]);
         etcd.until("back", |etcd| etcd.get(&all[0]) == good[0] && etcd.revision() >= before + 3)

@@ -91,7 +91,7 @@ pub(super) fn check(values: &Values, settings: &Settings) -> Result<Vec<String>,
     Ok(warnings)
 }
 
-/// What a file that holds a password or a key is, where everybody on the machine can read it.
+/// What a file that holds a password or a key is, if everybody on the machine can read it.
 pub(in super::super) fn exposed(path: &Path, holds: &str) -> Option<String> {
     let mode = path.metadata().ok()?.mode();
     (mode & OTHERS_READ != 0).then(|| {
@@ -244,7 +244,7 @@ fn overlay(values: &Values, settings: &Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// The file of the nodes, where there is no store that knows them.
+/// The file of the nodes, if there is no store that knows them.
 fn peers_file(values: &Values, settings: &Settings) -> Result<(), Error> {
     let Some(path) = &settings.peers_file else { return Ok(()) };
     if settings.store == StoreKind::Etcd {

@@ -230,7 +230,7 @@ fn a_node_that_has_published_nothing_yet_is_waited_for_by_name() {
     assert!(problem.starts_with("waiting for node n2 to publish its subnet"), "{problem}");
     assert_eq!(said.degraded, [format!("node n2: {problem}")]);
     assert_eq!(fixture.node("n2").get("spec"), None);
-    // No trouble for a moment, and shown all the same.
+    // No problem for a moment, and shown all the same.
     fixture.state.waiting.insert("n2".to_owned(), Some(clock::now()));
     let moment = fixture.status();
     assert_eq!((moment.degraded.len(), &moment.peers[0].problem), (0, &said.peers[0].problem));

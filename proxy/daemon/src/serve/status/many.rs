@@ -30,7 +30,7 @@ pub(super) fn cluster(state: &State, cluster: &ClusterState) -> ClusterStatus {
     }
 }
 
-/// This node's parts of the cluster network; nothing where it is alone.
+/// This node's parts of the cluster network; nothing if it is alone.
 pub(super) fn subnets(state: &State) -> Vec<SubnetStatus> {
     let Some(cluster) = &state.cluster else {
         let among_others = state.settings.peers_file.is_some();
@@ -94,7 +94,7 @@ fn peer(peer: &Peer, node: &NodeView) -> PeerStatus {
 /// line each.
 pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
     let said = |problem: &str| state.degraded.values().any(|text| text.contains(problem));
-    // This node's own troubles are all there.
+    // This node's own problems are all there.
     let others = nodes.values().filter(|node| node.name != state.node.name);
     let others = others.filter(|node| !matches!(state.waiting.get(&node.name), Some(Some(_))));
     let problems = others.filter_map(|node| Some((&node.name, node.problem.as_deref()?)));
@@ -102,7 +102,7 @@ pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
     unsaid.map(|(name, problem)| format!("node {name}: {problem}")).collect()
 }
 
-/// Things to know of: who is not heard of.
+/// Things to know of: who does not respond.
 pub(super) fn warnings(state: &State, nodes: &Nodes) -> Vec<String> {
     let silent = nodes.values().filter(|node| node.ready == Ready::No);
     let silent = silent.filter(|node| node.name != state.node.name);

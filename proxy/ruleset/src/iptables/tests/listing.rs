@@ -31,7 +31,7 @@ const TUTORIAL: &str = "shop/cs-svc 172.17.10.10 balance=round-robin 3001/tcp:30
     10.0.1.2:8080@n1 10.0.1.3:8080@n1 10.0.2.2:8080@n2 10.0.2.3:8080@n2";
 
 /// The listing of the tutorial, with its flaws mended: addresses are single ones, the hairpin mark
-/// stands where an endpoint can reach itself, and a cluster address is the service's alone.
+/// stands if an endpoint can reach itself, and a cluster address is the service's alone.
 ///
 /// Rows: S-22, S-23, S-25, S-26, S-27, S-28, S-29, S-34
 #[test]

@@ -42,7 +42,7 @@ fn a_service_is_elements_alone() {
     );
 }
 
-/// A map has one port for all endpoints of a frontend; where they have several, rules choose.
+/// A map has one port for all endpoints of a frontend; if they have several, rules choose.
 #[test]
 fn endpoints_with_several_ports_have_rules() {
     let one = "shop/web 172.30.0.1 80/tcp -> 10.0.2.2:80@n2 10.0.2.3:80@n2";

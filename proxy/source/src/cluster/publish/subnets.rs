@@ -66,7 +66,7 @@ impl Publisher {
                     task.say_subnets(Subnets::Held(subnets));
                     return Ok(());
                 }
-                // Somebody was faster: look again.
+                // Another node was faster: look again.
                 Ok(false) => {}
                 Err(Failure::NoLease) => self.long = None,
                 Err(other) => return Err(other),
@@ -75,7 +75,7 @@ impl Publisher {
         Err(Failure::Away("others change subnets all the time".into()))
     }
 
-    /// The lease that our records hang on, where it lives.
+    /// The lease that our records hang on, if it lives.
     async fn adopt_long(
         &mut self,
         task: &Task,
@@ -110,7 +110,7 @@ impl Publisher {
         }
     }
 
-    /// Writes records of both families in one transaction. `false`: somebody was faster.
+    /// Writes records of both families in one transaction. `false`: another node was faster.
     async fn settle(
         &mut self,
         task: &Task,
@@ -188,7 +188,7 @@ fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
 }
 
 impl Registered {
-    /// Of keys that are no parts as the nodes agreed on them, nothing: one such key would be many
+    /// Of keys that are not node subnets of this cluster, nothing: one such key would be many
     /// nodes' parts.
     async fn read(client: &Client, task: &Task) -> Result<Self, Failure> {
         let (keys, config): (&Keys, _) = (&task.keys, &task.settings.config);

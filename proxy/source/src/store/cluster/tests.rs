@@ -234,7 +234,7 @@ fn a_kill_loses_what_was_not_flushed_and_leaves_whole_changes() {
     assert!(rounds >= 30);
 }
 
-/// The seal counts writes of this node's objects: a torn end behind the last of them is no damage.
+/// The seal counts writes of this node's objects: a torn end behind the last of them is not damage.
 #[test]
 fn a_torn_end_costs_the_end_of_the_snapshot_alone() {
     let folder = tempfile::tempdir().expect("a folder");

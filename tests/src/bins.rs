@@ -74,7 +74,7 @@ pub fn nfts() -> [PathBuf; 2] {
     [PathBuf::from("nft"), newest]
 }
 
-/// The path of a plugin: ours where its name says so, otherwise upstream's.
+/// The path of a plugin: ours if its name says so, otherwise upstream's.
 pub fn plugin(name: &str) -> PathBuf {
     if name.starts_with("causeway-") { ours(name) } else { upstream(name) }
 }

@@ -74,7 +74,7 @@ impl Setup {
         self
     }
 
-    /// The same where nodes take the subnets they get.
+    /// The same if nodes take the subnets they get.
     pub fn unasked(mut self) -> Self {
         self.asked = false;
         self
@@ -316,7 +316,7 @@ pub fn named(name: &str, vip: &str, node_port: u16, more: &Value) -> Value {
     service
 }
 
-/// `ADDRESS:PORT`, with brackets where it needs them.
+/// `ADDRESS:PORT`, with brackets if it needs them.
 pub fn socket(address: &str, port: u16) -> String {
     match address.contains(':') {
         true => format!("[{address}]:{port}"),
@@ -329,7 +329,7 @@ pub fn asked(from: &Ns, to: &str, times: usize) -> Vec<String> {
     answers(from, to, times).into_iter().map(|answer| answer.ip.to_string()).collect()
 }
 
-/// The same with all that the servers said. Panics where nobody answers.
+/// The same with all that the servers said. Panics if nobody answers.
 pub fn answers(from: &Ns, to: &str, times: usize) -> Vec<Answer> {
     let ask = |_| from.tcp(to).unwrap_or_else(|e| panic!("{} to {to}: {e}", from.name()));
     (0..times).map(ask).collect()

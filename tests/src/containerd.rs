@@ -96,7 +96,7 @@ impl<'a> Machine<'a> {
     /// Starts containerd and loads [`Machine::IMAGE`].
     ///
     /// # Panics
-    /// When containerd does not come up, and where the test runs without real root: containerd
+    /// When containerd does not come up, and if the test runs without real root: containerd
     /// cannot make containers inside a user namespace that knows one user only.
     pub fn start(node: &'a Node) -> Self {
         Self::start_host(node, "")

@@ -25,7 +25,7 @@ pub struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel. Where
+    /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel. If
     /// the node's folder has a file `machine-id`, that is its `/etc/machine-id`.
     pub fn start(node: &'a Node) -> Self {
         Self::start_with(node, &[])
@@ -157,7 +157,7 @@ impl<'a> Daemon<'a> {
         Client::new(&self.socket()).request(method, path, body, DEADLINE)
     }
 
-    /// What it answers to a `GET`; panics where it refuses.
+    /// What it answers to a `GET`; panics if it refuses.
     pub fn get(&self, path: &str) -> Value {
         let answer = self.request("GET", path, b"");
         let answer = answer.unwrap_or_else(|e| panic!("GET {path}: {e}\n{}", self.log()));

@@ -118,7 +118,7 @@ fn serve(listener: &UnixListener, heard: &Mutex<Vec<Value>>, manner: &Mutex<Mann
     }
 }
 
-/// The body of a request for `PUT /v1/events`; `None` where there is no whole one.
+/// The body of a request for `PUT /v1/events`; `None` if there is no whole one.
 fn request(stream: &mut UnixStream) -> Option<Value> {
     let mut head = String::new();
     let mut byte = [0];

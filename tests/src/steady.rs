@@ -113,7 +113,7 @@ impl Stream {
         Self { stop, client }
     }
 
-    /// Ends it. Panics where it broke.
+    /// Ends it. Panics if it broke.
     pub fn end(self) -> Streamed {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -15,7 +15,7 @@ use crate::Ns;
 
 /// How long a client waits for a connection and for each answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client waits where it expects nothing to come.
+/// How long a client waits if it expects nothing to come.
 pub const IMPATIENCE: Duration = Duration::from_millis(400);
 
 /// A server thread; it stops on drop.

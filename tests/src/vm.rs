@@ -30,7 +30,7 @@ const GUEST: &str = "causeway-vm-guest";
 /// periods that are waited for.
 const COMMAND_LINE: &str =
     "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off rcupdate.rcu_expedited=1";
-/// How long the machine may run. It takes half a minute on idle cores and is emulated, so slow where
+/// How long the machine may run. It takes half a minute on idle cores and is emulated, so slow if
 /// others work, too.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// Loaded in this order, each after what it depends on. There is no `modprobe` inside.
@@ -78,7 +78,7 @@ pub struct Report {
     console: String,
 }
 
-/// Boots the machine, lets it run every scenario and reads its console. Where it cannot be booted
+/// Boots the machine, lets it run every scenario and reads its console. If it cannot be booted
 /// (qemu, busybox or the kernel is missing, our programs are stale) no scenario has passed, and
 /// the report says why.
 pub fn boot() -> Report {

@@ -117,7 +117,7 @@ fn a_namespace_of_another_container_is_left_alone() {
     let confused = one.clone().netns(&two.netns);
     a.with(json!({ "prevResult": result })).del(&confused);
     assert_eq!(removed(&fake_a, &one.id, "eth0"), 1);
-    // The same without a record, even where the previous result seems to fit.
+    // The same without a record, even if the previous result seems to fit.
     let mac = pod_b.link("eth0").expect("eth0")["address"].clone();
     let forged = json!({ "cniVersion": "1.1.0",
         "interfaces": [{ "name": "eth0", "mac": mac, "sandbox": two.netns }] });

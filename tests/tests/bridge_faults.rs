@@ -122,7 +122,7 @@ fn gc_and_status_pass_an_add_that_runs() {
     assert_eq!(sent["cni.dev/valid-attachments"], spared);
 }
 
-/// An attachment that was being made when GC began is newer than the list, also where ADD has
+/// An attachment that was being made when GC began is newer than the list, also if ADD has
 /// ended before its turn comes.
 ///
 /// Rows: F46

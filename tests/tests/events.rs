@@ -151,7 +151,7 @@ fn without_a_daemon_the_spool_holds_what_is_attached() {
     assert_eq!(before.diff(&Snapshot::take(site.node())), "");
 }
 
-/// A DEL that finds no daemon leaves an event only where a daemon may know the container.
+/// A DEL that finds no daemon leaves an event only if a daemon may know the container.
 ///
 /// Rows: F52
 #[test]
@@ -237,7 +237,7 @@ fn i7_where_the_daemon_is_required_a_failed_add_leaves_nothing() {
     }
 }
 
-/// Where neither daemon nor spool takes the event, ADD fails whole. DEL removes all the same, and is
+/// If neither daemon nor spool takes the event, ADD fails whole. DEL removes all the same, and is
 /// to be repeated while a daemon may know the container.
 ///
 /// Rows: F23

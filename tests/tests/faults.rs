@@ -346,7 +346,7 @@ fn sweep_of_events(command: &'static str) -> u32 {
     let mut told = first.heard();
     drop(first);
     let whole = usual(&site, victim);
-    // Somebody reads the spool from now on.
+    // The daemon reads the spool from now on.
     let spool = Spool::new(&spool);
     assert_eq!(spool.events().expect("readable"), (vec![], vec![]));
     let before = Snapshot::take(node);

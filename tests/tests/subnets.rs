@@ -157,11 +157,11 @@ fn the_bridge_follows_to_a_new_subnet() {
     let [one, two, three] = [0, 1, 2].map(|n: usize| pods[n].attachment("eth0"));
     tell(&node, &of(&["10.0.1.0/24", "fd00:0:0:1::/64"]));
     runtime.add_ok(&one);
-    // An address that somebody else gave the bridge is not ours to take.
+    // An address that another program gave the bridge is not ours to take.
     node.ip("addr add fd99::77/64 dev cw0 nodad\n");
     tell(&node, &of(&["10.0.5.0/24", "fd00:0:0:5::/64"]));
 
-    // A container of the old subnet is there: both gateways stay, and somebody is told.
+    // A container of the old subnet is there: both gateways stay, and a warning is printed.
     let outcome = main_plugin(&runtime, "ADD", &two, &Value::Null);
     let result = outcome.json();
     assert_eq!(addresses(&result), ["10.0.5.2/24", "fd00:0:0:5::2/64"]);
@@ -234,7 +234,7 @@ fn attachments_of_both_subnets_at_once_keep_their_gateways() {
     }
 }
 
-/// What upstream does stays where the configuration names the subnet.
+/// What upstream does stays if the configuration names the subnet.
 ///
 /// Rows: O-38b
 #[test]
@@ -249,7 +249,7 @@ fn another_gateway_of_a_named_subnet_is_still_refused() {
     assert_eq!(error["code"], 7);
     assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("different from")), "{error}");
     assert_eq!(node.addresses("cw0"), ["10.0.1.1/24"]);
-    // And on a bridge that somebody else made.
+    // And on a bridge that another program made.
     let node = Node::new("node");
     node.ip("link add cw0 type bridge\nlink set cw0 up\naddr add 10.0.1.1/24 dev cw0\n");
     tell(&node, &of(&["10.0.5.0/24"]));

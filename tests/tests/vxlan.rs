@@ -126,7 +126,7 @@ fn containers_of_two_nodes_meet_by_head_end_replication() {
     assert_eq!(flooded(pair.node(0), "cwvx10"), ["172.18.0.3"]);
     assert_eq!(flooded(pair.node(1), "cwvx10"), ["172.18.0.2"]);
 
-    // A node leaves, another comes; then one that somebody deleted is put back.
+    // A node leaves, another comes; then one that another process deleted is put back.
     pair.vxlan = json!({ "id": 10, "peers": ["172.18.0.2", "172.18.0.100"], "dev": "eth0" });
     pair.touch(0);
     assert_eq!(flooded(pair.node(0), "cwvx10"), ["172.18.0.100"]);

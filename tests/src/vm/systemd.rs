@@ -13,7 +13,7 @@ use super::{COMMAND_LINE, GUEST, MODULES, Report, busybox, kernel_file, qemu, re
 use crate::run::wait_within;
 use crate::{TempDir, bins};
 
-/// How long the machine may run: one minute and a half on idle cores, and more where others work.
+/// How long the machine may run: one minute and a half on idle cores, and more if others work.
 const LIMIT: Duration = Duration::from_secs(900);
 /// Loaded before systemd starts, beside [`MODULES`]: disks, and what services need.
 const MORE_MODULES: [&str; 11] = [

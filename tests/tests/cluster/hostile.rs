@@ -150,7 +150,7 @@ fn no_health_check_listens_where_nodes_live(cluster: &Cluster<'_>) {
 fn no_service_takes_what_nodes_live_on() {
     on_both_backends(|cluster, pods| {
         let (etcd, daemons) = (&cluster.etcd, &cluster.daemons);
-        // An open store is a thing to know of and no trouble.
+        // An open store is a thing to know of and no problem.
         let status = daemons[0].causeway(&["status"]).ok();
         assert!(status.contains("the store is reached over http and without a user"), "{status}");
         let _ssh: Vec<Server> =

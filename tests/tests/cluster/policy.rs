@@ -136,7 +136,7 @@ fn traffic_policies_across_nodes() {
         // P33: those of the node, who see the client.
         assert_eq!(stage.outside(0, number), Got::Kept(set(&NODE0)));
         assert_eq!(stage.outside(1, number), Got::Kept(set(&NODE1)));
-        // P34: dropped where none is.
+        // P34: dropped if none is.
         assert_eq!(stage.outside(2, number), Got::Silence);
     }
     for number in [3, 4] {

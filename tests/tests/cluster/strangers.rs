@@ -59,7 +59,7 @@ fn the_overlays_port_takes_packets_from_nodes_alone() {
         let socket = pods[0].run(|| UdpSocket::bind(to)).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
 
-        // A tunnel of the same number and port to a node, by somebody who is on its network.
+        // A tunnel of the same number and port to a node, by a host on its network.
         let mac = MacAddress::of_vtep("node1", 1);
         lab.client.sh(&format!(
             "ip link add vx0 type vxlan id 1 remote 172.18.0.2 dstport 8472 dev eth0

@@ -36,7 +36,7 @@ fn bare<'a>(
     Cni::new(node, "causeway-service", command, &merged(config, more))
 }
 
-/// What GC is told where nothing is attached.
+/// What GC is told if nothing is attached.
 fn none_valid() -> Value {
     json!({ "cni.dev/valid-attachments": [] })
 }

@@ -51,7 +51,7 @@ fn neighbours_do_not_reach_127_even_without_rules() {
             runtime.add_ok(&other);
             assert!(node.tcp("127.0.0.1:8080").is_ok(), "{case}: restored by the next ADD");
 
-            // The attack works where no guard is: the test is able to fail.
+            // The attack works if no guard is: the test is able to fail.
             node.sh("nft flush ruleset && tc filter del dev hp20 ingress");
             assert!(reaches(&neighbour), "{case}: the attack itself");
 

@@ -31,7 +31,7 @@ fn reached_from_everywhere(backend: &str) {
     let _dns6 = Server::udp(&pod, "dns6", &format!("[{v6}]:53"));
 
     for (from, to, seen) in [
-        // Nobody else's source is changed.
+        // No other source is changed.
         (&lab.client, format!("{NODE}:8080"), Some(Lab::CLIENT)),
         (&lab.client, format!("[{NODE6}]:8080"), Some(Lab::CLIENT6)),
         // Masqueraded: itself, and 127.0.0.1.

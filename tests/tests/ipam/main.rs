@@ -67,7 +67,7 @@ fn a_release_needs_neither_the_ranges_nor_the_capabilities() {
         net.with("ipam", ipam).del("a");
         assert_eq!(net.leases(), [""; 0]);
     }
-    // Versions below 0.3.0 hold one address of a family; what a newer one got goes all the same.
+    // Versions below 0.3.0 hold one address per IP family; what a newer one got goes all the same.
     rich.add("b");
     let old = rich.with("cniVersion", json!("0.2.0"));
     assert_eq!(old.call("ADD", "c").run().error_code(), 7);

@@ -221,7 +221,7 @@ fn packet(random: &mut Random, stage: &Stage) -> Option<(From, Packet)> {
         protocol,
         port,
     };
-    // Where no service is, an answer says nothing about rules.
+    // If no service is, an answer says nothing about rules.
     (trace(&stage.plan, &packet).outcome != Outcome::Pass).then_some((from, packet))
 }
 

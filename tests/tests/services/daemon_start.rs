@@ -109,7 +109,7 @@ fn objects_and_what_was_allocated_outlive_the_daemon() {
     let refused = daemon.try_apply(&[other, service("third")]);
     assert_eq!(refused.results[0].outcome, AppliedOutcome::Refused, "{refused:?}");
     assert_eq!(refused.results[1].outcome, AppliedOutcome::Created, "{refused:?}");
-    // Somebody listens there: it is said.
+    // A process listens there: it is said.
     let server = causeway_tests::traffic::Server::tcp(node, "host", "0.0.0.0:31999");
     let mut shadowing = service("shadowing");
     shadowing["spec"]["ports"][0]["nodePort"] = json!(31999);

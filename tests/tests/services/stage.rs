@@ -13,9 +13,9 @@ use causeway_tests::traffic::{Answer, Server};
 use causeway_tests::{Lab, Ns, Pod, Runtime};
 use serde_json::{Value, json};
 
-/// How long a client waits where nothing is to come.
+/// How long a client waits if nothing is to come.
 const NOTHING: Duration = Duration::from_millis(300);
-/// How long it waits where an answer is to come.
+/// How long it waits if an answer is to come.
 const SOMETHING: Duration = Duration::from_secs(5);
 
 /// IPv4 addresses of the containers.

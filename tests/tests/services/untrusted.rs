@@ -75,7 +75,7 @@ fn send(pod: &Ns, frames: &[Vec<u8>]) {
     });
 }
 
-/// TCP ports that somebody listens on at the node, whatever the address.
+/// TCP ports that a process listens on at the node, whatever the address.
 fn listening(node: &Node) -> Vec<u16> {
     let text = node.sh("ss -Htln");
     let port = |line: &str| line.split_whitespace().nth(3)?.rsplit(':').next()?.parse().ok();

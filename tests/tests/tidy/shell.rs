@@ -139,7 +139,7 @@ impl Reader {
         self.command(&mut words);
     }
 
-    /// False where the end of `case` came instead.
+    /// False if the end of `case` came instead.
     fn skip_pattern(&mut self) -> bool {
         while self.peek().is_whitespace() {
             self.at += 1;
@@ -351,7 +351,7 @@ impl Reader {
     }
 }
 
-/// The name of a program, where the word is one and known.
+/// The name of a program, if the word is one and known.
 fn name(word: &str) -> Option<&str> {
     let name = match word.rsplit_once('/') {
         None => word,

@@ -138,7 +138,7 @@ fn containers_of_other_nodes_see_the_source_and_the_internet_sees_the_node() {
              meta mark set 0xffffbfff; }; chain kept { type filter hook postrouting priority 200; \
              meta mark & 0xffffbfff == 0xffffbfff ip daddr 10.0.0.0/16 counter; }; }'",
         );
-        // Where an agent for network policies looks, the addresses are the containers' own.
+        // If an agent for network policies looks, the addresses are the containers' own.
         node.sh(&format!(
             "nft 'add chain inet other agent {{ type filter hook forward priority 0; }}; add rule \
              inet other agent ip saddr {} ip daddr {} counter'",

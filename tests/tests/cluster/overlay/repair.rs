@@ -299,7 +299,7 @@ fn after_a_reboot_all_is_made_anew() {
     stage.daemons[0].until("all is there", || whole(node) == before);
 }
 
-/// A route of somebody else is not ours to replace: it is named.
+/// A route of another program is not ours to replace: it is named.
 #[test]
 fn a_route_of_others_to_a_peer_is_named() {
     let lab = Lab::with_nodes(2);

@@ -33,7 +33,7 @@ impl Api {
         let state = Arc::clone(&api.state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that closes early is no failure of the API.
+                // A client that closes early is not a failure of the API.
                 stream.and_then(|stream| serve(&stream, &state)).ok();
             }
         });

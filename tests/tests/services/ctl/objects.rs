@@ -83,7 +83,7 @@ pub(crate) fn bad_status() -> Value {
     status
 }
 
-/// Status of a node among others, one of which is not heard of.
+/// Status of a node among others, one of which does not respond.
 pub(crate) fn cluster_status() -> Value {
     let mut status = status();
     status["store"] = json!("etcd");

@@ -136,7 +136,7 @@ pub(crate) fn allocate(store: &mut dyn Store, ask: &Ask<'_>) -> Result<Vec<Grant
 }
 
 /// Ends every lease of `owner`, whatever the ranges are by now (rows C67, F34).
-/// Says how many there were.
+/// Returns how many there were.
 ///
 /// # Errors
 /// The store failed.

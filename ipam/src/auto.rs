@@ -29,7 +29,7 @@ use crate::{facts, repair};
 
 /// Name of the file, and of the lock for changes of its owner: no network's name begins with a dot.
 const TURN: &str = ".auto";
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
     network: String,
@@ -123,7 +123,7 @@ fn unshared(
     now: &Now,
 ) -> Result<(), Refusal> {
     let mut others = facts::attached_networks(&place.run_dir);
-    // A folder that is not there holds no store.
+    // A folder that is not there contains no store.
     others.extend(repair::networks(&place.data_dir).unwrap_or_default());
     others.remove(&place.network);
     for other in others {
@@ -193,7 +193,7 @@ impl Owner {
         data_dir.join(TURN)
     }
 
-    /// What `file` says; a file that does not decode is what a power cut leaves, and names no
+    /// The content of `file`; a file that does not decode is what a power cut leaves, and names no
     /// owner.
     fn read(file: &Path) -> Result<Option<Self>, Error> {
         match std::fs::read(file) {

@@ -1,5 +1,5 @@
-//! What is read from the machine: clock, boot id, files that others write. Everything here is an
-//! argument to the rest.
+//! What is read from the machine: clock, boot id, files that other programs write. Everything here
+//! is an argument to the rest.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,7 +1,8 @@
 //! Takes over the leases of upstream's `host-local`: a folder with a file for each address, so that
 //! a node changes its IPAM without a reboot (row F28).
 //!
-//! A file holds `<container id>\r\n<interface>`, an old one the container id alone. Beside them lie
+//! A file contains `<container id>\r\n<interface>`, an old one the container id alone. Beside them
+//! lie
 //! `last_reserved_ip.<pool>` and `lock`.
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use crate::store::{Change, Error, Lease, Owner, Store};
 /// How many leases are written as one.
 const AT_ONCE: usize = 4096;
 
-/// What a `host-local` folder holds.
+/// What a `host-local` folder contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The leases, ascending.

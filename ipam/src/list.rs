@@ -113,7 +113,7 @@ pub(crate) fn leases(
     })
 }
 
-/// Ends the leases of an attachment, as DEL does, and says how many there were. `reuse_delay` is
+/// Ends the leases of an attachment, as DEL does, and returns how many there were. `reuse_delay` is
 /// the configuration's: how long the addresses rest, as `30s`. A network without a store has none.
 ///
 /// # Errors

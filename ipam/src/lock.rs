@@ -117,7 +117,7 @@ impl NetworkLock {
         self.note().filter(|(flag, _)| *flag == EMPTY).and_then(|_| self.base())
     }
 
-    /// What files that were made anew go on from while nothing is written: the last commit that is
+    /// What files that were recreated go on from while nothing is written: the last commit that is
     /// on disk for certain left an empty store.
     pub(crate) fn base(&self) -> Option<State> {
         self.note().map(|(_, state)| state).filter(|state| Some(state.generation) == self.seal())

@@ -164,7 +164,8 @@ impl Plugin for Ipam {
             if transient { not_available(error) } else { error }
         })?;
         match auto::check(&place, &checked.node_subnets, &self.now) {
-            // A store that others are working on serves ADD, so the answer is yes (row C77).
+            // A store that other processes are working on serves ADD, so the answer is yes (row
+            // C77).
             Ok(()) | Err(Refusal::Store(store::Error::Locked { .. })) => {}
             Err(refusal) => {
                 let error = refused(refusal);

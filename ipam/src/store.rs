@@ -1,7 +1,7 @@
 //! What the allocator needs of a store, and a store in memory.
 //!
-//! A store holds the leases of ONE network. [`Store::commit`] is the only change: all of it is done
-//! and on disk when it returns, or nothing is.
+//! A store contains the leases of ONE network. [`Store::commit`] is the only change: all of it is
+//! done and on disk when it returns, or nothing is.
 
 pub(crate) mod disk;
 mod record;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::range::Span;
 
-/// Who holds an address within a network.
+/// Who has an address within a network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner {
     /// `CNI_CONTAINERID`.

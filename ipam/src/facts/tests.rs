@@ -1,4 +1,4 @@
-//! Files that others write.
+//! Files that other programs write.
 
 use cni_plugin::Code;
 

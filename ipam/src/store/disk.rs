@@ -43,7 +43,7 @@ pub(crate) struct Opened<'a> {
     pub(crate) wiped: bool,
 }
 
-/// Whether `path` holds a database; it may be damaged.
+/// Whether `path` contains a database; it may be damaged.
 pub(crate) fn exists(path: &Path) -> bool {
     path.join("db").exists() || has_snapshot(path)
 }

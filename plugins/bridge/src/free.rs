@@ -28,7 +28,7 @@ pub enum Outcome {
     Absent,
 }
 
-/// What others do for an attachment that is being freed.
+/// What other modules do for an attachment that is being freed.
 pub trait Release {
     /// Removes what the other plugins of the chain made.
     ///

@@ -7,7 +7,7 @@
 //!   chain x-<hash>             return for what keeps its source, else masquerade
 //! ```
 //!
-//! An `x-` chain is named by what it holds and never changes, so containers of equal subnet and
+//! An `x-` chain is named by its content and never changes, so containers of equal subnet and
 //! exclusions share one. The busy path is two short reads and one transaction of additions, without a
 //! lock; everything that compares before it writes holds `runDir/rules.lock`.
 

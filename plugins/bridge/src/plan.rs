@@ -68,7 +68,7 @@ impl Addressing {
     /// another network's interface.
     ///
     /// # Errors
-    /// Code 6 if it holds no address (row C49). What `routed` returns.
+    /// Code 6 if it contains no address (row C49). What `routed` returns.
     pub(crate) fn of(
         gateway: Gateway,
         ipam: CniResult,

@@ -1,6 +1,6 @@
-//! What an ADD does about others: it frees attachments of its network that are dead, if no daemon
-//! has done so. Attachments whose chain has failed go before the address is asked for; all others
-//! only if no address is left.
+//! What an ADD does about other attachments: it frees attachments of its network that are dead, if
+//! no daemon has done so. Attachments whose chain has failed go before the address is asked for;
+//! all others only if no address is left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const LIST_WAIT: Duration = Duration::from_secs(15);
 /// How long another first ADD of the network may take.
 const FIRST_WAIT: Duration = Duration::from_secs(20);
 
-/// An ADD that looks after others.
+/// An ADD that cleans up after other attachments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaim<'a> {
     /// The ADD.
@@ -116,7 +116,7 @@ impl Reclaim<'_> {
                     .map_err(|e| Error::caused(Code::Io, format!("make {}", marker.display()), &e))
             })
         };
-        // Whoever waits for it makes it anew, and finds the folder.
+        // Whoever waits for it makes it again, and finds the folder.
         drop(std::fs::remove_file(&lock));
         looked
     }

@@ -35,8 +35,8 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    /// Operations that make the table whole, given the base chain's present rules. Rules of others
-    /// stay; of ours there is one each, in order, afterwards.
+    /// Operations that make the table whole, given the base chain's present rules. Rules of other
+    /// programs stay; of ours there is one each, in order, afterwards.
     pub(crate) fn repair(&self, present: &[(u64, Rule)]) -> Vec<Op> {
         let mut ops = vec![Op::AddTable(self.table.clone())];
         ops.extend(self.sets.iter().map(|set| Op::AddSet(self.table.clone(), set.clone())));
@@ -73,7 +73,7 @@ impl Base {
             .eq(self.rules.iter())
     }
 
-    /// Whether the table holds nothing but this base, chains that `ours` knows, and elements that
+    /// Whether the table contains only this base, chains that `ours` knows, and elements that
     /// `leaving` knows: then it can go.
     pub(crate) fn is_spent(
         &self,

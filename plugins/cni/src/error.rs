@@ -44,7 +44,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The number that stands in `code`.
+    /// The number in `code`.
     pub const fn number(self) -> u32 {
         match self {
             Self::IncompatibleVersion => 1,

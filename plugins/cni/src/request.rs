@@ -33,7 +33,7 @@ impl Command {
         all.into_iter().find(|command| command.as_str() == text)
     }
 
-    /// The text that stands in `CNI_COMMAND`.
+    /// The text in `CNI_COMMAND`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Add => "ADD",

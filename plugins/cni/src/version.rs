@@ -31,7 +31,7 @@ impl Version {
         Self::V1_1_0,
     ];
 
-    /// The text that stands in `cniVersion`.
+    /// The text in `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_1_0 => "0.1.0",

@@ -10,8 +10,8 @@ use crate::process::pidfd;
 /// once, so only a stopped one takes longer. Milliseconds.
 const LONGEST: libc::c_int = 10_000;
 /// How long the child waits beyond that, in milliseconds: a close that waits for the kernel keeps
-/// all others from changing rules meanwhile (`commit_mutex`), the next plugin of the chain first.
-/// Left alone, the kernel is done in some 20 ms, and the close has nothing to wait for.
+/// all other processes from changing rules meanwhile (`commit_mutex`), the next plugin of the chain
+/// first. Left alone, the kernel is done in some 20 ms, and the close has nothing to wait for.
 const AFTER: libc::c_int = 100;
 
 /// Leaves the last close of this process' netfilter sockets to a child that does nothing else; call

@@ -1,4 +1,4 @@
-//! Changes of links, addresses, routes and neighbours that others make, on a socket of its own.
+//! Changes of links, addresses, routes and neighbours by other processes, on a socket of its own.
 
 use std::collections::BTreeSet;
 use std::io;

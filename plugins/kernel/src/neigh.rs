@@ -28,7 +28,8 @@ pub struct FdbEntry {
 
 impl Netlink {
     /// Appends a permanent entry to the vxlan's FDB. Presence is not an error. The flood list
-    /// (all-zero address) and multicast addresses have any number of remotes, others one.
+    /// (all-zero address) and multicast addresses have any number of remotes, all other addresses
+    /// one.
     ///
     /// # Errors
     /// See [`crate::Error`].

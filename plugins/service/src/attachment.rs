@@ -367,7 +367,7 @@ impl<'a> Attached<'a> {
 
     fn refuse_second(&self) -> Result<(), Error> {
         let read = self.records.read::<Record>(&self.key);
-        // A damaged record is written anew; rules that it hides are found as conflicts.
+        // A damaged record is written again; rules that it hides are found as conflicts.
         let Ok(Some(record)) = read else { return Ok(()) };
         let holds = match record.backend {
             RecordBackend::Nftables => Rules::open()?.holds(self.owned(&record))?,

@@ -91,8 +91,8 @@ fn annotations(request: &Request) -> Result<Labels, Error> {
     }
 }
 
-/// Names that others gave: they are not checked as labels, for a container id is longer than a
-/// label's value may be.
+/// Names that other programs gave: they are not checked as labels, for a container id is longer
+/// than a label's value may be.
 fn always(request: &Request) -> [(String, String); 3] {
     let argument = |name: &str| request.args.pairs.get(name).filter(|value| !value.is_empty());
     let pod = argument("K8S_POD_NAME").unwrap_or(&request.attachment.container_id);

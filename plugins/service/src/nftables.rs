@@ -21,7 +21,8 @@ const ATTEMPTS: u32 = 4;
 /// A connection to the rules of this namespace.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// In a plugin closed by the end of the process: others need not wait for our lock so long.
+    /// In a plugin closed by the end of the process: other processes need not wait for our lock so
+    /// long.
     client: LastClient,
 }
 

@@ -224,7 +224,7 @@ pub(crate) fn add(
     Ok(ops)
 }
 
-/// The base anew and the elements again, for a table that turned out to be incomplete.
+/// The base again and the elements again, for a table that turned out to be incomplete.
 pub(crate) fn rebuild(mut ops: Vec<Op>, observed: &Observed) -> Vec<Op> {
     let jump = |(_, rule): &(u64, Rule)| Scope::of_jump(rule).map(|_| rule.clone());
     let jumps: Vec<Rule> = observed.rules.iter().filter_map(jump).collect();

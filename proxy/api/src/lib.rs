@@ -100,7 +100,7 @@ pub struct AppliedObject {
     /// Field and reason of a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<FieldProblem>,
-    /// Things to know of.
+    /// Warnings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -119,7 +119,7 @@ pub enum AppliedOutcome {
     Deleted,
     /// There was none to delete.
     NotFound,
-    /// Of a kind that others act on.
+    /// Of a kind that other controllers handle.
     Skipped,
     /// Not taken, or not deleted, see [`AppliedObject::refusal`].
     Refused,
@@ -167,7 +167,7 @@ pub struct Status {
     /// The cluster store; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
-    /// This node's parts of the cluster network, if other nodes have theirs.
+    /// This node's subnets of the cluster network, if other nodes have theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<SubnetStatus>,
     /// How other nodes are reached; absent if something else routes between them.
@@ -178,7 +178,7 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What does not work, why, and the remedy; empty: all is well.
     pub degraded: Vec<String>,
-    /// Things to know of that keep nothing from working.
+    /// Warnings that keep nothing from working.
     pub warnings: Vec<String>,
 }
 
@@ -212,7 +212,7 @@ pub struct ClusterStatus {
     pub held_objects: u64,
 }
 
-/// A part of the cluster network that this node has.
+/// A subnet of the cluster network that this node has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubnetStatus {
@@ -221,7 +221,7 @@ pub struct SubnetStatus {
     /// `static` (by settings or the peers file), `leased`, `unconfirmed` (the store has not said
     /// yet that it is still ours), or `lost` (another node took it).
     pub lease: String,
-    /// Seconds until others may take it, if nothing renews the lease.
+    /// Seconds until other nodes may take it, if nothing renews the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
     /// Who has a lost one.
@@ -259,7 +259,7 @@ pub struct PeerStatus {
     /// `Ready`, `NotReady` (it does not respond), or `Unknown` (the store is unreachable, or
     /// the node is of a peers file).
     pub state: String,
-    /// Its parts of the cluster network.
+    /// Its subnets of the cluster network.
     pub subnets: Vec<String>,
     /// Its addresses.
     pub ips: Vec<IpAddr>,

@@ -10,8 +10,8 @@
 //! how `causeway-service` knows whether the daemon can have read it. The folder `claimed` is made by
 //! the first reader: without it no daemon has ever looked.
 //!
-//! A file holds the last state, not a history, so replaying any part or all of it again gives the
-//! same containers.
+//! A file contains the last state, not a history, so replaying any part or all of it again gives
+//! the same containers.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -57,8 +57,8 @@ impl Spool {
         let bytes = serde_json::to_vec(event)?;
         let path = self.file(&event.key);
         let temporary = path.with_extension(TEMPORARY);
-        // The directory may be removed, and temporary files are, by others: each further round
-        // needs another such moment.
+        // The directory may be removed, and temporary files are, by other processes: each further
+        // round needs another such moment.
         for _ in 0..100 {
             match self.write(&temporary, &path, &bytes) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(&self.path)?,
@@ -181,8 +181,8 @@ impl Spool {
 }
 
 /// Never `.`, `..` nor with a slash: container ids and networks hold letters, digits and `_.-`,
-/// interface names are at most 15 bytes, and what else a name may hold is replaced. The hash tells
-/// those apart that are cut or replaced alike.
+/// interface names are at most 15 bytes, and other characters of a name are replaced. The hash
+/// tells those apart that are cut or replaced alike.
 fn file_name(key: &EndpointKey) -> String {
     /// What people read of a name that may be as long as it likes.
     const SHOWN: usize = 40;

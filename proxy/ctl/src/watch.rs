@@ -111,7 +111,7 @@ impl Watch {
         self.show(&changed, screen)
     }
 
-    /// Takes the list of all and says which objects are new, other, or gone (as they were).
+    /// Takes the list of all and returns which objects are new, other, or gone (as they were).
     fn reset(&mut self, list: &Value) -> Vec<Value> {
         let mut before = std::mem::take(&mut self.known);
         let mut changed = Vec::new();

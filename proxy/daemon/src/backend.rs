@@ -109,8 +109,8 @@ impl Backend {
         }
     }
 
-    /// Where the kernel tells of changes that others make; `None` where it does not and one has to
-    /// look. Open it before the first [`Backend::whole`].
+    /// Where the kernel reports changes made by other processes; `None` where it does not and one
+    /// has to look. Open it before the first [`Backend::whole`].
     ///
     /// # Errors
     /// The subscription failed.
@@ -123,7 +123,7 @@ impl Backend {
         }
     }
 
-    /// Where the kernel tells of changes of `tables`, other than by our own connection to nf_tables.
+    /// Where the kernel reports changes of `tables`, other than by our own connection to nf_tables.
     ///
     /// # Errors
     /// The subscription failed.
@@ -136,7 +136,8 @@ impl Backend {
         }
     }
 
-    /// Removes what the other backend left here in an earlier run (row 96). Says what.
+    /// Removes what the other backend left here in an earlier run (row 96). Returns their
+    /// descriptions.
     ///
     /// # Errors
     /// It could not be removed.
@@ -166,7 +167,7 @@ fn refuse(plan: &Plan, bad: &BTreeSet<causeway_model::ObjectKey>) -> Result<()> 
     }
 }
 
-/// Removes the rules of both backends, or only says which there are. Says what.
+/// Removes the rules of both backends, or only lists them. Returns their descriptions.
 ///
 /// # Errors
 /// They could not be removed.
@@ -177,7 +178,7 @@ pub(crate) fn remove(dry_run: bool) -> Result<Vec<String>> {
 }
 
 /// Removes chains of host ports whose rules carry one of `comments`, as `iptables-save` prints it,
-/// or only says which there are. Says which.
+/// or only lists them. Returns their names.
 ///
 /// # Errors
 /// They could not be removed.

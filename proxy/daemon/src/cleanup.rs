@@ -47,7 +47,7 @@ pub(crate) enum Error {
     Print(#[source] io::Error),
 }
 
-/// Removes everything and says on stdout what it was.
+/// Removes everything and prints what it was.
 ///
 /// # Errors
 /// See [`Error`]; what was removed before stays removed.
@@ -110,7 +110,7 @@ fn files_of(args: &CleanupArgs) -> Vec<PathBuf> {
     paths
 }
 
-/// Removes those of `paths` that are there, or only says which are.
+/// Removes those of `paths` that are there, or only lists them.
 fn remove(mut paths: Vec<PathBuf>, dry_run: bool) -> Result<Vec<String>, Error> {
     paths.retain(|path| path.symlink_metadata().is_ok());
     if !dry_run {

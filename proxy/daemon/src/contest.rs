@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) struct Contest {
     /// Repairs in a row, and when the first and the last of them were.
     row: Option<(u32, Instant, Instant)>,
-    /// Name and id of the process that last changed our rules, if the kernel told.
+    /// Name and id of the process that last changed our rules, if the kernel reported it.
     by: Option<(String, u32)>,
 }
 

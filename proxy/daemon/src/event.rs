@@ -20,7 +20,7 @@ pub(crate) enum Event {
     Manifests,
     /// Another process has changed rules that may be ours.
     KernelChanged {
-        /// Name and id of the process, if the kernel told.
+        /// Name and id of the process, if the kernel reported it.
         by: Option<(String, u32)>,
     },
     /// What containerd knows of a container, merged over the labels of its record.
@@ -37,14 +37,15 @@ pub(crate) enum Event {
         /// Whether it answers.
         healthy: bool,
     },
-    /// The cluster store says something.
+    /// The cluster store reports something.
     Cluster(causeway_source::cluster::Report),
-    /// The thread that keeps the overlay says how it is.
+    /// The overlay thread reports its state.
     Overlay(OverlayState),
-    /// This node has other addresses than those that the others know, at most one per IP family.
+    /// This node has other addresses than those known to the other nodes, at most one per IP
+    /// family.
     Addresses(Vec<IpAddr>),
-    /// What others' rules drop of what containers of several nodes send each other, with what
-    /// allows it; nothing any more if empty.
+    /// Which traffic between containers of several nodes the rules of other programs drop, with
+    /// what allows it; nothing any more if empty.
     Forward(Vec<String>),
     /// Rules of attachments that are missing, or why that cannot be told; nothing any more if empty.
     Attachments(Vec<String>),

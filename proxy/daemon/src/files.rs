@@ -32,7 +32,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     }
 }
 
-/// Removes a file, or a folder with all it holds. Its absence is fine.
+/// Removes a file, or a folder with its content. Its absence is fine.
 ///
 /// # Errors
 /// Permissions.

@@ -24,16 +24,16 @@ const ETCD_PEERS: u16 = 2380;
 const SHOWN: usize = 20;
 const LONGEST_NAME: usize = 80;
 
-/// This node among the others.
+/// This node among the other nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its addresses.
     pub ips: &'a [IpAddr],
-    /// Its parts of the cluster network.
+    /// Its subnets of the cluster network.
     pub subnets: &'a [IpNetwork],
-    /// The cluster network that nobody chose holds addresses of nodes: no part of it is dealt.
+    /// The cluster network that nobody chose contains addresses of nodes: no part of it is dealt.
     pub amid_cluster: bool,
 }
 
@@ -89,8 +89,8 @@ pub(crate) fn guarded(
     Guarded::new(addresses, ports(settings))
 }
 
-/// The first and last address of a node's part of the cluster network, which no container has. The
-/// first is that of the node's tunnel.
+/// The first and last address of a node's subnet of the cluster network, which no container has.
+/// The first is that of the node's tunnel.
 fn edges(settings: &Settings, subnet: IpNetwork) -> Vec<(IpAddr, &'static str)> {
     let agreed = |cluster: &IpNetwork| {
         cluster.contains(subnet.ip())
@@ -124,7 +124,7 @@ fn ports(settings: &Settings) -> Vec<((Protocol, u16), String)> {
     ports
 }
 
-/// The parts of the cluster network that our overlay leads to, by node. Without one it is unknown
+/// The subnets of the cluster network that our overlay leads to, by node. Without one it is unknown
 /// where addresses lead, and containers may have others than the part of their node.
 pub(crate) fn subnets(
     settings: &Settings,
@@ -140,7 +140,7 @@ pub(crate) fn subnets(
     some.map(|(name, subnets)| (name.to_owned(), subnets.to_vec())).collect()
 }
 
-/// What is left out, a line each: for `status`.
+/// What is left out, one line each: for `status`.
 pub(crate) fn left_out(state: &State) -> Vec<String> {
     let services = state.plan.denied();
     let services =
@@ -165,7 +165,7 @@ pub(crate) fn of_service(state: &State, key: &causeway_model::ObjectKey) -> Vec<
     denied.map(|(_, place, why)| format!("{place} is left out: {why}")).collect()
 }
 
-/// A name that others wrote.
+/// A name from an untrusted source.
 fn shown(name: &str) -> String {
     log::short(name, LONGEST_NAME)
 }

@@ -71,7 +71,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<String> {
     })
 }
 
-/// Adds what `apply` has to say of the services that it stored.
+/// Adds the warnings of `apply` about the services that it stored.
 pub(crate) fn warn(plan: &Plan, applied: &mut Applied) {
     for one in plan.yields() {
         let (namespace, name) = (&*one.service.namespace, &*one.service.name);

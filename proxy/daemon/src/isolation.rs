@@ -1,5 +1,5 @@
 //! Which services the kernel refuses: a transaction is all or nothing, so one service that the kernel
-//! does not take would keep the rules of all others out. Pure.
+//! does not take would keep out the rules of all other services. Pure.
 //!
 //! When a transaction fails, the largest of the services that it changes is left out, then the two
 //! largest, the four largest and so on, until the rest goes in. Then those are added again, all
@@ -70,7 +70,7 @@ impl Isolation {
         self.refused.contains_key(key) || self.search.as_ref().is_some_and(waits)
     }
 
-    /// Notes that services changed. Yields those that have to be planned anew beside them.
+    /// Notes that services changed. Yields those that have to be planned again beside them.
     pub(crate) fn take_changed(
         &mut self,
         changed: &BTreeSet<ObjectKey>,

@@ -1,5 +1,5 @@
 //! `causewayd leave`: this node goes out of the cluster for good, in order. What other nodes send
-//! its containers ends at once, and others may have its parts of the cluster network.
+//! its containers ends at once, and other nodes may get its subnets of the cluster network.
 
 use std::io::{self, Write as _};
 
@@ -46,7 +46,7 @@ pub(crate) enum Error {
     },
 }
 
-/// Takes this node out of the cluster store, and says on stdout what it had.
+/// Takes this node out of the cluster store, and prints what it had.
 ///
 /// # Errors
 /// See [`Error`].
@@ -68,7 +68,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
         machine_id: node::machine_id(settings).map_err(Error::Node)?,
     };
     let removed = ask(&cluster_settings(settings, identity))?;
-    // What it had is free for others: nothing here may ask for it or give addresses of it.
+    // What it had is free for other nodes: nothing here may ask for it or give addresses of it.
     for folder in [&settings.run_dir, &settings.state_dir] {
         files::remove(&folder.join("node.json")).map_err(failed("remove node.json"))?;
     }

@@ -20,7 +20,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Takes in what planning found of the services that it planned anew.
+    /// Takes in what planning found of the services that it planned again.
     pub(crate) fn planned(
         &mut self,
         planned: &BTreeSet<ObjectKey>,
@@ -45,7 +45,7 @@ impl Known {
         over.chain(self.refused.get(key)).cloned().collect()
     }
 
-    /// Adds what `apply` has to say of the services that it stored.
+    /// Adds the warnings of `apply` about the services that it stored.
     pub(crate) fn warn(&self, applied: &mut Applied) {
         for result in applied.results.iter_mut().filter(|one| one.kind == "service") {
             let key = ObjectKey::new(result.namespace.as_str(), result.name.as_str());
@@ -53,7 +53,7 @@ impl Known {
         }
     }
 
-    /// Of all: a line each.
+    /// Of all: one line each.
     pub(crate) fn all(&self) -> Option<String> {
         let over = self.over.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
         let all = over.chain(&self.refused).map(|(key, text)| format!("{key}: {text}"));

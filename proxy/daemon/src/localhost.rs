@@ -1,6 +1,6 @@
 //! The guard of 127.0.0.0/8 on the node's links. `route_localnet` is on for all of them while node
-//! ports answer at localhost, and the rules that keep others out go with `nft flush ruleset`: these
-//! guards stay, also beside a daemon that was stopped.
+//! ports answer at localhost, and the rules that keep other hosts out go with `nft flush ruleset`:
+//! these guards stay, also beside a daemon that was stopped.
 //!
 //! It is a thread because the kernel takes its time to make one.
 
@@ -18,7 +18,7 @@ use causeway_ruleset::plan::NodePortAddresses;
 use crate::event::{Event, Events};
 use crate::log;
 
-/// How often links are looked at though nothing is told of them, and to notice the daemon's end.
+/// How often links are looked at though nothing is reported, and to notice the daemon's end.
 const PERIOD: Duration = Duration::from_secs(10);
 /// Links are looked at this often at most: listing them takes the lock that attaching needs, and the
 /// rules guard what is new.

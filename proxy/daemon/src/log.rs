@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{LogFormat, LogLevel};
 
-/// So many names stand in a line.
+/// So many names are shown per line.
 const NAMED: usize = 10;
 
 /// Begins to log.
@@ -52,7 +52,7 @@ pub(crate) fn lines(
     first
 }
 
-/// A text that others wrote, short and in one line.
+/// A text from an untrusted source, short and in one line.
 pub(crate) fn short(text: &str, most: usize) -> String {
     let clean = |one: char| if one.is_control() { '?' } else { one };
     let mut short: String = text.chars().take(most).map(clean).collect();
@@ -62,7 +62,7 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     short
 }
 
-/// When something was last said, by what it concerns: what others can bring about as fast as they
+/// When something was last said, by what it concerns: what other nodes can cause as fast as they
 /// like is said now and then.
 #[derive(Debug, Default)]
 pub(crate) struct Said(BTreeMap<&'static str, Instant>);

@@ -25,11 +25,11 @@ pub(crate) struct Facts {
     pub name: Arc<str>,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Addresses that others reach the node by, at most one per IP family.
+    /// Addresses that other nodes reach the node by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
-    /// Why this node deals no part of the cluster network, which nobody chose.
+    /// Why this node deals no subnet of the cluster network, which nobody chose.
     pub refused: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Error {
         /// The containers' network.
         network: IpNetwork,
     },
-    /// The services' network holds the node.
+    /// The services' network contains the node.
     #[error(
         "--service-cidr: {network} contains this node's address {address}; choose one that does not"
     )]
@@ -81,7 +81,7 @@ pub(crate) enum Error {
         /// The node's address.
         address: IpAddr,
     },
-    /// The cluster network holds the link of the nodes.
+    /// The cluster network contains the link of the nodes.
     #[error(
         "--cluster-cidr: {} holds {}, the address of {}: containers would get addresses of the \
          nodes' own network; choose one apart from it",
@@ -99,7 +99,7 @@ pub(crate) enum Error {
     },
 }
 
-/// How often the addresses are looked at while there is none, beside when the kernel tells of changes.
+/// How often the addresses are looked at while there is none, beside when the kernel reports changes.
 const ADDRESS_PERIOD: Duration = Duration::from_secs(1);
 
 impl Error {
@@ -175,7 +175,7 @@ pub(crate) fn name(settings: &Settings) -> Result<String, Error> {
     Ok(name)
 }
 
-/// Why a node that moved to these addresses deals no part of the cluster network.
+/// Why a node that moved to these addresses deals no subnet of the cluster network.
 pub(crate) fn refused(settings: &Settings, ips: &[IpAddr]) -> Option<String> {
     let held = link::held(&settings.cluster_cidrs, ips, &routers())?;
     Some(match settings.cluster_chosen {
@@ -304,7 +304,7 @@ struct NodeFile {
     services: Vec<IpNetwork>,
 }
 
-/// This node's parts of the cluster network.
+/// This node's subnets of the cluster network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
     /// As the settings say; if they are silent, as before, or the second one.

@@ -86,7 +86,7 @@ fn run(run_dir: &Path, cluster: &[IpNetwork], events: &Events) {
     }
 }
 
-/// Until a link may have changed. `false`: the monitor tells of nothing any more.
+/// Until a link may have changed. `false`: the monitor reports nothing any more.
 fn wait(monitor: &mut Option<Monitor>, gather: Duration) -> bool {
     let Some(monitor) = monitor else {
         return wait_readable(&[], PERIOD).is_ok();

@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub name: String,
     /// Its addresses, at most one per IP family, one at least.
     pub ips: Vec<IpAddr>,
-    /// Its parts of the cluster network, at most one per IP family, one at least.
+    /// Its subnets of the cluster network, at most one per IP family, one at least.
     pub subnets: Vec<IpNetwork>,
 }
 

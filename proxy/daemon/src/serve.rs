@@ -53,7 +53,7 @@ pub(crate) enum Query {
     Watch { kind: Kind, namespace: Option<String>, reply: Reply<watch::Lines> },
     /// A service with its endpoints.
     Describe { key: ObjectKey, reply: Reply<Description> },
-    /// How the daemon does.
+    /// State of the daemon.
     Status { reply: Reply<Status> },
     /// What happens to a packet; `local` are the addresses of this node.
     Trace { request: TraceRequest, local: Vec<IpAddr>, reply: Reply<TraceAnswer> },

@@ -12,7 +12,7 @@ use crate::log;
 /// So many stand in `status`.
 const SHOWN: usize = 20;
 
-/// What a service does not have, and what it has that others ask for.
+/// What a service does not have, and what it has that other services claim.
 pub(crate) fn of_service(plan: &Plan, key: &ObjectKey) -> Vec<String> {
     let concerned = |contest: &Contest| contest.loser == *key || contest.owner == *key;
     plan.all_contests().filter(concerned).map(|contest| said(&contest)).collect()
@@ -27,7 +27,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<String> {
     })
 }
 
-/// Adds what `apply` has to say of the services that it stored.
+/// Adds the warnings of `apply` about the services that it stored.
 pub(crate) fn warn(plan: &Plan, applied: &mut Applied) {
     let mut found: BTreeMap<ObjectKey, Vec<String>> = BTreeMap::new();
     for contest in plan.all_contests() {

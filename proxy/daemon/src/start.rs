@@ -242,7 +242,7 @@ fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(
             tracing::info!("--overlay none: removed {what}");
         }
     }
-    // The overlay's thread says what fails.
+    // The overlay's thread reports what fails.
     let mtu = mode.and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
     let known = store.known().map_err(Error::Store)?;
     let parts = node::Parts::first(settings, facts, &known);

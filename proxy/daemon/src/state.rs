@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub overlay: Option<OverlayState>,
     /// What does not work, by what it concerns, with the remedy.
     pub degraded: BTreeMap<String, String>,
-    /// Things to know of, by what they concern.
+    /// Warnings, by what they concern.
     pub warnings: BTreeMap<String, Vec<String>>,
     /// Services and endpoints without rules, and why.
     pub left_out: left_out::Known,
@@ -66,7 +66,7 @@ pub(crate) struct ClusterState {
     pub held_objects: usize,
 }
 
-/// The overlay, as the thread that keeps it last said.
+/// The overlay, as last reported by its thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OverlayState {
     /// `vxlan id 1 port 8472` or `host-gw`
@@ -90,11 +90,11 @@ pub(crate) struct OverlayState {
 pub(crate) struct Node {
     /// Name.
     pub name: String,
-    /// Its addresses that others reach it by, at most one per IP family.
+    /// Its addresses that other nodes reach it by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Labels by settings; a `v1 Node` document of the name comes over them.
     pub labels: Labels,
-    /// Its parts of the cluster network, as `node.json` has them.
+    /// Its subnets of the cluster network, as `node.json` has them.
     pub subnets: Vec<IpNetwork>,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct Progress {
     pub endpoint_changes: u64,
     /// Writes of this node that the cluster store took.
     pub writes: u64,
-    /// Writes of this node that were decided anew because another node wrote first.
+    /// Writes of this node that were decided again because another node wrote first.
     pub conflicts: u64,
 }
 
@@ -154,7 +154,7 @@ pub(crate) struct Touched {
     pub objects: BTreeSet<(ObjectKind, ObjectKey)>,
     /// Containers attached, changed or gone.
     pub containers: BTreeSet<EndpointKey>,
-    /// Services whose endpoints or rules may be others.
+    /// Services whose endpoints or rules may have changed.
     pub services: BTreeSet<ObjectKey>,
     /// Nodes of which something may be other: record, subnets, whether they are reached; all nodes
     /// if the store goes away or comes back.

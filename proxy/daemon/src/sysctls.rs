@@ -170,8 +170,8 @@ impl Sysctls {
         done.err().into_iter().collect()
     }
 
-    /// Puts back what still is as we set it, or only says what would be. Says what. Those of `keep`
-    /// stay, and stay remembered.
+    /// Puts back what still is as we set it, or only lists what would be. Returns their
+    /// descriptions. Those of `keep` stay, and stay remembered.
     ///
     /// # Errors
     /// A setting cannot be written.

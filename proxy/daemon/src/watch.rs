@@ -1,5 +1,5 @@
-//! Directories and rules: an event whenever they may be others. What cannot be watched is looked at
-//! every two seconds instead, and watched again as soon as that works.
+//! Directories and rules: an event whenever they may have changed. What cannot be watched is looked
+//! at every two seconds instead, and watched again as soon as that works.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,18 +11,18 @@ use tokio::io::unix::AsyncFd;
 
 use crate::event::{Event, Events};
 
-/// How often what cannot be watched is looked at, and watching is tried anew.
+/// How often what cannot be watched is looked at, and watching is retried.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Something that becomes readable when there may have been a change.
 pub(crate) trait Watch: AsRawFd {
-    /// What it tells of a change.
+    /// What it reports of a change.
     type Change: Send;
 
     /// Takes in what happened, without waiting. `None`: nothing is other than before.
     ///
     /// # Errors
-    /// It tells of no more changes.
+    /// It reports no more changes.
     fn changed(&mut self) -> io::Result<Option<Self::Change>>;
 }
 

@@ -231,7 +231,7 @@ fn start(key: &ObjectKey, purpose: &str) -> u64 {
 }
 
 /// The first number that is free among `upper`, then among `lower`, from a start that the hash says
-/// round to it. `first_free` says the first free number of a range.
+/// round to it. `first_free` returns the first free number of a range.
 fn search(
     hash: u64,
     bands: [(u128, u128); 2],

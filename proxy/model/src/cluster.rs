@@ -1,8 +1,8 @@
 //! What the nodes of a cluster publish of themselves.
 //!
 //! Two lifetimes (multinode rows C-13, O-60): a [`NodeRecord`] says that the node lives and goes
-//! within seconds of its death; a [`SubnetRecord`] says where a part of the cluster network is and
-//! stays for a day, so that a node that restarts or is cut off keeps its containers reachable.
+//! within seconds of its death; a [`SubnetRecord`] says where a subnet of the cluster network is
+//! and stays for a day, so that a node that restarts or is cut off keeps its containers reachable.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ pub struct NodeRecord {
     pub identity: NodeIdentity,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Addresses that others reach it by, at most one per IP family.
+    /// Addresses that other nodes reach it by, at most one per IP family.
     pub ips: Vec<IpAddr>,
     /// Its labels by settings; a `v1 Node` document of its name comes over them.
     #[serde(default)]
@@ -54,7 +54,7 @@ pub struct NodeRecord {
     pub created: i64,
 }
 
-/// Who has a part of the cluster network and how its containers are reached.
+/// Who has a subnet of the cluster network and how its containers are reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubnetRecord {
@@ -108,7 +108,7 @@ pub struct Peer {
     pub name: String,
     /// Addresses, at most one per IP family.
     pub ips: Vec<IpAddr>,
-    /// Its parts of the cluster network; empty while it has none.
+    /// Its subnets of the cluster network; empty while it has none.
     pub subnets: Vec<IpNetwork>,
     /// Address of its vxlan device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,7 +183,7 @@ pub fn part_len(cluster: IpNetwork, node_subnet_len: u8) -> u8 {
 
 impl MacAddress {
     /// The address of the vxlan device of a node: the same whenever and wherever it is asked for, so
-    /// that a device made anew, and peers that nobody told, need no message. Locally administered,
+    /// that a device recreated, and peers that nobody told, need no message. Locally administered,
     /// unicast.
     pub fn of_vtep(node: &str, vxlan_id: u32) -> Self {
         let mut hash = crate::hash::Fnv::default();

@@ -56,7 +56,7 @@ pub enum Event {
         labels: Option<Labels>,
     },
     /// Result of health probing: an endpoint that does not answer is not ready until it does. Counts
-    /// for services with [`Service::health_check`]. Forgotten when the container is attached anew,
+    /// for services with [`Service::health_check`]. Forgotten when the container is attached again,
     /// not when its labels change.
     Health {
         /// Name of the node.
@@ -73,7 +73,7 @@ pub enum Event {
 pub struct Changes {
     /// Services whose [`Resolved`] may be another one now, deleted ones among them.
     pub services: BTreeSet<ObjectKey>,
-    /// Nodes whose labels may be others.
+    /// Nodes whose labels may have changed.
     pub nodes: BTreeSet<String>,
 }
 

@@ -144,7 +144,7 @@ impl Refusal {
 }
 
 /// Parses a file of YAML documents and of JSON documents, which need no `---` between them. The
-/// items of a `List` count as documents. One bad document does not keep the others.
+/// items of a `List` count as documents. One bad document does not affect the others.
 pub fn parse(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
     yaml::documents(text, &mut |parsed| match parsed.tree {

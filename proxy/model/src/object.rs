@@ -304,7 +304,7 @@ pub struct Service {
 
 /// Fields that a document gives a service of a type that does not have them. Kubernetes drops those
 /// that an earlier version of the service, of a type that has them, had alike (a type was changed
-/// in what `get -o yaml` wrote), and refuses others. Which it is depends on the earlier version.
+/// in what `get -o yaml` wrote), and refuses any other. Which it is depends on the earlier version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Misplaced {
     /// `spec.externalTrafficPolicy`

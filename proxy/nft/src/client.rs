@@ -24,7 +24,7 @@ use crate::uapi::{
 use crate::wire::{Message, Writer};
 use crate::{Error, Result};
 
-/// [`Client::table`] reads with several dumps; so often at most it begins anew when a commit came
+/// [`Client::table`] reads with several dumps; so often at most it starts over when a commit came
 /// in between.
 const TABLE_TRIES: u32 = 16;
 

@@ -1,4 +1,4 @@
-//! Tables of others, as far as it matters whether they drop what is forwarded.
+//! Tables of other programs, as far as it matters whether they drop what is forwarded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

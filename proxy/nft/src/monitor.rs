@@ -1,4 +1,4 @@
-//! Changes that others make to our tables, as the kernel tells of them.
+//! Changes to our tables by other processes, as the kernel reports them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -42,7 +42,7 @@ pub struct Monitor {
 /// A change of our tables that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Name and process id of who made it, if the kernel told.
+    /// Name and process id of who made it, if the kernel reported it.
     pub by: Option<(String, u32)>,
     /// Notifications were lost, so there may have been a change.
     pub lost: bool,

@@ -17,7 +17,7 @@ use crate::uapi::{NFNLGRP_NFTABLES, NLMSG_NOOP};
 
 /// Nothing was missed.
 const HEARD: u8 = 0;
-/// Others may have committed while the subscription was aside.
+/// Another process may have committed while the subscription was aside.
 const MISSED: u8 = 1;
 /// The subscription could not come back.
 const DEAF: u8 = 2;
@@ -34,7 +34,7 @@ pub(crate) struct Seat {
 pub(crate) enum Heard {
     /// Everything is in its queue.
     All,
-    /// Others may have committed unheard.
+    /// Another process may have committed unnoticed.
     NotAll,
     /// It receives nothing.
     Nothing,
@@ -117,7 +117,7 @@ impl Subscriptions {
 }
 
 /// All subscriptions of a [`Client`] are aside until [`Pause::end`]; dropping it counts as an end at
-/// which others may have committed.
+/// which another process may have committed.
 #[derive(Debug)]
 #[must_use = "the subscriptions hear nothing meanwhile"]
 pub struct Pause {

@@ -1,4 +1,4 @@
-//! What others' programs make of forwarding, read back from the kernel.
+//! What other programs make of forwarding, read back from the kernel.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Changes of our tables by others are noticed, and no other changes.
+//! Changes of our tables by other processes are noticed, and no other changes.
 
 mod common;
 

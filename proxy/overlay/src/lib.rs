@@ -72,7 +72,7 @@ pub struct Facts {
     /// Networks of all containers of the cluster. A peer's subnet that is not inside is refused: no
     /// record of another node can move this node's default route or a foreign network.
     pub cluster: Vec<IpNetwork>,
-    /// This node's parts of the cluster network.
+    /// This node's subnets of the cluster network.
     pub subnets: Vec<IpNetwork>,
     /// Where it is.
     pub underlay: Underlay,

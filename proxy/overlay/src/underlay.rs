@@ -33,7 +33,7 @@ pub struct Carrier {
 /// nodes leave, one per node, and the one of the default route.
 ///
 /// Tunnels are bound to `home` or to none: routes change, and a bound device would have to be made
-/// anew with each change.
+/// again with each change.
 pub fn carrier(
     home: Device,
     ways: impl IntoIterator<Item = Device>,

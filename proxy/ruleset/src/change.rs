@@ -7,7 +7,7 @@ use crate::{ChainSpec, Element, Rule, SetSpec, TableId};
 pub enum Op {
     /// Creates a table; its presence is fine.
     AddTable(TableId),
-    /// Deletes a table with all it holds; `ENOENT` if absent.
+    /// Deletes a table with its content; `ENOENT` if absent.
     DeleteTable(TableId),
     /// Creates a chain; its presence is fine.
     AddChain(TableId, ChainSpec),

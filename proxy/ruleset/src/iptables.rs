@@ -27,7 +27,7 @@
 //! to; REJECT is not a target of table nat. Its rules for a cluster address stand as long as the
 //! service, so there is no moment at which a packet leaves for the default route.
 //!
-//! A change writes only chains that are others now. Up to 32 addresses and ports stand in
+//! A change writes only chains that have changed. Up to 32 addresses and ports stand in
 //! CW-SERVICES itself; more are spread over chains by network, so that neither packets nor changes
 //! pay for all services. (Rules inserted and deleted one by one in one long chain would write less,
 //! and cost every packet the length of the chain.)
@@ -36,7 +36,7 @@
 //! port. A list holds `ip_list_tot` clients (100 unless the module was loaded with more) and forgets
 //! who was seen longest ago. Source-hash is a tree of chains over 1024 buckets, given to endpoints as in
 //! [`crate::spread`]; [`hash_bucket`] computes the bucket: of IPv4 sources by `xt_cluster`, of IPv6
-//! sources from bits of the address. The buckets are others than those of the nftables backend.
+//! sources from bits of the address. The buckets differ from those of the nftables backend.
 //!
 //! If REJECT answers, the kernel must have a route to the address (the default route): a packet
 //! without one is refused by routing, before table filter.
@@ -92,7 +92,7 @@ impl Mirror {
         (Self { halves }, scripts)
     }
 
-    /// Scripts for a change: only chains that are others now. None of a family without change.
+    /// Scripts for a change: only chains that have changed. None of a family without change.
     pub fn change(&mut self, plan: &Plan, delta: &Delta) -> Vec<Script> {
         let mut scripts = Vec::new();
         for half in &mut self.halves {

@@ -228,7 +228,7 @@ pub enum Field {
     CtOriginalIp6Daddr,
     /// `ct original proto-dst`
     CtOriginalProtoDst,
-    /// `numgen random mod MODULUS offset OFFSET`: drawn anew each time.
+    /// `numgen random mod MODULUS offset OFFSET`: drawn again each time.
     Random {
         /// How many numbers; not 0.
         modulus: u32,

@@ -283,8 +283,8 @@ impl Plan {
         })
     }
 
-    /// Plans the given services anew; `resolve` says what they are now, `None` if they are gone.
-    /// Services that share an external address with them are planned anew as well. Costs what the
+    /// Plans the given services again; `resolve` says what they are now, `None` if they are gone.
+    /// Services that share an external address with them are planned again as well. Costs what the
     /// given services cost, whatever else there is.
     pub fn update(
         &mut self,
@@ -313,7 +313,7 @@ impl Plan {
         Delta { services: Vec::new(), here: Some(Box::new((before, after))) }
     }
 
-    /// Plans one service anew. Yields those that have to be planned anew because of it.
+    /// Plans one service again. Yields those that have to be planned again because of it.
     fn renew(
         &mut self,
         key: &ObjectKey,

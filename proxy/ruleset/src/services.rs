@@ -2,7 +2,7 @@
 //!
 //! The rules are few and follow from the [`Facts`](crate::plan::Facts); services, endpoints and
 //! policies are elements of maps and sets, so a change is elements alone and the kernel validates
-//! nothing anew. (One verdict map with an element a service costs 10 ms a change at 45,000: the
+//! nothing again. (One verdict map with an element a service costs 10 ms a change at 45,000: the
 //! kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print, and what it prints
 //! loads again with the same meaning: a lookup whose result feeds another lookup makes it abort, a
 //! map from numbers to an address with a port and a bare constant in a lookup are not loaded.
@@ -119,7 +119,7 @@ pub fn compile(plan: &Plan) -> Tables {
 /// and repair without a gap. Dynamic sets keep their elements. Empty if equal (I4).
 ///
 /// `actual` holds an empty table if one is absent. A table whose sets or base chains have
-/// another shape, as from another version, is made anew as a whole.
+/// another shape, as from another version, is recreated as a whole.
 pub fn diff(actual: Option<&Tables>, wanted: &Tables) -> Batch {
     let none = Tables::default();
     let actual = actual.unwrap_or(&none);

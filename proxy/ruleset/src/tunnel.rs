@@ -3,9 +3,9 @@
 //!
 //! A vxlan device takes what reaches its port from any sender, and hands it to containers. These
 //! are one chain, one rule and one set beside the services' tables, the same for both backends.
-//! Packets that are only forwarded do not pass the hook; others than UDP leave the rule at once.
-//! Other vxlans may use the same port, between other machines: only packets of ours are meant, by
-//! the number in them.
+//! Packets that are only forwarded do not pass the hook; those other than UDP leave the rule at
+//! once. Other vxlans may use the same port, between other machines: only packets of ours are
+//! meant, by the number in them.
 //!
 //! ```text
 //! input (filter, -300)  udp dport 8472 @th,96,16 0x0 @th,112,8 0x1 ip saddr != @peers drop

@@ -121,7 +121,7 @@ pub struct Container {
     pub healthy: bool,
 }
 
-/// How others reach this node's containers: goes into the records of its subnets.
+/// How other nodes reach this node's containers: goes into the records of its subnets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     /// Addresses of the node, at most one per IP family.
@@ -171,7 +171,7 @@ pub struct Write {
 /// Why a write was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Another node wrote first: look again once the revision has been seen, decide anew.
+    /// Another node wrote first: look again once the revision has been seen, decide again.
     #[error("another node wrote at revision {0}")]
     Conflict(i64),
     /// The store does not answer. Whether it was done is unknown.

@@ -83,7 +83,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `STATE_DIR/store`, made if absent (0700). Beside it lies `store.lock`. Damaged files
+    /// Opens `STATE_DIR/store`, made if absent (0700). Beside it is `store.lock`. Damaged files
     /// are recovered or moved aside: see [`Store::recovered`].
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Store {
         })
     }
 
-    /// Stores objects and deletes others, all or nothing, on disk when it returns.
+    /// Stores some objects and deletes others, all or nothing, on disk when it returns.
     ///
     /// # Errors
     /// See [`Error`]; then nothing is stored.

@@ -1,7 +1,7 @@
 //! A directory that may be absent, come and go: inotify on it and on the directories above.
 //!
 //! Each directory on the way is watched for the next name, so that a directory that is made, moved
-//! or replaced anywhere on the path is noticed. All watches are set anew then.
+//! or replaced anywhere on the path is noticed. All watches are set again then.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -118,7 +118,7 @@ impl DirWatch {
                 .is_ok_and(|found| !found.is_file() || found.nlink() > 1)
     }
 
-    /// Sets all watches anew, from the root on: whatever comes to be on the way meanwhile is seen
+    /// Sets all watches again, from the root on: whatever comes to be on the way meanwhile is seen
     /// by the watch above it.
     fn arm(&mut self) -> io::Result<()> {
         for watch in std::mem::take(&mut self.watches).into_keys() {

@@ -1,4 +1,4 @@
-//! What others write into the store: it takes no node, no service and no route of others with it.
+//! What other writers put into the store: it harms no node, service or route of another node.
 
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ fn no_service_takes_what_nodes_live_on() {
             let why = refused("bad", "10.96.1.101", &more);
             assert!(why.starts_with("spec.externalIPs[0]: ") && why.contains("cut off"), "{why}");
         }
-        // What others wrote into the store is left out, by name, and the rest of it is not.
+        // What other writers put into the store is left out, by name, and the rest of it is not.
         let evil = [("evil-1", NODE1), ("evil-2", NODE2), ("evil-3", Etcd::ADDRESS)];
         for (name, address) in evil {
             put_object(

@@ -1,4 +1,4 @@
-//! Who has which part of the cluster network.
+//! Who has which subnet of the cluster network.
 
 use std::collections::BTreeSet;
 

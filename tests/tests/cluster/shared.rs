@@ -40,7 +40,7 @@ fn what_one_node_applies_all_have() {
     let lab = Lab::with_nodes(3);
     let cluster = Cluster::start(&lab, Setup::default());
     cluster.daemons[0].apply(&[plain("web")]);
-    // Answered when this node has it: the others hear of it by themselves.
+    // Answered when this node has it: the other nodes learn it by themselves.
     let first = got(&cluster.daemons[0], "web").expect("there");
     cluster.everywhere("they have it", |daemon| got(daemon, "web").as_ref() == Some(&first));
     // One selector, containers of all nodes.

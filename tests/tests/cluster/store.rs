@@ -201,7 +201,7 @@ fn a_connection_cut_in_silence_is_noticed_and_made_again() {
     let (cluster, pods) = start(&lab);
     lab.split(&["port0"], &[Etcd::PORT]);
     until("noticed", || away(&cluster.daemons[0]));
-    // The others hear no more of it: its containers go, its own view stays.
+    // The other nodes receive nothing from it: its containers go, its own view stays.
     for daemon in &cluster.daemons[1..] {
         daemon.until("out of rotation", || in_rotation(daemon, SERVICE) == 2);
     }

@@ -21,7 +21,7 @@ fn degraded(daemon: &Daemon<'_>) -> bool {
     daemon.status().degraded.iter().any(|one| one.contains("another process removed"))
 }
 
-/// Whole rulesets and single elements; the kernel tells of it, so nobody waits for a period.
+/// Whole rulesets and single elements; the kernel reports it, so nobody waits for a period.
 ///
 /// Rows: RC1
 #[test]

@@ -81,7 +81,7 @@ fn a_bad_file_is_told_by_line_and_the_rest_applied() {
     assert_eq!(services(&daemon), ["good", "one"]);
 }
 
-/// As many rules as before, but others: they are written all the same.
+/// As many rules as before, but different ones: they are written all the same.
 ///
 /// Rows: P94
 #[test]

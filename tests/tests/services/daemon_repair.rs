@@ -1,4 +1,4 @@
-//! Restarts under traffic, changes by others, transactions that fail.
+//! Restarts under traffic, changes by other processes, transactions that fail.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -365,7 +365,7 @@ fn an_add_frees_the_dead_of_another_ipam_plugin() {
     assert!(!files.contains("10.0.1."), "{files}");
 }
 
-/// A node that is a container starts anew within one boot: `/run` is another one. What is gone
+/// A node that is a container starts again within one boot: `/run` is another one. What is gone
 /// leaves services and leases; what lives beside a wiped run directory keeps all.
 ///
 /// Rows: RC6

@@ -146,7 +146,7 @@ fn affinity_is_kept_alive_by_connections_and_expires_without() {
             sleep(Duration::from_millis(pause));
             sources.clone().map(|from| who(&stage, from, Protocol::Tcp, vip())).collect()
         });
-        // Six sources draw one of three anew, twice: all the same by chance once in 500,000 runs.
+        // Six sources draw one of three again, twice: all the same by chance once in 500,000 runs.
         assert!(draws.iter().any(|one| *one != draws[0]), "{backend:?}: always {draws:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Holes of crates that others make: looked for every day, and accepted with a reason only.
+//! Vulnerabilities of dependencies: looked for every day, and accepted with a reason only.
 
 use causeway_tests::bins;
 

@@ -89,7 +89,7 @@ impl Site<'_> {
     }
 }
 
-/// Whether we made the bridge: what others made is not ours to change.
+/// Whether we made the bridge: what another program made is not ours to change.
 pub(super) fn is_ours(bridge: &Link) -> bool {
     bridge.alias.as_deref() == Some(BRIDGE_ALIAS)
 }

@@ -205,7 +205,7 @@ fn state(error: &causeway_kernel::Error) -> Error {
 /// Upstream's names for a container on a network.
 struct Names {
     chain: String,
-    /// As it stands in the programs' output, without the quotes around it.
+    /// As it appears in the programs' output, without the quotes around it.
     comment: String,
 }
 

@@ -140,7 +140,7 @@ impl Netlink {
         }
     }
 
-    /// Asks without the library, which decodes what others' filters hold.
+    /// Asks without the library, which decodes what filters of other programs contain.
     fn has_filters(&self, action: &str, index: u32, side: u16) -> Result<bool> {
         let failed = |source: io::Error| Error { action: action.to_owned(), source };
         let netns = self.netns().map_err(failed)?;

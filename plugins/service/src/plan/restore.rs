@@ -81,7 +81,7 @@ impl Observed {
 
 /// The changes that put in place what `holders` lack. What another attachment holds stays its own:
 /// only its DEL takes it away. `damaged`: rules, chains or sets of the base are missing. `whole`:
-/// `observed` is all that the table holds.
+/// `observed` is the content of the table.
 pub(crate) fn restore(
     holders: &[Holder],
     observed: &Observed,

@@ -8,7 +8,7 @@ use causeway_ruleset::{Batch, Op, TableId};
 
 use super::{Error, Result};
 
-/// Times that reading and comparing begins anew because another process committed in between.
+/// Times that reading and comparing starts over because another process committed in between.
 const ATTEMPTS: u32 = 8;
 
 /// The connection and what is in the tables.
@@ -87,7 +87,7 @@ fn tables() -> [TableId; 2] {
     [IpFamily::V4, IpFamily::V6].map(services::table)
 }
 
-/// Removes our tables. Says which.
+/// Removes our tables. Returns their names.
 ///
 /// # Errors
 /// They could not be read or removed.

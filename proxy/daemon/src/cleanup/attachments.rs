@@ -47,7 +47,7 @@ pub(super) fn exist(run_dir: &Path) -> bool {
     KINDS.iter().any(|kind| !Records::new(run_dir, kind).is_empty().unwrap_or(false))
 }
 
-/// Removes attachments and their traces, or only says which there are. Says what.
+/// Removes attachments and their traces, or only lists them. Returns their descriptions.
 ///
 /// # Errors
 /// See [`Error`].

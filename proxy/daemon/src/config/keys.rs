@@ -43,7 +43,7 @@ pub(crate) enum Invocation {
 pub(crate) struct CleanupArgs {
     /// Attachments too.
     pub all: bool,
-    /// Only say what would be removed.
+    /// only print what would be removed.
     pub dry_run: bool,
     /// See [`Settings::run_dir`].
     pub run_dir: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct CleanupArgs {
     pub data_dir: PathBuf,
 }
 
-/// A value and where it stands, for messages.
+/// A value and where it is, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub value: String,

@@ -1,4 +1,4 @@
-//! Whether a cluster network holds the nodes' own link: containers would get addresses of nodes, and
+//! Whether a cluster network contains the nodes' own link: containers would get addresses of nodes, and
 //! their bridge that of the router. Pure.
 
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(crate) struct Held {
     pub router: bool,
 }
 
-/// The first cluster network that holds an address of this node or of its router.
+/// The first cluster network that contains an address of this node or of its router.
 pub(crate) fn held(cluster: &[IpNetwork], ips: &[IpAddr], routers: &[IpAddr]) -> Option<Held> {
     let own = ips.iter().map(|ip| (*ip, false));
     let all: Vec<(IpAddr, bool)> = own.chain(routers.iter().map(|ip| (*ip, true))).collect();

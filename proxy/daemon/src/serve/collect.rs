@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As it stands in paths.
+    /// As it appears in paths.
     pub(crate) fn of(path: &str) -> Option<Self> {
         Some(match path {
             "services" => Self::Services,

@@ -36,7 +36,7 @@ pub(crate) struct Containerd {
     said: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
-/// A look-up that did not come to an end.
+/// A lookup that did not finish.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("connect to {}", .0.display())]

@@ -136,7 +136,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
 
 /// Containers that count on their own nodes only.
 fn out_of_reach(state: &State, key: &ObjectKey) -> Option<String> {
-    /// As many are named.
+    /// At most so many are named.
     const NAMED: usize = 5;
     let away = state.index.out_of_reach(key);
     let text = log::few(away.iter().map(|(node, ip)| format!("{ip} of node {node}")), NAMED);

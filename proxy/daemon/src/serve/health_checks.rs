@@ -62,7 +62,8 @@ impl HealthChecks {
             self.servers.remove(&key);
             return;
         };
-        // What is still to start there would find it taken. Others may have written the service.
+        // What is still to start there would find it taken. Another node may have written the
+        // service.
         if let Some(why) = state.plan.guarded().node_port(port, Protocol::Tcp) {
             self.servers.remove(&key);
             warn(state, before, concerned, format!("is left out: {why}"));

@@ -75,7 +75,7 @@ fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), St
     Ok(())
 }
 
-/// A blob of an image that leads to others: an index, a list of Docker, or a manifest.
+/// A blob of an image that refers to other blobs: an index, a list of Docker, or a manifest.
 #[derive(Debug, Deserialize)]
 pub(super) struct Manifest {
     #[serde(default)]

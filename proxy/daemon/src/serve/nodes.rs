@@ -48,9 +48,9 @@ impl Ready {
 pub(crate) struct NodeView {
     /// Name.
     pub name: String,
-    /// Addresses that others reach it by.
+    /// Addresses that other nodes reach it by.
     pub ips: Vec<IpAddr>,
-    /// Its parts of the cluster network.
+    /// Its subnets of the cluster network.
     pub subnets: Vec<IpNetwork>,
     /// Address of its vxlan device.
     pub vtep: Option<MacAddress>,

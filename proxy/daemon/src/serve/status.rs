@@ -13,7 +13,7 @@ use crate::host_ports;
 use crate::sharing;
 use crate::state::State;
 
-/// How the daemon does. `more` are problems that the state does not know of.
+/// State of the daemon. `more` are problems that the state does not know of.
 pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
     let progress = &state.progress;
     let nodes = nodes::all(state);

@@ -20,7 +20,7 @@ const WAITING: usize = 512;
 /// Bytes that wait for a follower at most, beside one line.
 const WAITING_BYTES: usize = 32 << 20;
 
-/// Changes of one commit above which the list is sent anew.
+/// Changes of one commit above which the list is sent again.
 const AT_ONCE: usize = 128;
 
 /// The lines of a follower.

@@ -119,7 +119,7 @@ impl Work<'_> {
         Ok(families)
     }
 
-    /// Whether the service can have the address as far as others are concerned.
+    /// Whether the service can have the address as far as other services are concerned.
     fn address_free(&self, address: IpAddr, service: &Service) -> bool {
         self.allocator.other(Claim::Address(address), &service.key).is_none()
             && self.pools.guarded.cluster(address).is_none()

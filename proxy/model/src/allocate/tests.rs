@@ -251,7 +251,7 @@ fn an_update_keeps_what_it_does_not_say() {
     let silent = service("a", ServiceType::ClusterIp);
     let (kept, warnings) = allocator.complete(&both(), silent, Some(&headless)).unwrap();
     assert!(kept.headless && kept.cluster_ips.is_empty() && warnings.len() == 1);
-    // Made anew under its name it may have another address.
+    // Made again under its name it may have another address.
     allocator.release(&first.key);
     let new = store(&mut allocator, with_ip("a", "10.96.9.9"), None);
     assert_eq!(new.cluster_ips[0].to_string(), "10.96.9.9");

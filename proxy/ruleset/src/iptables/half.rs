@@ -37,7 +37,7 @@ pub(super) struct Edit<'a> {
     delete: BTreeSet<ChainName>,
 }
 
-/// Frontends whose surroundings are to be rendered anew.
+/// Frontends whose surroundings are to be rendered again.
 #[derive(Default)]
 struct Touched {
     addresses: BTreeSet<Address>,
@@ -80,7 +80,7 @@ impl Half {
         self.addresses.flat()
     }
 
-    /// Everything anew, and what is stale removed.
+    /// Everything again, and what is stale removed.
     pub(super) fn full(family: IpFamily, plan: &Plan, saved: &Saved) -> (Self, String) {
         let mut half = Self {
             family,
@@ -135,7 +135,7 @@ impl Half {
             })
     }
 
-    /// Takes services out and others in. Yields the chains that may be others now, with their
+    /// Takes services out and others in. Yields the chains that may have changed, with their
     /// rules, and those that are gone.
     fn replace(
         &mut self,

@@ -91,7 +91,7 @@ pub(super) fn node_ports(protocol: Protocol, first: u16) -> String {
     format!("CW-NP-{}", name::hash_hex(&parts, HASH_DIGITS))
 }
 
-/// Whether a chain is one of ours: others may begin with `CW-`, too.
+/// Whether a chain is one of ours: chains of other programs may begin with `CW-`, too.
 pub(super) fn is_ours(chain: &str) -> bool {
     if FIXED.contains(&chain) {
         return true;

@@ -9,7 +9,8 @@ use super::{Table, names};
 pub(super) struct Saved {
     /// Number of rules by chain.
     pub(super) chains: BTreeMap<(Table, Box<str>), u32>,
-    /// Rules of others' chains that lead to ours: table, chain, the rest of the rule, target.
+    /// Rules of other programs' chains that lead to ours: table, chain, the rest of the rule,
+    /// target.
     pub(super) jumps: Vec<SavedJump>,
 }
 

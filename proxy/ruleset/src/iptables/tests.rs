@@ -174,7 +174,7 @@ fn a_change_among_many_services_writes_its_chains_alone() {
     let scripts = mirror.change(&plan, &delta);
     node.restore(&scripts);
     assert_eq!(node, Node::of(&plan));
-    // The pool alone: its endpoints are others, its frontends are not.
+    // The pool alone: its endpoints change, its frontends do not.
     assert_eq!(scripts[0].text.lines().filter(|line| line.starts_with(':')).count(), 1);
     let delta = plan.update(&[key].into(), &|_| None);
     let scripts = mirror.change(&plan, &delta);

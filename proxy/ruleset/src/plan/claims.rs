@@ -111,7 +111,7 @@ impl Claims {
         }
     }
 
-    /// What a service asks for and others have.
+    /// What a service claims and other services have.
     pub(super) fn contests<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = Contest> + 'a {
         let lost = self.lost.get(key).into_iter().flatten();
         lost.filter_map(move |place| {

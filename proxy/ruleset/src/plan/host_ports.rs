@@ -130,7 +130,7 @@ impl Plan {
         })
     }
 
-    /// The places that the rules leave to host ports, after either may be others.
+    /// The places that the rules leave to host ports, after either may have changed.
     pub(super) fn renew_yields(&mut self) -> Delta {
         if self.host_ports.is_empty() && self.here.yields.is_empty() {
             return Delta::default();

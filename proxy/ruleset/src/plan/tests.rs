@@ -11,7 +11,7 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
 }
 
-/// Plans a service anew as `text` says, `None` if it is empty.
+/// Plans a service again as `text` says, `None` if it is empty.
 fn update(plan: &mut Plan, name: &str, text: &str) -> Delta {
     let resolve = |_: &ObjectKey| (!text.is_empty()).then(|| service(text));
     plan.update(&BTreeSet::from([key(name)]), &resolve)
@@ -130,7 +130,7 @@ fn no_service_has_what_nodes_live_on() {
          203.0.113.99 -> 203.0.113.6:22/tcp    => 10.0.1.3:80 masq
          203.0.113.99 -> 192.168.0.1:30022/tcp => pass",
     );
-    // Nodes join: what they need is theirs, and nobody keeps others from the rest.
+    // Nodes join: what they need is theirs, and the rest stays usable by services.
     let concerned = plan.guard(guard(&["203.0.113.5", "203.0.113.6"]));
     assert_eq!(concerned, [key("bad"), key("good")].into());
     let delta = plan.update(&concerned, &resolve);

@@ -15,7 +15,7 @@ use crate::{ChainSpec, Element, Op, Rule};
 /// Elements of sets in the order of their names' kinds.
 type Elements = BTreeMap<(IpFamily, Set), Vec<Element>>;
 
-/// Operations that make both tables anew.
+/// Operations that make both tables again.
 pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
     let mut ops = Vec::new();
     let Content { mut elements, chains: own, shared } = content;

@@ -33,7 +33,7 @@ struct AnyVersion {
     schema: u32,
 }
 
-/// Writes the configuration if there is none, and says what there is.
+/// Writes the configuration if there is none, and returns what there is.
 pub(super) async fn agree(
     client: &Client,
     keys: &Keys,

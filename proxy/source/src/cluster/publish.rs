@@ -61,7 +61,7 @@ pub(super) struct Publisher {
     parts: BTreeMap<IpNetwork, i64>,
     /// The same of the key of the node's record; 0: it has none yet.
     claimed: i64,
-    /// Something removed the node's record: others may take its containers to be gone.
+    /// Something removed the node's record: other nodes may take its containers to be gone.
     doubted: bool,
     /// There was no subnet: any change may bring one.
     waiting: bool,
@@ -158,7 +158,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Node and containers. Says why not if another node of this name lives.
+    /// Node and containers. Returns why not if another node of this name lives.
     async fn publish_short(
         &mut self,
         task: &Task,

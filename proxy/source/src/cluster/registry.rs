@@ -1,4 +1,4 @@
-//! Which parts of the cluster network this node takes. Pure.
+//! Which subnets of the cluster network this node takes. Pure.
 //!
 //! In this order (row O-34): those asked for, or none; those that it has; those that it had, unless
 //! another node has them now, which is a loss and not for the program to settle (row O-38); the one
@@ -35,7 +35,7 @@ pub(super) struct Taken {
     pub(super) reservations: BTreeSet<IpNetwork>,
 }
 
-/// A part of the cluster network for each of its families, or why not: never `Held`.
+/// A subnet of the cluster network for each of its families, or why not: never `Held`.
 pub(super) fn choose(wish: &Wish<'_>, taken: &Taken) -> Result<Vec<IpNetwork>, Subnets> {
     if let Some(lost) = lost(wish, taken) {
         return Err(lost);
@@ -116,7 +116,7 @@ impl Wish<'_> {
         ))
     }
 
-    /// Whether it is a part of the cluster network as the settings cut it, or one asked for.
+    /// Whether it is a subnet of the cluster network as the settings cut it, or one asked for.
     fn fits(&self, subnet: IpNetwork) -> bool {
         self.asked.contains(&subnet) || is_part(self.config, subnet)
     }
@@ -128,7 +128,7 @@ impl Taken {
     }
 }
 
-/// Whether it is a part of the cluster network as the nodes agreed on them.
+/// Whether it is a subnet of the cluster network as the nodes agreed on them.
 pub(super) fn is_part(config: &ClusterConfig, subnet: IpNetwork) -> bool {
     config.cluster_cidrs.iter().any(|cluster| {
         subnet.prefix() == part_len(*cluster, config.node_subnet_len) && within(*cluster, subnet)

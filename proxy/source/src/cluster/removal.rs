@@ -15,7 +15,7 @@ const RACES: usize = 100;
 /// What a node had in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// Its parts of the cluster network: others may have them from now on.
+    /// Its subnets of the cluster network: other nodes may get them from now on.
     pub subnets: Vec<IpNetwork>,
     /// How many containers it had published.
     pub containers: usize,

@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) enum End {
     /// Planned, or nobody listens.
     Stopped,
-    /// The store has to be looked at anew.
+    /// The store has to be looked at again.
     Again,
     /// Why.
     Lost(String),

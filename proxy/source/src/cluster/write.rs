@@ -84,7 +84,7 @@ pub(super) async fn write(
     Ok(revision)
 }
 
-/// The newest revision. What was written is to be seen, too, before the rest is decided anew.
+/// The newest revision. What was written is to be seen, too, before the rest is decided again.
 fn further(revision: i64, done: Result<i64, WriteError>) -> Result<i64, WriteError> {
     match done {
         Ok(at) => Ok(revision.max(at)),

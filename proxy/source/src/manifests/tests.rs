@@ -10,7 +10,7 @@ fn put(dir: &Path, file: &str, name: &str) {
     fs::write(dir.join(file), SERVICE.replace("NAME", name)).expect("written");
 }
 
-/// `file: object object` or `file: refused field`, a line each.
+/// `file: object object` or `file: refused field`, one line each.
 fn shown(scan: &Scan) -> String {
     let document = |document: &Document| match &document.objects {
         Ok(objects) => objects.iter().map(|object| object.key().to_string()).collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 //!
 //! sled refuses a database whose snapshot is damaged, though a snapshot only spares it reading the
 //! log, which holds all. So the files are tried without it, and the seal says whether the log knows
-//! the last write. If it does not, all files are moved aside and the store begins anew: a node
+//! the last write. If it does not, all files are moved aside and the store starts over: a node
 //! that serves what it gets from elsewhere is worth more than one that waits for its administrator.
 
 use std::fs::{DirBuilder, File};
@@ -18,7 +18,7 @@ use super::disk::{self, Depth, StateLock, failed_at};
 pub enum Recovered {
     /// The log holds all that was written; a snapshot was of no use.
     Whole(String),
-    /// The files were moved aside and the store began anew.
+    /// The files were moved aside and the store began again.
     Lost(String),
 }
 

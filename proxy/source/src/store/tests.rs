@@ -130,7 +130,7 @@ fn it_is_roots_alone() {
     );
 }
 
-/// A daemon that does not start serves no one: it begins anew, and says where the files are.
+/// A daemon that does not start serves no one: it starts over, and says where the files are.
 #[track_caller]
 fn assert_moved_aside(folder: &Path, number: u32) {
     let store = Store::open(folder).expect("opened");

@@ -46,7 +46,7 @@ pub(super) fn container_key(key: &EndpointKey) -> Vec<u8> {
     [CONTAINERS, &parts.join(&0)].concat()
 }
 
-/// What people call the object of a key: `service default/web`.
+/// What users call the object of a key: `service default/web`.
 pub(super) fn name(key: &[u8]) -> String {
     let kind = match key.get(OBJECTS.len()) {
         Some(b's') => "service",

@@ -210,7 +210,7 @@ fn a_restored_backup_is_noticed_by_its_revision() {
         assert!(!n2.seen.same && n2.seen.has_object("web"));
         assert_eq!(n2.seen.known.store, known.store);
         assert!(n2.seen.known.revision < known.revision);
-        // What was decided before, when there was more, is decided anew.
+        // What was decided before, when there was more, is decided again.
         let put = vec![(service("web", "10.96.0.9"), vec!["address/10.96.0.1".to_owned()])];
         n2.send(Command::Write(Write {
             id: 0,

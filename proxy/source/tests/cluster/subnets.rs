@@ -1,4 +1,4 @@
-//! Who gets which part of the cluster network.
+//! Who gets which subnet of the cluster network.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -101,7 +101,7 @@ fn kube_map(number: usize, endpoints: usize) -> String {
     )
 }
 
-/// The chain of service `round` is written anew with three endpoints, or two.
+/// The chain of service `round` is written again with three endpoints, or two.
 pub(crate) fn kube_proxy_change(round: usize) -> String {
     let (number, count) = (round / 2, 3 - round % 2);
     let chain = kube_chain(number);

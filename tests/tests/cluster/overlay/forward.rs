@@ -1,5 +1,5 @@
-//! What others' rules do to packets of containers, and what ours do: who drops is named with the
-//! commands that help, and only who leaves the cluster is masqueraded.
+//! What rules of other programs do to packets of containers, and what ours do: who drops is named
+//! with the commands that help, and only who leaves the cluster is masqueraded.
 
 use causeway_tests::traffic::Server;
 use causeway_tests::{Daemon, Lab, Ns};
@@ -131,7 +131,7 @@ fn containers_of_other_nodes_see_the_source_and_the_internet_sees_the_node() {
         let own = stage.node(0).tcp(&format!("{}:80", to[0])).expect("an answer").peer.ip();
         let end = if overlay == "vxlan" { "10.0.1.0".to_owned() } else { Lab::node_address(0) };
         assert_eq!(own.to_string(), end, "{overlay}");
-        // Marks of others, all their bits, change nothing of that.
+        // Marks of other programs, all their bits, change nothing of that.
         let node = stage.node(0);
         node.sh(
             "nft 'table inet other { chain marks { type filter hook prerouting priority -150; \

@@ -108,7 +108,7 @@ impl<'a> Stage<'a> {
         self.setup = setup;
     }
 
-    /// Writes the peers file of a node anew with these nodes.
+    /// Writes the peers file of a node again with these nodes.
     pub(crate) fn peers(&self, index: usize, nodes: &[usize]) {
         write_peers(&self.lab.nodes[index], &self.setup, nodes);
     }

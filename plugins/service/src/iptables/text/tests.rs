@@ -87,7 +87,7 @@ fn what_is_there_is_not_declared_again() {
     let first = saved(&add(rules, &Saved::default()));
     assert_eq!(missing(rules, &first), Vec::<String>::new());
     let again = add(rules, &first);
-    // A `:` line would empty a chain that others use.
+    // A `:` line would empty a chain that other attachments use.
     let declared: Vec<&str> = again.lines().filter(|line| line.starts_with(':')).collect();
     assert_eq!(declared, [format!(":{} - [0:0]", rules.names.chain)]);
     assert!(!again.contains("POSTROUTING") && !again.contains("*raw"), "{again}");

@@ -25,7 +25,7 @@ const OF_ETCD: &[&str] = &[
     "subnet-ttl",
 ];
 
-/// What is said instead of a secret.
+/// What is shown instead of a secret.
 const HIDDEN: &str = "(hidden)";
 
 /// Anybody may read the file.
@@ -191,7 +191,7 @@ fn open_store(settings: &Settings) -> Option<String> {
     ))
 }
 
-/// A part of the cluster network for every node.
+/// A subnet of the cluster network for every node.
 fn subnets(values: &Values, settings: &Settings) -> Result<(), Error> {
     let length = |cluster: &IpNetwork| part_len(*cluster, settings.node_subnet_len);
     for cluster in &settings.cluster_cidrs {

@@ -1,4 +1,4 @@
-//! One value's text to what it says, or why it says nothing.
+//! One value's text to its value, or why it has none.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

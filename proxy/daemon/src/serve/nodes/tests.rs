@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::StoreKind;
 use crate::state::{ClusterState, OverlayState, State};
 
-/// A state of node `n1` with others.
+/// A state of node `n1` with other nodes.
 struct Fixture {
     state: State,
     _folder: tempfile::TempDir,

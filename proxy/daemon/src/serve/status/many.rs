@@ -30,7 +30,7 @@ pub(super) fn cluster(state: &State, cluster: &ClusterState) -> ClusterStatus {
     }
 }
 
-/// This node's parts of the cluster network; nothing if it is alone.
+/// This node's subnets of the cluster network; nothing if it is alone.
 pub(super) fn subnets(state: &State) -> Vec<SubnetStatus> {
     let Some(cluster) = &state.cluster else {
         let among_others = state.settings.peers_file.is_some();
@@ -102,7 +102,7 @@ pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
     unsaid.map(|(name, problem)| format!("node {name}: {problem}")).collect()
 }
 
-/// Things to know of: who does not respond.
+/// Warnings: who does not respond.
 pub(super) fn warnings(state: &State, nodes: &Nodes) -> Vec<String> {
     let silent = nodes.values().filter(|node| node.ready == Ready::No);
     let silent = silent.filter(|node| node.name != state.node.name);

@@ -13,7 +13,7 @@ use crate::iptables::rule::protocol;
 use crate::spread;
 use crate::trace::{Choice, Packet};
 
-/// Bits of others, which must stay.
+/// Bits of other programs, which must stay.
 const MARK: u32 = 0x1200_8001;
 const BUILT_IN: [(&str, &[&str]); 4] = [
     ("raw", &["PREROUTING", "OUTPUT"]),

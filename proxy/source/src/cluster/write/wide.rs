@@ -17,7 +17,7 @@ const LEVEL: usize = 40;
 /// Stretches of an area of claims, of which there are four: with what the object itself needs, no
 /// more than a level.
 const STRETCHES: usize = 8;
-/// Claims are read so many times in a row: others may write theirs in between.
+/// Claims are read so many times in a row: other nodes may write theirs in between.
 const ROUNDS: usize = 50;
 
 /// Writes it, or says why not.

@@ -1,4 +1,4 @@
-//! Who gets which address. Decides over a [`Store`]; reads no clock and no file.
+//! Allocation of addresses. Decides over a [`Store`]; reads no clock and no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The small command line, for what no runtime asks: `import`, `repair`, `show`.
+//! The command line for operators: `import`, `repair`, `show`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

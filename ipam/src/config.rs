@@ -1,4 +1,4 @@
-//! The configuration: upstream's keys by upstream's meaning, and our own, checked as a whole.
+//! The configuration: upstream's keys with upstream's meaning, and our own, checked as a whole.
 //!
 //! stdin is the main plugin's whole configuration; ours is `ipam` in it, with `runtimeConfig` and
 //! `args` beside it (row C84). Keys arrive lower-cased ([`Request::config`]).

@@ -1,4 +1,4 @@
-//! What networks leave that have no lease: a network is removed without a word to its plugins, so a
+//! Files of networks that have no lease: a network is removed without a word to its plugins, so a
 //! database for each would stay for ever.
 //!
 //! The state of an empty store fits into the file of its lock ([`NetworkLock::emptied`]): position of

@@ -1,4 +1,4 @@
-//! Rebuilds a damaged store from what is readable of it and from the attachment records. The
+//! Rebuilds a damaged store from its readable records and from the attachment records. The
 //! damaged files are kept aside; a store in order is left alone (row F25).
 
 use std::collections::BTreeMap;

@@ -142,7 +142,7 @@ fn nerdctl_attaches_a_container_to_several_networks() {
     let lab = Lab::one_node();
     let machine = Machine::start(&lab.nodes[0]);
     let mut second = network("cwtwo", OURS, 72);
-    // One default route a container: the second network names what it leads to.
+    // One default route per container: the second network names what it leads to.
     second["plugins"][0]["isDefaultGateway"] = json!(false);
     second["plugins"][0]["isGateway"] = json!(true);
     machine.network(&network("cwone", OURS, 71));

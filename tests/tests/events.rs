@@ -125,7 +125,7 @@ fn the_daemon_is_told_of_every_container() {
     assert!(site.spooled().is_empty());
 }
 
-/// Without a daemon there is one small file a container, and nothing after DEL.
+/// Without a daemon there is one small file per container, and nothing after DEL.
 ///
 /// Rows: F52
 #[test]

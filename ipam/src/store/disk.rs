@@ -1,6 +1,6 @@
-//! The store on disk: one sled database a network, so that a damaged one harms no other network.
+//! The store on disk: one sled database per network, so that a damaged one harms no other network.
 //!
-//! sled has one opener a path. Whoever opens takes [`crate::lock::NetworkLock`] first.
+//! sled has one opener per path. Whoever opens takes [`crate::lock::NetworkLock`] first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

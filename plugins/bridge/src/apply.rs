@@ -1,4 +1,5 @@
-//! ADD: the plan's values become links, addresses, routes and rules; a failure takes all back.
+//! ADD: the plan's values become links, addresses, routes and rules; a failure rolls everything
+//! back.
 
 mod addresses;
 mod links;

@@ -1,4 +1,4 @@
-//! Containers' addresses beside those of the host: which of them cannot be. Pure.
+//! Conflicts between addresses of containers and of the host. Pure.
 //!
 //! Refused is what would take something from the host: an address of its own or of its router for a
 //! container or as the gateway, and a gateway on the very subnet that another link of the host is on.

@@ -1,4 +1,5 @@
-//! DEL: from the record alone, or from what can be proven without one. Collects errors and goes on.
+//! DEL: from the record alone, or from what can be proven without one. Collects errors and
+//! continues.
 
 use std::path::Path;
 use std::thread::ScopedJoinHandle;

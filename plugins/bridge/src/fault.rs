@@ -1,4 +1,4 @@
-//! From errors of the edge to CNI errors: the one place that knows the codes.
+//! Errors of kernel and plugins as CNI errors: the one place that knows the codes.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! GC: what belongs to this network and to no valid attachment goes (rows C73, C74).
+//! GC: removes what belongs to this network and to no valid attachment (rows C73, C74).
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

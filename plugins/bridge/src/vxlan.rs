@@ -1,7 +1,7 @@
 //! The layer-2 overlay: a vxlan device as a port of the bridge.
 //!
 //! What has no known destination goes to a multicast group, or as one copy to each peer (head-end
-//! replication: one all-zero FDB entry a peer); addresses are learned from what comes back.
+//! replication: one all-zero FDB entry per peer); addresses are learned from what comes back.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

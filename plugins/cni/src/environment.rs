@@ -1,4 +1,4 @@
-//! What the environment says, checked: the command, who, where, and `CNI_ARGS` (rows C2 to C8, C23).
+//! The environment, checked: the command, who, where, and `CNI_ARGS` (rows C2 to C8, C23).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

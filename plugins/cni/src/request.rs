@@ -1,4 +1,4 @@
-//! A request: what the environment and stdin say, checked.
+//! A request: the environment and stdin, checked.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! Whose end waits for the kernel: closing a netfilter socket after deletions takes some 10 to 25
-//! ms, because the kernel first frees what was deleted (`nft_rcv_nl_event`). The last process that
-//! has the socket open pays.
+//! Processes whose end waits for the kernel: closing a netfilter socket after deletions takes some
+//! 10 to 25 ms, because the kernel first frees what was deleted (`nft_rcv_nl_event`). The last
+//! process that has the socket open pays.
 
 use std::os::fd::{AsRawFd, RawFd};
 

@@ -1,4 +1,4 @@
-//! Asking a link's neighbours for an address before it is used: ARP probes (RFC 5227) and
+//! Probing a link's neighbours for an address before it is used: ARP probes (RFC 5227) and
 //! neighbour solicitations of duplicate address detection (RFC 4862).
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Repeating what fails for a moment (row F41).
+//! Retries of what fails for a moment (row F41).
 
 use crate::Result;
 

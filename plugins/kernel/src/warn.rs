@@ -1,4 +1,4 @@
-//! Words for people.
+//! Messages for people.
 
 use std::fmt::Display;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! The endpoint of an attachment: what the daemon is told at ADD and DEL.
+//! The endpoint of an attachment: the events sent to the daemon at ADD and DEL.
 //!
 //! An event goes to the daemon's socket, and into the spool when nobody takes it there. Nothing is
 //! lost: an event that is neither delivered nor spooled fails its operation. Nothing is left

@@ -1,4 +1,4 @@
-//! One place that turns errors of the edge into CNI errors.
+//! The one place that turns errors of kernel and programs into CNI errors.
 
 use cni_plugin::{Code, Error};
 

@@ -1,4 +1,4 @@
-//! What an attachment owns goes without DEL: its container is gone.
+//! Frees what an attachment owns whose container is gone without DEL.
 
 use std::collections::BTreeMap;
 use std::path::Path;

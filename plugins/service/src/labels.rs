@@ -1,4 +1,4 @@
-//! Labels of a container, merged from all that is said about it (DESIGN 5.1). Pure.
+//! Labels of a container, merged from all their sources (DESIGN 5.1). Pure.
 
 use causeway_model::{EndpointRecord, Labels, manifest};
 use cni_plugin::{Code, Error, Request};

@@ -1,4 +1,4 @@
-//! The table `inet causeway_hostport`: what it holds beside elements. Everything that an
+//! The table `inet causeway_hostport`: its content besides elements. Everything that an
 //! attachment adds is an element of a map or set, so its cost does not grow with their number.
 //!
 //! ```text
@@ -115,7 +115,7 @@ pub(crate) fn masq_all(ipv6: bool) -> SetSpec {
     set(family_name("masqall", ipv6), vec![address_type(ipv6)], None)
 }
 
-/// One element an attachment: whether any of its rules are there is one lookup.
+/// One element per attachment: whether any of its rules are there is one lookup.
 pub(crate) fn attachments() -> SetSpec {
     set("attachments".into(), vec![DataType::Mark, DataType::Mark], None)
 }

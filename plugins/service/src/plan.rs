@@ -1,4 +1,4 @@
-//! What an attachment's port mappings are as elements of the table, and the changes that add and
+//! Port mappings of an attachment as elements of the table, and the changes that add and
 //! remove them. Pure: what the kernel holds comes in as an [`Observed`].
 
 use std::collections::{BTreeMap, BTreeSet};

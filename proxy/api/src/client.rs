@@ -1,4 +1,4 @@
-//! A blocking client: one connection a request.
+//! A blocking client: one connection per request.
 //!
 //! It drives its connection on a current-thread tokio runtime of its own, so it must not be used
 //! inside one. Making the runtime costs some 30 µs.

@@ -79,7 +79,7 @@ pub struct ObjectName {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// One a document of [`Apply::objects`]; several for a `List`.
+    /// One per document of [`Apply::objects`]; several for a `List`.
     pub results: Vec<AppliedObject>,
 }
 

@@ -1,4 +1,4 @@
-//! The spool: the last event of each container that could not be delivered, a file each.
+//! The spool: the last event of each container that could not be delivered, one file each.
 //!
 //! ```text
 //! spool/NETWORK.ID.IFNAME-HASH.json          written by causeway-service (put), taken back (withdraw)

@@ -1,4 +1,4 @@
-//! Kinds of objects by the words that users type and read.
+//! Resource types by the names that users type and read.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! `causeway get -w`: what there is, then what changes.
+//! `causeway get -w`: the current objects, then changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `causewayd cleanup`: what the daemon ever made on this node goes; with `--all` also what the
+//! `causewayd cleanup`: removes what the daemon ever made on this node; with `--all` also what the
 //! plugins made, and the objects that users have stored.
 
 mod attachments;

@@ -1,4 +1,4 @@
-//! What wakes the daemon.
+//! The events of the daemon's loop.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ pub(crate) enum Event {
     },
     /// Attachments that are gone without DEL and own something still, in words; all of them.
     DeadAttachments(Vec<String>),
-    /// Attachments whose MTU is more than the way to other nodes carries, in words; all of them.
+    /// Attachments whose MTU is larger than that of the path to other nodes, in words; all of them.
     OldMtu(Vec<String>),
     /// Links whose guard of 127.0.0.0/8 goes with the rules, in words: all there are.
     Unguarded(Option<String>),

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Atomically written files.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
-//! What nodes live on and nobody else may have: which addresses and ports that is by settings and
-//! peers, and the words for whoever asks for them. Pure.
+//! What nodes depend on and no service or container may have: which addresses and ports that is by
+//! settings and peers, and the messages for whoever claims them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

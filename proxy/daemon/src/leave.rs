@@ -1,4 +1,4 @@
-//! `causewayd leave`: this node goes out of the cluster for good, in order. What other nodes send
+//! `causewayd leave`: takes this node out of the cluster for good. What other nodes send
 //! its containers ends at once, and other nodes may get its subnets of the cluster network.
 
 use std::io::{self, Write as _};

@@ -1,4 +1,4 @@
-//! Services and endpoints without rules, and why, in words for `status` and `describe`: what is over
+//! Services and endpoints without rules, and why, as text for `status` and `describe`: what is over
 //! the limits, and what the kernel refuses. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Log lines on stderr, and words for them.
+//! Log lines on stderr, and helpers for their text.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

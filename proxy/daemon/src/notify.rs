@@ -1,4 +1,4 @@
-//! Words to systemd (`sd_notify(3)`), by a datagram to `NOTIFY_SOCKET`.
+//! Messages to systemd (`sd_notify(3)`), by a datagram to `NOTIFY_SOCKET`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! Attachments whose MTU is more than the way to other nodes carries: the MTU of the underlay was lowered
+//! Attachments whose MTU is larger than that of the path to other nodes: the MTU of the underlay was lowered
 //! while they run, and an interface in a container keeps what it was made with (row O-11).
 //!
 //! The thread looks; [`larger`] is pure.

@@ -1,4 +1,4 @@
-//! What clients ask of the engine, with the place for the answer.
+//! Requests of clients to the engine, with the channel for the answer.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! The order of a start: settings, lock, backend, store, `node.json`, sysctls, what the disk holds,
-//! the kernel, and then the socket. Before that nobody is answered.
+//! the kernel, and then the socket. Before that no request is answered.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

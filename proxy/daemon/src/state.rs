@@ -1,5 +1,5 @@
-//! What answers are rendered from: settings, facts, plan and what happened so far. The engine alone
-//! changes it, between answers.
+//! The state that answers are rendered from: settings, facts, plan and what happened so far. The
+//! engine alone changes it, between answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Kernel settings that services need; what they were before is remembered for `cleanup`.
+//! Kernel settings that services need; their earlier values are kept for `cleanup`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! Cluster addresses and node ports: given or free, refused if taken.
+//! Cluster addresses and node ports: requested or picked; a request for an allocated one is
+//! refused.
 //!
 //! What is handed out follows from the service's name and from what is taken: a service made again
 //! gets the same address if nobody took it meanwhile. The lower part of each range is left to

@@ -1,4 +1,4 @@
-//! What the nodes of a cluster publish of themselves.
+//! What the nodes of a cluster publish about themselves.
 //!
 //! Two lifetimes (multinode rows C-13, O-60): a [`NodeRecord`] says that the node lives and goes
 //! within seconds of its death; a [`SubnetRecord`] says where a subnet of the cluster network is

@@ -1,4 +1,4 @@
-//! Strings that many objects have in common, kept once.
+//! Strings that many objects share, stored once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

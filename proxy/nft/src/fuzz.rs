@@ -1,4 +1,4 @@
-//! The decoder as fuzzing sees it: whatever bytes come, it must neither panic nor loop.
+//! Entry point of the fuzz target: whatever bytes come, it must neither panic nor loop.
 
 use causeway_ruleset::Family;
 

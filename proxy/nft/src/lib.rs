@@ -1,4 +1,5 @@
-//! nftables by netlink: IR to bytes and back, one transaction a batch, read back, errors by errno.
+//! nftables by netlink: IR to bytes and back, one transaction per batch, read back, errors by
+//! errno.
 
 mod client;
 mod codec;

@@ -1,4 +1,4 @@
-//! What the kernel holds and what it is to hold, to steps.
+//! From the present and the wanted state of the kernel to steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Facts to what the kernel is to hold.
+//! From facts to the wanted state of the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

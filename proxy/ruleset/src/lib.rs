@@ -1,7 +1,7 @@
 //! What the kernel should hold: traffic plan, typed rule IR, names, changes, text dump, packet trace,
 //! renderers for nftables and iptables.
 //!
-//! Pure (invariant I1). The IR says what nft's language says, one variant a thing that Causeway
+//! Pure (invariant I1). The IR says what nft's language says, one variant per thing that Causeway
 //! uses; `causeway-nft` turns it into netlink and back, [`text`] into nft's syntax.
 #![forbid(unsafe_code)]
 

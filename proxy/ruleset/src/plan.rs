@@ -99,7 +99,7 @@ pub struct Here {
     pub yields: BTreeSet<HostPlace>,
 }
 
-/// The decisions for one service, one entry a port and family.
+/// The decisions for one service, one entry per port and family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePlan {
     /// Port plans in the order of ports, IPv4 first.

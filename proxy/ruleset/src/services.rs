@@ -2,10 +2,11 @@
 //!
 //! The rules are few and follow from the [`Facts`](crate::plan::Facts); services, endpoints and
 //! policies are elements of maps and sets, so a change is elements alone and the kernel validates
-//! nothing again. (One verdict map with an element a service costs 10 ms a change at 45,000: the
-//! kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print, and what it prints
-//! loads again with the same meaning: a lookup whose result feeds another lookup makes it abort, a
-//! map from numbers to an address with a port and a bare constant in a lookup are not loaded.
+//! nothing again. (One verdict map with an element per service costs 10 ms per change at 45,000:
+//! the kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print, and what it
+//! prints loads again with the same meaning: a lookup whose result feeds another lookup makes it
+//! abort, a map from numbers to an address with a port and a bare constant in a lookup are not
+//! loaded.
 //!
 //! ```text
 //! guard (filter, -300)  iifname != lo ip daddr 127.0.0.0/8 drop       (localhost node ports, CVE-2020-8558)

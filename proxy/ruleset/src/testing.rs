@@ -40,7 +40,7 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Services, one a line as [`service`] takes them; empty lines and `#` apart.
+/// Services, one per line as [`service`] takes them; empty lines and `#` apart.
 pub fn services(text: &str) -> BTreeMap<ObjectKey, Resolved> {
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));

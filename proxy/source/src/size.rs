@@ -1,4 +1,4 @@
-//! How large an object may be: the same for every store.
+//! The size limit of an object: the same for every store.
 
 use causeway_model::{Object, allocate};
 

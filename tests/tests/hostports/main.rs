@@ -123,7 +123,7 @@ fn state_files(node: &Node) -> String {
     node.sh(&format!("find {} -type f ! -name '*.lock'", node.run_dir().display()))
 }
 
-/// Elements of a set or map of our table, one a line.
+/// Elements of a set or map of our table, one per line.
 fn elements(node: &Node, set: &str) -> Vec<String> {
     let script = format!("nft list {} inet causeway_hostport {set}", kind(set));
     let text = node.try_sh(&script);

@@ -197,7 +197,7 @@ fn an_image_s_labels_make_no_endpoint_of_its_containers() {
         assert!(labels["app"].is_null() && labels["port.causeway.io/sql"].is_null(), "{pod}");
         assert_eq!(labels["role"], "front", "{pod}");
     }
-    // Each is named once a container.
+    // Each is named once per container.
     let log = daemon.log();
     let named = |what: &str| log.lines().filter(|line| line.contains(what)).count();
     assert_eq!(named("label app of container"), 2, "{log}");

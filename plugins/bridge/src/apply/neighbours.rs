@@ -1,4 +1,5 @@
-//! What the host and the bridge's neighbours have of addresses, before the container gets one.
+//! Addresses in use by the host and by neighbours on the bridge, checked before a container gets
+//! one.
 //!
 //! The IPAM plugin knows leases, this one knows the bridge and its ports. If a port is not ours (a
 //! container of another plugin, a network card), a neighbour behind it may have an address that no

@@ -1,4 +1,4 @@
-//! `"mode": "ptp"`: which keys of bridge mode say something about a link without a bridge.
+//! `"mode": "ptp"`: which keys of bridge mode apply to a link without a bridge.
 
 use cni_plugin::{Code, Error};
 

@@ -1,4 +1,4 @@
-//! What to do about a device that is there already: pure.
+//! What to do about a device that already exists. Pure.
 
 use causeway_kernel::{Link, LinkKind, VxlanAttributes};
 use cni_plugin::{Code, Error};

@@ -1,4 +1,4 @@
-//! Who answers a connection.
+//! The endpoint that answers a connection.
 
 use std::net::SocketAddr;
 

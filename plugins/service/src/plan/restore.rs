@@ -1,4 +1,4 @@
-//! What puts back what attachments are owed: after a foreign flush, and for the one whose turn comes.
+//! Restores what attachments are entitled to: after a foreign flush, and for the one whose turn comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! iptables: one `iptables-restore --noflush` a change and family.
+//! iptables: one `iptables-restore --noflush` per change and family.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

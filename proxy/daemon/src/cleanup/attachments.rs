@@ -1,4 +1,4 @@
-//! What the plugins made: found by the marks that they set and the records that they keep.
+//! What the plugins made: found by the marks they set and the records they keep.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! The settings there are, and where their values come from.
+//! All settings, and where their values come from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

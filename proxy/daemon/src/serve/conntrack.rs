@@ -1,5 +1,5 @@
-//! UDP flows after a commit: those whose endpoint does not serve any more are forgotten (rows 72 to
-//! 80). Dumps happen on a thread of their own; what comes meanwhile is taken together.
+//! UDP flows after a commit: those whose endpoint no longer serves are deleted (rows 72 to
+//! 80). Dumps happen on a thread of their own; what arrives meanwhile is handled together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

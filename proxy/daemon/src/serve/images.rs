@@ -1,4 +1,4 @@
-//! Which labels of a container, as containerd has them, are its user's. Pure.
+//! Which labels of a container in containerd were set by its user. Pure.
 //!
 //! containerd's clients copy the labels of an image to the containers that they make of it. Who
 //! writes an image must not choose whose endpoint its containers are, so labels that are the

@@ -1,4 +1,5 @@
-//! TCP listeners for strangers: few connections each, one request a connection, for a short time.
+//! TCP listeners for untrusted clients: few connections each, one request per connection, for a
+//! short time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

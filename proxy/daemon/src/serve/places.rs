@@ -1,4 +1,4 @@
-//! Who of the strangers at TCP listeners keeps a connection: the newest. Pure.
+//! Which untrusted clients of TCP listeners keep a connection: the newest. Pure.
 //!
 //! An honest request is answered within milliseconds, so the oldest connection is the one to end,
 //! first of the address that has the most. No client is kept out by what another one holds.

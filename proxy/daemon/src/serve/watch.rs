@@ -1,5 +1,5 @@
-//! Followers of lists: one line of JSON per change. A follower that does not read is let go: its
-//! next request begins with the list again.
+//! Followers of lists: one line of JSON per change. A follower that does not read is disconnected:
+//! its next request begins with the list again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which documents are ours to take, which to pass over, and which are slips.
+//! Which documents are ours to take, which to skip, and which are mistakes.
 
 use super::nearest::nearest;
 use super::schema::{self, Fields};

@@ -1,4 +1,4 @@
-//! What all kinds have in common: names, labels, annotations. And nodes, which are little else.
+//! What all kinds share: names, labels, annotations. And nodes, which are little else.
 
 use crate::{LabelSet, Node, ObjectKey};
 

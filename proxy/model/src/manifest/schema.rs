@@ -1,5 +1,5 @@
 //! The fields that Kubernetes 1.37 has, whether anything here reads them or not: what is not among
-//! them is a slip of who wrote the document.
+//! them is a mistake in the document.
 //!
 //! Taken from `k8s.io/api` 0.37 (`core/v1`, `discovery/v1`) and `k8s.io/apimachinery` 0.37
 //! (`meta/v1`).

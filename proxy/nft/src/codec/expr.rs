@@ -1,4 +1,4 @@
-//! Expressions of the kernel's rule machine, one variant a kind that Causeway uses.
+//! Expressions of the kernel's rule machine, one variant per kind that Causeway uses.
 //!
 //! An expression with an attribute that is not listed here stays [`Expr::Other`], bytes and all.
 

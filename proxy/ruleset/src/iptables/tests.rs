@@ -180,7 +180,7 @@ fn a_change_among_many_services_writes_its_chains_alone() {
     let scripts = mirror.change(&plan, &delta);
     node.restore(&scripts);
     assert_eq!(node, Node::of(&plan));
-    // One chain of 200 addresses in each table, three rules and one an address.
+    // One chain of 200 addresses in each table, three rules and one per address.
     assert!(scripts[0].text.lines().count() < 850, "{}", scripts[0].text);
     let rest = services.keys().skip(20).cloned().collect();
     let delta = plan.update(&rest, &|_| None);

@@ -1,4 +1,4 @@
-//! Who has a place that several services may ask for.
+//! Which service owns an address and port that several claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

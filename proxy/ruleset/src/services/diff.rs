@@ -1,4 +1,4 @@
-//! Tables as values, and the way from one to the other.
+//! Tables as values, and the operations that turn one into the other.
 
 use causeway_model::IpFamily;
 

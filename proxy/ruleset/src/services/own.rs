@@ -108,7 +108,7 @@ impl Own<'_> {
         Field::SourceHash { ipv6, modulus, seed: spread::SEED }
     }
 
-    /// One rule a target that chooses it.
+    /// One rule per target that chooses it.
     fn choices(&self, remember: Option<u32>) -> Vec<Rule> {
         let left = (1..=u32::try_from(self.targets.len()).unwrap_or(u32::MAX)).rev();
         let choice = |(left, target)| {

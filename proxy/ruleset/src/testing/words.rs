@@ -1,4 +1,4 @@
-//! The little language.
+//! The test language.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

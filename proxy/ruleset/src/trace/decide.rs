@@ -1,4 +1,4 @@
-//! A frontend's decision for one packet, and the words for it.
+//! A frontend's decision for one packet, and its explanation.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Records of the store as fuzzing sees them: whatever bytes stand there, reading must not panic,
-//! and what was read is written and read back as it is.
+//! Entry point of the fuzz target for records of the store: whatever bytes stand there, reading
+//! must not panic, and what was read is written and read back as it is.
 
 use causeway_model::ClusterConfig;
 

@@ -1,4 +1,4 @@
-//! Keys of the store as text and as what they are about. Pure.
+//! Keys of the store: from typed keys to text and back. Pure.
 //!
 //! Names are arbitrary: in a part of a key, `/`, `%` and control characters stand as `%` and two
 //! upper case digits. One thing has one key: a text that could be written shorter is nobody's.

@@ -1,4 +1,4 @@
-//! A connection that was just made, and everything that is there.
+//! A new connection, and the listing of everything in the store.
 
 use std::sync::Arc;
 

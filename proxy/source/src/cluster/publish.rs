@@ -1,4 +1,4 @@
-//! What this node wants to be in the store, brought about.
+//! Writes to the store what this node wants to be there.
 
 mod subnets;
 

@@ -1,5 +1,5 @@
 //! A node that is taken out of the cluster for good: its record, its containers, and its parts of
-//! the cluster network, in one transaction that holds only while nothing of it changes.
+//! the cluster network, in one transaction that fails if any of it has changed.
 
 use causeway_model::{NodeIdentity, NodeRecord, SubnetRecord};
 use ipnetwork::IpNetwork;

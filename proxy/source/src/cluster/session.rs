@@ -1,4 +1,4 @@
-//! One connection: what is there, the watch on it, commands, answers.
+//! One connection: its listing, its watch, commands and answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

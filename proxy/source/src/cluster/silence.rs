@@ -1,4 +1,4 @@
-//! Whether a watch that says nothing lives. Pure.
+//! Whether a silent watch is alive. Pure.
 //!
 //! A watch is asked how far it is, and what it answers is a sign of life. etcd 3.6 owes no answer to
 //! a watch from a revision that the store has not reached, which is so as long as nobody writes. So

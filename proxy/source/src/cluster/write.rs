@@ -1,4 +1,4 @@
-//! Objects and what they claim, written by comparing: whoever wrote since the decision wins.
+//! Objects and their claims, written by compare-and-swap: a write since the decision wins.
 
 mod wide;
 

@@ -1,4 +1,4 @@
-//! Requests, made shortly.
+//! Builders of requests.
 
 use super::message::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest,

@@ -1,6 +1,6 @@
 //! Opening, locking and judging sled's files.
 //!
-//! sled has one opener a path and refuses a second one without saying who the first is, and it
+//! sled has one opener per path and refuses a second one without saying who the first is, and it
 //! takes a torn end of its log for the end. So a lock of our own stands beside the database: its
 //! file says who holds it and which write was the last (the seal), and a database that does not
 //! know that write has been cut short. As `causeway-ipam` does it.

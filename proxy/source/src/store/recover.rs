@@ -1,4 +1,4 @@
-//! Damaged files: what their log still tells, or a new store in their place.
+//! Damaged files: recovery from their log, or a new store in their place.
 //!
 //! sled refuses a database whose snapshot is damaged, though a snapshot only spares it reading the
 //! log, which holds all. So the files are tried without it, and the seal says whether the log knows

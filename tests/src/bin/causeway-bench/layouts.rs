@@ -1,5 +1,5 @@
 //! The layouts of the peers, as text: shared maps by `nft -f`, and what kube-proxy 1.36 writes for
-//! nftables and iptables (one chain a service, an anonymous map or two chains for its endpoints).
+//! nftables and iptables (one chain per service, an anonymous map or two chains for its endpoints).
 
 use std::fmt::Write as _;
 

@@ -18,7 +18,7 @@ pub(crate) fn report(what: &str, peer_name: &str, ours: &[Duration], peer: &[Dur
     );
 }
 
-/// One figure of operations a second.
+/// One figure of operations per second.
 pub(crate) fn rate(what: &str, ours: f64, peer: f64) {
     println!("  {what:<18} {ours:>6.0}/s   upstream {peer:>6.0}/s   {:.1} times", ours / peer);
 }

@@ -1,4 +1,4 @@
-//! What must hold between the settings of many nodes, and of the files that they name.
+//! Checks across several settings, and of the files that they name.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,4 +1,5 @@
-//! What `GET /v1/status` says of the cluster store, the subnets, the overlay and the other nodes.
+//! The part of `GET /v1/status` about the cluster store, the subnets, the overlay and the other
+//! nodes.
 
 use std::collections::BTreeMap;
 

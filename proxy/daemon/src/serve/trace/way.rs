@@ -1,4 +1,4 @@
-//! By which way packets leave for the containers of other nodes.
+//! How packets reach the containers of other nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The subnets of this node: taken by comparing, kept on a long lease of their own.
+//! The subnets of this node: claimed by compare-and-swap, kept on a long lease of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -42,7 +42,7 @@ wire() { # HOST ADDRESS: a port of the switch
   ip -n "$1" link set eth0 up
 }
 
-say "Two nodes, a router, a host on the internet (all of them network namespaces)"
+say "Two nodes, a router and a host on the internet, all of them network namespaces"
 hosts=(switch node1 node2 store router internet) pods=(pod1 pod2 pod3 pod4)
 # All network namespaces come first: a mount namespace sees those that were there when it began.
 for ns in "${hosts[@]}" "${pods[@]}"; do ip netns add "$ns"; ip -n "$ns" link set lo up; done
@@ -59,7 +59,7 @@ ip -n internet addr add 198.51.100.10/24 dev eth0; ip -n internet link set eth0 
 ip -n internet route add default via 198.51.100.1
 on router sysctl -qw net.ipv4.ip_forward=1
 for n in node1 node2; do ip -n $n route add default via 172.18.0.1; done
-line "node1 172.18.0.2   node2 172.18.0.3   store 172.18.0.10   router 172.18.0.1   internet 198.51.100.10"
+line "node1 is 172.18.0.2, node2 is 172.18.0.3, the host on the internet is 198.51.100.10"
 
 cni() { # NODE VERB POD: one call of cnitool with the network of conf/
   local node=$1 verb=$2 pod=$3
@@ -73,7 +73,7 @@ for n in node1 node2; do
   cp "$here/conf/20-causeway-vxlan-$n.conflist" "/run/conf-$n/"
 done
 
-say "cnitool add: four containers through conf/20-causeway-vxlan-node{1,2}.conflist"
+say "Attach four containers, two per node, with cnitool"
 for pod in "${pods[@]}"; do
   CAP_ARGS=''
   [ "$pod" != pod1 ] || CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
@@ -81,27 +81,21 @@ for pod in "${pods[@]}"; do
   result=$(CNI_ARGS='CAUSEWAY_LABELS=app:cs-pod' cni "${node_of[$pod]}" add "$pod")
   took=$(( ($(date +%s%N) - started) / 1000 ))
   addr[$pod]=$(jq -r '.ips[0].address' <<<"$result")
-  line "$pod on ${node_of[$pod]}: eth0 ${addr[$pod]}, gateway $(jq -r '.ips[0].gateway' <<<"$result"), mtu $(jq -r '.interfaces[]|select(.name=="eth0").mtu' <<<"$result"), $((took/1000)).$(printf %03d $((took%1000))) ms with cnitool"
+  line "$pod on ${node_of[$pod]} has ${addr[$pod]} after $((took/1000)) ms"
 done
 [ "${addr[pod1]} ${addr[pod2]} ${addr[pod3]} ${addr[pod4]}" = "10.0.1.2/16 10.0.1.3/16 10.0.2.2/16 10.0.2.3/16" ] ||
   fail "addresses are ${addr[pod1]} ${addr[pod2]} ${addr[pod3]} ${addr[pod4]}"
 
-say "The overlay on node1"
-on node1 ip -br link show type bridge | sed 's/^/  /'
-on node1 ip -d link show type vxlan | grep -o 'vxlan id .* dstport [0-9]*' | sed 's/^/  /'
-
-say "Twelve pings"
+say "Every container pings every other one, across both nodes"
 for from in "${pods[@]}"; do
-  out="  $from ->"
   for to in "${pods[@]}"; do
     [ "$from" != "$to" ] || continue
     reply=$(ip netns exec "$from" ping -n -c1 -W2 "${addr[$to]%/*}") || fail "$from does not reach $to: $reply"
-    out+="  $to $(grep -o 'ttl=[0-9]*' <<<"$reply") $(grep -o 'time=.*' <<<"$reply")"
   done
-  echo "$out"
 done
+line "12 of 12 pings are answered"
 
-say "Out to the internet, masqueraded (the router has no route to 10.0.0.0/16)"
+say "Containers reach the internet with the address of their node"
 serve() { # NAMESPACE PORT: a web server in it; returns when it listens
   local fd ready
   exec {fd}< <(exec nsenter --net="/run/netns/$1" "$bin/causeway-testserver" --tcp "0.0.0.0:$2")
@@ -110,14 +104,20 @@ serve() { # NAMESPACE PORT: a web server in it; returns when it listens
 serve internet 80
 for pod in "${pods[@]}"; do serve "$pod" 80; serve "$pod" 8080; done
 for pod in pod1 pod3; do
-  line "$pod: $(ip netns exec $pod curl -sS --max-time 3 http://198.51.100.10/ | tr '\n' ' ')"
+  answer=$(ip netns exec $pod curl -sS --max-time 3 http://198.51.100.10/ | head -1) || fail "$pod does not reach the internet"
+  line "$pod gets an answer from ${answer##* }"
 done
 
-say "Host port 8080 of node1, asked from the internet host"
-line "curl http://172.18.0.2:8080/ -> $(ip netns exec internet curl -sS --max-time 3 http://172.18.0.2:8080/ | tr '\n' ' ')"
-line "and on the node itself: curl http://127.0.0.1:8080/ -> $(on node1 curl -sS --max-time 3 http://127.0.0.1:8080/ | tr '\n' ' ')"
+say "Host port 8080 of node1 leads to pod1"
+host_port() { # FROM URL COMMAND..: asks it
+  local from=$1 url=$2 answer; shift 2
+  answer=$("$@" curl -sS --max-time 3 "$url" | head -1) || fail "no answer from $url"
+  line "from $from, $url is answered by ${answer##* }"
+}
+host_port "the internet" http://172.18.0.2:8080/ ip netns exec internet
+host_port "the node itself" http://127.0.0.1:8080/ on node1
 
-say "Services: etcd on store, causewayd on both nodes"
+say "Start etcd, and causewayd on both nodes"
 exec {etcd}< <(exec nsenter --net=/run/netns/store --mount="/proc/${holder[store]}/ns/mnt" -- \
   etcd --data-dir /var/lib/etcd --log-outputs /run/etcd.log --logger zap \
   --listen-client-urls http://172.18.0.10:2379 --advertise-client-urls http://172.18.0.10:2379 2>&1)
@@ -126,7 +126,7 @@ daemon() { # NODE SUBNET: causewayd, ready and connected
   local node=$1 fd
   exec {fd}< <(exec nsenter --net="/run/netns/$node" --mount="/proc/${holder[$node]}/ns/mnt" -- \
     "$bin/causewayd" --node-name "$node" --store etcd --etcd-endpoints http://172.18.0.10:2379 \
-    --node-subnet "$2" --endpoint-ttl 5s 2>>"/run/causewayd-$node.log")
+    --service-cidr 172.17.0.0/16 --node-subnet "$2" --endpoint-ttl 5s 2>>"/run/causewayd-$node.log")
   daemon_pid[$node]=$!
   until_true "causewayd on $node is connected" on "$node" "$bin/causeway" status
 }
@@ -149,76 +149,68 @@ daemon node2 10.0.2.0/24
 cw() { on node1 "$bin/causeway" "$@"; }
 cw2() { on node2 "$bin/causeway" "$@"; }
 until_true "node1 knows node2" ready_nodes 2
-cw get nodes -o wide | sed 's/^/  /'
+cw get nodes | sed 's/^/  /'
 
-say "causeway apply -f conf/clusterip.yaml, on node1"
-sed 's/^/  | /' "$here/conf/clusterip.yaml"
+say "causeway apply -f conf/clusterip.yaml, on node1; what node2 knows of it"
 cw apply -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
-say "and what node2 says of it"
 until_true "node2 has the service" endpoints_are node2 "$four"
 cw2 get services | sed 's/^/  /'
 cw2 get endpoints | sed 's/^/  /'
 
-ask() { # TITLE NAMESPACE URL COUNT: requests, one after the other, each answer
+ask() { # TITLE NAMESPACE URL COUNT: requests, one after the other, and who answers each
   local title=$1 ns=$2 url=$3 answer
-  say "$title"
   answers=''
   for ((n = 1; n <= $4; n++)); do
     answer=$(ip netns exec "$ns" curl -sS --max-time 3 "$url" | head -1) || fail "no answer from $url"
-    line "$n: $answer"
     answers+="${answer##* } "
   done
+  line "$title: ${answers% }"
 }
 in_order() { [ "$answers" = "$*" ] || [ "$answers" = "$* " ] || fail "not in this order: $*"; }
-ask "curl http://172.17.10.10:3001/ from pod1 on node1: round robin in the tutorial's order" pod1 http://172.17.10.10:3001/ 4
+say "Four requests each to the service: all four containers answer"
+ask "172.17.10.10:3001 from pod1 on node1" pod1 http://172.17.10.10:3001/ 4
 in_order 10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3
-ask "the same from pod3 on node2" pod3 http://172.17.10.10:3001/ 4
+ask "172.17.10.10:3001 from pod3 on node2" pod3 http://172.17.10.10:3001/ 4
 in_order 10.0.1.2 10.0.1.3 10.0.2.2 10.0.2.3
 for node in 172.18.0.2 172.18.0.3; do
-  ask "curl http://$node:30001/ from the internet host" internet "http://$node:30001/" 4
+  ask "$node:30001 from the internet" internet "http://$node:30001/" 4
   [ "$(tr ' ' '\n' <<<"$answers" | sort -u | tr -d '\n')" = "${four// /}" ] || fail "not all four answer: $answers"
 done
 
-say "causeway trace on node2: why"
+say "causeway trace 10.0.2.2 http-server-vip:3001, on node2"
 cw2 trace 10.0.2.2 http-server-vip:3001 | sed 's/^/  /'
 
-say "cnitool del pod2 on node1: out of rotation on node2, too"
+say "Detach pod2 on node1: it is out of the service on node2, too"
 three="10.0.1.2 10.0.2.2 10.0.2.3"
 cni node1 del pod2 || fail "DEL of pod2"
 until_true "pod2 is gone on node2" endpoints_are node2 "$three"
 cw2 get endpoints | sed 's/^/  /'
 
-say "node2 dies: its daemon killed, its network cut"
+say "node2 dies: its daemon is killed, its network cut"
 kill -9 "${daemon_pid[node2]}"
 wait "${daemon_pid[node2]}" 2>/dev/null || true
 ip -n node2 link set eth0 down
 started=$(date +%s%N)
 until_true "its endpoints are out" endpoints_are node1 "10.0.1.2"
-line "its endpoints are out of rotation after $(( ($(date +%s%N) - started) / 100000000 ))00 ms (--endpoint-ttl 5s)"
+line "its containers are out of the service after $(( ($(date +%s%N) - started) / 100000000 ))00 ms (--endpoint-ttl 5s)"
 cw get nodes | sed 's/^/  /'
-ask "curl http://172.18.0.2:30001/ from the internet host" internet http://172.18.0.2:30001/ 4
+ask "172.18.0.2:30001 from the internet" internet http://172.18.0.2:30001/ 4
 ! grep -q '10\.0\.2\.' <<<"$answers" || fail "a dead node answers"
 
-say "node2 returns"
+say "node2 returns, and so do its containers"
 ip -n node2 link set eth0 up
 ip -n node2 route replace default via 172.18.0.1
 daemon node2 10.0.2.0/24
 until_true "its containers are back" endpoints_are node1 "$three"
 cw get endpoints | sed 's/^/  /'
 
-say "The end of the service"
+say "Delete the service, detach the containers, clean up both nodes"
 cw2 delete -f "$here/conf/clusterip.yaml" | sed 's/^/  /'
 ! ip netns exec pod3 curl -sS --max-time 3 http://172.17.10.10:3001/ 2>/dev/null || fail "the service still answers"
-say "cnitool del, four times"
 for pod in "${pods[@]}"; do
   CAP_ARGS=''
-  started=$(date +%s%N)
   cni "${node_of[$pod]}" del "$pod" || fail "DEL of $pod"
-  took=$(( ($(date +%s%N) - started) / 1000 ))
-  line "$pod: gone in $((took/1000)).$(printf %03d $((took%1000))) ms with cnitool"
 done
-
-say "causewayd cleanup on both nodes"
 for node in node1 node2; do
   kill "${daemon_pid[$node]}"
   wait "${daemon_pid[$node]}" 2>/dev/null || true
@@ -232,9 +224,9 @@ for n in node1 node2; do
   rules=$(on $n nft list ruleset | wc -l)
   leases=$(on $n "$bin/causeway-ipam" show --network causeway | jq length)
   records=$(on $n find /run/causeway -type f ! -name rules.lock | wc -l)
-  line "$n: veths $veths, lines of nft rules $rules, leases $leases, attachment records $records"
+  line "$n has $veths veths, $rules lines of nft rules, $leases leases, $records attachment records"
   left=$((left + veths + rules + leases + records))
 done
 [ "$left" = 0 ] || fail "something is left"
-line "The bridge cw0 and its vxlan stay for the next container, as with every bridge plugin."
+line "The bridge cw0 and its vxlan device stay for the next container, as with every bridge plugin."
 say "Done."

@@ -4,7 +4,7 @@
 use causeway_tests::{Cri, Lab, Machine, Ns, Podman, bins};
 use serde_json::{Value, json};
 
-/// The network of one node, and those of the README's other set-ups that one node can try alone.
+/// The network of one node, and those of the other set-ups in plugins/README.md that one node can try alone.
 const SHIPPED: [&str; 3] =
     ["10-causeway.conflist", "20-causeway-vxlan-node1.conflist", "10-causeway-cluster.conflist"];
 
@@ -78,7 +78,7 @@ fn kubernetes_runtime_service_starts_sandboxes_in_the_shipped_network() {
     assert_nothing_left(cri.machine());
 }
 
-/// What the README says of version 1.1.0: these runtimes refuse a result of it, nerdctl takes it. A
+/// What plugins/README.md says of version 1.1.0: these runtimes refuse a result of it, nerdctl takes it. A
 /// list that names both versions is taken at its lower one.
 ///
 /// Rows: RA3, RA7
@@ -175,9 +175,10 @@ fn dnsname_tells_the_names_of_containers_of_the_shipped_network() {
 ///
 /// Rows: RA3
 #[test]
-fn the_readme_shows_the_shipped_network() {
-    let readme = std::fs::read_to_string(bins::workspace().join("README.md")).expect("a README");
-    let blocks = readme.split("```json\n").skip(1).map(|rest| rest.split("```").next());
+fn the_page_about_plugins_shows_the_shipped_network() {
+    let page = bins::workspace().join("plugins/README.md");
+    let page = std::fs::read_to_string(page).expect("the page about plugins");
+    let blocks = page.split("```json\n").skip(1).map(|rest| rest.split("```").next());
     let lists = blocks.filter_map(|text| serde_json::from_str::<Value>(text?).ok());
     let lists: Vec<Value> = lists.filter(|list| list.get("plugins").is_some()).collect();
     assert!(lists.contains(&changed(SHIPPED[0], |_| {})), "{lists:?}");

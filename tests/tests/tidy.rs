@@ -3,6 +3,8 @@
 
 #[path = "tidy/advisories.rs"]
 mod advisories;
+#[path = "tidy/links.rs"]
+mod links;
 #[path = "tidy/literals.rs"]
 mod literals;
 #[path = "tidy/names.rs"]

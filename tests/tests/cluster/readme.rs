@@ -1,11 +1,11 @@
-//! README's way to an etcd that asks for certificates, run as it is written.
+//! The way of proxy/README.md to an etcd that asks for certificates, run as it is written.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
 use causeway_tests::{Daemon, Etcd, Lab, Ns, TempDir, bins};
 
-/// Where the README has its files: on the machine of etcd, and on a node.
+/// Where the page has its files: on the machine of etcd, and on a node.
 const PLACES: [&str; 2] = ["/etc/etcd/tls", "/etc/causeway"];
 
 /// Ends with the test.
@@ -18,10 +18,11 @@ impl Drop for Running {
     }
 }
 
-/// The section about etcd, with a folder of the test in the place of the README's.
+/// The section about etcd, with a folder of the test in the place of the page's.
 fn section(folder: &str) -> String {
-    let readme = std::fs::read_to_string(bins::workspace().join("README.md")).expect("the README");
-    let (_, section) = readme.split_once("\n### With etcd\n").expect("a section about etcd");
+    let page = bins::workspace().join("proxy/README.md");
+    let page = std::fs::read_to_string(page).expect("the page about services");
+    let (_, section) = page.split_once("\n### With etcd\n").expect("a section about etcd");
     let section = section.split("\n### ").next().expect("a section");
     PLACES.iter().fold(section.to_owned(), |text, place| text.replace(place, folder))
 }

@@ -1,4 +1,4 @@
-//! Every flag, file and command that messages, README and examples name exists.
+//! Every flag, file and command that messages, pages and examples name exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use causeway_tests::{bins, finish};
 use super::literals::literals;
 use super::{files, read, sources};
 
-/// Flags of other programs, which README and messages name as well.
+/// Flags of other programs, which pages and messages name as well.
 const FOREIGN: &[&str] = &[
     "--add-source",
     "--cap-drop",
@@ -24,13 +24,15 @@ const FOREIGN: &[&str] = &[
     "--unix-socket",
     "--zone",
 ];
+/// Flags of cargo and of our own scripts, which the pages for contributors name.
+const OF_BUILDING: &[&str] = &["--bins", "--locked", "--test", "--workspace"];
 /// Refused by name, and said to be so.
 const NOT_YET: &[&str] = &["--dns-listen", "--lb-pool", "--live"];
 /// A text that a user reads, and where it is.
 struct Said {
     place: String,
     text: String,
-    /// A block of the README: of commands (`sh`), or of what a terminal shows.
+    /// A block of a page: of commands (`sh`), or of what a terminal shows.
     typed: bool,
 }
 
@@ -43,7 +45,7 @@ fn every_flag_that_is_named_exists() {
     let mut wrong = String::new();
     for said in said() {
         for flag in flags(&said.text) {
-            let other = [FOREIGN, NOT_YET].concat().contains(&flag.as_str());
+            let other = [FOREIGN, OF_BUILDING, NOT_YET].concat().contains(&flag.as_str());
             if !known.contains(&flag) && !other {
                 wrong += &format!("{}: no program of ours has {flag}\n", said.place);
             }
@@ -121,20 +123,18 @@ fn helps() -> Vec<Said> {
     found
 }
 
-/// What users read: README, pages, examples, and the texts in the product.
+/// What people read: pages, examples, and the texts in the product.
 fn said() -> Vec<Said> {
     let top = bins::workspace();
     let place = |path: &Path| path.strip_prefix(&top).unwrap_or(path).display().to_string();
     let mut found = Vec::new();
-    let readme = read(&top.join("README.md"));
-    let yet = readme.split("\n\n").filter(|part| !part.starts_with("Not here yet:"));
-    for (index, text) in yet.collect::<Vec<_>>().join("\n\n").split("```").enumerate() {
-        let (place, text) = ("README.md".to_owned(), text.to_owned());
-        found.push(Said { place, text, typed: index % 2 == 1 });
-    }
-    let pages = files(&top.join("docs"), &["md"]).into_iter().chain([top.join("SECURITY.md")]);
-    for path in pages {
-        found.push(Said { place: place(&path), text: read(&path), typed: false });
+    for path in pages(&top) {
+        let page = read(&path);
+        // What is not here yet is named so that nobody looks for it.
+        let yet = page.split("\n\n").filter(|part| !part.contains("Not here yet:"));
+        for (index, text) in yet.collect::<Vec<_>>().join("\n\n").split("```").enumerate() {
+            found.push(Said { place: place(&path), text: text.to_owned(), typed: index % 2 == 1 });
+        }
     }
     for path in files(&top.join("conf"), &["conf", "conflist", "service", "toml", "yaml"]) {
         found.push(Said { place: place(&path), text: read(&path), typed: false });
@@ -151,6 +151,21 @@ fn said() -> Vec<Said> {
             found.push(Said { place: shown.clone(), text: one.text, typed: false });
         }
     }
+    found
+}
+
+/// The pages at the top, those of the folders, and `docs/`. The requirements are no page about what
+/// there is: they name flags of other programs, and of what is to come.
+pub(super) fn pages(top: &Path) -> Vec<PathBuf> {
+    let here = std::fs::read_dir(top).expect("the top folder").map(|entry| entry.expect("a file"));
+    let mut found: Vec<_> = here.map(|entry| entry.path()).collect();
+    found.retain(|path| path.extension().is_some_and(|ext| ext == "md"));
+    found.extend(
+        ["ipam", "plugins", "proxy", "tests"].map(|folder| top.join(folder).join("README.md")),
+    );
+    found.extend(files(&top.join("docs"), &["md"]));
+    found.sort();
+    assert!(found.contains(&top.join("README.md")), "{found:?}");
     found
 }
 
@@ -174,7 +189,7 @@ fn is_name(one: char) -> bool {
 /// Words that begin like a path of the tree.
 fn paths(text: &str) -> BTreeSet<String> {
     const FOLDERS: &[&str] = &["conf/", "tests/", "plugins/", "proxy/", "ipam/", ".ci/"];
-    let words = text.split(|one: char| one.is_whitespace() || "`\"'()[]<>:;|".contains(one));
+    let words = text.split(|one: char| one.is_whitespace() || "`\"'()[]<>:;|#".contains(one));
     let paths = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
     paths.map(|word| word.trim_end_matches(['.', ',']).to_owned()).collect()
 }

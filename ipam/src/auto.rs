@@ -123,7 +123,7 @@ fn unshared(
     now: &Now,
 ) -> Result<(), Refusal> {
     let mut others = facts::attached_networks(&place.run_dir);
-    // A folder that is not there contains no store.
+    // A directory that is not there contains no store.
     others.extend(repair::networks(&place.data_dir).unwrap_or_default());
     others.remove(&place.network);
     for other in others {
@@ -163,7 +163,7 @@ fn held(
     })
 }
 
-/// The same by the records of attachments: a store that was lost is made from them.
+/// The same from the records of attachments: a store that was lost is made from them.
 fn recorded(network: &str, subnets: &[IpNetwork], place: &Place) -> Option<IpAddr> {
     first_in(subnets, &facts::attached(&place.run_dir, network))
 }

@@ -120,7 +120,7 @@ struct RawCni {
     ips: Vec<Option<String>>,
 }
 
-/// What DEL reads: nothing but folders and durations, so that no other key can stop it.
+/// What DEL reads: nothing but directories and durations, so that no other key can stop it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct RawPlaces {

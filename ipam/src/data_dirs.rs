@@ -1,5 +1,6 @@
-//! Which folders hold leases: the default one, and those that configurations name. An ADD notes the
-//! latter in `<runDir>/data-dirs`, so that lists, repairs and cleanups of the node find all leases.
+//! Which directories hold leases: the default one, and those that configurations name. An ADD notes
+//! the latter in `<runDir>/data-dirs`, so that lists, repairs and cleanups of the node find all
+//! leases.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,11 +13,11 @@ use crate::config::DATA_DIR;
 use crate::lock::NetworkLock;
 use crate::{auto, repair};
 
-/// Name of the folder below `runDir`.
+/// Name of the directory below `runDir`.
 const NAME: &str = "data-dirs";
 
-/// Notes a folder that is not the default one, once. It serves lists alone, so that an ADD goes on
-/// without it.
+/// Notes a directory that is not the default one, once. It serves lists alone, so that an ADD goes
+/// on without it.
 pub(crate) fn note(run_dir: &Path, data_dir: &Path) {
     if data_dir == Path::new(DATA_DIR) {
         return;
@@ -34,15 +35,16 @@ pub(crate) fn note(run_dir: &Path, data_dir: &Path) {
     drop(written);
 }
 
-/// The folders with leases of this node: the default one first, and those that ADD has noted below
-/// `run_dir`.
+/// The directories with leases of this node: the default one first, and those that ADD has noted
+/// below `run_dir`.
 pub(crate) fn data_dirs(run_dir: &Path) -> Vec<PathBuf> {
     let mut all = vec![PathBuf::from(DATA_DIR)];
     all.extend(noted_data_dirs(run_dir));
     all
 }
 
-/// Removes all leases in a folder, and the folder when nothing else is in it. Its absence is fine.
+/// Removes all leases in a directory, and the directory when nothing else is in it. Its absence is
+/// fine.
 ///
 /// # Errors
 /// Permissions.
@@ -81,7 +83,7 @@ fn is_leftover(path: &Path) -> bool {
         || of_repair(".repair-")
 }
 
-/// The folders with leases that ADD has noted below `run_dir`, without the default one.
+/// The directories with leases that ADD has noted below `run_dir`, without the default one.
 pub fn noted_data_dirs(run_dir: &Path) -> BTreeSet<PathBuf> {
     let entries = run_dir.join(NAME).read_dir().into_iter().flatten().flatten();
     let noted = entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b"."));

@@ -108,7 +108,7 @@ fn parse_resolv_conf(text: &str) -> Dns {
 
 /// The addresses of the network's live attachments, from the records of the bridge plugin. What
 /// cannot be read is left out: a record is a help here, not a condition. A record names its
-/// network itself; its folder's name may be shortened.
+/// network itself; its directory's name may be shortened.
 pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
     let mut leases: Vec<Lease> =
         records(run_dir).iter().flat_map(|record| record_leases(record, network)).collect();

@@ -1,5 +1,5 @@
-//! Takes over the leases of upstream's `host-local`: a folder with a file for each address, so that
-//! a node changes its IPAM without a reboot (row F28).
+//! Takes over the leases of upstream's `host-local`: a directory with a file for each address, so
+//! that a node changes its IPAM without a reboot (row F28).
 //!
 //! A file contains `<container id>\r\n<interface>`, an old one the container id alone. Beside them
 //! lie
@@ -16,7 +16,7 @@ use crate::store::{Change, Error, Lease, Owner, Store};
 /// How many leases are written as one.
 const AT_ONCE: usize = 4096;
 
-/// What a `host-local` folder contains.
+/// What a `host-local` directory contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The leases, ascending.
@@ -27,7 +27,7 @@ pub(crate) struct Found {
     pub(crate) ownerless: Vec<IpAddr>,
 }
 
-/// What became of the leases.
+/// The outcome for the leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Leases that are new in the store.

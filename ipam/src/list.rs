@@ -43,8 +43,8 @@ pub struct ListError {
     pub source: Option<io::Error>,
 }
 
-/// All leases of this node, ascending by network and address, as [`list`] does it, of all folders
-/// that plugins with `run_dir` have put leases into.
+/// All leases of this node, ascending by network and address, as [`list`] does it, of all
+/// directories that plugins with `run_dir` have put leases into.
 ///
 /// # Errors
 /// As [`list`].

@@ -40,7 +40,7 @@ pub(crate) struct NetworkLock {
 }
 
 impl NetworkLock {
-    /// Takes the lock of `network` below `data_dir`, creating file and folder as needed.
+    /// Takes the lock of `network` below `data_dir`, creating file and directory as needed.
     ///
     /// # Errors
     /// [`Error::Locked`] after `wait`; I/O errors.
@@ -81,12 +81,12 @@ impl NetworkLock {
         &self.network
     }
 
-    /// Folder of all stores.
+    /// Directory of all stores.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Folder of the network's store.
+    /// Directory of the network's store.
     pub(crate) fn store_path(&self) -> PathBuf {
         self.data_dir.join(&self.network)
     }

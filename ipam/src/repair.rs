@@ -34,7 +34,7 @@ pub(crate) enum Outcome {
 /// The networks with a store below `data_dir`, ascending.
 ///
 /// # Errors
-/// The folder cannot be read.
+/// The directory cannot be read.
 pub(crate) fn networks(data_dir: &Path) -> std::io::Result<Vec<String>> {
     let mut names: Vec<String> = data_dir
         .read_dir()?
@@ -130,7 +130,7 @@ fn salvage(
     }
 }
 
-/// A folder beside the stores that goes when dropped.
+/// A directory beside the stores that goes when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -176,7 +176,7 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // After a success the folder has another name by now; after a failure it is of no use.
+        // After a success the directory has another name by now; after a failure it is of no use.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

@@ -137,7 +137,7 @@ where
 
 /// Puts this thread before those that it starts. sled starts seven threads, which spin until the
 /// last of them is started: on other processors they would burn those meanwhile, and on this one
-/// the time of the one that starts them (measured: 8 ms instead of 2 ms of processor time an ADD).
+/// the time of the one that starts them (measured: 8 ms instead of 2 ms of processor time per ADD).
 /// So all stay on this processor, and this thread runs before them; the flag gives the others the
 /// usual urgency. Without the right to that the work takes longer and nothing else.
 fn start_threads_gently() {

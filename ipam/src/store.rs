@@ -92,7 +92,7 @@ pub(crate) enum Error {
     Io {
         /// What was tried, for instance `open`.
         what: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
         /// Why.
         #[source]
@@ -101,7 +101,7 @@ pub(crate) enum Error {
     /// The files do not hold what was written.
     #[error("lease store {path} is damaged")]
     Damaged {
-        /// Folder of the store.
+        /// Directory of the store.
         path: String,
         /// What was found.
         #[source]
@@ -110,7 +110,7 @@ pub(crate) enum Error {
     /// Another process has held the lock for the whole of the time we may wait.
     #[error("lease store {path} is locked{holder}")]
     Locked {
-        /// Folder of the store.
+        /// Directory of the store.
         path: String,
         /// ` by process N`, or nothing.
         holder: String,

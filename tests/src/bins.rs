@@ -6,7 +6,7 @@ use std::time::SystemTime;
 /// The upstream plugins of Debian's package `containernetworking-plugins`.
 pub const UPSTREAM: &str = "/usr/lib/cni";
 
-/// The folder of this workspace's programs: two above the test binary in `deps/`.
+/// The directory of this workspace's programs: two above the test binary in `deps/`.
 pub fn dir() -> PathBuf {
     let exe = std::env::current_exe().expect("path of the test binary");
     let deps = exe.parent().expect("folder of the test binary");
@@ -17,7 +17,7 @@ pub fn dir() -> PathBuf {
     }
 }
 
-/// The top folder of the workspace.
+/// The top directory of the workspace.
 pub fn workspace() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().expect("the tests folder is in the workspace").to_path_buf()

@@ -296,7 +296,7 @@ impl<'a> Machine<'a> {
         ip.unwrap_or_else(|| panic!("{name} has no address: {inspected}")).to_owned()
     }
 
-    /// A file or folder of this machine as the test sees it.
+    /// A file or directory of this machine as the test sees it.
     pub fn path(&self, path: &str) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.pid)).join(path.trim_start_matches('/'))
     }
@@ -309,7 +309,7 @@ impl<'a> Machine<'a> {
             .unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
     }
 
-    /// Copies a file of the project's folder `conf` into `/etc/cni/net.d`, as the README says.
+    /// Copies a file of the project's directory `conf` into `/etc/cni/net.d`, as the README says.
     pub fn shipped_network(&self, file: &str) {
         let from = bins::workspace().join("conf").join(file);
         let to = self.path("/etc/cni/net.d").join(file);

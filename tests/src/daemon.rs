@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::run::wait;
 use crate::{DEADLINE, Finished, Node, TempDir, bins};
 
-/// A daemon that runs. Its folders are the node's: `run`, `state` and `manifests`, where the next
-/// one on this node finds them, too. Killed on drop; the rules stay.
+/// A daemon that runs. Its directories are the node's: `run`, `state` and `manifests`, where the
+/// next one on this node finds them, too. Killed on drop; the rules stay.
 #[derive(Debug)]
 pub struct Daemon<'a> {
     node: &'a Node,
@@ -26,7 +26,7 @@ pub struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     /// Starts it as `node1` and returns when it says `READY=1`: the rules are in the kernel. If
-    /// the node's folder has a file `machine-id`, that is its `/etc/machine-id`.
+    /// the node's directory has a file `machine-id`, that is its `/etc/machine-id`.
     pub fn start(node: &'a Node) -> Self {
         Self::start_with(node, &[])
     }

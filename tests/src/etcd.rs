@@ -124,7 +124,7 @@ impl Etcd {
         self.signal(libc::SIGCONT);
     }
 
-    /// Forgets everything, as an administrator who deletes the data folder does.
+    /// Forgets everything, as an administrator who deletes the data directory does.
     pub fn wipe(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.data()).expect("remove etcd's data");

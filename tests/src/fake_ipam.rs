@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{Attachment, Cni, Node, Outcome, TempDir, executable};
 use serde_json::{Value, json};
 
-/// The plugin `fake-ipam` in a folder of its own.
+/// The plugin `fake-ipam` in a directory of its own.
 #[derive(Debug)]
 pub struct FakeIpam {
     dir: TempDir,
@@ -82,7 +82,7 @@ impl FakeIpam {
         self.calls().into_iter().map(first).collect()
     }
 
-    /// A file of the plugin's folder.
+    /// A file of the plugin's directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

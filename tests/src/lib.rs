@@ -61,12 +61,12 @@ pub fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("write to stderr");
 }
 
-/// A folder that is removed with its content on drop.
+/// A directory that is removed with its content on drop.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// Makes a new empty folder whose name starts with `label`.
+    /// Makes a new empty directory whose name starts with `label`.
     pub fn new(label: &str) -> Self {
         // `/run` belongs to this test binary alone, so a number is enough to be unique.
         assert_entered();
@@ -76,7 +76,7 @@ impl TempDir {
         Self(path)
     }
 
-    /// The folder.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{Ns, TempDir, bins, unique};
 
-/// A host: a network namespace with state folders of its own.
+/// A host: a network namespace with state directories of its own.
 #[derive(Debug)]
 pub struct Node {
     ns: Ns,
@@ -67,8 +67,8 @@ impl Node {
         self.state.path().join("data")
     }
 
-    /// A network of all three plugins with state in this host's folders: bridge `cw0` as default
-    /// gateway with masquerade and hairpin, addresses from `subnet`, host ports, and the folders of a
+    /// A network of all three plugins with state in this host's directories: bridge `cw0` as
+    /// default gateway with masquerade and hairpin, addresses from `subnet`, host ports, and the directories of a
     /// [`crate::Daemon`].
     pub fn conflist(&self, network: &str, subnet: &str) -> Value {
         let (run, data) = (self.run_dir(), self.data_dir());
@@ -81,7 +81,7 @@ impl Node {
               "spoolDir": self.dir().join("state/spool"), "socket": run.join("causeway.sock") } ] })
     }
 
-    /// A folder for whatever else a test keeps about this host.
+    /// A directory for whatever else a test keeps about this host.
     pub fn dir(&self) -> &Path {
         self.state.path()
     }

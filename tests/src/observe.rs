@@ -92,14 +92,14 @@ impl Node {
 }
 
 /// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
-/// entries, policy rules, firewall rules, leases, and files below its state folders. Lock files, empty
-/// folders and the inside of a lease database do not count: they stay by design. Neither does what
-/// comes and goes by itself: timers, carrier, link-local addresses and their routes.
+/// entries, policy rules, firewall rules, leases, and files below its state directories. Lock files, empty
+/// directories and the inside of a lease database do not count: they stay by design. Neither does
+/// what comes and goes by itself: timers, carrier, link-local addresses and their routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
 impl Snapshot {
-    /// Takes the state of a node with its state folders.
+    /// Takes the state of a node with its state directories.
     pub fn take(node: &Node) -> Self {
         let mut snapshot = Self::of(node);
         let mut files = Vec::new();

@@ -19,7 +19,7 @@ pub struct Pings {
     shown: String,
 }
 
-/// What became of [`Pings`].
+/// The outcome of [`Pings`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinged {
     /// Requests.
@@ -63,7 +63,7 @@ pub struct Stream {
     client: JoinHandle<io::Result<Streamed>>,
 }
 
-/// What became of a [`Stream`].
+/// The outcome of a [`Stream`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streamed {
     /// Numbers that came back, all in order.

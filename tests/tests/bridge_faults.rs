@@ -1,4 +1,4 @@
-//! `causeway-bridge` killed, raced, and in the way of full and read-only folders.
+//! `causeway-bridge` killed, raced, and in the way of full and read-only directories.
 
 use std::time::Duration;
 

@@ -247,7 +247,7 @@ fn an_event_that_nobody_takes_fails_add_and_is_tried_again_by_del() {
     let runtime = site.runtime();
     let pod = site.node().pod();
     let attachment = ports(eth0(&pod));
-    // A file where the folder is to be.
+    // A file where the directory is to be.
     fs::create_dir_all(site.spool().parent().expect("a folder")).expect("made");
     fs::write(site.spool(), "").expect("written");
     let failed = runtime.add(&attachment).expect_err("the event is lost");

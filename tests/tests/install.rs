@@ -104,8 +104,8 @@ fn links_never_replace_what_is_there() {
     assert_eq!(install(), said, "a second run changes nothing");
 }
 
-/// What a line prints that is run as a user would, in the top folder, with the debug build for what
-/// `make` builds.
+/// What a line prints that is run as a user would, in the top directory, with the debug build for
+/// what `make` builds.
 fn typed(machine: &Machine<'_>, line: &str) -> String {
     machine.sh(&format!(
         "cd {}

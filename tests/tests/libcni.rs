@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use causeway_tests::{Finished, Lab, Node, Ns, Snapshot, TempDir, bins, executable, finish};
 use serde_json::{Value, json};
 
-/// Where libcni keeps results; the folder belongs to this test binary alone.
+/// Where libcni keeps results; the directory belongs to this test binary alone.
 const CACHE: &str = "/var/lib/cni/results";
 
-/// A network's configuration in a folder, and plugins that note their calls in a file.
+/// A network's configuration in a directory, and plugins that note their calls in a file.
 struct Libcni<'a> {
     node: &'a Node,
     folder: TempDir,

@@ -1,5 +1,5 @@
 //! Odd surroundings and odd input: nobody reads stderr, names that the kernel takes for patterns,
-//! folders that move, programs that are not there. Nothing stays of an ADD that these refuse.
+//! directories that move, programs that are not there. Nothing stays of an ADD that these refuse.
 
 use std::fs::{File, OpenOptions};
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use causeway_tests::{Attachment, BridgeNet as Net, Cni, FakeIpam, Node};
 use serde_json::{Value, json};
 
-/// Files and folders of the attachments.
+/// Files and directories of the attachments.
 fn left(node: &Node) -> String {
     node.sh(&format!("find {} -type f ! -name rules.lock", node.run_dir().display()))
 }

@@ -31,7 +31,7 @@ fn leased(machine: &Machine<'_>) -> String {
     leases[0]["address"].as_str().expect("an address").to_owned()
 }
 
-/// Reads a list of the folder `conf` and changes it.
+/// Reads a list of the directory `conf` and changes it.
 fn changed(file: &str, change: impl FnOnce(&mut Value)) -> Value {
     let path = bins::workspace().join("conf").join(file);
     let text = std::fs::read_to_string(&path).expect("a shipped list");

@@ -5,7 +5,7 @@ use causeway_tests::traffic::Server;
 use causeway_tests::{Attachment, Lab, Node, Outcome, Runtime, Snapshot, bins};
 use serde_json::{Value, json};
 
-/// The conflist for many nodes, with the folders of `node`.
+/// The conflist for many nodes, with the directories of `node`.
 fn conflist(node: &Node) -> Value {
     let path = bins::workspace().join("conf/10-causeway-cluster.conflist");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

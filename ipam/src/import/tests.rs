@@ -1,4 +1,4 @@
-//! Folders as upstream's host-local leaves them.
+//! Directories as upstream's host-local leaves them.
 
 use std::time::Duration;
 

@@ -146,7 +146,7 @@ fn garbage_and_other_versions_are_refused() {
         let error = leases(copy.path()).expect_err(name);
         assert!(matches!(error, Error::Damaged { .. }), "{name}: {error}");
     }
-    // A store of another network, as after a folder was renamed.
+    // A store of another network, as after a directory was renamed.
     let copy = clone_of(dir.path());
     fs::rename(copy.path().join("net"), copy.path().join("other")).unwrap();
     let other = Place { network: "other".into(), ..place(copy.path()) };

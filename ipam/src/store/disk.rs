@@ -149,7 +149,7 @@ impl<'a> Disk<'a> {
         Ok(Opened { disk: Self { db, path, network, state, lock, dirty: false }, fresh, wiped })
     }
 
-    /// Makes a store in the empty folder `path`, to take the place of `lock`'s.
+    /// Makes a store in the empty directory `path`, to take the place of `lock`'s.
     ///
     /// # Errors
     /// I/O errors.

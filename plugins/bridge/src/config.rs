@@ -55,7 +55,7 @@ pub(crate) struct Checked {
     pub auto_subnet: bool,
     /// The vxlan that is a port of the bridge.
     pub vxlan: Option<vxlan::Checked>,
-    /// Folder of the attachment records.
+    /// Directory of the attachment records.
     pub run_dir: PathBuf,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Removal {
     pub bridge: String,
     /// IPAM plugin.
     pub ipam: Option<String>,
-    /// Folder of the attachment records.
+    /// Directory of the attachment records.
     pub run_dir: PathBuf,
 }
 

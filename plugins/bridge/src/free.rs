@@ -15,7 +15,7 @@ use crate::ipam::Ipam;
 use crate::record::{self, Record};
 use crate::{del, fault, rules};
 
-/// What became of an attachment.
+/// The outcome for an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All that it owned is free.

@@ -99,8 +99,8 @@ impl Reclaim<'_> {
     }
 
     /// `/run` is another one after every boot of the machine, and after that of a node that is a
-    /// container, which the boot id does not tell. A folder below the run directory says that this
-    /// network was used there before.
+    /// container, which the boot id does not tell. A directory below the run directory says that
+    /// this network was used there before.
     fn first_here(&self) -> Result<(), Error> {
         let marker = self.run_dir.join("networks").join(name::owner_network_prefix(self.network()));
         if marker.exists() {
@@ -116,7 +116,7 @@ impl Reclaim<'_> {
                     .map_err(|e| Error::caused(Code::Io, format!("make {}", marker.display()), &e))
             })
         };
-        // Whoever waits for it makes it again, and finds the folder.
+        // Whoever waits for it makes it again, and finds the directory.
         drop(std::fs::remove_file(&lock));
         looked
     }

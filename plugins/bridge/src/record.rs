@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Kind of the records of this plugin below `runDir`.
 pub const KIND: &str = "bridge";
 
-/// Folder below `runDir` with the addresses that no neighbour had, for each bridge.
+/// Directory below `runDir` with the addresses that no neighbour had, for each bridge.
 pub(crate) const PROBED: &str = "probed";
 /// Kind of the notes below `runDir` that the chain of an attachment has failed: no runtime need send
 /// DEL for it. Written by whoever refuses, removed with the record.

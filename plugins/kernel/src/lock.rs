@@ -45,8 +45,8 @@ impl FileLock {
         Err(Error { action: "share a lock with children".to_owned(), source })
     }
 
-    /// Takes the lock of `path`, creating file and parent folders (0700) as needed. Whoever waits
-    /// is woken by the kernel in the order of arrival.
+    /// Takes the lock of `path`, creating file and parent directories (0700) as needed. Whoever
+    /// waits is woken by the kernel in the order of arrival.
     ///
     /// The file may be removed by whoever holds its lock: the lock taken is always that of the
     /// file `path` names at that moment.
@@ -82,14 +82,14 @@ impl FileLock {
     }
 }
 
-/// Creates folders of mode 0700, each as far as it is missing.
+/// Creates directories of mode 0700, each as far as it is missing.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Runs `create` in a folder that another process may remove while it is empty.
+/// Runs `create` in a directory that another process may remove while it is empty.
 pub(crate) fn in_folder<T>(folder: &Path, create: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    /// Each further attempt needs another process to have removed the folder in between.
+    /// Each further attempt needs another process to have removed the directory in between.
     const ATTEMPTS: u32 = 1000;
     let mut attempt = 1;
     loop {

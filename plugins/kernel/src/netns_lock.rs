@@ -1,4 +1,4 @@
-//! A lock that all processes of a network namespace see, whatever folders they use.
+//! A lock that all processes of a network namespace see, whatever directories they use.
 
 use std::fs;
 use std::io;

@@ -116,7 +116,7 @@ impl Records {
     /// second value. Temporary files of killed processes go.
     ///
     /// # Errors
-    /// The folder could not be read.
+    /// The directory could not be read.
     pub fn list(&self, network: &str) -> Result<(Vec<RecordKey>, Vec<Error>)> {
         list_folder(&self.folder(network))
     }
@@ -125,7 +125,7 @@ impl Records {
     /// meanwhile is left out.
     ///
     /// # Errors
-    /// A folder could not be read.
+    /// A directory could not be read.
     pub fn readable<T: DeserializeOwned>(&self) -> Result<Vec<(RecordKey, T)>> {
         let mut records = Vec::new();
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
@@ -144,7 +144,7 @@ impl Records {
     /// system's choice, from a place on that `key` decides.
     ///
     /// # Errors
-    /// A folder could not be read.
+    /// A directory could not be read.
     pub fn some_beside(&self, key: &RecordKey, most: usize) -> Result<Vec<RecordKey>> {
         let mut paths = Vec::new();
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
@@ -162,7 +162,7 @@ impl Records {
     /// has the container's name, or a name that was shortened.
     ///
     /// # Errors
-    /// A folder could not be read. Unreadable records are left out.
+    /// A directory could not be read. Unreadable records are left out.
     pub fn of_container(&self, container_id: &str) -> Result<Vec<RecordKey>> {
         let mut keys = Vec::new();
         let start = format!("{}:", escape(container_id));
@@ -186,13 +186,13 @@ impl Records {
     /// All records of every network.
     ///
     /// # Errors
-    /// A folder or a record that is unreadable or does not decode, naming it.
+    /// A directory or a record that is unreadable or does not decode, naming it.
     pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         let mut records = Vec::new();
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             for path in entries(&folder)? {
                 if path.extension().is_some_and(|extension| extension == "json") {
-                    // One that was removed since the folder was read is none.
+                    // One that was removed since the directory was read is none.
                     let stored: Option<Stored<T>> = read_json(&path)?;
                     records.extend(stored.map(|stored| stored.record));
                 }
@@ -204,7 +204,7 @@ impl Records {
     /// Whether there is no record at all, of any network: the last attachment of this kind is gone.
     ///
     /// # Errors
-    /// A folder could not be read.
+    /// A directory could not be read.
     pub fn is_empty(&self) -> Result<bool> {
         for folder in entries(&self.root)? {
             if folder.is_dir() && holds_record(&folder)? {
@@ -224,7 +224,7 @@ impl Records {
     }
 }
 
-/// Whether a record is in a folder. Reads no further than the first.
+/// Whether a record is in a directory. Reads no further than the first.
 fn holds_record(folder: &Path) -> Result<bool> {
     for path in open_folder(folder)?.into_iter().flatten() {
         let path = path.map_err(|source| unlisted(folder, source))?.path();
@@ -235,7 +235,7 @@ fn holds_record(folder: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Paths in a folder; none if it does not exist.
+/// Paths in a directory; none if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = open_folder(folder)?.into_iter().flatten();
     let path = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
@@ -292,7 +292,7 @@ fn list_folder(folder: &Path) -> Result<(Vec<RecordKey>, Vec<Error>)> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => match read_json::<StoredKey>(&path) {
                 Ok(Some(stored)) => keys.push(stored.key),
-                // Removed since the folder was read.
+                // Removed since the directory was read.
                 Ok(None) => {}
                 Err(error) => match key_of(&path) {
                     Some(key) => keys.push(key),
@@ -321,7 +321,7 @@ fn file_name(text: &str, suffix: &str) -> String {
     shorten(escape(text), suffix)
 }
 
-/// The key that the name of a record's file and folder tell; `None` if one is shortened.
+/// The key that the name of a record's file and directory tell; `None` if one is shortened.
 fn key_of(path: &Path) -> Option<RecordKey> {
     let network = unescape(path.parent()?.file_name()?.to_str()?)?;
     let (container_id, ifname) = path.file_stem()?.to_str()?.split_once(':')?;

@@ -32,7 +32,7 @@ pub(crate) fn other() -> Netns {
     })
 }
 
-/// A folder that goes with the test.
+/// A directory that goes with the test.
 pub(crate) struct Folder(pub(crate) std::path::PathBuf);
 
 impl Folder {

@@ -112,7 +112,7 @@ impl<'a> Attached<'a> {
     /// Removes all that the attachment owns; `in_iptables`: look there too if it has no record.
     pub(crate) fn remove(&self, in_iptables: bool) -> Result<(), Error> {
         let mut errors = Collected::default();
-        // A state folder that cannot be written must not keep rules alive (row F23).
+        // A state directory that cannot be written must not keep rules alive (row F23).
         let _attachment = match self.lock() {
             Err(error) if error.code == Code::TryAgainLater => return Err(error),
             other => errors.keep(other),

@@ -18,7 +18,7 @@ const DEFAULT_MARK_BIT: u8 = 13;
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Folder of attachment records and locks.
+    /// Directory of attachment records and locks.
     pub run_dir: PathBuf,
     /// Who is told of containers.
     pub daemon: Daemon,
@@ -123,7 +123,7 @@ struct RawPlace {
 /// What DEL and GC take from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Folder of attachment records and locks.
+    /// Directory of attachment records and locks.
     pub run_dir: PathBuf,
     /// Who is told that containers are gone.
     pub daemon: Daemon,

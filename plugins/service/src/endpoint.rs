@@ -125,7 +125,7 @@ impl<'a> Endpoint<'a> {
         let why = match send(&note.socket, &event) {
             Ok(warnings) => {
                 warnings.iter().for_each(|text| warn(text));
-                // An older one, which would only be passed over.
+                // An older one, which would only be skipped.
                 drop(spool.withdraw(&event.key));
                 return Ok(());
             }

@@ -9,7 +9,7 @@ use cni_plugin::Error;
 use crate::attachment::Attached;
 pub use crate::endpoint::Daemon;
 
-/// What became of an attachment.
+/// The outcome for an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All that it owned is free.

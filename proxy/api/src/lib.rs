@@ -75,7 +75,7 @@ pub struct ObjectName {
     pub name: String,
 }
 
-/// What became of each object, in order (an `Endpoints` document is one).
+/// The outcome of each object, in order (an `Endpoints` document is one).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
@@ -83,7 +83,7 @@ pub struct Applied {
     pub results: Vec<AppliedObject>,
 }
 
-/// What became of one object.
+/// The outcome of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedObject {

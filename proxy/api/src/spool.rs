@@ -7,7 +7,7 @@
 //!
 //! Every step is one rename or one unlink, so a kill at any instant leaves the old state or the new
 //! one, and nobody waits for a lock. An event is either claimed or withdrawn, never both: that is
-//! how `causeway-service` knows whether the daemon can have read it. The folder `claimed` is made by
+//! how `causeway-service` knows whether the daemon can have read it. The directory `claimed` is made by
 //! the first reader: without it no daemon has ever looked.
 //!
 //! A file contains the last state, not a history, so replaying any part or all of it again gives

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use causeway_model::manifest::{self, Document, Refusal};
 
-/// Endings of manifests in a folder.
+/// Endings of manifests in a directory.
 const ENDINGS: &[&str] = &["yaml", "yml", "json"];
 
 /// A file's documents.
@@ -29,7 +29,7 @@ pub(crate) enum Unreadable {
         #[source]
         source: io::Error,
     },
-    /// A folder without manifests.
+    /// A directory without manifests.
     #[error("no *.yaml, *.yml or *.json in {shown}")]
     Empty {
         /// The path.
@@ -37,8 +37,8 @@ pub(crate) enum Unreadable {
     },
 }
 
-/// Reads files, the manifests of folders in order of their names (not of folders in them), and
-/// stdin for `-`.
+/// Reads files, the manifests of directories in order of their names (not of directories in them),
+/// and stdin for `-`.
 pub(crate) fn read(paths: &[PathBuf]) -> (Vec<Manifest>, Vec<Unreadable>) {
     let (mut manifests, mut unreadable) = (Vec::new(), Vec::new());
     for path in paths {

@@ -33,7 +33,7 @@ pub(crate) enum Error {
     /// Attachments.
     #[error("remove attachments")]
     Attachments(#[source] attachments::Error),
-    /// A file or folder.
+    /// A file or directory.
     #[error("remove {}", path.display())]
     File {
         /// Which.

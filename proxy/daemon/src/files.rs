@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Makes a folder and those above it, root's alone.
+/// Makes a directory and those above it, root's alone.
 ///
 /// # Errors
 /// Permissions, a file in the way.
@@ -32,7 +32,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     }
 }
 
-/// Removes a file, or a folder with its content. Its absence is fine.
+/// Removes a file, or a directory with its content. Its absence is fine.
 ///
 /// # Errors
 /// Permissions.

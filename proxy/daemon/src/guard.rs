@@ -33,7 +33,8 @@ pub(crate) struct Own<'a> {
     pub ips: &'a [IpAddr],
     /// Its subnets of the cluster network.
     pub subnets: &'a [IpNetwork],
-    /// The cluster network that nobody chose contains addresses of nodes: no part of it is dealt.
+    /// The cluster network that nobody chose contains addresses of nodes: no subnet of it is
+    /// allocated.
     pub amid_cluster: bool,
 }
 

@@ -10,7 +10,7 @@
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
-//! | [`old_mtu`] | attachments whose MTU is more than the way to other nodes carries |
+//! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
 //! | [`localhost`] | the guard of 127.0.0.0/8 on links, which stays when rules are flushed |

@@ -29,7 +29,7 @@ pub(crate) struct Facts {
     pub ips: Vec<IpAddr>,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
-    /// Why this node deals no subnet of the cluster network, which nobody chose.
+    /// Why this node allocates no subnet of the cluster network, which nobody chose.
     pub refused: Option<String>,
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn name(settings: &Settings) -> Result<String, Error> {
     Ok(name)
 }
 
-/// Why a node that moved to these addresses deals no subnet of the cluster network.
+/// Why a node that moved to these addresses allocates no subnet of the cluster network.
 pub(crate) fn refused(settings: &Settings, ips: &[IpAddr]) -> Option<String> {
     let held = link::held(&settings.cluster_cidrs, ips, &routers())?;
     Some(match settings.cluster_chosen {

@@ -35,7 +35,7 @@ pub struct Document {
     pub objects: Result<Vec<Object>, Refusal>,
     /// Fields that Kubernetes does not have, each with the nearest one that it has.
     pub unknown: Vec<Refusal>,
-    /// Things accepted that the user should know of, as kinds that are passed over.
+    /// Things accepted that the user should know of, as kinds that are skipped.
     pub warnings: Vec<Warning>,
     /// Where fields are that can be refused only by who knows the other objects.
     places: Vec<(Box<str>, usize)>,
@@ -167,7 +167,7 @@ pub fn parse_json(value: &Value) -> Vec<Document> {
     documents
 }
 
-/// Checks one Kubernetes object in JSON. Fields that Kubernetes does not have are passed over.
+/// Checks one Kubernetes object in JSON. Fields that Kubernetes does not have are skipped.
 ///
 /// # Errors
 /// The first field that is refused.

@@ -67,7 +67,7 @@ pub fn disk_trouble(state_dir: &Path) -> Option<String> {
     disk::trouble(state_dir)
 }
 
-/// The folders of damaged stores below this state directory, in whose place a new one began.
+/// The directories of damaged stores below this state directory, in whose place a new one began.
 pub fn lost_stores(state_dir: &Path) -> Vec<PathBuf> {
     recover::lost(state_dir)
 }
@@ -164,7 +164,7 @@ impl Store {
         })
     }
 
-    /// Stores the last event of a container (an ADD). It survives a kill from the next
+    /// Stores the last event of a container (per ADD). It survives a kill from the next
     /// [`Store::flush`] on, which is to be called before the event is answered.
     ///
     /// # Errors

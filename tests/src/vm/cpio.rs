@@ -6,7 +6,7 @@ const FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const DEVICE: u32 = 0o020_000;
 
-/// An archive under construction. Folders have to be added before what is in them.
+/// An archive under construction. Directories have to be added before what is in them.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     bytes: Vec<u8>,

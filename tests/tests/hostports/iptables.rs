@@ -196,7 +196,7 @@ fn a_held_xtables_lock_is_code_11_and_leaves_nothing() {
     assert!(!nat(node).contains("CNI-DN-"), "{}", nat(node));
 }
 
-/// The programs are hidden by empty folders over theirs.
+/// The programs are hidden by empty directories over theirs.
 ///
 /// Rows: F36
 #[test]

@@ -202,7 +202,7 @@ fn without_ports_the_result_passes_through_and_nothing_happens() {
     assert_eq!(state_files(node), before);
 }
 
-/// A state folder that cannot be written: nothing is left of ADD, and DEL still removes rules.
+/// A state directory that cannot be written: nothing is left of ADD, and DEL still removes rules.
 ///
 /// Rows: C60, C69, F23
 #[test]

@@ -23,7 +23,7 @@ pub(crate) fn address(result: &Value) -> &str {
 }
 
 impl Net {
-    /// A new node; `ipam` gets the state folders, and `RESOLV` as `resolvConf` is a file there.
+    /// A new node; `ipam` gets the state directories, and `RESOLV` as `resolvConf` is a file there.
     pub(crate) fn new(ipam: Value) -> Self {
         let node = Node::new("ipam");
         let data = node.data_dir();

@@ -249,7 +249,7 @@ fn what_others_remove_during_a_large_change_is_back_too() {
     }
 }
 
-/// One daemon per network namespace, whatever folders it uses.
+/// One daemon per network namespace, whatever directories it uses.
 ///
 /// Rows: RB7
 #[test]

@@ -61,7 +61,7 @@ pub(crate) struct Stage {
     _servers: Vec<Server>,
 }
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
     /// An endpoint answered and saw this source.

@@ -28,7 +28,7 @@ use crate::vxlan::ALIAS as VXLAN_ALIAS;
 /// How long neighbours have to answer. RFC 5227 waits for seconds; who is on a bridge of this host or
 /// on the link of its card answers within milliseconds.
 const WAIT: Duration = Duration::from_millis(200);
-/// So many addresses in use are passed over. Each costs two calls of the IPAM plugin.
+/// So many addresses in use are skipped. Each costs two calls of the IPAM plugin.
 const TRIES: usize = 64;
 /// Destinations that have no routes of their own (RFC 7600, RFC 3849): they show the default route.
 const OUTSIDE: [&str; 2] = ["192.0.0.8", "2001:db8:0:ffff::1"];

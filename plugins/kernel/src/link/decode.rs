@@ -14,7 +14,7 @@ use netlink_packet_route::link::{
 
 use super::{Link, LinkKind, Mac, PortState, VxlanAttributes};
 
-/// The link a message describes. Attributes that are not ours to know are passed over.
+/// The link a message describes. Attributes that are not ours to know are skipped.
 pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {

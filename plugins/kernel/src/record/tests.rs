@@ -130,7 +130,7 @@ fn a_damaged_record_is_known_by_its_name() {
     assert_eq!((found.as_slice(), errors.len()), (keys.as_slice(), 1));
 }
 
-/// Folders and lock files come and go under many threads, and exclusion holds.
+/// Directories and lock files come and go under many threads, and exclusion holds.
 #[test]
 fn a_hundred_at_once_neither_fail_nor_overlap() {
     let run = Folder::new();

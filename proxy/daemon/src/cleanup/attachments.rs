@@ -82,7 +82,7 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
     Ok(removed)
 }
 
-/// Leases in folders that networks' configurations name. What else is in those stays.
+/// Leases in directories that networks' configurations name. What else is in those stays.
 fn leases(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
     for path in causeway_ipam::noted_data_dirs(run_dir) {

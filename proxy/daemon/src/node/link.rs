@@ -32,7 +32,7 @@ impl Held {
         if self.router { "this node's router" } else { "this node" }
     }
 
-    /// Why a node deals no addresses though nobody chose the network.
+    /// Why a node allocates no addresses though nobody chose the network.
     pub(crate) fn refused(&self) -> String {
         let Self { network, address, .. } = self;
         format!(

@@ -92,7 +92,7 @@ pub(crate) fn serve(listener: TcpListener, router: Router, strangers: Strangers)
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false);
                 let connection = http.serve_connection(TokioIo::new(stream), service);
-                // What a stranger's connection ends with concerns nobody.
+                // How a connection of an untrusted client ends is of no interest.
                 drop(tokio::time::timeout(LIFE, connection).await);
             });
             strangers.with(|held| held.places.ends_by(id, task.abort_handle()));

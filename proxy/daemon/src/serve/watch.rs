@@ -100,7 +100,7 @@ impl Watchers {
 }
 
 impl Watcher {
-    /// Sends the list; `false`: the follower is to be let go.
+    /// Sends the list; `false`: the follower is to be disconnected.
     fn reset(&mut self, state: &State) -> bool {
         self.known.clear();
         let mut items = Vec::new();

@@ -22,7 +22,7 @@ pub(super) struct SavedJump {
     pub(super) to: String,
 }
 
-/// Tables other than ours and lines that are neither chain nor rule are passed over.
+/// Tables other than ours and lines that are neither chain nor rule are skipped.
 pub(super) fn parse(text: &str) -> Saved {
     let mut saved = Saved::default();
     let mut table = None;
@@ -58,7 +58,7 @@ fn rule_of(line: &str) -> Option<(&str, &str)> {
     Some(rest.split_once(' ').unwrap_or((rest, "")))
 }
 
-/// The chain behind `-j` or `-g`; words within quotes are passed over.
+/// The chain behind `-j` or `-g`; words within quotes are skipped.
 fn target(rule: &str) -> Option<&str> {
     let (mut quoted, mut before) = (false, "");
     for word in rule.split(' ') {

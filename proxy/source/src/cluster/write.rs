@@ -38,7 +38,7 @@ struct Item {
     dropped: Vec<String>,
 }
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 enum Outcome {
     /// At this revision; `None`: there was nothing to change.
     Done(Option<i64>),
@@ -93,7 +93,7 @@ fn further(revision: i64, done: Result<i64, WriteError>) -> Result<i64, WriteErr
     }
 }
 
-/// What became of a transaction, in the terms of who asked.
+/// The outcome of a transaction, in the terms of who asked.
 fn outcome(seen: i64, done: Result<Outcome, Failure>) -> Result<i64, WriteError> {
     match done {
         Ok(Outcome::Done(at)) => Ok(at.unwrap_or(seen)),

@@ -165,7 +165,7 @@ pub struct ResponseOp {
 
 /// Of `ResponseOp`.
 pub mod response_op {
-    /// What became of a part of a transaction.
+    /// The outcome of a part of a transaction.
     #[derive(Clone, PartialEq, Eq, prost::Oneof)]
     pub enum Response {
         /// It read.

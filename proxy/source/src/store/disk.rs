@@ -39,7 +39,7 @@ pub(super) struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock, creating file and folders as needed.
+    /// Takes the lock, creating file and directories as needed.
     pub(super) fn acquire(state_dir: &Path, store: &Path) -> Result<Self, Error> {
         let path = state_dir.join("store.lock");
         let failed = |source| Error { action: format!("open {}", path.display()), source };

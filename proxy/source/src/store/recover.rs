@@ -22,7 +22,7 @@ pub enum Recovered {
     Lost(String),
 }
 
-/// Names of folders that damaged stores were moved to, before a number.
+/// Names of directories that damaged stores were moved to, before a number.
 const ASIDE: &str = "store.damaged-";
 
 /// Opens the store as [`disk::open`] does, damaged files, too. All of it is read once.
@@ -143,7 +143,7 @@ fn copy_log(from: &Path, to: &Path) -> io::Result<()> {
             continue;
         }
         let target = to.join(&name);
-        // Large values are files of a folder, `blobs`.
+        // Large values are files of a directory, `blobs`.
         if entry.file_type()?.is_dir() {
             copy_log(&entry.path(), &target)?;
         } else {

@@ -64,7 +64,8 @@ pub(crate) fn module_missing() {
     assert_eq!(std::fs::read_to_string(KEY).expect("the setting"), "1\n");
 }
 
-/// Without an inotify instance folders are read by the clock, and watched again when there is one.
+/// Without an inotify instance directories are read by the clock, and watched again when there is
+/// one.
 pub(crate) fn inotify() {
     let limit = "fs.inotify.max_user_instances";
     let before = sh(&format!("cat /proc/sys/{}", limit.replace('.', "/")));

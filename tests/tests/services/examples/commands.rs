@@ -216,7 +216,7 @@ fn leases_are_those_of_the_ipam_plugin() {
     assert!(daemon.causeway(&["get", "leases"]).stdout.is_empty());
 }
 
-/// With a lease of 10.0.9.2 in the default folder. Stops the daemon.
+/// With a lease of 10.0.9.2 in the default directory. Stops the daemon.
 fn leases_of_other_folders(daemon: &mut Daemon<'_>) {
     let node = daemon.node();
     let other = node.dir().join("other");
@@ -252,7 +252,7 @@ fn leases_of_other_folders(daemon: &mut Daemon<'_>) {
     runtimes[0].del_ok(&pods[0].attachment("eth0"));
     assert_eq!(listed(daemon), ["10.0.9.2", "10.0.1.2"]);
     daemon.stop();
-    // What is removed with all are leases, in whatever folder, and nothing beside them.
+    // What is removed with all are leases, in whatever directory, and nothing beside them.
     std::fs::write(other.join("theirs"), "").expect("written");
     let removed = Daemon::cleanup(node, &["--all", "--data-dir", "/nowhere"]).ok();
     assert!(removed.contains(&format!("removed leases in {}\n", other.display())), "{removed}");

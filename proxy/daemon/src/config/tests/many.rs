@@ -9,7 +9,7 @@ use super::*;
 const ETCD: &str = "store = \"etcd\"\netcd_endpoints = [\"http://127.0.0.1:2379\"]\n";
 const SECRET: &str = "Xyzzy-4711";
 
-/// A folder with a file of each sort that settings name, and text of settings with `DIR` for it.
+/// A directory with a file of each sort that settings name, and text of settings with `DIR` for it.
 struct Files(tempfile::TempDir);
 
 impl Files {

@@ -8,15 +8,6 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The pause after so many failures in a row: the first, doubled for each after it, up to the longest;
-/// none after none.
-pub(crate) fn pause((first, longest): (Duration, Duration), failures: u32) -> Duration {
-    match failures.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(doublings) => first.saturating_mul(1 << doublings.min(16)).min(longest),
-    }
-}
-
 /// A duration for people: `3m12s`, `2h5m`.
 pub(crate) fn words(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -32,16 +23,4 @@ pub(crate) fn words(duration: Duration) -> String {
 #[expect(clippy::disallowed_methods, reason = "the daemon's single clock read")]
 pub(crate) fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let second = Duration::from_secs(1);
-        let seconds = |failures| pause((second, 60 * second), failures).as_secs();
-        assert_eq!([0, 1, 2, 3, 6, 7, u32::MAX].map(seconds), [0, 1, 2, 4, 32, 60, 60]);
-    }
 }

@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::schedule::Backoff;
 
 /// So many repairs in a row wait for nothing.
 const AT_ONCE: u32 = 16;
-/// Pause after the first repair beyond them; it doubles with every further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Pause after each repair beyond them.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// Rules that stay right for so long after a pause are at peace: the next repair is a first one.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -77,12 +76,13 @@ impl Contest {
 
 /// Pause after so many repairs in a row.
 fn pause(count: u32) -> Duration {
-    clock::pause((FIRST_PAUSE, LONGEST_PAUSE), count.saturating_sub(AT_ONCE))
+    BACKOFF.pause(count.saturating_sub(AT_ONCE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn at(start: Instant, milliseconds: u64) -> Instant {
         start + Duration::from_millis(milliseconds)
@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(report.is_some(), repairs > AT_ONCE, "{report:?}");
         }
         assert!(repairs < 100, "{repairs} repairs in an hour");
-        assert_eq!(last_pause, LONGEST_PAUSE);
+        assert_eq!(last_pause, BACKOFF.longest);
         let report = contest.report(now).expect("it is reported");
         assert!(
             report.contains("guard (process 77)") && report.contains("pause of 60 s"),

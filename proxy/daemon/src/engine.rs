@@ -44,6 +44,7 @@ use crate::liveness::Watch;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::request::{Refused, Reply, Request};
+use crate::schedule::{Deadline, Retry, Schedule};
 use crate::serve::{Front, Query};
 use crate::state::{State, Touched};
 use crate::sysctls::Sysctls;
@@ -79,8 +80,6 @@ pub(crate) struct Engine {
     membership: Membership,
     writes: Writes,
     backend: Backend,
-    /// The kernel tells of changes that others make.
-    told: bool,
     sysctls: Sysctls,
     front: Front,
     /// The thread that looks whether containers live; `None` before it is started.
@@ -146,22 +145,20 @@ enum Waiting {
 struct Due {
     /// Next comparison of everything.
     full: Instant,
-    /// The kernel does not hold the plan: next attempt, and how many have failed.
-    retry: Option<(Instant, u32)>,
-    /// Next look for changes by others: they were said to have happened, or nobody would tell.
-    look: Option<Instant>,
-    /// Not before this: looking takes time, too.
-    look_again: Instant,
+    /// Attempts to bring the kernel to the plan, if it does not hold that.
+    retry: Retry,
+    /// Looks for changes by other processes: they were said to have happened, or nobody would tell.
+    looks: Schedule,
     /// Next word to systemd's watchdog.
-    alive: Option<Instant>,
+    alive: Deadline,
     /// The snapshot of the cluster has been written to, and is to be on disk by then.
-    flush: Option<Instant>,
+    flush: Deadline,
     /// Free memory is to be given back.
-    trim: Option<Instant>,
+    trim: Deadline,
     /// The cluster store refused what the manifest directory has: next attempt.
-    manifests: Option<Instant>,
+    manifests: Deadline,
     /// The store did not take an event of the spool: next attempt.
-    spool: Option<Instant>,
+    spool: Deadline,
 }
 
 impl Engine {

@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_kernel::{LinkKind, Netlink, Program};
 use causeway_nft::Client;
@@ -22,15 +22,17 @@ use crate::clock;
 use crate::config::{Settings, StoreKind};
 use crate::event::{Event, Events};
 use crate::overlay;
+use crate::schedule::{Gap, Pace, Schedule};
 
 /// How often the kernel is asked whether any rules have changed.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often the rules are read though none is known to have changed: those of the older iptables
 /// and devices tell nobody.
 const LONG: Duration = Duration::from_secs(10);
-/// After a look, the next one waits so many times as long as that took, [`LONG`] at most: where
-/// there are many rules and somebody changes them all the time, looking is not to cost more.
-const REST: u32 = 20;
+/// After a look, the next one waits so many times as long as that took: if there are many rules and
+/// another process changes them all the time, looking is not to cost more.
+const PACE: Pace =
+    Pace { period: Some(LONG), gap: Gap { times: 20, shortest: Duration::ZERO, longest: LONG } };
 /// How long a program may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,17 +54,10 @@ struct Watcher {
     incoming: Receiver<Vec<IpAddr>>,
     /// `None` while the kernel has no nf_tables.
     client: Option<Client>,
-    /// The rules that were read last.
-    seen: Option<Seen>,
+    /// Generation of the rules that were read last.
+    seen: Option<u32>,
+    looks: Schedule,
     said: Vec<String>,
-}
-
-/// The last look.
-#[derive(Clone, Copy)]
-struct Seen {
-    generation: u32,
-    at: Instant,
-    took: Duration,
 }
 
 impl Forward {
@@ -88,7 +83,8 @@ impl Forward {
         let (addresses, incoming) = channel();
         std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
             let (client, seen, said) = (None, None, Vec::new());
-            Watcher { cluster, ips, device, events, incoming, client, seen, said }.run();
+            let looks = Schedule::at_once(PACE, clock::now());
+            Watcher { cluster, ips, device, events, incoming, client, seen, looks, said }.run();
         })?;
         Ok(Some(Self { addresses }))
     }
@@ -129,7 +125,7 @@ impl Watcher {
             Err(RecvTimeoutError::Disconnected) => false,
             Ok(ips) => {
                 self.ips = ips;
-                self.seen = None;
+                self.looks.set(clock::now());
                 true
             }
         }
@@ -144,16 +140,16 @@ impl Watcher {
             Some(client) => client.generation()?,
             None => 0,
         };
-        let at = clock::now();
-        let fresh = |seen: Seen| {
-            let rest = if seen.generation == generation { LONG } else { seen.took * REST };
-            at < seen.at + rest.min(LONG)
-        };
-        if self.seen.is_some_and(fresh) {
+        let began = clock::now();
+        if self.seen != Some(generation) {
+            self.looks.wanted(began);
+        }
+        if !self.looks.is_due(began) {
             return Ok(None);
         }
         let found = self.read();
-        self.seen = Some(Seen { generation, at, took: clock::now() - at });
+        self.seen = Some(generation);
+        self.looks.done(clock::now() - began, began);
         found.map(Some)
     }
 

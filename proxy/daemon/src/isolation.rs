@@ -13,14 +13,13 @@ use std::time::{Duration, Instant};
 
 use causeway_model::ObjectKey;
 
-use crate::clock;
+use crate::schedule::{Backoff, Retry};
 
 /// Attempts for one failed transaction. One service of ten thousand takes 42 at most.
 const TRIES: u32 = 128;
-/// How long a refused service stays out although it changes; doubled with every further refusal.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a refused service stays out although it changes.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// What is known of services that the kernel refuses.
 #[derive(Debug, Default)]
@@ -36,10 +35,8 @@ pub(crate) struct Isolation {
 #[derive(Debug)]
 struct Refusal {
     why: String,
-    /// In a row.
-    times: u32,
-    /// Not before this is it tried again.
-    again: Instant,
+    /// When it is tried again at the earliest.
+    retry: Retry,
     /// It is another one since.
     changed: bool,
 }
@@ -80,10 +77,11 @@ impl Isolation {
             refusal.changed |= changed.contains(key);
         }
         if self.search.is_none() {
-            let again = self.refused.iter().filter(|(_, one)| one.changed && one.again <= now);
+            let again =
+                self.refused.iter().filter(|(_, one)| one.due().is_some_and(|at| at <= now));
             let again: Vec<ObjectKey> = again.map(|(key, _)| key.clone()).collect();
             for key in again {
-                let times = self.refused.remove(&key).map_or(0, |refusal| refusal.times);
+                let times = self.refused.remove(&key).map_or(0, |refusal| refusal.retry.failures());
                 self.before.insert(key.clone(), times);
                 self.moved.insert(key);
             }
@@ -149,7 +147,7 @@ impl Isolation {
 
     /// When a service is to be tried again.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.refused.values().filter(|one| one.changed).map(|one| one.again).min()
+        self.refused.values().filter_map(Refusal::due).min()
     }
 
     /// The services that are refused, with why.
@@ -197,10 +195,16 @@ impl Isolation {
     }
 
     fn refuse(&mut self, key: ObjectKey, why: &str, now: Instant) {
-        let times = self.before.remove(&key).unwrap_or(0) + 1;
-        let again = now + clock::pause((FIRST_PAUSE, LONGEST_PAUSE), times);
-        let refusal = Refusal { why: why.to_owned(), times, again, changed: false };
-        self.refused.insert(key, refusal);
+        let mut retry = Retry::after(self.before.remove(&key).unwrap_or(0));
+        retry.failed(BACKOFF, now);
+        self.refused.insert(key, Refusal { why: why.to_owned(), retry, changed: false });
+    }
+}
+
+impl Refusal {
+    /// As long as a service is what was refused, it is not tried again.
+    fn due(&self) -> Option<Instant> {
+        self.retry.due().filter(|_| self.changed)
     }
 }
 

@@ -3,19 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::contest::Contest;
+use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 
 /// How often everything is compared though nobody is known to have changed anything: the older
 /// iptables tells nobody.
 const PERIOD: Duration = Duration::from_secs(10);
 /// Not more often than this, however often the rules are changed.
 const GAP: Duration = Duration::from_millis(200);
-/// After a look the next one waits so many times as long as that took, [`PERIOD`] at most.
-const REST: u32 = 20;
-/// Between attempts to put back what cannot be put back, at first and at most.
+/// After a look the next one waits so many times as long as that took.
+const PACE: Pace =
+    Pace { period: Some(PERIOD), gap: Gap { times: 20, shortest: GAP, longest: PERIOD } };
+/// Between attempts to put back what cannot be put back.
 const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff { first: RETRY, longest: Duration::from_secs(60) };
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +32,11 @@ pub(crate) enum Effect {
 pub(crate) struct Keep {
     /// What was reported last.
     reported: Vec<String>,
-    /// Next look.
-    due: Instant,
-    /// Not before this.
-    earliest: Instant,
+    looks: Schedule,
     /// The pace of repairs if another process removes them again.
     contest: Contest,
-    /// Attempts that failed, in a row.
-    failed: u32,
+    /// Attempts to put them back.
+    repairs: Retry,
 }
 
 impl Keep {
@@ -46,21 +44,20 @@ impl Keep {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             reported: Vec::new(),
-            due: now,
-            earliest: now,
+            looks: Schedule::at_once(PACE, now),
             contest: Contest::default(),
-            failed: 0,
+            repairs: Retry::default(),
         }
     }
 
-    /// When to look next.
-    pub(crate) fn due(&self) -> Instant {
-        self.due
+    /// How long it is until the next look.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        self.looks.wait(now)
     }
 
     /// Another process changed rules.
     pub(crate) fn told(&mut self, now: Instant) {
-        self.due = self.due.min(now.max(self.earliest));
+        self.looks.wanted(now);
     }
 
     /// A look that took `took` found this missing, or failed.
@@ -70,8 +67,7 @@ impl Keep {
         took: Duration,
         now: Instant,
     ) -> Vec<Effect> {
-        self.earliest = now + (took * REST).clamp(GAP, PERIOD);
-        self.due = now + PERIOD;
+        self.looks.done(took, now);
         let (missing, restore) = match missing {
             Ok(missing) => {
                 let restore = !missing.is_empty();
@@ -80,7 +76,7 @@ impl Keep {
             Err(error) => (vec![error], false),
         };
         if missing.is_empty() {
-            self.failed = 0;
+            self.repairs = Retry::default();
         }
         let mut effects = self.report(missing);
         if restore {
@@ -96,13 +92,13 @@ impl Keep {
             let again = self.contest.due().is_some_and(|end| now < end);
             self.contest.repaired(now);
             let next = self.contest.next(now);
-            self.due = if again { next.max(self.earliest) } else { next };
-            self.failed = 0;
+            let next = if again { next.max(self.looks.earliest()) } else { next };
+            self.looks.set_and_hold_off(next);
+            self.repairs = Retry::default();
         } else {
-            self.failed = self.failed.saturating_add(1);
-            self.due = now + clock::pause((RETRY, LONGEST_RETRY), self.failed);
+            let pause = self.repairs.failed(BACKOFF, now);
+            self.looks.set_and_hold_off(now + pause);
         }
-        self.earliest = self.due;
         match result {
             Ok(()) => Vec::new(),
             Err(error) => {

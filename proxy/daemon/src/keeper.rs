@@ -56,7 +56,7 @@ fn run(run_dir: &Path, mut monitor: backend::Result<Monitor>, events: &Events) {
     }
     let mut keep = Keep::new(clock::now());
     while !events.is_closed() {
-        let wait = keep.due().saturating_duration_since(clock::now());
+        let wait = keep.wait(clock::now());
         match &mut monitor {
             Ok(monitor) => {
                 drop(wait_readable(&[monitor.as_fd()], wait));
@@ -67,7 +67,7 @@ fn run(run_dir: &Path, mut monitor: backend::Result<Monitor>, events: &Events) {
             }
             Err(_) => drop(wait_readable(&[], wait)),
         }
-        if clock::now() < keep.due() {
+        if !keep.wait(clock::now()).is_zero() {
             continue;
         }
         let began = clock::now();

@@ -29,15 +29,17 @@ use self::look::{Known, Look};
 use crate::clock;
 use crate::config::Settings;
 use crate::event::{Event, Events};
+use crate::schedule::{Gap, Pace, Schedule};
 
 /// How often all is looked at though no link is known to have gone.
 const PERIOD: Duration = Duration::from_secs(5);
 /// After a link went so long is waited for more of them: a DEL removes its record meanwhile.
 const GATHER: Duration = Duration::from_millis(100);
-/// After a look, the next one waits so many times as long as that took, for a second at most.
-const REST: u32 = 10;
-/// The longest such pause.
-const LONGEST_REST: Duration = Duration::from_millis(500);
+/// After a look, the next one waits ten times as long as that took, for half a second at most.
+const PACE: Pace = Pace {
+    period: Some(PERIOD),
+    gap: Gap { times: 10, shortest: Duration::ZERO, longest: Duration::from_millis(500) },
+};
 
 /// The engine's end. When it is dropped the thread ends.
 #[derive(Debug)]
@@ -56,8 +58,7 @@ struct Watcher {
     incoming: Receiver<Told>,
     events: Events,
     named: Vec<String>,
-    /// No look before this.
-    rested: Instant,
+    looks: Schedule,
 }
 
 impl Watch {
@@ -74,7 +75,7 @@ impl Watch {
             incoming,
             events,
             named: Vec::new(),
-            rested: clock::now(),
+            looks: Schedule::at_once(PACE, clock::now()),
         };
         std::thread::Builder::new().name("liveness".to_owned()).spawn(move || watcher.run())?;
         Ok(Self { known })
@@ -106,8 +107,11 @@ impl Watcher {
                 Err(error) => tracing::warn!(error = %error, "look whether containers live"),
             }
             let now = clock::now();
-            self.rested = now + ((now - started) * REST).min(LONGEST_REST);
-            if let Err(error) = self.wait(monitor.as_mut(), now) {
+            self.looks.done(now - started, now);
+            if let Some(due) = self.judge.due() {
+                self.looks.wanted(due);
+            }
+            if let Err(error) = self.wait(monitor.as_mut()) {
                 tracing::warn!(error = %error, "wait for links that go");
                 monitor = self.subscribe();
             }
@@ -184,20 +188,18 @@ impl Watcher {
     }
 
     /// Until the next look is due.
-    fn wait(&self, monitor: Option<&mut Monitor>, now: Instant) -> causeway_kernel::Result<()> {
-        let end = self.judge.due().map_or(now + PERIOD, |due| due.min(now + PERIOD));
-        let end = end.max(self.rested);
+    fn wait(&self, monitor: Option<&mut Monitor>) -> causeway_kernel::Result<()> {
         let Some(monitor) = monitor else {
-            return wait_readable(&[], end.saturating_duration_since(clock::now()));
+            return wait_readable(&[], self.looks.wait(clock::now()));
         };
         loop {
-            let left = end.saturating_duration_since(clock::now());
+            let left = self.looks.wait(clock::now());
             if left.is_zero() {
                 return Ok(());
             }
             wait_readable(&[monitor.as_fd()], left)?;
             if monitor.removed()? {
-                let rest = self.rested.saturating_duration_since(clock::now());
+                let rest = self.looks.earliest().saturating_duration_since(clock::now());
                 wait_readable(&[], rest.max(GATHER))?;
                 // Those that came meanwhile are seen by this look.
                 monitor.removed()?;

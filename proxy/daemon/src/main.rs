@@ -18,6 +18,7 @@
 //! | [`recorded`] | containers by the records of the plugins |
 //! | [`guard`] | what nodes live on and no service or container may have |
 //! | [`host_ports`] | host ports that services ask for too, in words |
+//! | [`schedule`] | when something that is done again and again is due next; pure |
 //! | [`sharing`] | services that ask for one place, in words |
 //! | [`sysctls`] | kernel settings, remembered and restored |
 //! | [`watch`] | directories, by inotify |
@@ -54,6 +55,7 @@ mod overlay;
 mod peers;
 mod recorded;
 mod request;
+mod schedule;
 mod serve;
 mod sharing;
 mod start;

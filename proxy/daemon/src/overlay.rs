@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::Peer;
@@ -30,18 +30,23 @@ use crate::clock;
 use crate::config::{NodePorts, OverlayKind, Settings};
 use crate::event::{Event, Events};
 use crate::node;
+use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 use crate::state::OverlayState;
 
 /// How often everything is compared though nobody is known to have changed anything.
 const PERIOD: Duration = Duration::from_secs(10);
 /// After what others changed was put right, or a failure, the next look at changes waits this long;
 /// twice as long each time that they change it again, or that it fails again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// After a look, the next one at changes waits so many times as long as that took, the longest pause
-/// at most: where somebody changes routes all the time, looking is not to cost more than a tenth.
-const REST: u32 = 9;
-/// After a failure, likewise.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), PERIOD);
+const PAUSE: Backoff =
+    Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(500) };
+/// After a look, the next one at changes waits nine times as long as that took: if another process
+/// changes routes all the time, looking is not to cost more than a tenth.
+const PACE: Pace = Pace {
+    period: Some(PERIOD),
+    gap: Gap { times: 9, shortest: Duration::ZERO, longest: PAUSE.longest },
+};
+/// After a failure it is tried again, whatever changes.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), longest: PERIOD };
 
 /// What the engine tells the thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,11 +103,11 @@ struct Keeper {
     /// What was said last.
     state: OverlayState,
     interest: causeway_kernel::Interest,
-    /// Looks in a row that found changes of others; looks in a row that failed.
-    streaks: (u32, u32),
-    /// Next look; earliest look at changes of others.
-    due: Instant,
-    not_before: Instant,
+    looks: Schedule,
+    /// Looks in a row that found changes of others.
+    repairs: u32,
+    /// Looks in a row that failed.
+    failures: Retry,
 }
 
 /// How packets get to the other nodes by these settings; `None`: somebody else sees to it.
@@ -168,7 +173,6 @@ impl Overlay {
             follow: settings.node_ips.is_empty() && settings.peers_file.is_none(),
         };
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
-            let now = clock::now();
             let keeper = Keeper {
                 state,
                 aim,
@@ -181,9 +185,9 @@ impl Overlay {
                 rules,
                 settled: None,
                 interest: causeway_kernel::Interest::default(),
-                streaks: (0, 0),
-                due: now + PERIOD,
-                not_before: now,
+                looks: Schedule::later(PACE, clock::now()),
+                repairs: 0,
+                failures: Retry::default(),
             };
             keeper.run();
         })?;
@@ -223,7 +227,7 @@ fn kind(mode: &Mode) -> String {
 impl Keeper {
     fn run(mut self) {
         loop {
-            let wait = self.due.saturating_duration_since(clock::now());
+            let wait = self.looks.wait(clock::now());
             let woken = self.woken.as_fd();
             let monitor = self.kernel.as_ref().map(|(_, monitor)| monitor.as_fd());
             let rules = self.rules.as_ref().map(Rules::as_fd);
@@ -236,12 +240,12 @@ impl Keeper {
                 return;
             }
             self.take_changes();
-            if clock::now() < self.due {
+            if !self.looks.is_due(clock::now()) {
                 continue;
             }
             if self.orders.is_none() {
                 // They wake it.
-                self.due = clock::now() + PERIOD;
+                self.looks.set(clock::now() + PERIOD);
             } else if !self.look() {
                 return;
             }
@@ -260,26 +264,26 @@ impl Keeper {
         };
         if let Some(orders) = self.incoming.try_iter().last() {
             self.orders = Some(orders);
-            self.due = clock::now();
+            self.looks.set(clock::now());
         }
         !ended
     }
 
     /// Whatever others changed is looked at soon.
     fn take_changes(&mut self) {
-        let soon = self.not_before.max(clock::now());
+        let now = clock::now();
         match self.rules.as_mut().map(Rules::changes) {
             None | Some(Ok(None)) => {}
-            Some(Ok(Some(_))) => self.due = self.due.min(soon),
+            Some(Ok(Some(_))) => self.looks.wanted(now),
             Some(Err(error)) => {
                 tracing::error!(error = %causeway_api::chain(&error), "hear of the guard's end");
                 self.rules = self.rules.take().and_then(|rules| rules.again()().ok());
-                self.due = self.due.min(soon);
+                self.looks.wanted(now);
             }
         }
         let Some((_, monitor)) = &mut self.kernel else { return };
         match monitor.changed(&self.interest) {
-            Ok(true) => self.due = self.due.min(soon),
+            Ok(true) => self.looks.wanted(now),
             Ok(false) => {}
             Err(error) => {
                 tracing::error!(error = %causeway_api::chain(&error), "hear of changes");
@@ -294,18 +298,21 @@ impl Keeper {
         let began = clock::now();
         let settled = self.settle();
         let now = clock::now();
-        self.streaks = match (&settled, self.state.repairs > before.repairs) {
-            (Err(_), _) => (0, self.streaks.1.saturating_add(1)),
-            (Ok(()), true) => (self.streaks.0.saturating_add(1), 0),
-            (Ok(()), false) => (0, 0),
-        };
-        // What failed may have changed things before it did, which must not wake it at once forever.
-        let pause = clock::pause(PAUSE, self.streaks.0.max(self.streaks.1));
-        self.not_before = now + pause.max(((now - began) * REST).min(PAUSE.1));
-        self.due = now + PERIOD;
-        if self.streaks.1 > 0 {
-            self.due = now + clock::pause(RETRY, self.streaks.1);
+        self.looks.done(now - began, now);
+        match (&settled, self.state.repairs > before.repairs) {
+            (Err(_), _) => {
+                let pause = self.failures.failed(RETRY, now);
+                self.looks.set(now + pause);
+                self.repairs = 0;
+            }
+            (Ok(()), repaired) => {
+                self.failures = Retry::default();
+                self.repairs = if repaired { self.repairs.saturating_add(1) } else { 0 };
+            }
         }
+        // What failed may have changed things before it did, which must not wake it at once forever.
+        let streak = self.repairs.max(self.failures.failures());
+        self.looks.hold_off(now + PAUSE.pause(streak));
         self.state.failure = settled.err();
         if let Some(failure) = &self.state.failure {
             // What is there may be anything now.

@@ -318,7 +318,7 @@ impl Engine {
             Ok(()) => {
                 self.state.degraded.remove(SNAPSHOT);
                 let at = clock::now() + super::FLUSH_PERIOD;
-                self.due.flush.get_or_insert(at);
+                self.due.flush.set_if_unset(at);
             }
             Err(error) => {
                 let text = causeway_api::chain(&error);

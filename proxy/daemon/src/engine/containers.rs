@@ -151,7 +151,7 @@ impl Engine {
 
     /// Reads the spool again, when its time has come.
     pub(super) fn retry_spool(&mut self) {
-        if self.due.spool.take_if(|at| *at <= clock::now()).is_some() {
+        if self.due.spool.take(clock::now()) {
             self.pending.spool = true;
         }
     }
@@ -184,7 +184,7 @@ impl Engine {
                 }
                 Err(refused) => {
                     tracing::error!("take an event of the spool: {refused}");
-                    self.due.spool = Some(clock::now() + SPOOL_AGAIN);
+                    self.due.spool.set(clock::now() + SPOOL_AGAIN);
                 }
             }
         }

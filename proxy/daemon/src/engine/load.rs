@@ -13,7 +13,7 @@ use causeway_source::{ManifestDir, Recovered, Store, Stored};
 use super::cluster::Membership;
 use super::overlay::Neighbourhood;
 use super::writes::Writes;
-use super::{Behind, Due, Engine, FULL_PERIOD, Pending};
+use super::{Behind, Due, Engine, FULL_PERIOD, Pending, sync};
 use ipnetwork::IpNetwork;
 
 use crate::backend::Backend;
@@ -27,6 +27,7 @@ use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
 use crate::recorded;
+use crate::schedule::{Deadline, Retry};
 use crate::serve::Front;
 use crate::state::{ClusterState, Node, Progress, State};
 use crate::sysctls::Sysctls;
@@ -117,7 +118,6 @@ impl Engine {
             pools,
             allocator: Allocator::default(),
             backend,
-            told,
             sysctls,
             front,
             liveness: None,
@@ -126,7 +126,7 @@ impl Engine {
             behind: Behind::default(),
             contest: Contest::default(),
             isolation: Isolation::default(),
-            due: first_due(now, notifier.watchdog().is_some()),
+            due: first_due(now, told, notifier.watchdog().is_some()),
             notifier,
             written: 0,
             listed: false,
@@ -228,18 +228,17 @@ impl Engine {
 }
 
 /// What a start has to do.
-fn first_due(now: Instant, watchdog: bool) -> Due {
+fn first_due(now: Instant, told: bool, watchdog: bool) -> Due {
     Due {
         full: now + FULL_PERIOD,
         // Nobody knows what the kernel holds: the first commit compares everything.
-        retry: Some((now, 0)),
-        look: None,
-        look_again: now,
-        alive: watchdog.then_some(now),
-        flush: None,
-        trim: None,
-        manifests: None,
-        spool: None,
+        retry: Retry::at(now),
+        looks: sync::looks(told, now),
+        alive: if watchdog { Deadline::at(now) } else { Deadline::default() },
+        flush: Deadline::default(),
+        trim: Deadline::default(),
+        manifests: Deadline::default(),
+        spool: Deadline::default(),
     }
 }
 

@@ -17,18 +17,18 @@ use crate::clock;
 use crate::config::BackendKind;
 use crate::host_ports;
 use crate::request::Refused;
+use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 use crate::sharing;
 use crate::state::{Committed, Touched};
 
-/// Pause after the first failed transaction; it doubles with every further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often others' changes are looked for where nobody tells.
+/// Pause after a failed transaction.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
+/// How often changes by other processes are looked for if nobody tells.
 const POLL: Duration = Duration::from_millis(900);
 /// Comparing everything takes a tenth of the time at most, unless a change would then stay
-/// unnoticed for longer than this.
-const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// unnoticed for longer than the longest pause.
+const GAP: Gap = Gap { times: 10, shortest: Duration::ZERO, longest: Duration::from_millis(300) };
 /// How long after much work its memory is free for certain.
 const LET_GO: Duration = Duration::from_secs(1);
 /// In `State::degraded`.
@@ -36,19 +36,27 @@ const RULES: &str = "rules";
 /// Likewise.
 const CONTEST: &str = "repairs";
 
+/// Looks for changes by other processes, the first one after the first commit. `told`: the kernel
+/// tells of them.
+pub(super) fn looks(told: bool, now: Instant) -> Schedule {
+    Schedule::later(Pace { period: (!told).then_some(POLL), gap: GAP }, now)
+}
+
 impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
-        let alive = self.due.alive.into_iter();
-        let due = [self.due.flush, self.due.trim, self.due.manifests, self.due.spool];
-        let others = due.into_iter().flatten();
+        let alive = self.due.alive.due().into_iter();
+        let due = [&self.due.flush, &self.due.trim, &self.due.manifests, &self.due.spool];
+        let others = due.into_iter().filter_map(|deadline| deadline.due());
         let others = others.chain(self.writes.due());
         let others = others.chain(self.doubts_due()).chain(self.waiting_due());
         let others = others.chain(self.contest.due()).chain(self.isolation.due());
-        match self.due.retry {
+        match self.due.retry.due() {
             // It compares everything, too.
-            Some((at, _)) => alive.chain(others).fold(at, Instant::min),
-            None => alive.chain(others).chain(self.due.look).fold(self.due.full, Instant::min),
+            Some(at) => alive.chain(others).fold(at, Instant::min),
+            None => {
+                alive.chain(others).chain(self.due.looks.due()).fold(self.due.full, Instant::min)
+            }
         }
     }
 
@@ -68,7 +76,7 @@ impl Engine {
         let now = clock::now();
         self.alive(now);
         self.report_contest(now);
-        if self.due.look.is_some_and(|at| at <= now) {
+        if self.due.looks.is_due(now) {
             self.pending.check = true;
         }
         // Before anybody is told, and before the spool forgets.
@@ -112,11 +120,10 @@ impl Engine {
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query);
         }
-        if self.due.flush.is_some_and(|at| at <= clock::now()) {
-            self.due.flush = None;
-            if let Err(error) = self.store.flush() {
-                tracing::error!(error = %chain(&error), "flush the snapshot of the cluster");
-            }
+        if self.due.flush.take(clock::now())
+            && let Err(error) = self.store.flush()
+        {
+            tracing::error!(error = %chain(&error), "flush the snapshot of the cluster");
         }
         if self.written > MANY_WRITTEN {
             self.give_memory_back();
@@ -128,8 +135,8 @@ impl Engine {
     fn trim_later(&mut self) {
         let now = clock::now();
         if mem::take(&mut self.listed) {
-            self.due.trim = Some(now + LET_GO);
-        } else if self.due.trim.take_if(|at| *at <= now).is_some() {
+            self.due.trim.set(now + LET_GO);
+        } else if self.due.trim.take(now) {
             trim();
         }
     }
@@ -148,7 +155,7 @@ impl Engine {
         if self.pending.publish.is_empty() {
             return Ok(());
         }
-        self.due.flush = None;
+        self.due.flush.clear();
         self.store.flush().map_err(|error| {
             tracing::error!(error = %chain(&error), "flush the store");
             self.pending.spooled.clear();
@@ -165,12 +172,12 @@ impl Engine {
         let unchanged = delta.is_empty();
         self.behind.delta.append(delta);
         merge_touched(&mut self.behind.touched, touched);
-        if (replanned || self.isolation.searches()) && self.due.retry.is_none() {
-            self.due.retry = Some((started, 0));
+        if (replanned || self.isolation.searches()) && self.due.retry.due().is_none() {
+            self.due.retry = Retry::at(started);
         }
         let looking = self.look_now(started);
-        let (full, result) = match self.due.retry {
-            Some((at, _)) if at > started && self.pending.waiting.is_empty() => return Ok(()),
+        let (full, result) = match self.due.retry.due() {
+            Some(at) if at > started && self.pending.waiting.is_empty() => return Ok(()),
             Some(_) => (true, self.whole()),
             // What others did is looked at next.
             None if !unchanged => (false, self.change()),
@@ -228,10 +235,11 @@ impl Engine {
         if !self.pending.check {
             return false;
         }
-        if self.due.look_again > now {
-            self.due.look = Some(self.due.look_again);
+        let early = self.due.looks.earliest() > now;
+        if early {
+            self.due.looks.wanted_at_earliest();
         }
-        self.due.look_again <= now
+        !early
     }
 
     /// Looks whether the kernel still holds what it did, and puts it right. Whether it did not.
@@ -264,8 +272,7 @@ impl Engine {
     fn looked(&mut self, started: Instant) {
         self.pending.check = false;
         let now = clock::now();
-        self.due.look_again = now + (10 * (now - started)).min(LONGEST_LOOK_PAUSE);
-        self.due.look = (!self.told).then_some(now + POLL);
+        self.due.looks.done(now - started, now);
     }
 
     /// Brings a change to the kernel. Where that fails, somebody else may have changed our rules:
@@ -274,7 +281,7 @@ impl Engine {
         match self.backend.change(&self.state.plan, &self.behind.delta) {
             Ok(()) => {
                 if self.pending.check {
-                    self.due.look = Some(self.due.look_again);
+                    self.due.looks.wanted_at_earliest();
                 }
                 Ok(true)
             }
@@ -294,7 +301,7 @@ impl Engine {
         self.contest.repaired(now);
         let by = self.contest.by();
         tracing::warn!(by, "another process had changed the service rules; restored");
-        self.due.look_again = self.due.look_again.max(self.contest.next(now));
+        self.due.looks.hold_off(self.contest.next(now));
         self.report_contest(now);
     }
 
@@ -330,7 +337,8 @@ impl Engine {
             progress.full_syncs += 1;
         }
         // A search for what the kernel refuses goes on at once.
-        self.due.retry = self.isolation.succeeded(now).then_some((now, 0));
+        let searches = self.isolation.succeeded(now);
+        self.due.retry = if searches { Retry::at(now) } else { Retry::default() };
         self.state.degraded.remove(RULES);
         self.name_left_out();
         if first {
@@ -381,15 +389,12 @@ impl Engine {
     fn failed(&mut self, now: Instant, error: &backend::Error) {
         self.state.progress.failures += 1;
         let text = chain(error);
-        let failures = self.due.retry.map_or(0, |(_, failures)| failures);
         if !error.passing && self.isolate(&text, now) {
             tracing::warn!(error = text, "the kernel refuses rules; looking for the service");
-            self.due.retry = Some((now, failures));
+            self.due.retry.again(now);
             return;
         }
-        let failures = failures + 1;
-        let pause = clock::pause((FIRST_PAUSE, LONGEST_PAUSE), failures);
-        self.due.retry = Some((now + pause, failures));
+        let pause = self.due.retry.failed(BACKOFF, now);
         tracing::error!(error = text, retry_ms = pause.as_millis(), "the rules are not in place");
         self.state.degraded.insert(RULES.to_owned(), text);
         self.front.failed(&self.state);
@@ -435,11 +440,11 @@ impl Engine {
     }
 
     fn alive(&mut self, now: Instant) {
-        if let (Some(period), Some(at)) = (self.notifier.watchdog(), self.due.alive)
-            && at <= now
+        if let Some(period) = self.notifier.watchdog()
+            && self.due.alive.take(now)
         {
             self.notifier.say("WATCHDOG=1");
-            self.due.alive = Some(now + period / 2);
+            self.due.alive.set(now + period / 2);
         }
     }
 }

@@ -353,12 +353,12 @@ impl Engine {
     /// The manifest directory is read again when the store is back, or after a while.
     fn manifests_later(&mut self) {
         self.membership.manifests_wait = true;
-        self.due.manifests = Some(clock::now() + MANIFESTS_AGAIN);
+        self.due.manifests.set(clock::now() + MANIFESTS_AGAIN);
     }
 
     /// Reads the manifest directory again, where its time has come.
     pub(super) fn retry_manifests(&mut self) {
-        if self.due.manifests.take_if(|at| *at <= clock::now()).is_some() {
+        if self.due.manifests.take(clock::now()) {
             self.pending.manifests = true;
         }
     }

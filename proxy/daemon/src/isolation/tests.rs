@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::clock;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name)
@@ -148,16 +149,16 @@ fn a_refused_service_is_tried_again_when_it_changes_and_not_at_any_pace() {
     // It changes at once: it waits.
     world.sync(&["s4"]);
     assert_eq!(world.tries, 1);
-    assert_eq!(world.isolation.due(), Some(world.now + FIRST_PAUSE));
-    world.now += FIRST_PAUSE;
+    assert_eq!(world.isolation.due(), Some(world.now + BACKOFF.first));
+    world.now += BACKOFF.first;
     world.sync(&[]);
     assert!(world.tries > 1);
     assert_eq!((world.isolation.due(), world.refused()), (None, keys(&["s4"])));
     // It is still refused: twice the time.
     world.sync(&["s4"]);
-    assert_eq!(world.isolation.due(), Some(world.now + 2 * FIRST_PAUSE));
+    assert_eq!(world.isolation.due(), Some(world.now + 2 * BACKOFF.first));
     world.bad.clear();
-    world.now += 2 * FIRST_PAUSE;
+    world.now += 2 * BACKOFF.first;
     world.sync(&[]);
     assert_eq!((world.held.len(), world.refused().len()), (10, 0));
     // It was taken: the next refusal is a first one.
@@ -165,7 +166,7 @@ fn a_refused_service_is_tried_again_when_it_changes_and_not_at_any_pace() {
     world.held.remove(&key("s4"));
     world.sync(&["s4"]);
     world.sync(&["s4"]);
-    assert_eq!(world.isolation.due(), Some(world.now + FIRST_PAUSE));
+    assert_eq!(world.isolation.due(), Some(world.now + BACKOFF.first));
     world.now += Duration::from_secs(3600);
     world.services.remove(&key("s4"));
     world.isolation.forget(|key| world.services.contains(key));

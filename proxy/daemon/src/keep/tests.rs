@@ -18,18 +18,18 @@ fn ports() -> Vec<String> {
 #[test]
 fn what_is_missing_is_named_and_put_back_at_once() {
     let (mut keep, now) = start();
-    assert_eq!(keep.due(), now);
+    assert_eq!(keep.wait(now), Duration::ZERO);
     assert_eq!(keep.looked(Ok(Vec::new()), QUICK, now), []);
-    assert_eq!(keep.due(), now + PERIOD);
+    assert_eq!(keep.wait(now), PERIOD);
     let later = now + Duration::from_secs(3);
     keep.told(later);
-    assert_eq!(keep.due(), later);
+    assert_eq!(keep.wait(later), Duration::ZERO);
     let effects = keep.looked(Ok(ports()), QUICK, later);
     assert_eq!(effects, [Effect::Report(ports()), Effect::Restore]);
     assert_eq!(keep.restored(Ok(()), later), []);
-    assert_eq!(keep.due(), later, "a look follows");
+    assert_eq!(keep.wait(later), Duration::ZERO, "a look follows");
     assert_eq!(keep.looked(Ok(Vec::new()), QUICK, later), [Effect::Report(Vec::new())]);
-    assert_eq!(keep.due(), later + PERIOD);
+    assert_eq!(keep.wait(later), PERIOD);
 }
 
 /// Rows: RC1
@@ -38,13 +38,13 @@ fn looks_keep_a_distance_that_grows_with_their_cost() {
     let (mut keep, now) = start();
     keep.looked(Ok(Vec::new()), QUICK, now);
     keep.told(now);
-    assert_eq!(keep.due(), now + GAP);
+    assert_eq!(keep.wait(now), GAP);
     keep.looked(Ok(Vec::new()), Duration::from_millis(100), now);
     keep.told(now);
-    assert_eq!(keep.due(), now + Duration::from_secs(2));
+    assert_eq!(keep.wait(now), Duration::from_secs(2));
     keep.looked(Ok(Vec::new()), Duration::from_secs(9), now);
     keep.told(now);
-    assert_eq!(keep.due(), now + PERIOD);
+    assert_eq!(keep.wait(now), PERIOD);
 }
 
 /// Rows: RC1
@@ -57,8 +57,8 @@ fn who_removes_them_again_is_met_at_once_and_then_less_and_less_often() {
         assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
         keep.restored(Ok(()), now);
         keep.told(now);
-        waits.push((keep.due() - now).as_millis());
-        now = keep.due();
+        waits.push(keep.wait(now).as_millis());
+        now += keep.wait(now);
     }
     assert_eq!(waits[0], 0);
     assert_eq!(waits[1..16], [200; 15]);
@@ -66,7 +66,7 @@ fn who_removes_them_again_is_met_at_once_and_then_less_and_less_often() {
     let peace = now + Duration::from_secs(100);
     keep.looked(Ok(ports()), QUICK, peace);
     keep.restored(Ok(()), peace);
-    assert_eq!(keep.due(), peace, "forgotten after a while of peace");
+    assert_eq!(keep.wait(peace), Duration::ZERO, "forgotten after a while of peace");
 }
 
 /// Rows: RC1
@@ -78,14 +78,14 @@ fn what_fails_is_tried_less_and_less_often() {
         assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
         keep.restored(Err("no iptables-restore".to_owned()), now);
         keep.told(now);
-        waits.push((keep.due() - now).as_secs());
-        now = keep.due();
+        waits.push(keep.wait(now).as_secs());
+        now += keep.wait(now);
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     keep.looked(Ok(Vec::new()), QUICK, now);
     keep.looked(Ok(ports()), QUICK, now);
     keep.restored(Ok(()), now);
-    assert_eq!(keep.due(), now, "forgotten once all is there");
+    assert_eq!(keep.wait(now), Duration::ZERO, "forgotten once all is there");
 }
 
 /// Rows: RC1
@@ -96,7 +96,7 @@ fn a_failure_is_said_beside_what_is_missing() {
     let why = "they cannot be written again: no iptables-restore".to_owned();
     let all = [vec![why], ports()].concat();
     assert_eq!(keep.restored(Err("no iptables-restore".to_owned()), now), [Effect::Report(all)]);
-    assert_eq!(keep.due(), now + RETRY);
+    assert_eq!(keep.wait(now), RETRY);
     let unread = keep.looked(Err("list rules".to_owned()), QUICK, now);
     assert_eq!(unread, [Effect::Report(vec!["list rules".to_owned()])]);
 }

@@ -8,11 +8,11 @@ use causeway_kernel::{NetnsLife, RecordKey};
 
 use super::addresses;
 use crate::clock;
+use crate::schedule::Backoff;
 
-/// After an attempt that failed; it doubles with every further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// After an attempt that failed.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
 
 /// Who made an attachment, which says what proves its death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Judge {
     pub(super) fn failed(&mut self, key: &RecordKey, why: &str, now: Instant) {
         if let Some(gone) = self.gone.get_mut(key) {
             gone.attempts += 1;
-            gone.due = Some(now + clock::pause((FIRST_PAUSE, LONGEST_PAUSE), gone.attempts));
+            gone.due = Some(now + BACKOFF.pause(gone.attempts));
             why.clone_into(&mut gone.why);
         }
     }

@@ -6,10 +6,10 @@ use super::*;
 
 #[test]
 fn pauses_double_up_to_the_longest() {
-    let millis = |count| clock::pause(PAUSE, count).as_millis();
+    let millis = |count| PAUSE.pause(count).as_millis();
     assert_eq!([0, 1, 2, 3, 5, 6, 1000].map(millis), [0, 20, 40, 80, 320, 500, 500]);
-    assert_eq!(clock::pause(RETRY, 1), Duration::from_millis(500));
-    assert_eq!(clock::pause(RETRY, u32::MAX), PERIOD);
+    assert_eq!(RETRY.pause(1), Duration::from_millis(500));
+    assert_eq!(RETRY.pause(u32::MAX), PERIOD);
 }
 
 /// A keeper in a network namespace of its own, whose node is 172.18.0.2 on `lo`.
@@ -22,7 +22,6 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
     let address = AddressSpec { address: "172.18.0.2/24".parse().unwrap(), nodad: true };
     netlink.add_address(1, &address).unwrap();
     let (events, told) = tokio::sync::mpsc::channel(16);
-    let now = clock::now();
     let keeper = Keeper {
         aim: Aim {
             mode: Mode::Vxlan { id: 1, port: 8472, direct: false },
@@ -47,9 +46,9 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
         settled: None,
         state: OverlayState::default(),
         interest: causeway_kernel::Interest::default(),
-        streaks: (0, 0),
-        due: now,
-        not_before: now,
+        looks: Schedule::at_once(PACE, clock::now()),
+        repairs: 0,
+        failures: Retry::default(),
     };
     (keeper, told)
 }
@@ -120,7 +119,7 @@ fn after_failures_changes_wake_it_less_and_less() {
     for wanted in [20, 40, 80] {
         let before = clock::now();
         assert!(keeper.look());
-        let pause = keeper.not_before.saturating_duration_since(before);
+        let pause = keeper.looks.earliest().saturating_duration_since(before);
         assert!(pause >= Duration::from_millis(wanted), "{pause:?} after a failure");
     }
 }
@@ -132,10 +131,14 @@ fn looks_at_changes_leave_time_for_others() {
         let began = clock::now();
         assert!(keeper.look());
         let ended = clock::now();
-        let rest = keeper.not_before.saturating_duration_since(ended);
+        let rest = keeper.looks.earliest().saturating_duration_since(ended);
         // What lies between our clock and its own is little beside nine times the look.
-        assert!(rest * 2 >= (ended - began).min(PAUSE.1), "{rest:?} after {:?}", ended - began);
-        assert!(rest <= PAUSE.1, "{rest:?}");
+        assert!(
+            rest * 2 >= (ended - began).min(PAUSE.longest),
+            "{rest:?} after {:?}",
+            ended - began
+        );
+        assert!(rest <= PAUSE.longest, "{rest:?}");
     }
-    assert_eq!(keeper.streaks, (0, 0), "nothing failed");
+    assert_eq!((keeper.repairs, keeper.failures.failures()), (0, 0), "nothing failed");
 }

@@ -226,7 +226,7 @@ fn a_service_that_the_kernel_refuses_is_left_out_and_the_others_go_on() {
         world.engine.pending.node = true;
         world.engine.state.plan = causeway_ruleset::plan::Plan::new(world.engine.planning());
         world.engine.settled = false;
-        world.engine.due.retry = Some((clock::now(), 0));
+        world.engine.due.retry = crate::schedule::Retry::at(clock::now());
         world.engine.pending.touched.services = world.engine.all_services();
         settle(&mut world);
         assert!(planned(&world, "s17").is_some() && planned(&world, "s30").is_none());

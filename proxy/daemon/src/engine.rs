@@ -37,6 +37,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::Backend;
 use crate::clock;
+use crate::conditions::{Change, Concern};
 use crate::contest::Contest;
 use crate::event::Event;
 use crate::isolation::Isolation;
@@ -192,29 +193,26 @@ impl Engine {
     }
 
     /// Keeps warnings for `status`, and says them.
-    pub(crate) fn warn(&mut self, concerns: &str, warnings: Vec<String>) {
+    pub(crate) fn warn(&mut self, concern: Concern, warnings: Vec<String>) {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        if !warnings.is_empty() {
-            self.state.warnings.entry(concerns.to_owned()).or_default().extend(warnings);
-        }
+        self.state.conditions.warn(concern, warnings);
     }
 
     /// Links come and go: that there are some is said once.
     fn take_unguarded(&mut self, text: Option<String>) {
-        const CONCERNS: &str = "localhost";
         let text = text.into_iter().collect();
-        match self.state.warnings.contains_key(CONCERNS) {
-            true => drop(self.state.warnings.insert(CONCERNS.to_owned(), text)),
-            false => self.warn(CONCERNS, text),
+        match self.state.conditions.has_warned(&Concern::Localhost) {
+            true => drop(self.state.conditions.set_warnings(Concern::Localhost, text)),
+            false => self.warn(Concern::Localhost, text),
         }
     }
 
     /// In the place of what was to know of it before.
-    fn warn_instead(&mut self, concerns: &str, warnings: Vec<String>) {
-        self.state.warnings.remove(concerns);
-        self.warn(concerns, warnings);
+    fn warn_instead(&mut self, concern: Concern, warnings: Vec<String>) {
+        self.state.conditions.take_warnings(&concern);
+        self.warn(concern, warnings);
     }
 
     /// Takes an event in. `true`: end.
@@ -243,9 +241,9 @@ impl Engine {
             Event::Attachments(missing) => self.take_attachments(&missing),
             Event::Dead { key, seq } => self.take_dead(key, seq),
             Event::DeadAttachments(named) => self.name_dead(named),
-            Event::OldMtu(named) => self.warn_instead("mtu", named),
+            Event::OldMtu(named) => self.warn_instead(Concern::Mtu, named),
             Event::Peers => self.read_peers(),
-            Event::Condition { concerns, text } => self.take_condition(concerns, text),
+            Event::Condition { concern, text } => self.take_condition(concern, text),
             Event::BridgeSettings => drop(self.set_bridge()),
             Event::StoreAddresses(ips) => self.take_store_addresses(ips),
             Event::Stop => return true,
@@ -288,47 +286,37 @@ impl Engine {
     pub(crate) fn set_bridge(&mut self) -> bool {
         let problem = self.sysctls.bridge().err();
         let can = problem.is_none();
-        self.take_condition("bridge".to_owned(), problem);
+        self.take_condition(Concern::Bridge, problem);
         can
     }
 
     /// Something does not work, or does again.
-    fn take_condition(&mut self, concerns: String, text: Option<String>) {
-        match text {
-            Some(text) => {
-                tracing::error!("{concerns}: {text}");
-                self.state.degraded.insert(concerns, text);
-            }
-            None => {
-                if self.state.degraded.remove(&concerns).is_some() {
-                    tracing::info!("{concerns}: works again");
-                }
-            }
+    fn take_condition(&mut self, concern: Concern, text: Option<String>) {
+        if let Some(text) = &text {
+            tracing::error!("{concern}: {text}");
+        }
+        if self.state.conditions.update(concern.clone(), text) == Change::Cleared {
+            tracing::info!("{concern}: works again");
         }
     }
 
     /// Others' rules drop what containers of several nodes send each other, or do not any more.
     fn take_forward(&mut self, found: &[String]) {
-        const CONCERNS: &str = "forward";
         for text in found {
             tracing::error!("{text}");
         }
-        if found.is_empty() {
-            if self.state.degraded.remove(CONCERNS).is_some() {
-                tracing::info!("nobody's rules drop what containers send other nodes any more");
-            }
-        } else {
-            self.state.degraded.insert(CONCERNS.to_owned(), found.join("; "));
+        let text = (!found.is_empty()).then(|| found.join("; "));
+        if self.state.conditions.update(Concern::Forward, text) == Change::Cleared {
+            tracing::info!("nobody's rules drop what containers send other nodes any more");
         }
     }
 
     /// Rules of attachments are missing, or are there again.
     fn take_attachments(&mut self, missing: &[String]) {
-        const CONCERNS: &str = "attachments";
         /// As many are named.
         const NAMED: usize = 5;
         if missing.is_empty() {
-            if self.state.degraded.remove(CONCERNS).is_some() {
+            if self.state.conditions.clear(&Concern::Attachments) == Change::Cleared {
                 tracing::info!("the rules of all attachments are in place again");
             }
             return;
@@ -339,7 +327,7 @@ impl Engine {
         }
         let text = format!("rules that another process removed are being written again: {text}");
         tracing::warn!("{text}");
-        self.state.degraded.insert(CONCERNS.to_owned(), text);
+        self.state.conditions.set(Concern::Attachments, text);
     }
 
     /// Notes what a fact concerned.

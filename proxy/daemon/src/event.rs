@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use causeway_model::{EndpointKey, Labels};
 use tokio::sync::mpsc;
 
+use crate::conditions::Concern;
 use crate::request::Request;
 use crate::state::OverlayState;
 
@@ -66,8 +67,8 @@ pub(crate) enum Event {
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.
     Condition {
-        /// What it concerns, in `State::degraded`.
-        concerns: String,
+        /// What it is about.
+        concern: Concern,
         /// What `status` says.
         text: Option<String>,
     },

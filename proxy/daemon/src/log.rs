@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::conditions::Concern;
 use crate::config::{LogFormat, LogLevel};
 
 /// So many names are shown per line.
@@ -65,29 +66,29 @@ pub(crate) fn short(text: &str, most: usize) -> String {
 /// When something was last said, by what it concerns: what other nodes can cause as fast as they
 /// like is said now and then.
 #[derive(Debug, Default)]
-pub(crate) struct Said(BTreeMap<&'static str, Instant>);
+pub(crate) struct Said(BTreeMap<Concern, Instant>);
 
 impl Said {
     /// Between two lines about one thing.
     const GAP: Duration = Duration::from_secs(10);
 
     /// Whether it is time to say something.
-    pub(crate) fn is_time(&self, concerns: &str, now: Instant) -> bool {
-        self.0.get(concerns).is_none_or(|at| now >= *at + Self::GAP)
+    pub(crate) fn is_time(&self, concern: &Concern, now: Instant) -> bool {
+        self.0.get(concern).is_none_or(|at| now >= *at + Self::GAP)
     }
 
     /// Whether to say something; then it counts as said.
-    pub(crate) fn may(&mut self, concerns: &'static str, now: Instant) -> bool {
-        let is_time = self.is_time(concerns, now);
+    pub(crate) fn may(&mut self, concern: Concern, now: Instant) -> bool {
+        let is_time = self.is_time(&concern, now);
         if is_time {
-            self.say(concerns, now);
+            self.say(concern, now);
         }
         is_time
     }
 
     /// Something is said.
-    pub(crate) fn say(&mut self, concerns: &'static str, now: Instant) {
-        self.0.insert(concerns, now);
+    pub(crate) fn say(&mut self, concern: Concern, now: Instant) {
+        self.0.insert(concern, now);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`engine`] | facts in, rules out: store, index, plan, backend; the one loop |
 //! | [`state`] | what answers are rendered from |
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
+//! | [`conditions`] | what does not work, and what to know of: set, cleared, read; pure |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
@@ -31,6 +32,7 @@
 mod backend;
 mod cleanup;
 mod clock;
+mod conditions;
 mod config;
 mod contest;
 mod engine;

@@ -31,6 +31,7 @@ use causeway_api::{Description, Status, SvcTest, TraceAnswer, TraceRequest};
 use causeway_model::ObjectKey;
 use tokio::net::UnixListener;
 
+use crate::conditions::Concern;
 use crate::config::Settings;
 use crate::event::Events;
 use crate::request::{Refused, Reply};
@@ -96,7 +97,7 @@ impl Front {
     }
 
     /// Starts to answer on the socket, which is bound (root alone) and listens, and on the TCP
-    /// listeners of the settings. A listener that cannot be bound is one of `state.degraded`.
+    /// listeners of the settings. A listener that cannot be bound is one of `state.conditions`.
     /// Called once, inside the runtime, before the first commit: answers come after it.
     pub(crate) fn start(&mut self, socket: UnixListener, state: &mut State) {
         let router = http::router(self.api.clone());
@@ -176,7 +177,13 @@ impl Front {
         self.api.containerd.later(container_id.to_owned(), self.api.events.clone(), Duration::ZERO);
     }
 
-    fn listen(&self, flag: &str, address: SocketAddr, router: axum::Router, state: &mut State) {
+    fn listen(
+        &self,
+        flag: &'static str,
+        address: SocketAddr,
+        router: axum::Router,
+        state: &mut State,
+    ) {
         match listen::bind(address) {
             Ok(listener) => {
                 drop(listen::serve(listener, router, self.api.strangers.clone()));
@@ -187,7 +194,7 @@ impl Front {
                      another address"
                 );
                 tracing::warn!("{flag}: {what}");
-                state.degraded.insert(format!("--{flag} {address}"), what);
+                state.conditions.set(Concern::Listener(flag, address), what);
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::backend::{self, Backend};
+use crate::conditions::Concern;
 use crate::config::Settings;
 use crate::engine::{Engine, Parts, pools};
 use crate::event::{Event, Events};
@@ -183,8 +184,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let liveness =
             Watch::start(&engine.state.settings, sender.clone()).map_err(to("watch containers"))?;
         engine.watch_liveness(liveness);
-        engine.warn("sysctls", problems);
-        engine.warn("settings", warnings);
+        engine.warn(Concern::Sysctls, problems);
+        engine.warn(Concern::Settings, warnings);
         if !engine.set_bridge() {
             tokio::spawn(await_bridge(sender.clone()));
         }
@@ -289,15 +290,15 @@ fn watch_directory(
     event: fn(Option<()>) -> Event,
     arm: impl Fn(&Path) -> io::Result<DirWatch> + Send + Sync + 'static,
 ) {
-    let concerns = format!("watch of {}", folder.display());
+    let concern = Concern::Directory(folder.to_owned());
     let remedy = "it is read every 2 s instead; raise the sysctls fs.inotify.max_user_instances and \
                   fs.inotify.max_user_watches if other programs use them up";
     let folder = folder.to_owned();
-    Watched { concerns, remedy, arm: move || arm(&folder), event }.spawn(sender.clone());
+    Watched { concern, remedy, arm: move || arm(&folder), event }.spawn(sender.clone());
 }
 
 fn watch_rules(monitor: Monitor, sender: Events) {
-    let concerns = "watch of the rules".to_owned();
+    let concern = Concern::RuleWatch;
     let remedy = "they are compared every 2 s instead";
     let again = monitor.again();
     // The first one is open before the rules are read.
@@ -307,7 +308,7 @@ fn watch_rules(monitor: Monitor, sender: Events) {
         None => again().map_err(io::Error::other),
     };
     let event = |change: Option<Change>| Event::KernelChanged { by: change.and_then(|it| it.by) };
-    Watched { concerns, remedy, arm, event }.spawn(sender);
+    Watched { concern, remedy, arm, event }.spawn(sender);
 }
 
 /// Until the module is loaded that gives the kernel the settings of bridges.

@@ -11,6 +11,7 @@ use causeway_source::cluster::Subnets;
 use ipnetwork::IpNetwork;
 
 use crate::clock;
+use crate::conditions::Conditions;
 use crate::config::Settings;
 use crate::host_ports;
 use crate::left_out;
@@ -41,10 +42,8 @@ pub(crate) struct State {
     pub cluster: Option<ClusterState>,
     /// The overlay; `None` without one.
     pub overlay: Option<OverlayState>,
-    /// What does not work, by what it concerns, with the remedy.
-    pub degraded: BTreeMap<String, String>,
-    /// Warnings, by what they concern.
-    pub warnings: BTreeMap<String, Vec<String>>,
+    /// What does not work, and what to know of.
+    pub conditions: Conditions,
     /// Services and endpoints without rules, and why.
     pub left_out: left_out::Known,
 }

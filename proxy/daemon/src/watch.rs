@@ -9,6 +9,7 @@ use causeway_nft::{Change, Monitor};
 use causeway_source::DirWatch;
 use tokio::io::unix::AsyncFd;
 
+use crate::conditions::Concern;
 use crate::event::{Event, Events};
 
 /// How often what cannot be watched is looked at, and watching is retried.
@@ -49,8 +50,8 @@ impl Watch for Monitor {
 /// What is watched, and what follows.
 #[derive(Debug)]
 pub(crate) struct Watched<Arm, C> {
-    /// In `State::degraded` while it cannot be watched.
-    pub concerns: String,
+    /// What does not work while it cannot be watched.
+    pub concern: Concern,
     /// Why that matters, and the remedy: follows the error in `status`.
     pub remedy: &'static str,
     /// Begins to watch.
@@ -102,7 +103,7 @@ where
 
     async fn say(&self, events: &Events, error: Option<&io::Error>) -> Option<()> {
         let text = error.map(|error| format!("{error}; {}", self.remedy));
-        let condition = Event::Condition { concerns: self.concerns.clone(), text };
+        let condition = Event::Condition { concern: self.concern.clone(), text };
         events.send(condition).await.ok()
     }
 }

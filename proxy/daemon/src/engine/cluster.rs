@@ -17,6 +17,7 @@ use super::hold::Hold;
 use super::objects::Id;
 use super::tenure::{self, Newcomers};
 use crate::clock;
+use crate::conditions::{Change, Concern};
 use crate::config::Settings;
 use crate::event::{Event, Events};
 
@@ -24,14 +25,6 @@ use crate::event::{Event, Events};
 const QUEUE: usize = 64;
 /// How long a planned end waits for the task.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// In `State::degraded`: the connection.
-const STORE: &str = "store";
-/// The same: this node's parts of the cluster network.
-const SUBNET: &str = "subnet";
-/// The same: this node is kept out.
-const CLUSTER: &str = "cluster";
-/// The same: the store takes no objects of this node.
-const WRITES: &str = "cluster writes";
 
 /// What the engine knows of the cluster beyond what answers are rendered from. Empty without one.
 #[derive(Debug)]
@@ -203,12 +196,12 @@ impl Engine {
         }
     }
 
-    /// Says in `State::degraded` how long the store has been away: for whoever asks now.
+    /// Says in `State::conditions` how long the store has been away: for whoever asks now.
     pub(super) fn describe_connection(&mut self) {
         let state = &mut self.state;
         let Some(cluster) = &state.cluster else { return };
         let Err((since, why)) = &cluster.connection else {
-            state.degraded.remove(STORE);
+            state.conditions.clear(&Concern::Store);
             return;
         };
         let away = clock::words(clock::now().saturating_duration_since(*since));
@@ -218,18 +211,15 @@ impl Engine {
             "etcd {endpoints} unreachable for {away}, serving from the snapshot of revision \
              {revision}: {why}"
         );
-        state.degraded.insert(STORE.to_owned(), text);
+        state.conditions.set(Concern::Store, text);
     }
 
     fn take_excluded(&mut self, why: Option<String>) {
         let Some(cluster) = &mut self.state.cluster else { return };
-        match &why {
-            Some(why) => {
-                tracing::error!("this node is kept out of the cluster: {why}");
-                self.state.degraded.insert(CLUSTER.to_owned(), why.clone());
-            }
-            None => drop(self.state.degraded.remove(CLUSTER)),
+        if let Some(why) = &why {
+            tracing::error!("this node is kept out of the cluster: {why}");
         }
+        self.state.conditions.update(Concern::Cluster, why.clone());
         cluster.excluded = why;
         self.refuse_writes();
         self.store_is_back();
@@ -238,14 +228,9 @@ impl Engine {
 
     /// What this node says of itself goes on: what it may not write are objects.
     fn take_denied(&mut self, why: Option<String>) {
-        let degraded = &mut self.state.degraded;
-        match why {
-            Some(why) => {
-                if degraded.insert(WRITES.to_owned(), why.clone()).as_ref() != Some(&why) {
-                    tracing::error!("{why}");
-                }
-            }
-            None => drop(degraded.remove(WRITES)),
+        let change = self.state.conditions.update(Concern::ClusterWrites, why.clone());
+        if let (Change::Appeared | Change::Changed, Some(why)) = (change, why) {
+            tracing::error!("{why}");
         }
     }
 
@@ -255,13 +240,11 @@ impl Engine {
             let all: Vec<String> = subnets.iter().map(ToString::to_string).collect();
             tracing::info!("node subnets: {}", all.join(", "));
         }
-        match subnets.refused() {
-            Some(why) => {
-                tracing::error!("no subnet: {why}");
-                self.state.degraded.insert(SUBNET.to_owned(), why);
-            }
-            None => drop(self.state.degraded.remove(SUBNET)),
+        let refused = subnets.refused();
+        if let Some(why) = &refused {
+            tracing::error!("no subnet: {why}");
         }
+        self.state.conditions.update(Concern::Subnet, refused);
         if let Some(cluster) = &mut self.state.cluster {
             cluster.subnets = Some(subnets);
         }
@@ -313,17 +296,16 @@ impl Engine {
 
     /// Says whether the snapshot is written.
     fn snapshot_kept(&mut self, kept: Result<(), causeway_source::Error>) {
-        const SNAPSHOT: &str = "snapshot";
         match kept {
             Ok(()) => {
-                self.state.degraded.remove(SNAPSHOT);
+                self.state.conditions.clear(&Concern::Snapshot);
                 let at = clock::now() + super::FLUSH_PERIOD;
                 self.due.flush.set_if_unset(at);
             }
             Err(error) => {
                 let text = causeway_api::chain(&error);
                 tracing::error!(error = text, "write the snapshot of the cluster");
-                self.state.degraded.insert(SNAPSHOT.to_owned(), text);
+                self.state.conditions.set(Concern::Snapshot, text);
             }
         }
     }

@@ -7,6 +7,7 @@ use causeway_model::{EndpointEvent, EndpointKey, Event, Labels};
 
 use super::Engine;
 use crate::clock;
+use crate::conditions::Concern;
 use crate::liveness::Watch;
 use crate::log;
 use crate::recorded;
@@ -119,11 +120,7 @@ impl Engine {
 
     /// Names attachments in `status`.
     pub(super) fn name_dead(&mut self, named: Vec<String>) {
-        const CONCERNS: &str = "attachments";
-        match named.is_empty() {
-            true => drop(self.state.warnings.remove(CONCERNS)),
-            false => drop(self.state.warnings.insert(CONCERNS.to_owned(), named)),
-        }
+        self.state.conditions.set_warnings(Concern::Attachments, named);
     }
 
     /// What containerd says of the attachments of a container.
@@ -158,18 +155,17 @@ impl Engine {
 
     /// Takes everything that waits in the spool.
     pub(super) fn read_spool(&mut self) {
-        const CONCERNS: &str = "spool";
         let (events, bad) = match self.spool.events() {
             Ok(read) => read,
             Err(error) => {
                 let path = self.state.settings.spool();
                 let text = format!("read the spool {}: {error}", path.display());
                 tracing::error!("{text}");
-                self.state.degraded.insert(CONCERNS.to_owned(), text);
+                self.state.conditions.set(Concern::Spool, text);
                 return;
             }
         };
-        self.state.degraded.remove(CONCERNS);
+        self.state.conditions.clear(&Concern::Spool);
         for name in bad {
             tracing::warn!(file = name, "an event in the spool does not decode; moved aside");
         }

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use causeway_model::Home;
 
 use super::Engine;
+use crate::conditions::Concern;
 use crate::event::{Event, Events};
 use crate::guard::{self, Own};
 
 /// How often the store's names are looked up.
 const LOOK_UP: Duration = Duration::from_secs(30);
-/// In [`crate::log::Said`].
-const LEFT_OUT: &str = "left out";
 
 impl Engine {
     /// Takes in what may be other than before: addresses of nodes and of the store, parts of the
@@ -55,7 +54,7 @@ impl Engine {
 
     /// Names what is left out, as far as that is new, now and then.
     pub(super) fn say_left_out(&mut self, now: Instant) {
-        if !self.pending.left_out || !self.neighbourhood.said.is_time(LEFT_OUT, now) {
+        if !self.pending.left_out || !self.neighbourhood.said.is_time(&Concern::LeftOut, now) {
             return;
         }
         self.pending.left_out = false;
@@ -65,7 +64,7 @@ impl Engine {
             guard::left_out(&self.state).into_iter().chain(over).collect();
         for line in lines.difference(&self.neighbourhood.left_out) {
             tracing::warn!("{line}");
-            self.neighbourhood.said.say(LEFT_OUT, now);
+            self.neighbourhood.said.say(Concern::LeftOut, now);
         }
         self.neighbourhood.left_out = lines;
     }

@@ -18,6 +18,7 @@ use ipnetwork::IpNetwork;
 
 use crate::backend::Backend;
 use crate::clock;
+use crate::conditions::{Concern, Conditions};
 use crate::config::{Settings, StoreKind};
 use crate::contest::Contest;
 use crate::forward::Forward;
@@ -105,8 +106,7 @@ impl Engine {
                 cluster: cluster(&settings, now),
                 overlay: None,
                 settings,
-                degraded: BTreeMap::new(),
-                warnings: BTreeMap::new(),
+                conditions: Conditions::default(),
                 left_out: left_out::Known::default(),
             },
             store,
@@ -165,7 +165,7 @@ impl Engine {
     /// they are there.
     fn say_recovered(&mut self) {
         match self.store.recovered().cloned() {
-            Some(Recovered::Whole(text)) => self.warn("store", vec![text]),
+            Some(Recovered::Whole(text)) => self.warn(Concern::Store, vec![text]),
             Some(Recovered::Lost(text)) => tracing::error!("{text}"),
             None => {}
         }
@@ -179,7 +179,7 @@ impl Engine {
                 damaged.join(", ")
             );
             tracing::error!("{text}");
-            self.state.degraded.insert("store".to_owned(), text);
+            self.state.conditions.set(Concern::StoredObjects, text);
         }
         let mut objects = Vec::with_capacity(stored.len());
         for Stored { object, origin } in stored {

@@ -8,6 +8,7 @@ use causeway_source::Origin;
 
 use super::Engine;
 use super::objects::{Id, Staged};
+use crate::conditions::Concern;
 use crate::request::Refused;
 
 /// What a pass over the directory found.
@@ -62,7 +63,7 @@ impl Engine {
             let causes = refused.problem.causes.join(": ");
             pass.problems.push(format!("{}: {causes}", refused.problem.message));
         }
-        self.report("manifests", pass.problems, pass.warnings);
+        self.report(pass.problems, pass.warnings);
     }
 
     fn read_document(&mut self, file: &str, document: &Document, pass: &mut Pass) {
@@ -116,25 +117,13 @@ impl Engine {
     }
 
     /// Says problems and warnings that are new, and keeps them for `status`.
-    fn report(&mut self, concerns: &str, problems: Vec<String>, warnings: Vec<String>) {
-        let state = &mut self.state;
-        let said = state.degraded.get(concerns).cloned().unwrap_or_default();
-        for problem in problems.iter().filter(|problem| !said.contains(problem.as_str())) {
+    fn report(&mut self, problems: Vec<String>, warnings: Vec<String>) {
+        let conditions = &mut self.state.conditions;
+        for problem in conditions.set_lines(Concern::Manifests, problems) {
             tracing::error!("{problem}");
         }
-        let said = state.warnings.get(concerns).cloned().unwrap_or_default();
-        for warning in warnings.iter().filter(|warning| !said.contains(warning)) {
+        for warning in conditions.set_warnings(Concern::Manifests, warnings) {
             tracing::warn!("{warning}");
-        }
-        if problems.is_empty() {
-            state.degraded.remove(concerns);
-        } else {
-            state.degraded.insert(concerns.to_owned(), problems.join("\n"));
-        }
-        if warnings.is_empty() {
-            state.warnings.remove(concerns);
-        } else {
-            state.warnings.insert(concerns.to_owned(), warnings);
         }
     }
 }

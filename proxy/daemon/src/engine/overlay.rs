@@ -8,6 +8,7 @@ use causeway_source::cluster::{Command, Reach, Subnets};
 use ipnetwork::IpNetwork;
 
 use super::Engine;
+use crate::conditions::Concern;
 use crate::config::OverlayKind;
 use crate::forward::Forward;
 use crate::log;
@@ -16,11 +17,6 @@ use crate::overlay::{Orders, Overlay};
 use crate::peers::{self, Entry};
 use crate::state::OverlayState;
 
-/// In `State::degraded`.
-const OVERLAY: &str = "overlay";
-const PEERS: &str = "peers file";
-const NODE_FILE: &str = "node.json";
-const NETWORK: &str = "cluster network";
 /// So many nodes that something is wrong with are named.
 const SHOWN: usize = 20;
 
@@ -73,7 +69,7 @@ impl Engine {
         self.publish_node();
     }
 
-    /// Says in `State::degraded` what is wrong with the overlay.
+    /// Says in `State::conditions` what is wrong with the overlay.
     pub(super) fn describe_overlay(&mut self) {
         let Some(state) = &self.state.overlay else { return };
         let lasts = |name: &String| !matches!(self.state.waiting.get(name), Some(Some(_)));
@@ -82,7 +78,7 @@ impl Engine {
         let named =
             log::lines(problems, SHOWN, |more| format!("{more} more nodes have such trouble"));
         let wrong = state.failure.iter().cloned().chain(named).collect();
-        self.degrade(OVERLAY, wrong);
+        self.degrade(Concern::Overlay, wrong);
     }
 
     /// This node moved to these addresses: the other nodes, the plugins and the rules are to know
@@ -112,10 +108,9 @@ impl Engine {
         let alone = self.state.cluster.is_none() && settings.peers_file.is_none();
         if alone && !settings.cluster_chosen {
             // The address may have moved since.
-            self.state.warnings.remove(NETWORK);
-            self.warn(NETWORK, refused);
+            self.warn_instead(Concern::ClusterNetwork, refused);
         } else {
-            self.degrade(NETWORK, refused);
+            self.degrade(Concern::ClusterNetwork, refused);
         }
     }
 
@@ -129,7 +124,7 @@ impl Engine {
                     true => "its last content counts",
                     false => "what there is of an overlay stays",
                 };
-                self.degrade(PEERS, vec![format!("{error}; {stays}")]);
+                self.degrade(Concern::PeersFile, vec![format!("{error}; {stays}")]);
                 return self.peers_changed();
             }
         };
@@ -140,9 +135,11 @@ impl Engine {
         match own.into_iter().next() {
             Some(own) => {
                 self.neighbourhood.own = Some(own);
-                self.degrade(PEERS, Vec::new());
+                self.degrade(Concern::PeersFile, Vec::new());
             }
-            None => self.degrade(PEERS, vec![missing(&path.display().to_string(), &name)]),
+            None => {
+                self.degrade(Concern::PeersFile, vec![missing(&path.display().to_string(), &name)])
+            }
         }
         let vxlan = self.vtep_id();
         let peers = others.into_iter().map(|entry| (entry.name.clone(), peer(entry, vxlan)));
@@ -234,9 +231,9 @@ impl Engine {
         match node::publish(&self.state.settings, &self.facts, &wanted.0, wanted.1) {
             Ok(()) => {
                 self.neighbourhood.published = Some(wanted);
-                self.degrade(NODE_FILE, Vec::new());
+                self.degrade(Concern::NodeFile, Vec::new());
             }
-            Err(error) => self.degrade(NODE_FILE, vec![causeway_api::chain(&error)]),
+            Err(error) => self.degrade(Concern::NodeFile, vec![causeway_api::chain(&error)]),
         }
         self.state.node.subnets = self.own_subnets();
         self.state.node.ips = self.own_ips();
@@ -271,14 +268,9 @@ impl Engine {
     }
 
     /// Keeps what is wrong for `status`, says what is new of it.
-    fn degrade(&mut self, concerns: &str, problems: Vec<String>) {
-        let said = self.state.degraded.get(concerns).cloned().unwrap_or_default();
-        for problem in problems.iter().filter(|problem| !said.contains(problem.as_str())) {
-            tracing::error!("{concerns}: {problem}");
-        }
-        match problems.is_empty() {
-            true => drop(self.state.degraded.remove(concerns)),
-            false => drop(self.state.degraded.insert(concerns.to_owned(), problems.join("\n"))),
+    fn degrade(&mut self, concern: Concern, problems: Vec<String>) {
+        for problem in self.state.conditions.set_lines(concern.clone(), problems) {
+            tracing::error!("{concern}: {problem}");
         }
     }
 }

@@ -14,6 +14,7 @@ use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan, ServicePlan};
 use super::{Asked, Engine, FULL_PERIOD, MANY_WRITTEN, Waiting};
 use crate::backend;
 use crate::clock;
+use crate::conditions::{Change, Concern};
 use crate::config::BackendKind;
 use crate::host_ports;
 use crate::request::Refused;
@@ -31,10 +32,6 @@ const POLL: Duration = Duration::from_millis(900);
 const GAP: Gap = Gap { times: 10, shortest: Duration::ZERO, longest: Duration::from_millis(300) };
 /// How long after much work its memory is free for certain.
 const LET_GO: Duration = Duration::from_secs(1);
-/// In `State::degraded`.
-const RULES: &str = "rules";
-/// Likewise.
-const CONTEST: &str = "repairs";
 
 /// Looks for changes by other processes, the first one after the first commit. `told`: the kernel
 /// tells of them.
@@ -307,16 +304,11 @@ impl Engine {
 
     /// Says whether another process keeps changing our rules.
     fn report_contest(&mut self, now: Instant) {
-        let before = self.state.degraded.remove(CONTEST);
-        match (self.contest.report(now), before) {
-            (Some(text), before) => {
-                if before.is_none() {
-                    tracing::error!("{text}");
-                }
-                self.state.degraded.insert(CONTEST.to_owned(), text);
-            }
-            (None, Some(_)) => tracing::info!("no other process keeps changing the service rules"),
-            (None, None) => {}
+        let text = self.contest.report(now);
+        match self.state.conditions.update(Concern::Repairs, text.clone()) {
+            Change::Appeared => tracing::error!("{}", text.unwrap_or_default()),
+            Change::Cleared => tracing::info!("no other process keeps changing the service rules"),
+            Change::Changed | Change::Same | Change::Absent => {}
         }
     }
 
@@ -339,7 +331,7 @@ impl Engine {
         // A search for what the kernel refuses goes on at once.
         let searches = self.isolation.succeeded(now);
         self.due.retry = if searches { Retry::at(now) } else { Retry::default() };
-        self.state.degraded.remove(RULES);
+        self.state.conditions.clear(&Concern::Rules);
         self.name_left_out();
         if first {
             self.settle();
@@ -365,7 +357,7 @@ impl Engine {
     fn settle(&mut self) {
         let localhost = self.facts.node_ports == NodePortAddresses::All;
         let problems = self.sysctls.after_rules(localhost);
-        self.warn("sysctls", problems);
+        self.warn(Concern::Sysctls, problems);
         match self.backend.remove_other() {
             Ok(removed) => {
                 for what in removed {
@@ -374,7 +366,7 @@ impl Engine {
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "remove the other backend's rules");
-                self.state.degraded.insert("other backend".to_owned(), chain(&error));
+                self.state.conditions.set(Concern::OtherBackend, chain(&error));
             }
         }
         let progress = &self.state.progress;
@@ -396,7 +388,7 @@ impl Engine {
         }
         let pause = self.due.retry.failed(BACKOFF, now);
         tracing::error!(error = text, retry_ms = pause.as_millis(), "the rules are not in place");
-        self.state.degraded.insert(RULES.to_owned(), text);
+        self.state.conditions.set(Concern::Rules, text);
         self.front.failed(&self.state);
     }
 
@@ -415,16 +407,12 @@ impl Engine {
 
     /// Says which services and endpoints have no rules.
     fn name_left_out(&mut self) {
-        const CONCERNS: &str = "left out";
         let index = &self.state.index;
         self.isolation.forget(|key| index.services().contains_key(key));
         self.state.left_out.refused(&self.isolation);
-        let before = self.state.degraded.remove(CONCERNS);
         let text = self.state.left_out.all();
-        self.pending.left_out |= before != text;
-        if let Some(text) = text {
-            self.state.degraded.insert(CONCERNS.to_owned(), text);
-        }
+        let change = self.state.conditions.update(Concern::LeftOut, text);
+        self.pending.left_out |= !matches!(change, Change::Same | Change::Absent);
     }
 
     /// An empty plan with the node's present facts, where these are others. `true`: they are.

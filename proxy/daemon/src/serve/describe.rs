@@ -10,6 +10,7 @@ use causeway_model::{
 use causeway_ruleset::plan::{At, Decision, Pool, PortPlan};
 
 use super::render;
+use crate::conditions::Concern;
 use crate::guard;
 use crate::host_ports;
 use crate::log;
@@ -125,12 +126,8 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     remarks.extend(state.left_out.of_service(&service.key));
     remarks.extend(sharing::of_service(&state.plan, &service.key));
     remarks.extend(host_ports::of_service(&state.plan, &service.key));
-    let concerned = service.key.to_string();
-    for (about, warnings) in &state.warnings {
-        if about.split_whitespace().any(|word| word == concerned) {
-            remarks.extend(warnings.iter().cloned());
-        }
-    }
+    let health_check = Concern::HealthCheckPort(service.key.clone());
+    remarks.extend(state.conditions.warnings_of(&health_check).iter().cloned());
     remarks
 }
 

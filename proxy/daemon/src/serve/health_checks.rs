@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::health::Health;
 use super::http::Api;
 use super::listen;
+use crate::conditions::Concern;
 use crate::state::{Committed, State};
 
 /// The servers, by service.
@@ -56,8 +57,8 @@ impl HealthChecks {
     }
 
     fn follow(&mut self, api: &Api, state: &mut State, key: ObjectKey) {
-        let concerned = format!("health check port of service {key}");
-        let before = state.warnings.remove(&concerned);
+        let concern = Concern::HealthCheckPort(key.clone());
+        let before = state.conditions.take_warnings(&concern);
         let Some((port, local)) = wanted(state, &key) else {
             self.servers.remove(&key);
             return;
@@ -66,7 +67,7 @@ impl HealthChecks {
         // service.
         if let Some(why) = state.plan.guarded().node_port(port, Protocol::Tcp) {
             self.servers.remove(&key);
-            warn(state, before, concerned, format!("is left out: {why}"));
+            warn(state, &before, concern, format!("is left out: {why}"));
             return;
         }
         if let Some(server) = self.servers.get(&key)
@@ -90,7 +91,7 @@ impl HealthChecks {
                     "port {port} cannot be bound ({error}): load balancers take this node for \
                      dead; free the port, or give the service another healthCheckNodePort"
                 );
-                warn(state, before, concerned, warning);
+                warn(state, &before, concern, warning);
                 self.failed.insert(key);
             }
         }
@@ -98,12 +99,11 @@ impl HealthChecks {
 }
 
 /// Keeps a warning for `status`; what stood there before is no news.
-fn warn(state: &mut State, before: Option<Vec<String>>, concerned: String, warning: String) {
-    let now = vec![warning];
-    if before.as_ref() != Some(&now) {
-        tracing::warn!("{concerned}: {}", now.concat());
+fn warn(state: &mut State, before: &[String], concern: Concern, warning: String) {
+    if before != [warning.as_str()] {
+        tracing::warn!("{concern}: {warning}");
     }
-    state.warnings.insert(concerned, now);
+    state.conditions.set_warnings(concern, vec![warning]);
 }
 
 /// The port, and how many ready endpoints are on this node.

@@ -249,7 +249,7 @@ fn own(registry: &mut Registry, state: &State, watchers: usize) {
     registry.register("endpoint_slices", "Endpoint slices known", gauge("endpointSlices"));
     registry.register("containers", "Attachments known", gauge("containers"));
     registry.register("watchers", "Clients that follow a list", ConstGauge::new(watchers as u64));
-    let degraded = ConstGauge::new(state.degraded.len() as u64);
+    let degraded = ConstGauge::new(state.conditions.count() as u64);
     registry.register("degraded", "Things that do not work, see: causeway status", degraded);
     let spooled = std::fs::read_dir(state.settings.spool());
     let spooled = spooled.map_or(0, |entries| entries.flatten().filter(is_event).count());

@@ -18,10 +18,9 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
     let progress = &state.progress;
     let nodes = nodes::all(state);
     let now = clock::now();
-    let degraded = state.degraded.iter().chain(more);
-    let warnings = state.warnings.iter().flat_map(|(concerned, all)| {
-        all.iter().map(move |warning| format!("{concerned}: {warning}"))
-    });
+    let more = more
+        .iter()
+        .flat_map(|(concern, what)| what.lines().map(move |line| format!("{concern}: {line}")));
     let events = [
         ("syncs", progress.syncs),
         ("fullSyncs", progress.full_syncs),
@@ -42,14 +41,16 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         cluster: state.cluster.as_ref().map(|cluster| many::cluster(state, cluster)),
         subnets: many::subnets(state),
         overlay: state.overlay.as_ref().map(many::overlay),
-        degraded: degraded
-            .flat_map(|(concerned, what)| {
-                what.lines().map(move |line| format!("{concerned}: {line}"))
-            })
+        degraded: state
+            .conditions
+            .degraded()
+            .chain(more)
             .chain(many::degraded(state, &nodes))
             .chain(guard::left_out(state))
             .collect(),
-        warnings: warnings
+        warnings: state
+            .conditions
+            .warnings()
             .chain(many::warnings(state, &nodes))
             .chain(sharing::all(&state.plan))
             .chain(host_ports::all(&state.plan))

@@ -105,8 +105,7 @@ pub(crate) fn state(folder: &Path) -> State {
         waiting: std::collections::BTreeMap::new(),
         cluster: None,
         overlay: None,
-        degraded: std::collections::BTreeMap::new(),
-        warnings: std::collections::BTreeMap::new(),
+        conditions: crate::conditions::Conditions::default(),
         left_out: crate::left_out::Known::default(),
     }
 }

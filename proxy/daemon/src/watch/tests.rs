@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Watch, Watched};
+use crate::conditions::Concern;
 use crate::event::Event;
 
 /// Fails when it reads an `x`.
@@ -52,8 +53,8 @@ fn what_cannot_be_watched_is_polled_and_watched_again() {
             let next = outcomes.lock().expect("no panic").pop().expect("no further attempt");
             next.map_err(|()| io::Error::other("none is left"))
         };
-        let concerns = "watch of x".to_owned();
-        let watched = Watched { concerns, remedy: "raise it", arm, event: |_| Event::Spool };
+        let concern = Concern::Directory("x".into());
+        let watched = Watched { concern, remedy: "raise it", arm, event: |_| Event::Spool };
         tokio::spawn(
             async move { watched.keep(Ok(broken), &sender, Duration::from_millis(1)).await },
         );
@@ -62,8 +63,8 @@ fn what_cannot_be_watched_is_polled_and_watched_again() {
         first.write_all(b"a").expect("write");
         assert!(matches!(next().await, Event::Spool));
         first.write_all(b"x").expect("write");
-        let Event::Condition { concerns, text } = next().await else { panic!("no condition") };
-        assert_eq!((&*concerns, text.as_deref()), ("watch of x", Some("it broke; raise it")));
+        let Event::Condition { concern, text } = next().await else { panic!("no condition") };
+        assert_eq!((&*concern.name(), text.as_deref()), ("watch of x", Some("it broke; raise it")));
         // Looked at while it is not watched: before each attempt.
         for _ in 0..3 {
             assert!(matches!(next().await, Event::Spool));

@@ -13,11 +13,7 @@ use super::super::{Engine, tenure};
 use super::Membership;
 use super::view::{Batch, few};
 use crate::clock;
-
-/// In `State::degraded`.
-const HELD: &str = "held nodes";
-/// The same.
-const NEWCOMERS: &str = "cluster records";
+use crate::conditions::{Change as Condition, Concern};
 
 impl Engine {
     /// Of nodes that are not in the store any more, those that are dead. The others are held.
@@ -58,7 +54,7 @@ impl Engine {
         cluster.held_nodes.clone_from(held);
         self.pending.touched.nodes.extend(held.iter().cloned());
         if held.is_empty() {
-            self.state.degraded.remove(HELD);
+            self.state.conditions.clear(&Concern::HeldNodes);
             return;
         }
         let text = format!(
@@ -67,8 +63,8 @@ impl Engine {
             few(held.iter()),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        self.say_paced(HELD, &text);
-        self.state.degraded.insert(HELD.to_owned(), text);
+        self.say_paced(Concern::HeldNodes, &text);
+        self.state.conditions.set(Concern::HeldNodes, text);
     }
 
     /// A part of the cluster network is nobody's any more. While its node is held, so is that.
@@ -105,7 +101,7 @@ impl Engine {
     pub(super) fn describe_newcomers(&mut self) {
         let all = self.membership.newcomers.describe();
         if all.is_empty() {
-            self.state.degraded.remove(NEWCOMERS);
+            self.state.conditions.clear(&Concern::ClusterRecords);
             return;
         }
         let text = format!(
@@ -115,14 +111,14 @@ impl Engine {
             few(all.iter()),
             clock::words(self.state.settings.endpoint_ttl)
         );
-        let new = self.state.degraded.insert(NEWCOMERS.to_owned(), text.clone()).is_none();
-        if new {
-            self.say_paced(NEWCOMERS, &text);
+        let change = self.state.conditions.set(Concern::ClusterRecords, text.clone());
+        if change == Condition::Appeared {
+            self.say_paced(Concern::ClusterRecords, &text);
         }
     }
 
-    fn say_paced(&mut self, concerns: &'static str, text: &str) {
-        if self.neighbourhood.said.may(concerns, clock::now()) {
+    fn say_paced(&mut self, concern: Concern, text: &str) {
+        if self.neighbourhood.said.may(concern, clock::now()) {
             tracing::error!("{text}");
         }
     }

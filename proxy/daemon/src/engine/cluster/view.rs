@@ -15,13 +15,10 @@ use super::super::objects::Id;
 use super::super::{Engine, tenure};
 use super::Membership;
 use crate::clock;
+use crate::conditions::{Change as Condition, Concern};
 use crate::log;
 
-/// In `State::degraded`: objects that the store has lost.
-const LOST: &str = "lost objects";
-/// The same: keys that do not decode.
-const KEYS: &str = "cluster keys";
-/// So many of them are named, with so many characters each.
+/// So many keys that do not decode are named, with so many characters each.
 const FEW: usize = 5;
 const LONG: usize = 300;
 
@@ -104,9 +101,9 @@ impl Engine {
 
     /// Says which keys do not decode, as far as anybody reads that.
     pub(super) fn take_unreadable(&mut self, unreadable: &BTreeMap<String, String>) {
-        let degraded = &mut self.state.degraded;
+        let conditions = &mut self.state.conditions;
         if unreadable.is_empty() {
-            degraded.remove(KEYS);
+            conditions.clear(&Concern::ClusterKeys);
             return;
         }
         let text = format!(
@@ -114,7 +111,7 @@ impl Engine {
              have written them: update this one; else remove them",
             named(unreadable)
         );
-        if degraded.insert(KEYS.to_owned(), text.clone()).as_ref() != Some(&text) {
+        if conditions.set(Concern::ClusterKeys, text.clone()) != Condition::Same {
             tracing::error!("{text}");
         }
     }
@@ -357,7 +354,7 @@ impl Engine {
             cluster.held_objects = lost.len();
         }
         let Some((_, first)) = lost.first() else {
-            self.state.degraded.remove(LOST);
+            self.state.conditions.clear(&Concern::LostObjects);
             return;
         };
         let kinds: BTreeSet<&str> = lost.iter().map(|(kind, _)| plural(*kind)).collect();
@@ -369,7 +366,8 @@ impl Engine {
              `causeway delete` them",
             lost.len()
         );
-        if self.state.degraded.insert(LOST.to_owned(), text.clone()).is_none() {
+        let change = self.state.conditions.set(Concern::LostObjects, text.clone());
+        if change == Condition::Appeared {
             tracing::error!("{text}");
         }
     }

@@ -6,9 +6,10 @@ use causeway_api::{Applied, TraceAnswer};
 use serde_json::json;
 
 use super::super::testing::*;
+use crate::conditions::Concern;
 use crate::request::{Request, Target};
 use causeway_model::Event as Fact;
-use causeway_model::ObjectKind;
+use causeway_model::{ObjectKey, ObjectKind};
 
 #[test]
 fn objects_are_listed_shown_and_told_apart_by_namespace() {
@@ -219,8 +220,8 @@ fn descriptions_say_what_gets_traffic_and_what_is_missing() {
         let stub = start(|state| {
             let facts = [objects(WEB), objects(DNS), vec![attach("a", "10.0.1.2", "web")]].concat();
             commit(state, facts);
-            let concerned = "service kube-system/dns".to_owned();
-            state.warnings.insert(concerned, vec!["outside the service network".to_owned()]);
+            let concern = Concern::HealthCheckPort(ObjectKey::new("kube-system", "dns"));
+            state.conditions.warn(concern, vec!["its port is taken".to_owned()]);
         });
         let web = stub.get("/v1/describe/default/web").await;
         let endpoint = &web["ports"][0]["endpoints"][0];
@@ -231,7 +232,7 @@ fn descriptions_say_what_gets_traffic_and_what_is_missing() {
         let dns = stub.get("/v1/describe/kube-system/dns").await;
         let remarks = dns["remarks"].to_string();
         assert!(remarks.contains("no attached container has the labels app=dns"), "{remarks}");
-        assert!(remarks.contains("outside the service network"), "{remarks}");
+        assert!(remarks.contains("its port is taken"), "{remarks}");
     });
 }
 

@@ -12,6 +12,7 @@ use super::super::collect::{self, Kind};
 use super::super::status::status;
 use super::super::testing::*;
 use crate::clock;
+use crate::conditions::Concern;
 use crate::config::StoreKind;
 use crate::state::{ClusterState, OverlayState, State};
 
@@ -214,7 +215,7 @@ fn two_nodes_of_one_address_are_a_degradation_that_names_both() {
     let overlay = fixture.state.overlay.as_mut().expect("an overlay");
     overlay.problems.insert("n3".to_owned(), why.clone());
     let said = format!("no route\nnode n3: {why}");
-    fixture.state.degraded.insert("overlay".to_owned(), said);
+    fixture.state.conditions.set(Concern::Overlay, said);
     let lines = fixture.status().degraded;
     assert_eq!(lines, ["overlay: no route".to_owned(), format!("overlay: node n3: {why}")]);
 }

@@ -91,15 +91,14 @@ fn peer(peer: &Peer, node: &NodeView) -> PeerStatus {
     }
 }
 
-/// Nodes whose containers cannot be reached, as far as nobody has said so in `State::degraded`: a
-/// line each.
+/// Nodes whose containers cannot be reached, as far as no condition says so: a line
+/// each.
 pub(super) fn degraded(state: &State, nodes: &Nodes) -> Vec<String> {
-    let said = |problem: &str| state.degraded.values().any(|text| text.contains(problem));
     // This node's own problems are all there.
     let others = nodes.values().filter(|node| node.name != state.node.name);
     let others = others.filter(|node| !matches!(state.waiting.get(&node.name), Some(Some(_))));
     let problems = others.filter_map(|node| Some((&node.name, node.problem.as_deref()?)));
-    let unsaid = problems.filter(|(_, problem)| !said(problem));
+    let unsaid = problems.filter(|(_, problem)| !state.conditions.mentions(problem));
     unsaid.map(|(name, problem)| format!("node {name}: {problem}")).collect()
 }
 

@@ -12,6 +12,7 @@ use super::world::{
     World, at, container, endpoint, node, record, refusal, stored, subnet, test, view,
 };
 use crate::clock;
+use crate::conditions::Concern;
 use crate::event::Event;
 use crate::log::Said;
 use crate::state::OverlayState;
@@ -120,7 +121,7 @@ fn a_node_that_leaves_the_default_network_is_no_longer_refused_a_part() {
     let [inside, further, outside] = ["10.0.7.7", "10.0.8.8", "192.0.2.1"];
     let goes = |world: &mut World, to: &str| {
         world.engine.take_addresses(vec![to.parse().expect("an address")]);
-        world.engine.state.warnings.get("cluster network").cloned().unwrap_or_default()
+        world.engine.state.conditions.warnings_of(&Concern::ClusterNetwork).to_vec()
     };
     test(|mut world| {
         // Among others it keeps the node from its work.
@@ -566,8 +567,8 @@ fn records_that_change_all_the_time_are_said_now_and_then() {
     let mut said = Said::default();
     let start = clock::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    let heard = (0..100).filter(|_| said.may("a", start)).count();
+    let heard = (0..100).filter(|_| said.may(Concern::HeldNodes, start)).count();
     assert_eq!(heard, 1);
-    assert!(said.may("b", start), "another thing");
-    assert!(!said.may("a", after(9)) && said.may("a", after(10)));
+    assert!(said.may(Concern::ClusterRecords, start), "another thing");
+    assert!(!said.may(Concern::HeldNodes, after(9)) && said.may(Concern::HeldNodes, after(10)));
 }

@@ -11,6 +11,7 @@ use super::world::{
     Answer, STORE, at, container, key, outcomes, refusal, service, stored, test, view,
 };
 use crate::clock;
+use crate::conditions::Concern;
 use crate::config::StoreKind;
 
 fn waits(answer: &mut Answer) -> bool {
@@ -388,7 +389,7 @@ fn manifests_of_two_nodes_do_not_fight() {
         world.report(Report::Connection(Ok(())));
         world.reset(View { objects, ..view(&["n1"]) }, STORE, false);
         assert!(world.writes().is_empty(), "what counts is theirs");
-        let warnings = world.engine.state.warnings.get("manifests").cloned().unwrap_or_default();
+        let warnings = world.engine.state.conditions.warnings_of(&Concern::Manifests);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(
             warnings[0].contains("it also stands in a.yaml of the manifest directory of node n2")
@@ -448,5 +449,19 @@ fn an_object_that_no_store_takes_is_refused_and_the_others_are_not() {
         let refused = applied.results[0].refusal.as_ref().expect("a refusal");
         assert!(refused.reason.contains("1024 KiB are possible"), "{}", refused.reason);
         assert_eq!(applied.results[1].outcome, AppliedOutcome::Created);
+    });
+}
+
+/// The cluster store is one thing, objects on this node's disk that do not decode are another.
+#[test]
+fn what_does_not_decode_is_told_after_the_store_has_answered() {
+    test(|mut world| {
+        let text = "stored objects that do not decode: default/web; apply them again";
+        world.engine.state.conditions.set(Concern::StoredObjects, text.to_owned());
+        world.away();
+        let degraded = world.degraded();
+        assert!(degraded.contains("unreachable") && degraded.contains(text), "{degraded}");
+        world.report(Report::Connection(Ok(())));
+        assert_eq!(world.degraded(), format!("store: {text}\n"));
     });
 }

@@ -245,8 +245,7 @@ impl World {
     /// The text of what is degraded.
     pub(super) fn degraded(&mut self) -> String {
         self.engine.describe_connection();
-        let all = self.engine.state.degraded.iter();
-        all.map(|(concerns, text)| format!("{concerns}: {text}\n")).collect()
+        self.engine.state.conditions.degraded().map(|line| line + "\n").collect()
     }
 
     pub(super) fn peers(&self) -> Vec<String> {

@@ -26,12 +26,17 @@ use serde_json::{Value, json};
 /// The design's table: which of our packages a package may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("cni-plugin", &[]),
-    ("causeway-kernel", &[]),
-    ("causeway-bridge", &["cni-plugin", "causeway-kernel", "causeway-ruleset", "causeway-nft"]),
+    ("causeway-host", &[]),
+    ("causeway-kernel", &["causeway-host"]),
+    (
+        "causeway-bridge",
+        &["cni-plugin", "causeway-host", "causeway-kernel", "causeway-ruleset", "causeway-nft"],
+    ),
     (
         "causeway-service",
         &[
             "cni-plugin",
+            "causeway-host",
             "causeway-kernel",
             "causeway-model",
             "causeway-ruleset",
@@ -39,14 +44,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "causeway-api",
         ],
     ),
-    ("causeway-ipam", &["cni-plugin"]),
+    ("causeway-ipam", &["cni-plugin", "causeway-host"]),
     ("causeway-model", &[]),
     ("causeway-ruleset", &["causeway-model"]),
     ("causeway-nft", &["causeway-ruleset"]),
-    ("causeway-source", &["causeway-model"]),
+    ("causeway-source", &["causeway-model", "causeway-host"]),
     ("causeway-overlay", &["causeway-model"]),
     ("causeway-dns", &["causeway-model"]),
-    ("causeway-api", &["causeway-model", "causeway-ruleset"]),
+    ("causeway-api", &["causeway-model", "causeway-ruleset", "causeway-host"]),
     ("causeway", &["causeway-model", "causeway-ruleset", "causeway-api"]),
 ];
 

@@ -1,5 +1,5 @@
 //! The only place that enters a network namespace, changes links, addresses, routes, neighbours,
-//! FDB, sysctls or conntrack, spawns a program, or writes attachment records.
+//! FDB, sysctls or conntrack, or spawns a program.
 //!
 //! Calls block: a [`Netlink`] drives its rtnetlink connection on a current-thread tokio runtime
 //! of its own. One call is one netlink request for one object; nothing on a busy path dumps.
@@ -11,9 +11,7 @@ mod announce;
 mod clock;
 mod closing;
 mod conntrack;
-mod error;
 mod link;
-mod lock;
 mod monitor;
 mod neigh;
 mod netlink;
@@ -22,36 +20,31 @@ mod netns_lock;
 mod notify;
 mod probe;
 mod process;
-mod record;
 mod retry;
 mod route;
 mod sysctl;
 #[cfg(test)]
 mod testing;
-mod undo;
 mod warn;
 
 pub use advertised::{FORWARD_V6, accept_ra_before_forwarding};
 pub use announce::ANNOUNCE_SYSCTLS;
+pub use causeway_host::{Error, FileLock, RecordKey, Records, Result};
 pub use closing::close_in_child;
 pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
 };
-pub use error::{Error, Result};
 pub use link::localhost::LOCALHOST_REPLY;
 pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,
     VlanRange, VxlanAttributes,
 };
-pub use lock::FileLock;
 pub use monitor::{Interest, Monitor, wait_readable};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId, NetnsLife, own_netns};
 pub use netns_lock::{Holder, NetnsLock};
 pub use process::{Output, Program, ignore_sigterm, run};
-pub use record::{RecordKey, Records};
 pub use route::{AddressSpec, AddressState, RouteSpec, Way};
 pub use sysctl::Sysctl;
-pub use undo::Undo;
 pub use warn::{warn, warn_raw};

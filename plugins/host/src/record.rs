@@ -6,16 +6,14 @@
 //! shortened with a hash, and the record itself holds its key. Beside it, while an operation runs,
 //! lies `<container id>:<ifname>.lock`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::lock::in_folder;
+use crate::file::{self, Outlives};
 use crate::{Error, FileLock, Result};
 
 /// A record as it lies on disk.
@@ -80,7 +78,8 @@ impl Records {
         let bytes = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
         let folder = self.folder(&key.network);
         let temporary = self.file(key, ".tmp");
-        in_folder(&folder, || replace(&temporary, &path, &bytes)).map_err(failed)
+        let write = || file::replace(&path, &temporary, &bytes, 0o600, Outlives::Process);
+        file::in_folder(&folder, write).map_err(failed)
     }
 
     /// The record of `key`, or `None`.
@@ -267,22 +266,6 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         result => result.map_err(failed)?,
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
-}
-
-/// Writes `bytes` into `temporary` and renames the whole over `path`.
-fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let written = (|| {
-        let mut options = OpenOptions::new();
-        // Not `create_new`: a killed process may have left one.
-        let mut file: File =
-            options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-        file.write_all(bytes)?;
-        std::fs::rename(temporary, path)
-    })();
-    if written.is_err() {
-        drop(std::fs::remove_file(temporary));
-    }
-    written
 }
 
 fn list_folder(folder: &Path) -> Result<(Vec<RecordKey>, Vec<Error>)> {

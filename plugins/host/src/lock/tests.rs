@@ -1,12 +1,11 @@
 use super::*;
-use crate::testing::Folder;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_lock_held_by_another_times_out() {
-    let folder = Folder::new();
-    let path = folder.0.join("a/b/lock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a/b/lock");
     let held = FileLock::acquire(&path, SECOND).expect("free");
     let error = FileLock::acquire(&path, Duration::from_millis(20)).expect_err("held");
     assert_eq!(error.raw(), Some(libc::ETIMEDOUT));
@@ -17,8 +16,8 @@ fn a_lock_held_by_another_times_out() {
 
 #[test]
 fn a_waiter_follows_the_path_to_a_new_file() {
-    let folder = Folder::new();
-    let path = folder.0.join("lock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lock");
     let first = FileLock::acquire(&path, SECOND).expect("free");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| FileLock::acquire(&path, 10 * SECOND).expect("in the end"));
@@ -34,8 +33,8 @@ fn a_waiter_follows_the_path_to_a_new_file() {
 
 #[test]
 fn a_lock_dies_with_its_process() {
-    let folder = Folder::new();
-    let path = folder.0.join("lock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lock");
     drop(FileLock::acquire(&path, SECOND).expect("free"));
     let file = File::open(&path).expect("there");
     // SAFETY: the child calls only async-signal-safe functions.
@@ -61,10 +60,10 @@ fn a_lock_dies_with_its_process() {
 /// Between fork and exec a program that another thread starts has all files of this one.
 #[test]
 fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
-    let folder = Folder::new();
-    let path = folder.0.join("lock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lock");
     let lock = FileLock::acquire(&path, SECOND).expect("free");
-    let inherited = lock.file.try_clone().expect("another descriptor");
+    let inherited = lock.locked.file.try_clone().expect("another descriptor");
     assert!(FileLock::is_held(&path));
     drop(lock);
     assert!(!FileLock::is_held(&path));
@@ -75,11 +74,11 @@ fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
 /// A child that outlives us keeps what it works on (row F7).
 #[test]
 fn a_lock_that_is_shared_stays_with_the_child() {
-    let folder = Folder::new();
-    let path = folder.0.join("lock");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("lock");
     let lock = FileLock::acquire(&path, SECOND).expect("free");
     let lock = lock.share_with_children().expect("shared");
-    let inherited = lock.file.try_clone().expect("another descriptor");
+    let inherited = lock.locked.file.try_clone().expect("another descriptor");
     drop(lock);
     FileLock::acquire(&path, Duration::ZERO).expect_err("the child has it");
     drop(inherited);

@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::testing::Folder;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -28,8 +27,8 @@ fn files(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn a_record_is_written_read_replaced_and_removed() {
-    let run = Folder::new();
-    let records = Records::new(&run.0, "bridge");
+    let run = tempfile::tempdir().expect("a folder");
+    let records = Records::new(run.path(), "bridge");
     let key = key("net", "id", "eth0");
     assert_eq!(records.read::<u32>(&key).expect("absence is fine"), None);
     records.remove(&key).expect("absence is fine");
@@ -39,9 +38,9 @@ fn a_record_is_written_read_replaced_and_removed() {
     records.write(&key, &2).expect("replaced");
     assert_eq!(records.read::<u32>(&key).expect("readable"), Some(2));
     assert!(!records.is_empty().expect("one there"));
-    let names: Vec<String> = files(&run.0).into_iter().collect();
+    let names: Vec<String> = files(run.path()).into_iter().collect();
     assert_eq!(names, ["id:eth0.json", "id:eth0.lock"]);
-    let folder = run.0.join("attachments/bridge/net");
+    let folder = run.path().join("attachments/bridge/net");
     let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     assert_eq!(mode(&folder.join("id:eth0.json")), 0o600);
@@ -54,8 +53,8 @@ fn a_record_is_written_read_replaced_and_removed() {
 /// A key of one attachment never names another's file.
 #[test]
 fn keys_and_files_are_one_to_one() {
-    let run = Folder::new();
-    let records = Records::new(&run.0, "bridge");
+    let run = tempfile::tempdir().expect("a folder");
+    let records = Records::new(run.path(), "bridge");
     let long = "x".repeat(300);
     let keys = [
         key("net", "a-b", "c"),
@@ -80,17 +79,17 @@ fn keys_and_files_are_one_to_one() {
     sorted.sort();
     assert_eq!(found, sorted);
     assert_eq!(records.list("..").expect("a list").0.len(), 1);
-    assert!(run.0.join("attachments/bridge").is_dir());
-    assert!(files(&run.0).iter().all(|name| name.len() <= 255));
+    assert!(run.path().join("attachments/bridge").is_dir());
+    assert!(files(run.path()).iter().all(|name| name.len() <= 255));
 }
 
 #[test]
 fn listing_passes_over_damage_and_clears_what_the_dead_left() {
-    let run = Folder::new();
-    let records = Records::new(&run.0, "bridge");
+    let run = tempfile::tempdir().expect("a folder");
+    let records = Records::new(run.path(), "bridge");
     assert_eq!(records.list("net").expect("absence is fine").0, []);
     records.write(&key("net", "id", "eth0"), &1).expect("written");
-    let folder = run.0.join("attachments/bridge/net");
+    let folder = run.path().join("attachments/bridge/net");
     std::fs::write(folder.join("broken.json"), b"{").expect("written");
     // Killed while it wrote: nobody holds the lock.
     std::fs::write(folder.join("killed:eth0.tmp"), b"{").expect("written");
@@ -100,31 +99,33 @@ fn listing_passes_over_damage_and_clears_what_the_dead_left() {
     assert_eq!(keys, [key("net", "id", "eth0")]);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].action.contains("broken.json"), "{errors:?}");
-    assert!(files(&run.0).contains("busy:eth0.tmp"));
-    assert!(!files(&run.0).contains("killed:eth0"));
+    assert!(files(run.path()).contains("busy:eth0.tmp"));
+    assert!(!files(run.path()).contains("killed:eth0"));
     drop(at_work);
     // What the next owner of the name removes takes the temporary file along.
     records.remove(&key("net", "busy", "eth0")).expect("removed");
-    assert!(!files(&run.0).contains("busy:eth0"));
+    assert!(!files(run.path()).contains("busy:eth0"));
 }
 
 #[test]
 fn a_damaged_record_is_known_by_its_name() {
-    let run = Folder::new();
-    let records = Records::new(&run.0, "bridge");
+    let run = tempfile::tempdir().expect("a folder");
+    let records = Records::new(run.path(), "bridge");
     let keys = [key("n.et", ".a", "é:%"), key("n.et", "a-b_c.D", "eth0")];
     for key in &keys {
         records.write(key, &1).expect("written");
     }
-    for name in files(&run.0).iter().filter(|name| name.ends_with(".json")) {
-        std::fs::write(run.0.join("attachments/bridge/n.et").join(name), b"{").expect("written");
+    for name in files(run.path()).iter().filter(|name| name.ends_with(".json")) {
+        std::fs::write(run.path().join("attachments/bridge/n.et").join(name), b"{")
+            .expect("written");
     }
     let (found, errors) = records.list("n.et").expect("a list");
     assert_eq!((found.as_slice(), errors.len()), (keys.as_slice(), 0));
     let long = key("n.et", &"x".repeat(300), "eth0");
     records.write(&long, &1).expect("written");
-    for name in files(&run.0).iter().filter(|name| name.contains('~')) {
-        std::fs::write(run.0.join("attachments/bridge/n.et").join(name), b"{").expect("written");
+    for name in files(run.path()).iter().filter(|name| name.contains('~')) {
+        std::fs::write(run.path().join("attachments/bridge/n.et").join(name), b"{")
+            .expect("written");
     }
     let (found, errors) = records.list("n.et").expect("a list");
     assert_eq!((found.as_slice(), errors.len()), (keys.as_slice(), 1));
@@ -133,8 +134,8 @@ fn a_damaged_record_is_known_by_its_name() {
 /// Directories and lock files come and go under many threads, and exclusion holds.
 #[test]
 fn a_hundred_at_once_neither_fail_nor_overlap() {
-    let run = Folder::new();
-    let records = Records::new(&run.0, "bridge");
+    let run = tempfile::tempdir().expect("a folder");
+    let records = Records::new(run.path(), "bridge");
     std::thread::scope(|scope| {
         for n in 0..100 {
             let records = &records;
@@ -151,5 +152,5 @@ fn a_hundred_at_once_neither_fail_nor_overlap() {
             });
         }
     });
-    assert!(files(&run.0).is_empty(), "{:?}", files(&run.0));
+    assert!(files(run.path()).is_empty(), "{:?}", files(run.path()));
 }

@@ -1,0 +1,13 @@
+//! What plugins and daemon share on a node's disk: records, locks, files written whole, paths,
+//! marks, and which boot this is. Knows no network and starts no program.
+
+mod clock;
+mod error;
+pub mod file;
+mod lock;
+mod record;
+
+pub use clock::{Deadline, boot_id, boot_time};
+pub use error::{Error, Result};
+pub use lock::{FileLock, Locked, Wait};
+pub use record::{RecordKey, Records};

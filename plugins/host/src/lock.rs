@@ -1,0 +1,180 @@
+//! Locks that die with their process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Deref;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::{Error, Result, file};
+
+/// A file whose lock is ours until this is dropped.
+#[derive(Debug)]
+pub struct Locked {
+    file: File,
+    /// Children that were started meanwhile keep the lock.
+    shared: bool,
+}
+
+/// What came of waiting for a lock.
+#[derive(Debug)]
+pub enum Wait {
+    /// It is ours.
+    Locked(Locked),
+    /// Another process has it still.
+    TimedOut,
+    /// No thread could be started to wait in.
+    NoThread(io::Error),
+}
+
+impl Locked {
+    /// Takes the exclusive lock of a file that is open: at once, or within `wait`.
+    ///
+    /// # Errors
+    /// The file cannot be locked at all.
+    pub fn wait(file: File, wait: Duration) -> io::Result<Wait> {
+        let locked = Self { file, shared: false };
+        match locked.file.try_lock() {
+            Ok(()) => return Ok(Wait::Locked(locked)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if wait.is_zero() {
+            return Ok(Wait::TimedOut);
+        }
+        // flock(2) knows no time limit, so a thread waits. If it gets the lock too late, nobody
+        // receives the file any more, and dropping it releases the lock.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        let waiter = move || {
+            let taken = loop {
+                match locked.file.lock() {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => break result.map(|()| locked),
+                }
+            };
+            drop(sender.send(taken));
+        };
+        if let Err(error) = std::thread::Builder::new().name("flock".to_owned()).spawn(waiter) {
+            return Ok(Wait::NoThread(error));
+        }
+        match receiver.recv_timeout(wait) {
+            Ok(taken) => taken.map(Wait::Locked),
+            Err(_) => Ok(Wait::TimedOut),
+        }
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Locked {
+    /// Closing alone would leave the lock with a program that another thread starts at this moment:
+    /// between fork and exec it has all files of this process.
+    fn drop(&mut self) {
+        if !self.shared {
+            drop(self.file.unlock());
+        }
+    }
+}
+
+/// An exclusive `flock` on a file, released when dropped or when the process dies.
+#[derive(Debug)]
+pub struct FileLock {
+    locked: Locked,
+}
+
+impl FileLock {
+    /// Has programs that are started from now on hold the lock too, each until it ends: whoever
+    /// waits for the lock waits for a child that outlives us as well (row F7).
+    ///
+    /// # Errors
+    /// The descriptor's flag could not be changed.
+    pub fn share_with_children(mut self) -> Result<Self> {
+        // SAFETY: the descriptor is open; the command takes a flag.
+        if unsafe { libc::fcntl(self.locked.file.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
+            self.locked.shared = true;
+            return Ok(self);
+        }
+        let source = io::Error::last_os_error();
+        Err(Error { action: "share a lock with children".to_owned(), source })
+    }
+
+    /// Takes the lock of `path`, creating file and parent directories (0700) as needed. Whoever
+    /// waits is woken by the kernel in the order of arrival.
+    ///
+    /// The file may be removed by whoever holds its lock: the lock taken is always that of the
+    /// file `path` names at that moment.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` ([`crate::Error::is_transient`]) after `wait`; I/O errors.
+    pub fn acquire(path: &Path, wait: Duration) -> Result<Self> {
+        let deadline = Deadline::after(wait);
+        let failed = |source| Error { action: format!("lock {}", path.display()), source };
+        loop {
+            let file = create(path).map_err(failed)?;
+            let locked = match Locked::wait(file, deadline.remaining()).map_err(failed)? {
+                Wait::Locked(locked) => locked,
+                Wait::NoThread(source) => return Err(failed(source)),
+                Wait::TimedOut => {
+                    let action = format!(
+                        "lock {}: another process has held it for {} ms",
+                        path.display(),
+                        wait.as_millis()
+                    );
+                    return Err(Error::errno(action, libc::ETIMEDOUT));
+                }
+            };
+            if still_named(&locked.file, path).map_err(failed)? {
+                return Ok(Self { locked });
+            }
+        }
+    }
+
+    /// Whether another process holds the lock of `path` at this moment. Creates nothing.
+    pub fn is_held(path: &Path) -> bool {
+        // A shared lock, so that those who ask do not take each other for holders.
+        File::open(path).is_ok_and(|file| match file.try_lock_shared() {
+            Ok(()) => file.unlock().is_err(),
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(_)) => false,
+        })
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match options.open(path) {
+            // One that is there can be locked all the same, so that DEL does what it can.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+            result => result,
+        }
+    };
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => file::in_folder(folder, open),
+        Some(_) | None => open(),
+    }
+}
+
+/// Whether `path` still names `file`: its holder may have removed it while we waited.
+fn still_named(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

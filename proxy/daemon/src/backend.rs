@@ -52,7 +52,7 @@ pub(crate) enum Backend {
     Iptables(Iptables),
     /// nf_tables, and a kernel that refuses some services.
     #[cfg(test)]
-    Refusing(Nftables, BTreeSet<causeway_model::ObjectKey>),
+    Refusing(Option<Nftables>, BTreeSet<causeway_model::ObjectKey>),
 }
 
 impl Backend {
@@ -77,7 +77,10 @@ impl Backend {
             Self::Nftables(backend) => backend.whole(plan),
             Self::Iptables(backend) => backend.whole(plan),
             #[cfg(test)]
-            Self::Refusing(backend, bad) => refuse(plan, bad).and_then(|()| backend.whole(plan)),
+            Self::Refusing(backend, bad) => {
+                refuse(plan, bad)?;
+                backend.as_mut().map_or(Ok(false), |backend| backend.whole(plan))
+            }
         }
     }
 
@@ -90,7 +93,9 @@ impl Backend {
             Self::Nftables(backend) => backend.whole(plan),
             Self::Iptables(backend) => backend.look(plan),
             #[cfg(test)]
-            Self::Refusing(backend, _) => backend.whole(plan),
+            Self::Refusing(backend, _) => {
+                backend.as_mut().map_or(Ok(false), |backend| backend.whole(plan))
+            }
         }
     }
 
@@ -104,7 +109,8 @@ impl Backend {
             Self::Iptables(backend) => backend.change(plan, delta),
             #[cfg(test)]
             Self::Refusing(backend, bad) => {
-                refuse(plan, bad).and_then(|()| backend.change(plan, delta))
+                refuse(plan, bad)?;
+                backend.as_mut().map_or(Ok(()), |backend| backend.change(plan, delta))
             }
         }
     }
@@ -132,7 +138,7 @@ impl Backend {
             Self::Nftables(backend) => backend.watch(tables),
             Self::Iptables(backend) => backend.watch(tables),
             #[cfg(test)]
-            Self::Refusing(backend, _) => backend.watch(tables),
+            Self::Refusing(..) => Err(Error::new("a kernel of the test", "it tells nobody")),
         }
     }
 
@@ -153,9 +159,14 @@ impl Backend {
 
 #[cfg(test)]
 impl Backend {
-    /// nf_tables as if its kernel refused some services.
+    /// The fake of nf_tables.
+    pub(crate) fn of(fake: &causeway_nft::Fake) -> Self {
+        Self::Refusing(Some(Nftables::of(fake)), BTreeSet::new())
+    }
+
+    /// A kernel that refuses some services, and takes all others without keeping their rules.
     pub(crate) fn refusing(bad: BTreeSet<causeway_model::ObjectKey>) -> Self {
-        Self::Refusing(Nftables::open().expect("nf_tables"), bad)
+        Self::Refusing(None, bad)
     }
 }
 

@@ -6,7 +6,6 @@
 mod cluster;
 mod containers;
 mod guard;
-mod hold;
 mod load;
 mod manifests;
 mod objects;
@@ -15,8 +14,6 @@ mod ports;
 mod removal;
 mod room;
 mod sync;
-mod tenure;
-mod waiting;
 mod writes;
 
 pub(crate) use cluster::cluster_settings;
@@ -42,15 +39,15 @@ use crate::contest::Contest;
 use crate::event::Event;
 use crate::isolation::Isolation;
 use crate::liveness::Watch;
+use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::request::{Refused, Reply, Request};
 use crate::schedule::{Deadline, Retry, Schedule};
 use crate::serve::{Front, Query};
-use crate::state::{State, Touched};
+use crate::state::{ObjectId, State, Touched};
 use crate::sysctls::Sysctls;
 
-use self::cluster::Membership;
 use self::writes::{Asked, Writes};
 
 /// How many events are taken for one commit at most.
@@ -78,7 +75,15 @@ pub(crate) struct Engine {
     cluster: Option<Cluster>,
     /// The overlay and what others were told of this node.
     neighbourhood: overlay::Neighbourhood,
+    /// `/etc/machine-id` or what stands for it.
+    machine_id: String,
     membership: Membership,
+    /// Objects of other nodes' manifest directories, with node and file.
+    elsewhere: BTreeMap<ObjectId, (String, String)>,
+    /// Those of them that our manifest directory has, too.
+    shadowed: BTreeSet<ObjectId>,
+    /// The manifest directory is to be read when the store is back.
+    manifests_wait: bool,
     writes: Writes,
     backend: Backend,
     sysctls: Sysctls,
@@ -234,7 +239,7 @@ impl Engine {
                 let changes = self.state.index.apply(fact);
                 self.note(changes);
             }
-            Event::Cluster(report) => self.take_report(report),
+            Event::Cluster(report) => self.on_report(report),
             Event::Overlay(state) => self.take_overlay(state),
             Event::Addresses(ips) => self.take_addresses(ips),
             Event::Forward(found) => self.take_forward(&found),

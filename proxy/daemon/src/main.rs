@@ -11,6 +11,7 @@
 //! | [`conditions`] | what does not work, and what to know of: set, cleared, read; pure |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`node`] | facts of this node, `node.json` |
+//! | [`membership`] | who is in the cluster and lives, and what the cluster store has; pure |
 //! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
@@ -49,6 +50,7 @@ mod left_out;
 mod liveness;
 mod localhost;
 mod log;
+mod membership;
 mod node;
 
 mod notify;

@@ -16,6 +16,9 @@ use crate::config::Settings;
 use crate::host_ports;
 use crate::left_out;
 
+/// Kind and key of an object.
+pub(crate) type ObjectId = (ObjectKind, ObjectKey);
+
 /// The state.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -30,7 +33,7 @@ pub(crate) struct State {
     /// Host ports of this node's attachments.
     pub host_ports: host_ports::Records,
     /// Stored objects that a file of the manifest directory holds, with its name.
-    pub files: BTreeMap<(ObjectKind, ObjectKey), String>,
+    pub files: BTreeMap<ObjectId, String>,
     /// When what happened, and how often.
     pub progress: Progress,
     /// The other nodes, by name: of the cluster store or of the peers file.
@@ -150,7 +153,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     /// Objects stored, changed or deleted.
-    pub objects: BTreeSet<(ObjectKind, ObjectKey)>,
+    pub objects: BTreeSet<ObjectId>,
     /// Containers attached, changed or gone.
     pub containers: BTreeSet<EndpointKey>,
     /// Services whose endpoints or rules may have changed.

@@ -30,6 +30,12 @@ impl Nftables {
         Ok(Self { client, mirror: None })
     }
 
+    /// A connection to the fake.
+    #[cfg(test)]
+    pub(super) fn of(fake: &causeway_nft::Fake) -> Self {
+        Self { client: fake.client(), mirror: None }
+    }
+
     pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let generation = self.client.generation().map_err(unreadable)?;

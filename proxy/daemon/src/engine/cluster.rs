@@ -1,86 +1,25 @@
-//! What the cluster store says, and what this node says to it.
+//! The connection to the cluster store: what this node says to it, and the effects of what it says.
 
-mod doubt;
 mod publish;
-mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use causeway_model::{ClusterConfig, NodeIdentity, NodeRecord, SubnetRecord};
-use causeway_source::cluster::{Cluster, ClusterSettings, Command, Known, Report, Subnets};
+use causeway_model::{ClusterConfig, EndpointKey, Event as Fact, NodeIdentity};
+use causeway_source::cluster::{Change, Cluster, ClusterSettings, Command, Known, Report};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
 
 use super::Engine;
-use super::hold::Hold;
-use super::objects::Id;
-use super::tenure::{self, Newcomers};
 use crate::clock;
-use crate::conditions::{Change, Concern};
+use crate::conditions::{self, Concern};
 use crate::config::Settings;
 use crate::event::{Event, Events};
+use crate::membership::{Effect, LocalState, LogRule, Membership};
 
 /// Reports that wait for the engine before the task does.
 const QUEUE: usize = 64;
 /// How long a planned end waits for the task.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// What the engine knows of the cluster beyond what answers are rendered from. Empty without one.
-#[derive(Debug)]
-pub(super) struct Membership {
-    /// `/etc/machine-id` or what stands for it.
-    machine_id: String,
-    /// What the next run is to know.
-    known: Known,
-    /// Nodes as they say they are; those that are held, too.
-    nodes: BTreeMap<String, NodeRecord>,
-    /// Who has which part of the cluster network.
-    subnets: BTreeMap<IpNetwork, SubnetRecord>,
-    /// Objects of other nodes' manifest directories, with node and file.
-    pub(super) elsewhere: BTreeMap<Id, (String, String)>,
-    /// Those of them that our manifest directory has, too.
-    pub(super) shadowed: BTreeSet<Id>,
-    /// Objects that the store has lost and this node holds (C-10).
-    pub(super) lost: BTreeSet<Id>,
-    /// Which nodes count as there though they are not heard of.
-    hold: Hold,
-    /// Parts of the cluster network that may be gone, and when they are, unless their node says
-    /// otherwise before.
-    doubtful_subnets: BTreeMap<IpNetwork, Instant>,
-    /// Records that are in the store and do not count.
-    newcomers: Newcomers,
-    /// The manifest directory is to be read when the store is back.
-    pub(super) manifests_wait: bool,
-    /// The task has said whether the store answers.
-    pub(super) answered: bool,
-    /// The store has said what there is.
-    pub(super) viewed: bool,
-    /// The node was told of a subnet that another has: whether it may take another one was said.
-    moved_on: bool,
-}
-
-impl Membership {
-    /// Of a machine that knows of no others. What is in doubt is so for `ttl`.
-    pub(super) fn new(machine_id: String, ttl: Duration) -> Self {
-        Self {
-            machine_id,
-            known: Known::default(),
-            nodes: BTreeMap::new(),
-            subnets: BTreeMap::new(),
-            elsewhere: BTreeMap::new(),
-            shadowed: BTreeSet::new(),
-            lost: BTreeSet::new(),
-            hold: Hold::new(ttl),
-            doubtful_subnets: BTreeMap::new(),
-            newcomers: Newcomers::default(),
-            manifests_wait: false,
-            answered: false,
-            viewed: false,
-            moved_on: false,
-        }
-    }
-}
 
 impl Engine {
     /// Connects to the cluster store, where there is to be one. Inside the runtime, once what the
@@ -121,7 +60,7 @@ impl Engine {
     }
 
     fn cluster_settings(&self, previous: Vec<IpNetwork>) -> ClusterSettings {
-        let (settings, known) = (&self.state.settings, &self.membership.known);
+        let (settings, known) = (&self.state.settings, self.membership.known());
         ClusterSettings {
             asked: settings.node_subnets.clone(),
             // What a run without a store chose by itself may be another node's.
@@ -131,166 +70,180 @@ impl Engine {
         }
     }
 
-    /// Whether a node's record is missing and the node may live.
-    pub(super) fn is_held(&self, node: &str) -> bool {
-        self.membership.hold.holds(node)
+    fn identity(&self) -> NodeIdentity {
+        NodeIdentity { node: self.facts.name.to_string(), machine_id: self.machine_id.clone() }
     }
 
-    fn identity(&self) -> NodeIdentity {
-        NodeIdentity {
-            node: self.facts.name.to_string(),
-            machine_id: self.membership.machine_id.clone(),
-        }
+    /// What an earlier run left.
+    ///
+    /// # Errors
+    /// The snapshot cannot be read.
+    pub(super) fn read_snapshot(&mut self) -> Result<(), causeway_source::Error> {
+        let (view, known) = self.store.cluster()?;
+        self.ask_membership(|membership, local| {
+            membership.on_snapshot(view, known, local, clock::now())
+        });
+        Ok(())
     }
 
     /// Takes in what the store says.
-    pub(super) fn take_report(&mut self, report: Report) {
-        match report {
-            Report::Reset { view, known, same } => self.take_view(view, known, same),
-            Report::Changed { changes, revision } => self.take_changes(changes, revision),
-            Report::Written { id, result } => self.take_written(id, result),
-            Report::Connection(connection) => self.take_connection(connection),
-            Report::Lease(lease) => {
-                self.membership.known.lease = Some(lease);
-                self.keep_known();
-            }
-            Report::Subnets(subnets) => self.take_subnets(subnets),
-            Report::Excluded(why) => self.take_excluded(why),
-            Report::Denied(why) => self.take_denied(why),
-            Report::Unreadable(unreadable) => self.take_unreadable(&unreadable),
+    pub(super) fn on_report(&mut self, report: Report) {
+        if self.state.cluster.is_some() {
+            self.ask_membership(|membership, local| {
+                membership.on_report(report, local, clock::now())
+            });
         }
     }
 
-    fn take_connection(&mut self, connection: Result<(), String>) {
-        let Some(cluster) = &mut self.state.cluster else { return };
-        let first = !std::mem::replace(&mut self.membership.answered, true);
-        match (connection, &mut cluster.connection) {
-            (Ok(()), now) => {
-                if let Err((since, _)) = now {
-                    let away = clock::words(clock::now().saturating_duration_since(*since));
-                    tracing::info!(after = away, "the cluster store answers");
-                }
-                *now = Ok(());
-                // A node that never knew of others cannot have missed that they live.
-                if self.membership.known.store.is_some() {
-                    self.doubt_anew();
-                }
-                self.store_is_back();
-            }
-            (Err(why), Err((_, before))) if !first => *before = why,
-            (Err(why), now) => {
-                tracing::warn!(why, "the cluster store does not answer; all goes on as it is");
-                *now = Err((clock::now(), why));
-            }
+    /// Gives up what has been in doubt for long enough.
+    pub(super) fn end_grace(&mut self) {
+        if self.state.cluster.is_some() {
+            self.ask_membership(|membership, local| membership.on_time(local, clock::now()));
         }
-        // Whether they live is not known while the store is away.
-        self.pending.touched.nodes.extend(self.state.peers.keys().cloned());
-        self.describe_connection();
-        self.refuse_writes();
-        self.advance_writes();
     }
 
-    fn store_is_back(&mut self) {
-        if std::mem::take(&mut self.membership.manifests_wait) {
-            self.pending.manifests = true;
-        }
+    /// Once no container needs a subnet that another node took, this node may take another one.
+    pub(super) fn look_for_another_subnet(&mut self) {
+        self.ask_membership(|membership, local| {
+            membership.another_subnet(local).into_iter().collect()
+        });
     }
 
     /// Says in `State::conditions` how long the store has been away: for whoever asks now.
     pub(super) fn describe_connection(&mut self) {
-        let state = &mut self.state;
-        let Some(cluster) = &state.cluster else { return };
-        let Err((since, why)) = &cluster.connection else {
-            state.conditions.clear(&Concern::Store);
-            return;
+        if self.state.cluster.is_some() {
+            let effect = self.membership.describe_connection(clock::now());
+            self.carry_out(effect);
+        }
+    }
+
+    /// Asks what is to be done, and does it.
+    pub(super) fn ask_membership(
+        &mut self,
+        ask: impl FnOnce(&mut Membership, LocalState<'_>) -> Vec<Effect>,
+    ) {
+        let local = LocalState {
+            index: &self.state.index,
+            peers: &self.state.peers,
+            files: &self.state.files,
+            elsewhere: &self.elsewhere,
         };
-        let away = clock::words(clock::now().saturating_duration_since(*since));
-        let revision = cluster.revision;
-        let endpoints = state.settings.etcd_endpoints.join(" ");
-        let text = format!(
-            "etcd {endpoints} unreachable for {away}, serving from the snapshot of revision \
-             {revision}: {why}"
-        );
-        state.conditions.set(Concern::Store, text);
-    }
-
-    fn take_excluded(&mut self, why: Option<String>) {
-        let Some(cluster) = &mut self.state.cluster else { return };
-        if let Some(why) = &why {
-            tracing::error!("this node is kept out of the cluster: {why}");
-        }
-        self.state.conditions.update(Concern::Cluster, why.clone());
-        cluster.excluded = why;
-        self.refuse_writes();
-        self.store_is_back();
-        self.advance_writes();
-    }
-
-    /// What this node says of itself goes on: what it may not write are objects.
-    fn take_denied(&mut self, why: Option<String>) {
-        let change = self.state.conditions.update(Concern::ClusterWrites, why.clone());
-        if let (Change::Appeared | Change::Changed, Some(why)) = (change, why) {
-            tracing::error!("{why}");
+        for effect in ask(&mut self.membership, local) {
+            self.carry_out(effect);
         }
     }
 
-    fn take_subnets(&mut self, subnets: Subnets) {
-        self.membership.moved_on = false;
-        if let Subnets::Held(subnets) = &subnets {
-            let all: Vec<String> = subnets.iter().map(ToString::to_string).collect();
-            tracing::info!("node subnets: {}", all.join(", "));
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Adopt { changes, on_disk } => self.adopt_changes(changes, on_disk),
+            Effect::KeepKnown(known) => self.keep_known(&known),
+            Effect::Cluster(cluster) => self.state.cluster = Some(cluster),
+            Effect::Peers(peers) => self.set_peers(peers),
+            Effect::TouchNodes(names) => self.pending.touched.nodes.extend(names),
+            Effect::SubnetsChanged => self.peers_changed(),
+            Effect::Publish(command) => self.say(command),
+            Effect::Condition(concern, text, rule) => self.set_condition(concern, text, rule),
+            Effect::Listed => {
+                self.pending.manifests = true;
+                self.listed = true;
+            }
+            Effect::StoreIsBack => {
+                if std::mem::take(&mut self.manifests_wait) {
+                    self.pending.manifests = true;
+                }
+            }
+            Effect::WritesMayGoOn => {
+                self.refuse_writes();
+                self.advance_writes();
+            }
+            Effect::RevisionSeen => self.seen_writes(),
+            Effect::Written(id, result) => self.take_written(id, result),
         }
-        let refused = subnets.refused();
-        if let Some(why) = &refused {
-            tracing::error!("no subnet: {why}");
-        }
-        self.state.conditions.update(Concern::Subnet, refused);
-        if let Some(cluster) = &mut self.state.cluster {
-            cluster.subnets = Some(subnets);
-        }
-        self.peers_changed();
-        self.look_for_another_subnet();
     }
 
-    /// Once no container has an address of a subnet that another node took, this node may take
-    /// another one.
-    pub(super) fn look_for_another_subnet(&mut self) {
-        let Some(cluster) = &self.state.cluster else { return };
-        let Some(Subnets::Lost { subnet, .. }) = &cluster.subnets else { return };
-        let mut own = self.state.index.containers_of(&self.facts.name);
-        if self.membership.moved_on
-            || own.any(|(one, _)| one.record.ips.iter().any(|ip| subnet.contains(*ip)))
-        {
-            return;
+    /// Keeps a condition, and says it by the rule.
+    fn set_condition(&mut self, concern: Concern, text: Option<String>, rule: LogRule) {
+        use conditions::Change::{Appeared, Changed};
+        let change = self.state.conditions.update(concern.clone(), text.clone());
+        let Some(text) = text else { return };
+        let is_due = match rule {
+            LogRule::Never => false,
+            LogRule::Appeared | LogRule::AppearedPaced => change == Appeared,
+            LogRule::Changed => matches!(change, Appeared | Changed),
+            LogRule::Paced => true,
+        };
+        let paced = matches!(rule, LogRule::Paced | LogRule::AppearedPaced);
+        if is_due && (!paced || self.neighbourhood.said.may(concern, clock::now())) {
+            tracing::error!("{text}");
         }
-        drop(own);
-        self.membership.moved_on = true;
-        self.say(Command::TakeAnotherSubnet);
     }
 
-    /// The other nodes, for overlay and answers.
-    fn describe_peers(&mut self) {
-        let own = &self.state.node.name;
-        let mut peers = tenure::peers(&self.membership.nodes, &self.membership.subnets);
-        peers.remove(own);
-        let before = &self.state.peers;
-        let names = before.keys().chain(peers.keys());
-        let changed: Vec<String> =
-            names.filter(|name| before.get(*name) != peers.get(*name)).cloned().collect();
-        if changed.is_empty() {
-            return;
+    /// Brings facts of the cluster into the index, and into the snapshot on disk.
+    fn adopt_changes(&mut self, changes: Vec<Change>, on_disk: bool) {
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for change in &changes {
+            match change {
+                Change::Node(record) => {
+                    let node = record.identity.node.clone();
+                    if node != *self.facts.name {
+                        let labels = Some(record.labels.clone());
+                        self.apply(Fact::NodeLabels { node, labels });
+                    }
+                }
+                Change::NodeGone(name) => self.adopt_end_of(name),
+                Change::Container(node, container) => {
+                    let record = &container.record;
+                    let home = self.state.index.home();
+                    self.pending.left_out |=
+                        record.ips.iter().any(|ip| home.refusal(node, *ip).is_some());
+                    let (key, healthy) = (record.key.clone(), container.healthy);
+                    let attach =
+                        Fact::Attach { node: node.as_str().into(), record: record.clone() };
+                    self.adopt_container(attach, &key);
+                    let node = node.as_str().into();
+                    self.adopt_container(Fact::Health { node, key: key.clone(), healthy }, &key);
+                }
+                Change::ContainerGone(node, key) => {
+                    let node = node.as_str().into();
+                    self.adopt_container(Fact::Detach { node, key: key.clone() }, key);
+                }
+                Change::Object(stored) => put.push(stored.clone()),
+                Change::ObjectGone(kind, key) => gone.push((*kind, key.clone())),
+                Change::Subnet(_) | Change::SubnetGone(_) => {}
+            }
         }
-        self.pending.touched.nodes.extend(changed);
-        self.state.peers = peers;
-        self.peers_changed();
+        self.adopt_objects(put, gone);
+        if !changes.is_empty() && !on_disk {
+            self.written += changes.len();
+            let kept = self.store.write_cluster(&changes);
+            self.snapshot_kept(kept);
+        }
+    }
+
+    fn adopt_end_of(&mut self, name: &str) {
+        let of_node = self.state.index.containers_of(name);
+        let keys: Vec<EndpointKey> = of_node.map(|(one, _)| one.record.key.clone()).collect();
+        self.pending.touched.containers.extend(keys);
+        if name != &*self.facts.name {
+            self.apply(Fact::NodeGone(name.to_owned()));
+            self.apply(Fact::NodeLabels { node: name.to_owned(), labels: None });
+        }
+    }
+
+    fn adopt_container(&mut self, fact: Fact, key: &EndpointKey) {
+        self.state.progress.endpoint_changes += 1;
+        self.pending.touched.containers.insert(key.clone());
+        self.apply(fact);
+    }
+
+    fn apply(&mut self, fact: Fact) {
+        let changes = self.state.index.apply(fact);
+        self.note(changes);
     }
 
     /// What the next run is to know, on disk.
-    fn keep_known(&mut self) {
-        // What is held the next run holds, too.
-        let lost = !self.membership.lost.is_empty();
-        let known = Known { lost, ..self.membership.known.clone() };
-        let kept = self.store.set_known(&known);
+    fn keep_known(&mut self, known: &Known) {
+        let kept = self.store.set_known(known);
         self.snapshot_kept(kept);
     }
 
@@ -310,7 +263,6 @@ impl Engine {
         }
     }
 }
-
 /// The cluster store of `settings`, for a node that asks for nothing and knows nothing.
 pub(crate) fn cluster_settings(settings: &Settings, identity: NodeIdentity) -> ClusterSettings {
     ClusterSettings {

@@ -10,7 +10,6 @@ use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
-use super::cluster::Membership;
 use super::overlay::Neighbourhood;
 use super::writes::Writes;
 use super::{Behind, Due, Engine, FULL_PERIOD, Pending, sync};
@@ -24,6 +23,7 @@ use crate::contest::Contest;
 use crate::forward::Forward;
 use crate::isolation::Isolation;
 use crate::left_out;
+use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
@@ -79,43 +79,28 @@ impl Engine {
             notifier,
             machine_id,
         } = parts;
-        let (now, ttl) = (clock::now(), settings.endpoint_ttl);
-        let pools = pools(&settings, &facts);
-        let node = Node {
-            name: facts.name.to_string(),
-            ips: facts.ips.clone(),
-            labels: settings.node_labels.clone(),
-            subnets: Vec::new(),
-        };
+        let now = clock::now();
+        let membership = Membership::new(
+            Arc::clone(&facts.name),
+            settings.endpoint_ttl,
+            &settings.etcd_endpoints,
+            unanswered(now),
+        );
         let mut engine = Self {
             manifests: ManifestDir::new(&settings.manifest_dir),
             spool: Spool::new(&settings.spool()),
-            state: State {
-                plan: Plan::new(planning(&settings, &facts, None)),
-                node,
-                index: Index::at(Home {
-                    node: Arc::clone(&facts.name),
-                    networks: settings.cluster_cidrs.clone(),
-                    ..Home::default()
-                }),
-                host_ports: recorded::host_ports(&settings.run_dir),
-                files: BTreeMap::new(),
-                progress: Progress::new(now),
-                peers: BTreeMap::new(),
-                waiting: BTreeMap::new(),
-                cluster: cluster(&settings, now),
-                overlay: None,
-                settings,
-                conditions: Conditions::default(),
-                left_out: left_out::Known::default(),
-            },
+            pools: pools(&settings, &facts),
+            state: first_state(settings, &facts, now),
             store,
             cluster: None,
             neighbourhood: Neighbourhood::new(overlay, forward),
-            membership: Membership::new(machine_id, ttl),
+            machine_id,
+            membership,
+            elsewhere: BTreeMap::new(),
+            shadowed: BTreeSet::new(),
+            manifests_wait: false,
             writes: Writes::default(),
             facts,
-            pools,
             allocator: Allocator::default(),
             backend,
             sysctls,
@@ -227,6 +212,34 @@ impl Engine {
     }
 }
 
+/// What answers are rendered from before anything is read.
+fn first_state(settings: Settings, facts: &Facts, now: Instant) -> State {
+    State {
+        plan: Plan::new(planning(&settings, facts, None)),
+        node: Node {
+            name: facts.name.to_string(),
+            ips: facts.ips.clone(),
+            labels: settings.node_labels.clone(),
+            subnets: Vec::new(),
+        },
+        index: Index::at(Home {
+            node: Arc::clone(&facts.name),
+            networks: settings.cluster_cidrs.clone(),
+            ..Home::default()
+        }),
+        host_ports: recorded::host_ports(&settings.run_dir),
+        files: BTreeMap::new(),
+        progress: Progress::new(now),
+        peers: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        cluster: (settings.store == StoreKind::Etcd).then(|| unanswered(now)),
+        overlay: None,
+        settings,
+        conditions: Conditions::default(),
+        left_out: left_out::Known::default(),
+    }
+}
+
 /// What a start has to do.
 fn first_due(now: Instant, told: bool, watchdog: bool) -> Due {
     Due {
@@ -256,16 +269,15 @@ pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
 }
 
 /// The cluster store, which has not answered yet.
-fn cluster(settings: &Settings, now: Instant) -> Option<ClusterState> {
-    let store = settings.store == StoreKind::Etcd;
-    store.then(|| ClusterState {
+fn unanswered(now: Instant) -> ClusterState {
+    ClusterState {
         connection: Err((now, "it has not answered since causewayd started".to_owned())),
         revision: 0,
         subnets: None,
         excluded: None,
         held_nodes: BTreeSet::new(),
         held_objects: 0,
-    })
+    }
 }
 
 fn planning(settings: &Settings, facts: &Facts, zone: Option<String>) -> plan::Facts {

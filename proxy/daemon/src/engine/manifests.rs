@@ -7,16 +7,17 @@ use causeway_model::manifest::{Document, Refusal, Validate};
 use causeway_source::Origin;
 
 use super::Engine;
-use super::objects::{Id, Staged};
+use super::objects::Staged;
 use crate::conditions::Concern;
 use crate::request::Refused;
+use crate::state::ObjectId;
 
 /// What a pass over the directory found.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     pub(super) staged: Staged,
     /// Each object, with the file that has it first.
-    seen: BTreeMap<Id, String>,
+    seen: BTreeMap<ObjectId, String>,
     /// Files that are being written, and those with something refused, which may be half written:
     /// what they had before stays.
     incomplete: BTreeSet<String>,
@@ -51,8 +52,8 @@ impl Engine {
         for (id, _) in gone {
             pass.staged.delete(id.clone());
         }
-        let elsewhere = &self.membership.elsewhere;
-        self.membership.shadowed =
+        let elsewhere = &self.elsewhere;
+        self.shadowed =
             pass.seen.keys().filter(|id| elsewhere.contains_key(*id)).cloned().collect();
         pass
     }

@@ -18,14 +18,12 @@ use super::room::Room;
 use crate::clock;
 use crate::log;
 use crate::request::{Refused, Target};
-
-/// Kind and key of an object.
-pub(super) type Id = (ObjectKind, ObjectKey);
+use crate::state::ObjectId;
 
 /// What is to be stored (`Some`) or deleted, not written yet.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
-    objects: BTreeMap<Id, Option<Stored>>,
+    objects: BTreeMap<ObjectId, Option<Stored>>,
     /// Slices that are wanted as the `Endpoints` of services, by service. They may come as one
     /// document, or, as `get` prints them, each by itself.
     endpoints: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
@@ -38,7 +36,7 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Marks an object as gone.
-    pub(super) fn delete(&mut self, id: Id) {
+    pub(super) fn delete(&mut self, id: ObjectId) {
         self.objects.insert(id, None);
     }
 
@@ -66,7 +64,7 @@ impl Staged {
     }
 
     /// What is to be stored and what is to go.
-    pub(super) fn parts(self) -> (Vec<Stored>, Vec<Id>) {
+    pub(super) fn parts(self) -> (Vec<Stored>, Vec<ObjectId>) {
         let (mut put, mut gone) = (Vec::new(), Vec::new());
         for (id, stored) in self.objects {
             match stored {
@@ -193,8 +191,8 @@ impl Engine {
         let id = (object.kind(), object.key().clone());
         staged.want_endpoints(&object);
         let previous = self.previous(&id, staged);
-        let lost = self.membership.lost.contains(&id);
-        let elsewhere = self.membership.elsewhere.get(&id).filter(|_| !lost);
+        let lost = self.membership.is_missing_in_store(&id);
+        let elsewhere = self.elsewhere.get(&id).filter(|_| !lost);
         let completed = self.complete(object, previous.as_ref());
         if let (Origin::Manifest(_), Some((node, file))) = (origin, elsewhere) {
             let alike = completed.is_ok_and(|(object, _)| previous.as_ref() == Some(&object));
@@ -277,7 +275,7 @@ impl Engine {
     }
 
     /// What is staged, else stored.
-    fn previous(&self, id: &Id, staged: &Staged) -> Option<Object> {
+    fn previous(&self, id: &ObjectId, staged: &Staged) -> Option<Object> {
         match staged.objects.get(id) {
             Some(staged) => staged.as_ref().map(|stored| stored.object.clone()),
             None => self.stored(id),
@@ -285,7 +283,7 @@ impl Engine {
     }
 
     /// An object as the index has it.
-    pub(super) fn stored(&self, id: &Id) -> Option<Object> {
+    pub(super) fn stored(&self, id: &ObjectId) -> Option<Object> {
         let index = &self.state.index;
         let (kind, key) = id;
         match kind {
@@ -307,7 +305,7 @@ impl Engine {
         let mut staged = Staged::default();
         let mut results = Vec::new();
         for (document, target) in targets.iter().enumerate() {
-            let (ids, kind, key): (Vec<Id>, _, _) = match target {
+            let (ids, kind, key): (Vec<ObjectId>, _, _) = match target {
                 Target::Object(kind, key) => (vec![(*kind, key.clone())], kind.name(), key),
                 Target::Endpoints(key) => {
                     let keys = self.slices_of_endpoints(key);
@@ -315,11 +313,11 @@ impl Engine {
                     (ids, "endpoints", key)
                 }
             };
-            let there = |id: &Id| match staged.objects.get(id) {
+            let there = |id: &ObjectId| match staged.objects.get(id) {
                 Some(staged) => staged.is_some(),
                 None => self.has_stored(id),
             };
-            let ids: Vec<Id> = ids.into_iter().filter(there).collect();
+            let ids: Vec<ObjectId> = ids.into_iter().filter(there).collect();
             let kept = ids.iter().find_map(|id| self.kept_by(id));
             let (node, kept, warnings) = self.node_of(target, kept, ids.is_empty());
             let outcome = match (&kept, ids.is_empty() && node.is_none()) {
@@ -356,7 +354,7 @@ impl Engine {
         let Target::Object(ObjectKind::Node, ObjectKey { name, .. }) = target else {
             return (None, kept, Vec::new());
         };
-        match (removal::standing(&self.state, name, self.is_held(name)), &kept) {
+        match (removal::standing(&self.state, name, self.membership.may_live(name)), &kept) {
             (Standing::Gone, None) => (Some(name.to_string()), None, Vec::new()),
             (Standing::Stays(why), None) if none => (None, Some(why), Vec::new()),
             // A document says something of a node and is not the node.
@@ -369,13 +367,13 @@ impl Engine {
     }
 
     /// Why an object cannot be deleted: a manifest has it.
-    fn kept_by(&self, id: &Id) -> Option<String> {
+    fn kept_by(&self, id: &ObjectId) -> Option<String> {
         if let Some(file) = self.state.files.get(id) {
             let path = self.state.settings.manifest_dir.join(file);
             let path = path.display();
             return Some(format!("it comes from the manifest {path}: remove it there"));
         }
-        let (node, file) = self.membership.elsewhere.get(id)?;
+        let (node, file) = self.elsewhere.get(id)?;
         // Of a node that is gone for good nobody else can.
         if !self.state.peers.contains_key(node) {
             return None;
@@ -385,7 +383,7 @@ impl Engine {
         ))
     }
 
-    fn has_stored(&self, (kind, key): &Id) -> bool {
+    fn has_stored(&self, (kind, key): &ObjectId) -> bool {
         let index = &self.state.index;
         match kind {
             ObjectKind::Service => index.services().contains_key(key),
@@ -420,8 +418,27 @@ impl Engine {
         }
     }
 
+    /// Takes in objects of the cluster store.
+    pub(super) fn adopt_objects(&mut self, put: Vec<Stored>, gone: Vec<ObjectId>) {
+        let mut ids = put.iter().map(id_of).chain(gone.iter().cloned());
+        self.pending.manifests |= ids.any(|id| self.shadowed.contains(&id));
+        drop(ids);
+        // What one gives back another may have taken.
+        for stored in &put {
+            if let Object::Service(service) = &stored.object {
+                self.allocator.release(&service.key);
+            }
+        }
+        for stored in &put {
+            if let Object::Service(service) = &stored.object {
+                self.allocator.claim(service);
+            }
+        }
+        self.adopt(put, gone);
+    }
+
     /// Takes in what is stored now.
-    pub(super) fn adopt(&mut self, put: Vec<Stored>, gone: Vec<Id>) {
+    pub(super) fn adopt(&mut self, put: Vec<Stored>, gone: Vec<ObjectId>) {
         self.written += put.len() + gone.len();
         for (kind, key) in gone {
             if kind == ObjectKind::Service {
@@ -438,8 +455,8 @@ impl Engine {
     }
 
     /// Notes who an object came from.
-    pub(super) fn comes_from(&mut self, id: Id, origin: Origin) {
-        let (files, elsewhere) = (&mut self.state.files, &mut self.membership.elsewhere);
+    pub(super) fn comes_from(&mut self, id: ObjectId, origin: Origin) {
+        let (files, elsewhere) = (&mut self.state.files, &mut self.elsewhere);
         files.remove(&id);
         elsewhere.remove(&id);
         match origin {
@@ -462,16 +479,16 @@ impl Engine {
 }
 
 /// Kind and key of a stored object.
-pub(super) fn id_of(stored: &Stored) -> Id {
+pub(super) fn id_of(stored: &Stored) -> ObjectId {
     (stored.object.kind(), stored.object.key().clone())
 }
 
 /// A line of the log for what was stored, and one for what was deleted.
 pub(super) fn tell_written(
-    put: impl ExactSizeIterator<Item = Id>,
-    gone: impl ExactSizeIterator<Item = Id>,
+    put: impl ExactSizeIterator<Item = ObjectId>,
+    gone: impl ExactSizeIterator<Item = ObjectId>,
 ) {
-    let name = |(kind, key): Id| format!("{} {key}", kind.name());
+    let name = |(kind, key): ObjectId| format!("{} {key}", kind.name());
     if put.len() > 0 {
         tracing::info!("stored {}", log::names(put.map(name)));
     }

@@ -8,14 +8,16 @@ use causeway_source::cluster::{Command, Reach, Subnets};
 use ipnetwork::IpNetwork;
 
 use super::Engine;
+use crate::clock;
 use crate::conditions::Concern;
 use crate::config::OverlayKind;
 use crate::forward::Forward;
 use crate::log;
+use crate::membership::waiting;
 use crate::node::{self, Parts};
 use crate::overlay::{Orders, Overlay};
 use crate::peers::{self, Entry};
-use crate::state::OverlayState;
+use crate::state::{OverlayState, State};
 
 /// So many nodes that something is wrong with are named.
 const SHOWN: usize = 20;
@@ -143,7 +145,11 @@ impl Engine {
         }
         let vxlan = self.vtep_id();
         let peers = others.into_iter().map(|entry| (entry.name.clone(), peer(entry, vxlan)));
-        let peers: BTreeMap<String, Peer> = peers.collect();
+        self.set_peers(peers.collect());
+    }
+
+    /// The other nodes are these.
+    pub(super) fn set_peers(&mut self, peers: BTreeMap<String, Peer>) {
         let before = std::mem::replace(&mut self.state.peers, peers);
         let now = &self.state.peers;
         let changed =
@@ -152,10 +158,26 @@ impl Engine {
         self.peers_changed();
     }
 
+    /// Nodes that have joined and not said for too long how they are reached are a problem.
+    pub(super) fn end_waiting(&mut self) {
+        let over = waiting::end(&mut self.state.waiting, clock::now());
+        if over.is_empty() {
+            return;
+        }
+        if self.state.overlay.is_none() {
+            for name in over {
+                tracing::error!(node = name, "it has joined and not published its subnet");
+            }
+        }
+        self.describe_overlay();
+    }
+
     /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
     /// subnets. Costs nothing where these are what was told before.
     pub(super) fn peers_changed(&mut self) {
-        self.follow_waiting();
+        let vxlan = self.state.settings.overlay == OverlayKind::Vxlan;
+        let State { waiting, peers, .. } = &mut self.state;
+        *waiting = waiting::follow(waiting, peers, vxlan, clock::now());
         self.say_reach();
         self.publish_node();
         self.guard();
@@ -175,7 +197,7 @@ impl Engine {
             peers: self.state.peers.values().filter(|peer| peer.name != *own).cloned().collect(),
             complete: match self.state.settings.peers_file {
                 Some(_) => self.neighbourhood.read,
-                None => self.membership.viewed || !self.state.peers.is_empty(),
+                None => self.membership.has_viewed() || !self.state.peers.is_empty(),
             },
         };
         if self.neighbourhood.ordered.as_ref() != Some(&orders) {

@@ -8,10 +8,10 @@ use causeway_model::manifest::Refusal;
 use causeway_model::{EndpointSlice, Index, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::Stored;
 
-use super::objects::Id;
+use crate::state::ObjectId;
 
 /// What is staged, `None` for what goes.
-type Objects = BTreeMap<Id, Option<Stored>>;
+type Objects = BTreeMap<ObjectId, Option<Stored>>;
 
 /// What is known of the services that something staged concerns.
 #[derive(Debug, Default)]

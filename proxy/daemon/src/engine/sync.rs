@@ -17,6 +17,7 @@ use crate::clock;
 use crate::conditions::{Change, Concern};
 use crate::config::BackendKind;
 use crate::host_ports;
+use crate::membership::waiting;
 use crate::request::Refused;
 use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 use crate::sharing;
@@ -46,7 +47,7 @@ impl Engine {
         let due = [&self.due.flush, &self.due.trim, &self.due.manifests, &self.due.spool];
         let others = due.into_iter().filter_map(|deadline| deadline.due());
         let others = others.chain(self.writes.due());
-        let others = others.chain(self.doubts_due()).chain(self.waiting_due());
+        let others = others.chain(self.membership.due()).chain(waiting::due(&self.state.waiting));
         let others = others.chain(self.contest.due()).chain(self.isolation.due());
         match self.due.retry.due() {
             // It compares everything, too.
@@ -59,7 +60,7 @@ impl Engine {
 
     /// Reads what has changed on disk, brings the kernel to the plan, and answers.
     pub(crate) fn commit(&mut self) {
-        self.end_doubts();
+        self.end_grace();
         self.end_waiting();
         self.expire_writes(clock::now());
         self.retry_manifests();

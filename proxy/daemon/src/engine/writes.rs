@@ -15,10 +15,11 @@ use causeway_source::{Stored, claims};
 use serde_json::value::RawValue;
 
 use super::manifests::Pass;
-use super::objects::{Id, Staged, id_of, tell_written};
+use super::objects::{Staged, id_of, tell_written};
 use super::{Engine, Waiting};
 use crate::clock;
 use crate::request::{Refused, Reply, Target};
+use crate::state::ObjectId;
 
 /// How long the store may take for a write, and to let us see it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ struct Current {
     id: u64,
     applied: Applied,
     /// What is written and what is deleted, for the log.
-    ids: (Vec<Id>, Vec<Id>),
+    ids: (Vec<ObjectId>, Vec<ObjectId>),
     /// What the manifest directory had, where it is that.
     pass: Option<Pass>,
     stage: Stage,
@@ -120,7 +121,7 @@ impl Engine {
     fn queue_change(&mut self, asked: Asked, reply: Option<Reply<Applied>>) {
         if matches!(asked, Asked::Manifests) {
             if self.away().is_some() {
-                self.membership.manifests_wait = true;
+                self.manifests_wait = true;
                 return;
             }
             if self.writes.queue.iter().any(|job| matches!(job.asked, Asked::Manifests)) {
@@ -130,7 +131,7 @@ impl Engine {
             return answer(reply, Err(refused));
         }
         // Until the store has answered for the first time, its patience is what counts.
-        let patience = if self.membership.viewed { QUEUED } else { PATIENCE };
+        let patience = if self.membership.has_viewed() { QUEUED } else { PATIENCE };
         let until = clock::now() + patience;
         self.writes.queue.push_back(Job { asked, reply, until, attempts: 0 });
         self.advance_writes();
@@ -144,7 +145,7 @@ impl Engine {
             return Some(Refused::new(503, text));
         }
         let (since, why) = cluster.connection.as_ref().err()?;
-        if !self.membership.answered {
+        if !self.membership.has_answered() {
             return None;
         }
         let away = clock::words(clock::now().saturating_duration_since(*since));
@@ -156,7 +157,7 @@ impl Engine {
 
     /// Begins the next change, where there is one and the store answers.
     pub(super) fn advance_writes(&mut self) {
-        while self.writes.current.is_none() && self.membership.viewed && self.connected() {
+        while self.writes.current.is_none() && self.membership.has_viewed() && self.connected() {
             let Some(job) = self.writes.queue.pop_front() else { return };
             self.attempt(job);
         }
@@ -187,7 +188,7 @@ impl Engine {
         let put = write.put.iter().map(|(stored, _)| id_of(stored)).collect();
         let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key.clone()));
         // One line for a node and what was applied for it.
-        let mut gone: BTreeSet<Id> = gone.collect();
+        let mut gone: BTreeSet<ObjectId> = gone.collect();
         gone.extend(write.nodes.iter().map(|name| (ObjectKind::Node, ObjectKey::new("", &**name))));
         let gone = gone.into_iter().collect();
         let (id, stage, ids) = (write.id, Stage::Sent, (put, gone));
@@ -205,11 +206,12 @@ impl Engine {
     fn write_of(&mut self, mut staged: Staged) -> Write {
         let nodes = staged.take_nodes().into_iter().collect();
         let (put, gone) = staged.parts();
-        let (lost, gone): (Vec<Id>, Vec<Id>) =
-            gone.into_iter().partition(|id| self.membership.lost.contains(id));
-        self.forget_lost(lost);
-        let former = |id: &Id| {
-            let known = if self.membership.lost.contains(id) { None } else { self.stored(id) };
+        let (lost, gone): (Vec<ObjectId>, Vec<ObjectId>) =
+            gone.into_iter().partition(|id| self.membership.is_missing_in_store(id));
+        self.ask_membership(|membership, _| membership.forget_missing(&lost));
+        let former = |id: &ObjectId| {
+            let known =
+                if self.membership.is_missing_in_store(id) { None } else { self.stored(id) };
             known.as_ref().map(claims).unwrap_or_default()
         };
         let put = put.into_iter().map(|stored| {
@@ -352,7 +354,7 @@ impl Engine {
 
     /// The manifest directory is read again when the store is back, or after a while.
     fn manifests_later(&mut self) {
-        self.membership.manifests_wait = true;
+        self.manifests_wait = true;
         self.due.manifests.set(clock::now() + MANIFESTS_AGAIN);
     }
 

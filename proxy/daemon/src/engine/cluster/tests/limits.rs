@@ -6,7 +6,7 @@ use causeway_source::Origin;
 use causeway_source::cluster::Change;
 use serde_json::{Value, json};
 
-use super::world::{World, at, key, outcomes, service, stored, test, view};
+use super::world::{World, at, key, outcomes, service, stored, test_without_rules as test, view};
 use crate::backend::Backend;
 use crate::clock;
 use crate::config::StoreKind;

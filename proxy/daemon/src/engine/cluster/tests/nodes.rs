@@ -15,6 +15,7 @@ use crate::clock;
 use crate::conditions::Concern;
 use crate::event::Event;
 use crate::log::Said;
+use crate::membership::waiting;
 use crate::state::OverlayState;
 
 fn web(world: &mut World) {
@@ -153,7 +154,7 @@ fn a_dead_nodes_containers_go_and_its_subnet_stays() {
         ]);
         assert_eq!(world.peers(), ["n2 10.0.2.0/24", "n3 "]);
         // The store has answered for long.
-        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::from_secs(40));
+        world.engine.membership.forget_connection(Duration::from_secs(40));
         world.changed(vec![
             Change::ContainerGone("n2".into(), endpoint("b")),
             Change::NodeGone("n2".into()),
@@ -182,10 +183,8 @@ fn a_dead_nodes_containers_go_and_its_subnet_stays() {
 
 /// What is in doubt is so for long enough.
 fn doubts_end(world: &mut World) {
-    for until in world.engine.membership.doubtful_subnets.values_mut() {
-        *until = clock::now();
-    }
-    world.engine.end_doubts();
+    world.engine.membership.end_grace_of_subnets(clock::now());
+    world.engine.end_grace();
 }
 
 fn overlay(world: &mut World, problems: &[(&str, &str)]) {
@@ -211,7 +210,7 @@ fn a_node_that_joins_is_no_trouble_unless_it_says_nothing_for_long() {
         world.engine.state.waiting.insert("n2".to_owned(), Some(clock::now()));
         world.engine.commit();
         assert!(world.degraded().contains("node n2: waiting for node n2"), "{}", world.degraded());
-        assert!(world.engine.waiting_due().is_none(), "once");
+        assert!(waiting::due(&world.engine.state.waiting).is_none(), "once");
         world.changed(vec![Change::Subnet(subnet("n2", "10.0.2.0/24"))]);
         overlay(&mut world, &[]);
         assert_eq!((world.degraded().as_str(), world.engine.state.waiting.len()), ("", 0));
@@ -244,7 +243,7 @@ fn nodes_that_vanish_together_after_an_outage_are_held() {
         ]);
         assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
         assert!(world.degraded().contains("held nodes: n2, n3 vanished"), "{}", world.degraded());
-        assert!(world.engine.doubts_due().is_some());
+        assert!(world.engine.membership.due().is_some());
         world.changed(vec![
             Change::Node(node("n2")),
             Change::Container("n2".into(), container("b", "10.0.2.2")),
@@ -252,7 +251,7 @@ fn nodes_that_vanish_together_after_an_outage_are_held() {
             Change::Container("n3".into(), container("c", "10.0.3.2")),
         ]);
         assert_eq!(world.degraded(), "");
-        assert_eq!(world.engine.doubts_due(), None);
+        assert_eq!(world.engine.membership.due(), None);
     });
 }
 
@@ -310,7 +309,7 @@ fn nobody_in_doubt_is_given_up_while_the_store_is_away() {
         world.away();
         world.report(Report::Connection(Ok(())));
         // Its time is over at once.
-        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::ZERO);
+        world.engine.membership.forget_connection(Duration::ZERO);
         let refused = Report::Connection(Err("connection refused".to_owned()));
         let known =
             Known { store: Some("store-2".to_owned()), revision: 9, lease: None, lost: false };
@@ -318,18 +317,16 @@ fn nobody_in_doubt_is_given_up_while_the_store_is_away() {
         for report in [wiped, refused] {
             world.engine.take(Event::Cluster(report));
         }
-        for until in world.engine.membership.doubtful_subnets.values_mut() {
-            *until = clock::now();
-        }
+        world.engine.membership.end_grace_of_subnets(clock::now());
         world.engine.commit();
-        assert_eq!(world.engine.doubts_due(), None);
+        assert_eq!(world.engine.membership.due(), None);
         assert_eq!(world.endpoints("web"), ["10.0.2.2"]);
         assert_eq!(world.peers(), ["n2 10.0.2.0/24"]);
         // From now on it can be heard of.
         world.report(Report::Connection(Ok(())));
         assert_eq!(world.endpoints("web"), [""; 0]);
         assert_eq!(world.peers(), ["n2 10.0.2.0/24 silent"]);
-        assert!(world.engine.doubts_due().is_some());
+        assert!(world.engine.membership.due().is_some());
     });
 }
 
@@ -352,7 +349,7 @@ fn the_subnet_of_a_held_node_is_held_with_it() {
             Change::Node(node("n3")),
             Change::Subnet(subnet("n3", "10.0.3.0/24")),
         ]);
-        assert_eq!(world.engine.doubts_due(), None);
+        assert_eq!(world.engine.membership.due(), None);
         world.away();
         world.report(Report::Connection(Ok(())));
         world.changed(vec![
@@ -370,7 +367,7 @@ fn a_node_that_spoke_and_died_in_one_report_is_dead() {
     test(|mut world| {
         world.connect(view(&["n1", "n2"]), false);
         web(&mut world);
-        world.engine.membership.hold = crate::engine::hold::Hold::new(Duration::from_secs(40));
+        world.engine.membership.forget_connection(Duration::from_secs(40));
         world.changed(vec![
             Change::Node(node("n2")),
             Change::Container("n2".into(), container("b", "10.0.2.2")),

@@ -231,7 +231,7 @@ fn what_a_wiped_store_lost_goes_on_and_can_be_brought_back() {
         assert!(world.writes().is_empty(), "the store does not have it");
         assert_eq!(world.address("old"), None);
         assert_eq!(world.degraded(), "");
-        assert_eq!(world.engine.membership.known.store.as_deref(), Some("store-2"));
+        assert_eq!(world.engine.membership.known().store.as_deref(), Some("store-2"));
     });
 }
 
@@ -255,7 +255,7 @@ fn a_start_without_the_store_has_what_it_said_last() {
         assert_eq!(world.peers(), ["n2 10.0.2.0/24"]);
         let known =
             Known { store: Some(STORE.to_owned()), revision: 3, lease: Some(12), lost: false };
-        assert_eq!(world.engine.membership.known, known);
+        assert_eq!(*world.engine.membership.known(), known);
         let degraded = world.degraded();
         assert!(degraded.contains("snapshot of revision 3"), "{degraded}");
 

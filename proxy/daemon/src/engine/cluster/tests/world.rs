@@ -1,6 +1,6 @@
-//! An engine of its own network namespace, and a cluster store that the test plays.
+//! An engine over a fake of the kernel's rules, and a cluster store that the test plays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use causeway_api::{Applied, AppliedOutcome, Apply};
@@ -8,6 +8,7 @@ use causeway_model::{
     EndpointEvent, EndpointKey, EndpointRecord, Labels, NodeIdentity, NodeRecord, ObjectKey,
     ObjectKind, SubnetRecord, manifest,
 };
+use causeway_nft::Fake;
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{
     Change, Cluster, Command, Container, Known, Report, View, Write, WriteError,
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::Backend;
-use crate::config::{BackendKind, StoreKind};
+use crate::config::StoreKind;
 use crate::engine::{Engine, Parts};
 use crate::event::Event;
 use crate::node::Facts;
@@ -36,6 +37,8 @@ pub(super) type Answer = oneshot::Receiver<Result<Applied, Refused>>;
 pub(super) struct World {
     pub(super) folder: TempDir,
     pub(super) engine: Engine,
+    /// The kernel's; `None`: it keeps none.
+    rules: Option<Fake>,
     pub(super) said: mpsc::UnboundedReceiver<Command>,
     /// Of the store.
     pub(super) revision: i64,
@@ -43,15 +46,23 @@ pub(super) struct World {
     _events: mpsc::Receiver<Event>,
 }
 
-/// Runs a test on a thread of its own network namespace.
+/// Runs a test.
 pub(super) fn test(work: impl FnOnce(World)) {
-    // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
-    let done = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    assert_eq!(done, 0, "needs root: {}", std::io::Error::last_os_error());
-    testing::run(async { work(World::new(tempfile::tempdir().expect("a folder"))) });
+    let folder = tempfile::tempdir().expect("a folder");
+    testing::run(async { work(World::of(folder, StoreKind::Etcd, Some(Fake::default()))) });
 }
 
-fn engine(folder: &Path, store: StoreKind) -> (Engine, mpsc::Receiver<Event>) {
+/// Runs a test of what is too much for the fake.
+pub(super) fn test_without_rules(work: impl FnOnce(World)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    testing::run(async { work(World::of(folder, StoreKind::Etcd, None)) });
+}
+
+fn engine(
+    folder: &Path,
+    store: StoreKind,
+    rules: Option<&Fake>,
+) -> (Engine, mpsc::Receiver<Event>) {
     let (sender, events) = mpsc::channel(64);
     let mut settings = testing::settings(folder);
     settings.store = store;
@@ -67,7 +78,7 @@ fn engine(folder: &Path, store: StoreKind) -> (Engine, mpsc::Receiver<Event>) {
     let parts = Parts {
         facts,
         store: Store::open(folder).expect("a store"),
-        backend: Backend::open(BackendKind::Nftables).expect("nf_tables"),
+        backend: rules.map_or_else(|| Backend::refusing(BTreeSet::new()), Backend::of),
         told: true,
         sysctls: Sysctls::open(folder, BOOT).expect("sysctls"),
         overlay: None,
@@ -81,27 +92,23 @@ fn engine(folder: &Path, store: StoreKind) -> (Engine, mpsc::Receiver<Event>) {
 }
 
 impl World {
-    fn new(folder: TempDir) -> Self {
-        Self::of(folder, StoreKind::Etcd)
-    }
-
-    fn of(folder: TempDir, store: StoreKind) -> Self {
-        let (mut engine, events) = engine(folder.path(), store);
+    fn of(folder: TempDir, store: StoreKind, rules: Option<Fake>) -> Self {
+        let (mut engine, events) = engine(folder.path(), store, rules.as_ref());
         engine.commit();
         let (commands, said) = mpsc::unbounded_channel();
         if store == StoreKind::Etcd {
             engine.join(Cluster::over(commands));
         }
-        Self { folder, engine, said, revision: 0, _events: events }
+        Self { folder, engine, rules, said, revision: 0, _events: events }
     }
 
     /// Kills the daemon and starts it again.
     pub(super) fn restart(self, store: StoreKind) -> Self {
-        let Self { folder, engine, revision, .. } = self;
+        let Self { folder, engine, rules, revision, .. } = self;
         // What a kill loses otherwise.
         engine.store.flush().expect("flushed");
         drop(engine);
-        Self { revision, ..Self::of(folder, store) }
+        Self { revision, ..Self::of(folder, store, rules) }
     }
 
     /// The store answers, with this view.

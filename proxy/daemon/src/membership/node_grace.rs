@@ -13,27 +13,27 @@ use causeway_model::EndpointKey;
 
 /// Vanished nodes, and nodes that came back with containers not heard of since.
 #[derive(Clone, Debug)]
-pub(super) struct Hold {
+pub(super) struct NodeGrace {
     ttl: Duration,
     /// When the store last began to answer.
     connected: Option<Instant>,
     /// Nodes that vanished less than a TTL ago and did not come back, believed or held.
     vanished: BTreeMap<String, Instant>,
-    kept: BTreeMap<String, Kept>,
-    /// Those of [`Kept::Away`] that vanished with too many others.
+    in_grace: BTreeMap<String, Grace>,
+    /// Those of [`Grace::Missing`] that vanished with too many others.
     held: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+enum Grace {
     /// Its record is not there.
-    Away {
+    Missing {
         until: Instant,
         /// Containers that were put since.
         confirmed: BTreeSet<EndpointKey>,
     },
     /// Its record is there again.
-    Back {
+    Returning {
         until: Instant,
         /// Containers that were not put since.
         stale: BTreeSet<EndpointKey>,
@@ -63,23 +63,23 @@ pub(super) enum Gone {
     Containers(String, BTreeSet<EndpointKey>),
 }
 
-impl Hold {
+impl NodeGrace {
     /// Holds for `ttl`, the lifetime of a node's record after the last word of its node.
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
             ttl,
             connected: None,
             vanished: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            in_grace: BTreeMap::new(),
             held: BTreeSet::new(),
         }
     }
 
-    /// The store answers, for the first time or again: whoever is kept can be heard of from now on.
+    /// The store answers, for the first time or again: whoever is in its grace can be heard of from now on.
     pub(super) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
-        for kept in self.kept.values_mut() {
-            let (Kept::Away { until, .. } | Kept::Back { until, .. }) = kept;
+        for grace in self.in_grace.values_mut() {
+            let (Grace::Missing { until, .. } | Grace::Returning { until, .. }) = grace;
             *until = (*until).max(now + self.ttl);
         }
     }
@@ -96,24 +96,25 @@ impl Hold {
         alive: usize,
         cause: Cause,
     ) -> BTreeSet<String> {
-        let (ttl, kept) = (self.ttl, &self.kept);
-        self.vanished
-            .retain(|node, at| now.saturating_duration_since(*at) < ttl || kept.contains_key(node));
+        let (ttl, grace) = (self.ttl, &self.in_grace);
+        self.vanished.retain(|node, at| {
+            now.saturating_duration_since(*at) < ttl || grace.contains_key(node)
+        });
         for node in nodes {
             self.vanished.entry(node.clone()).or_insert(now);
         }
         let doubtful = cause != Cause::Change || self.recently_connected(now);
         let mut believed = BTreeSet::new();
         for node in nodes {
-            match self.kept.get(node) {
-                Some(Kept::Away { .. }) => {}
-                Some(Kept::Back { .. }) | None if doubtful => {
+            match self.in_grace.get(node) {
+                Some(Grace::Missing { .. }) => {}
+                Some(Grace::Returning { .. }) | None if doubtful => {
                     let until = now + self.moment();
-                    let away = Kept::Away { until, confirmed: BTreeSet::new() };
-                    self.kept.insert(node.clone(), away);
+                    let missing = Grace::Missing { until, confirmed: BTreeSet::new() };
+                    self.in_grace.insert(node.clone(), missing);
                 }
-                Some(Kept::Back { .. }) | None => {
-                    self.kept.remove(node);
+                Some(Grace::Returning { .. }) | None => {
+                    self.in_grace.remove(node);
                     believed.insert(node.clone());
                 }
             }
@@ -137,23 +138,23 @@ impl Hold {
         self.vanished.remove(node);
         self.held.remove(node);
         let moment = self.moment();
-        let Some(kept) = self.kept.get_mut(node) else { return };
-        let Kept::Away { until, confirmed } = kept else { return };
+        let Some(grace) = self.in_grace.get_mut(node) else { return };
+        let Grace::Missing { until, confirmed } = grace else { return };
         let stale: BTreeSet<_> =
             containers.into_iter().filter(|key| !confirmed.contains(key)).collect();
         // It may have come back at the last moment.
         let until = (*until).max(now + moment);
-        *kept = Kept::Back { until, stale };
-        self.drop_whole(node);
+        *grace = Grace::Returning { until, stale };
+        self.forget_whole(node);
     }
 
     /// A container was put.
     pub(super) fn confirm(&mut self, node: &str, key: &EndpointKey) {
-        match self.kept.get_mut(node) {
-            Some(Kept::Away { confirmed, .. }) => drop(confirmed.insert(key.clone())),
-            Some(Kept::Back { stale, .. }) => {
+        match self.in_grace.get_mut(node) {
+            Some(Grace::Missing { confirmed, .. }) => drop(confirmed.insert(key.clone())),
+            Some(Grace::Returning { stale, .. }) => {
                 stale.remove(key);
-                self.drop_whole(node);
+                self.forget_whole(node);
             }
             None => {}
         }
@@ -161,12 +162,12 @@ impl Hold {
 
     /// A container was removed. Whether that is to be believed: not while its node is held.
     pub(super) fn container_gone(&mut self, node: &str, key: &EndpointKey) -> bool {
-        match self.kept.get_mut(node) {
-            Some(Kept::Away { confirmed, .. }) => {
+        match self.in_grace.get_mut(node) {
+            Some(Grace::Missing { confirmed, .. }) => {
                 confirmed.remove(key);
                 false
             }
-            Some(Kept::Back { .. }) => {
+            Some(Grace::Returning { .. }) => {
                 self.confirm(node, key);
                 true
             }
@@ -177,17 +178,17 @@ impl Hold {
     /// What is gone by now, each said once.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Gone> {
         let over: Vec<String> = self
-            .kept
+            .in_grace
             .iter()
-            .filter(|(_, kept)| kept.until() <= now)
+            .filter(|(_, grace)| grace.until() <= now)
             .map(|(node, _)| node.clone())
             .collect();
         let mut gone = Vec::new();
         for node in over {
             self.held.remove(&node);
-            match self.kept.remove(&node) {
-                Some(Kept::Away { .. }) => gone.push(Gone::Node(node)),
-                Some(Kept::Back { stale, .. }) => gone.push(Gone::Containers(node, stale)),
+            match self.in_grace.remove(&node) {
+                Some(Grace::Missing { .. }) => gone.push(Gone::Node(node)),
+                Some(Grace::Returning { stale, .. }) => gone.push(Gone::Containers(node, stale)),
                 None => {}
             }
         }
@@ -196,18 +197,18 @@ impl Hold {
 
     /// When something may be due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.kept.values().map(Kept::until).min()
+        self.in_grace.values().map(Grace::until).min()
     }
 
     /// Whether a node's record is missing and the node is not believed gone: it stays as it was.
-    pub(super) fn holds(&self, node: &str) -> bool {
-        matches!(self.kept.get(node), Some(Kept::Away { .. }))
+    pub(super) fn is_missing(&self, node: &str) -> bool {
+        matches!(self.in_grace.get(node), Some(Grace::Missing { .. }))
     }
 
     /// Whether containers of a node that are not listed may be there: it is held, or came back a
     /// moment ago.
     pub(super) fn doubts(&self, node: &str) -> bool {
-        self.kept.contains_key(node)
+        self.in_grace.contains_key(node)
     }
 
     /// Nodes that vanished with too many others: reason for an alarm.
@@ -217,8 +218,8 @@ impl Hold {
 
     /// All who are away are held for one TTL since they vanished.
     fn alarm(&mut self, now: Instant) {
-        for (node, kept) in &mut self.kept {
-            if let Kept::Away { until, .. } = kept {
+        for (node, grace) in &mut self.in_grace {
+            if let Grace::Missing { until, .. } = grace {
                 let since = self.vanished.get(node).copied().unwrap_or(now);
                 *until = (*until).max(since + self.ttl);
                 self.held.insert(node.clone());
@@ -240,19 +241,19 @@ impl Hold {
     }
 
     /// Forgets a node that is back with all its containers.
-    fn drop_whole(&mut self, node: &str) {
-        if let Some(Kept::Back { stale, .. }) = self.kept.get(node)
+    fn forget_whole(&mut self, node: &str) {
+        if let Some(Grace::Returning { stale, .. }) = self.in_grace.get(node)
             && stale.is_empty()
         {
-            self.kept.remove(node);
+            self.in_grace.remove(node);
         }
     }
 }
 
-impl Kept {
+impl Grace {
     fn until(&self) -> Instant {
         match self {
-            Self::Away { until, .. } | Self::Back { until, .. } => *until,
+            Self::Missing { until, .. } | Self::Returning { until, .. } => *until,
         }
     }
 }

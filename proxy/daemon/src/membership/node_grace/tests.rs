@@ -24,8 +24,8 @@ fn node(name: &str) -> Gone {
 }
 
 /// A hold of a daemon that has been connected for long.
-fn settled() -> (Hold, Instant) {
-    let (mut hold, start) = (Hold::new(TTL), clock::now());
+fn settled() -> (NodeGrace, Instant) {
+    let (mut hold, start) = (NodeGrace::new(TTL), clock::now());
     hold.connected(start);
     (hold, start + 10 * TTL)
 }
@@ -36,7 +36,7 @@ fn what_vanishes_while_the_store_is_well_is_believed_at_once() {
     let (mut hold, now) = settled();
     // The only peer.
     assert_eq!(hold.vanished(now, &names(["a"]), 0, Cause::Change), names(["a"]));
-    assert!(hold.held().is_empty() && hold.next().is_none() && !hold.holds("a"));
+    assert!(hold.held().is_empty() && hold.next().is_none() && !hold.is_missing("a"));
     // All of them, in whatever steps.
     assert_eq!(hold.vanished(now, &names(["b", "c"]), 2, Cause::Change), names(["b", "c"]));
     assert_eq!(hold.vanished(now + WHILE, &names(["d", "e"]), 0, Cause::Change), names(["d", "e"]));
@@ -52,7 +52,7 @@ fn most_of_the_peers_are_held_for_a_ttl_after_an_outage() {
     let now = now + WHILE;
     assert_eq!(hold.vanished(now, &names(["a", "b", "c"]), 2, Cause::Change), names([]));
     assert_eq!(*hold.held(), names(["a", "b", "c"]));
-    assert!(hold.holds("a") && !hold.holds("d"));
+    assert!(hold.is_missing("a") && !hold.is_missing("d"));
     assert!(!hold.container_gone("a", &key("x")), "its containers stay as well");
     assert_eq!(hold.next(), Some(now + TTL));
     assert_eq!(hold.due(now + TTL - WHILE), []);
@@ -92,7 +92,7 @@ fn few_that_vanish_after_an_outage_wait_a_moment_for_others() {
     let (mut hold, now) = settled();
     hold.connected(now);
     assert_eq!(hold.vanished(now, &names(["a"]), 4, Cause::Change), names([]));
-    assert!(hold.holds("a") && hold.held().is_empty(), "no alarm");
+    assert!(hold.is_missing("a") && hold.held().is_empty(), "no alarm");
     assert_eq!(hold.next(), Some(now + TTL / 8));
     assert_eq!(hold.due(now + TTL / 8), [node("a")]);
     // Those who follow within a TTL are counted together with it, and held alone.
@@ -133,7 +133,7 @@ fn a_node_that_comes_back_has_what_it_puts_again() {
     assert!(!hold.container_gone("a", &key("taken back")));
     let known = ["early", "late", "stale", "removed", "taken back"].map(key);
     hold.returned(now + WHILE, "a", known);
-    assert!(!hold.holds("a") && hold.held().contains("b"));
+    assert!(!hold.is_missing("a") && hold.held().contains("b"));
     hold.confirm("a", &key("late"));
     hold.confirm("a", &key("new"));
     assert!(hold.container_gone("a", &key("removed")));
@@ -214,7 +214,7 @@ struct Run {
 /// unless it comes back.
 fn run(start: Instant, history: &[Step]) -> Run {
     let mut run = Run::default();
-    let mut hold = Hold::new(TTL);
+    let mut hold = NodeGrace::new(TTL);
     let mut now = start;
     let mut alive: BTreeSet<&str> = ALL.into();
     let mut away: BTreeMap<&str, Instant> = BTreeMap::new();
@@ -231,8 +231,8 @@ fn run(start: Instant, history: &[Step]) -> Run {
                 let named = gone.iter().map(|node| (*node).to_owned()).collect();
                 let believed = hold.vanished(now, &named, alive.len(), *cause);
                 for node in gone {
-                    assert_ne!(believed.contains(node), hold.holds(node), "{node}");
-                    if hold.holds(node) {
+                    assert_ne!(believed.contains(node), hold.is_missing(node), "{node}");
+                    if hold.is_missing(node) {
                         away.insert(node, now);
                     }
                 }
@@ -245,12 +245,12 @@ fn run(start: Instant, history: &[Step]) -> Run {
                 alive.insert(node);
                 away.remove(node);
                 hold.returned(now, node, [key("x"), key("y")]);
-                assert!(!hold.holds(node) && !hold.held().contains(*node));
+                assert!(!hold.is_missing(node) && !hold.held().contains(*node));
             }
             Step::Put(node) => hold.confirm(node, &key("x")),
             Step::Wait(millis) => now += Duration::from_millis(*millis),
         }
-        assert!(hold.held().iter().all(|node| hold.holds(node)));
+        assert!(hold.held().iter().all(|node| hold.is_missing(node)));
         let due = hold.due(now);
         for gone in &due {
             match gone {

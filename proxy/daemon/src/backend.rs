@@ -72,51 +72,51 @@ impl Backend {
     ///
     /// # Errors
     /// See [`Error`]; what was there before still is.
-    pub(crate) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+    pub(crate) fn full_sync(&mut self, plan: &Plan) -> Result<bool> {
         match self {
-            Self::Nftables(backend) => backend.whole(plan),
-            Self::Iptables(backend) => backend.whole(plan),
+            Self::Nftables(backend) => backend.full_sync(plan),
+            Self::Iptables(backend) => backend.full_sync(plan),
             #[cfg(test)]
             Self::Refusing(backend, bad) => {
                 refuse(plan, bad)?;
-                backend.as_mut().map_or(Ok(false), |backend| backend.whole(plan))
+                backend.as_mut().map_or(Ok(false), |backend| backend.full_sync(plan))
             }
         }
     }
 
-    /// As [`Backend::whole`], cheaper, if `plan` is the one of the last call.
+    /// As [`Backend::full_sync`], cheaper, if `plan` is the one of the last call.
     ///
     /// # Errors
     /// See [`Error`]; what was there before still is.
-    pub(crate) fn look(&mut self, plan: &Plan) -> Result<bool> {
+    pub(crate) fn check_drift(&mut self, plan: &Plan) -> Result<bool> {
         match self {
-            Self::Nftables(backend) => backend.whole(plan),
-            Self::Iptables(backend) => backend.look(plan),
+            Self::Nftables(backend) => backend.full_sync(plan),
+            Self::Iptables(backend) => backend.check_drift(plan),
             #[cfg(test)]
             Self::Refusing(backend, _) => {
-                backend.as_mut().map_or(Ok(false), |backend| backend.whole(plan))
+                backend.as_mut().map_or(Ok(false), |backend| backend.full_sync(plan))
             }
         }
     }
 
-    /// Makes a change of the plan. After an error only [`Backend::whole`] helps.
+    /// Makes a change of the plan. After an error only [`Backend::full_sync`] helps.
     ///
     /// # Errors
     /// See [`Error`]; what was there before still is.
-    pub(crate) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+    pub(crate) fn apply_delta(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
         match self {
-            Self::Nftables(backend) => backend.change(plan, delta),
-            Self::Iptables(backend) => backend.change(plan, delta),
+            Self::Nftables(backend) => backend.apply_delta(plan, delta),
+            Self::Iptables(backend) => backend.apply_delta(plan, delta),
             #[cfg(test)]
             Self::Refusing(backend, bad) => {
                 refuse(plan, bad)?;
-                backend.as_mut().map_or(Ok(()), |backend| backend.change(plan, delta))
+                backend.as_mut().map_or(Ok(()), |backend| backend.apply_delta(plan, delta))
             }
         }
     }
 
     /// Where the kernel reports changes made by other processes; `None` where it does not and one
-    /// has to look. Open it before the first [`Backend::whole`].
+    /// has to look. Open it before the first [`Backend::full_sync`].
     ///
     /// # Errors
     /// The subscription failed.

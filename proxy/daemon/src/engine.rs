@@ -4,6 +4,7 @@
 //! with whatever else is ready, planned once and committed once; answers follow the commit.
 
 mod cluster;
+mod commit;
 mod containers;
 mod guard;
 mod load;
@@ -13,7 +14,6 @@ mod overlay;
 mod ports;
 mod removal;
 mod room;
-mod sync;
 mod writes;
 
 pub(crate) use cluster::cluster_settings;
@@ -21,29 +21,26 @@ pub(crate) use load::{Parts, pools};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_api::{Applied, Spool};
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Changes, EndpointEvent, EndpointKey, ObjectKey};
-use causeway_ruleset::plan::Delta;
 use causeway_source::cluster::Cluster;
 use causeway_source::{ManifestDir, Store};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use crate::backend::Backend;
 use crate::clock;
 use crate::conditions::{Change, Concern};
-use crate::contest::Contest;
 use crate::event::Event;
-use crate::isolation::Isolation;
 use crate::liveness::Watch;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
+use crate::reconcile::Reconciler;
 use crate::request::{Refused, Reply, Request};
-use crate::schedule::{Deadline, Retry, Schedule};
+use crate::schedule::Deadline;
 use crate::serve::{Front, Query};
 use crate::state::{ObjectId, State, Touched};
 use crate::sysctls::Sysctls;
@@ -54,8 +51,6 @@ use self::writes::{Asked, Writes};
 const BURST: usize = 4096;
 /// After so many written objects the store gives memory back.
 const MANY_WRITTEN: usize = 20_000;
-/// How often everything is compared though nobody is known to have changed anything (row 91).
-const FULL_PERIOD: Duration = Duration::from_secs(3600);
 /// What a kill may take of the snapshot of the cluster, which the store tells again.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
@@ -85,7 +80,7 @@ pub(crate) struct Engine {
     /// The manifest directory is to be read when the store is back.
     manifests_wait: bool,
     writes: Writes,
-    backend: Backend,
+    reconciler: Reconciler,
     sysctls: Sysctls,
     front: Front,
     /// The thread that looks whether containers live; `None` before it is started.
@@ -94,26 +89,11 @@ pub(crate) struct Engine {
     /// Highest `seq` of each attachment, gone ones among them.
     seqs: BTreeMap<EndpointKey, u64>,
     pending: Pending,
-    /// Changes of the plan that the kernel has not yet.
-    behind: Behind,
-    /// Repairs, and who makes them necessary.
-    contest: Contest,
-    /// Services that the kernel refuses.
-    isolation: Isolation,
     due: Due,
     /// Objects and containers written since the store gave memory back.
     written: usize,
     /// Much was listed or written: what that took is free soon.
     listed: bool,
-    /// The kernel has held the plan once.
-    settled: bool,
-}
-
-/// What failed transactions leave for the next one.
-#[derive(Debug, Default)]
-struct Behind {
-    touched: Touched,
-    delta: Delta,
 }
 
 /// What was taken since the last commit.
@@ -128,8 +108,6 @@ struct Pending {
     node: bool,
     /// Services or containers may be left out.
     left_out: bool,
-    /// Somebody may have changed our rules.
-    check: bool,
     /// Containers of this node that the cluster is to be told of.
     publish: BTreeSet<EndpointKey>,
     waiting: Vec<Waiting>,
@@ -149,12 +127,6 @@ enum Waiting {
 /// What waits for its time.
 #[derive(Debug)]
 struct Due {
-    /// Next comparison of everything.
-    full: Instant,
-    /// Attempts to bring the kernel to the plan, if it does not hold that.
-    retry: Retry,
-    /// Looks for changes by other processes: they were said to have happened, or nobody would tell.
-    looks: Schedule,
     /// Next word to systemd's watchdog.
     alive: Deadline,
     /// The snapshot of the cluster has been written to, and is to be on disk by then.
@@ -227,10 +199,7 @@ impl Engine {
             Event::Spool => self.pending.spool = true,
             Event::Unguarded(text) => self.take_unguarded(text),
             Event::Manifests => self.pending.manifests = true,
-            Event::KernelChanged { by } => {
-                self.pending.check = true;
-                self.contest.changed(by);
-            }
+            Event::KernelChanged { by } => self.reconciler.on_change(by),
             Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
             Event::Health { key, healthy } => {
                 let node = Arc::clone(&self.facts.name);
@@ -343,11 +312,6 @@ impl Engine {
         if self.state.progress.behind.is_none() && !self.pending.touched.services.is_empty() {
             self.state.progress.behind = Some(clock::now());
         }
-    }
-
-    /// All services, to be planned anew.
-    fn all_services(&self) -> BTreeSet<ObjectKey> {
-        self.state.index.services().keys().cloned().collect()
     }
 
     fn stop(&mut self) {

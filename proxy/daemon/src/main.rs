@@ -17,6 +17,7 @@
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
 //! | [`localhost`] | the guard of 127.0.0.0/8 on links, which stays when rules are flushed |
 //! | [`peers`] | the peers file |
+//! | [`reconcile`] | the plan into the kernel: what changes, what drifted, what failed |
 //! | [`recorded`] | containers by the records of the plugins |
 //! | [`guard`] | what nodes live on and no service or container may have |
 //! | [`host_ports`] | host ports that services ask for too, in words |
@@ -57,6 +58,7 @@ mod notify;
 mod old_mtu;
 mod overlay;
 mod peers;
+mod reconcile;
 mod recorded;
 mod request;
 mod schedule;

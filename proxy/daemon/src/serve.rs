@@ -168,9 +168,6 @@ impl Front {
         self.watchers.touched(state, &commit.touched);
     }
 
-    /// A transaction failed; it will be tried again.
-    pub(crate) fn failed(&mut self, _state: &State) {}
-
     /// Asks containerd for the labels of a container that came otherwise than by `PUT /v1/events`;
     /// [`crate::event::Event::Labels`] brings them.
     pub(crate) fn look_up(&mut self, container_id: &str) {

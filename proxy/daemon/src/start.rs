@@ -153,7 +153,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let (sender, events) = mpsc::channel(QUEUE);
         spawn_sources(&settings, &sender)?;
         let monitor = backend.monitor().map_err(Error::Backend)?;
-        let told = monitor.is_some();
+        let notifies = monitor.is_some();
         if let Some(monitor) = monitor {
             watch_rules(monitor, sender.clone());
         }
@@ -171,7 +171,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             facts,
             store,
             backend,
-            told,
+            notifies,
             sysctls,
             overlay,
             forward,

@@ -57,15 +57,15 @@ impl Iptables {
     }
 
     /// As [`Self::whole`], if the plan is the one of the last change.
-    pub(super) fn look(&mut self, plan: &Plan) -> Result<bool> {
+    pub(super) fn check_drift(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         match &self.mirror {
             Some(mirror) if mirror.is_whole(&borrowed(&saved)) => Ok(false),
-            Some(_) | None => self.whole(plan),
+            Some(_) | None => self.full_sync(plan),
         }
     }
 
-    pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+    pub(super) fn full_sync(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         let saved = borrowed(&saved);
         let before = self.mirror.take();
@@ -81,8 +81,8 @@ impl Iptables {
         Ok(differs)
     }
 
-    pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
-        let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
+    pub(super) fn apply_delta(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+        let Some(mirror) = self.mirror.as_mut() else { return self.full_sync(plan).map(drop) };
         let scripts = mirror.change(plan, delta);
         let restored = self.restore(&scripts);
         if restored.is_err() {

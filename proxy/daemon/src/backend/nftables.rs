@@ -36,7 +36,7 @@ impl Nftables {
         Self { client: fake.client(), mirror: None }
     }
 
-    pub(super) fn whole(&mut self, plan: &Plan) -> Result<bool> {
+    pub(super) fn full_sync(&mut self, plan: &Plan) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let generation = self.client.generation().map_err(unreadable)?;
             let actual = self.read()?;
@@ -62,8 +62,8 @@ impl Nftables {
         Err(Error::new("nftables: write the service tables", busy).passing())
     }
 
-    pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
-        let Some(mirror) = self.mirror.as_mut() else { return self.whole(plan).map(drop) };
+    pub(super) fn apply_delta(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
+        let Some(mirror) = self.mirror.as_mut() else { return self.full_sync(plan).map(drop) };
         let batch = mirror.change(plan, delta);
         self.client.commit(&batch).map_err(|error| {
             self.mirror = None;

@@ -12,23 +12,22 @@ use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
 use super::overlay::Neighbourhood;
 use super::writes::Writes;
-use super::{Behind, Due, Engine, FULL_PERIOD, Pending, sync};
+use super::{Due, Engine, Pending};
 use ipnetwork::IpNetwork;
 
 use crate::backend::Backend;
 use crate::clock;
 use crate::conditions::{Concern, Conditions};
 use crate::config::{Settings, StoreKind};
-use crate::contest::Contest;
 use crate::forward::Forward;
-use crate::isolation::Isolation;
 use crate::left_out;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::overlay::Overlay;
+use crate::reconcile::Reconciler;
 use crate::recorded;
-use crate::schedule::{Deadline, Retry};
+use crate::schedule::Deadline;
 use crate::serve::Front;
 use crate::state::{ClusterState, Node, Progress, State};
 use crate::sysctls::Sysctls;
@@ -45,7 +44,7 @@ pub(crate) struct Parts {
     /// Tried out.
     pub backend: Backend,
     /// The kernel tells of changes that others make.
-    pub told: bool,
+    pub notifies: bool,
     /// Of the state directory.
     pub sysctls: Sysctls,
     /// Started, without orders; `None` without one.
@@ -71,7 +70,7 @@ impl Engine {
             facts,
             store,
             backend,
-            told,
+            notifies,
             sysctls,
             overlay,
             forward,
@@ -102,20 +101,16 @@ impl Engine {
             writes: Writes::default(),
             facts,
             allocator: Allocator::default(),
-            backend,
+            reconciler: Reconciler::new(backend, notifies, now),
             sysctls,
             front,
             liveness: None,
             seqs: BTreeMap::new(),
             pending: Pending::default(),
-            behind: Behind::default(),
-            contest: Contest::default(),
-            isolation: Isolation::default(),
-            due: first_due(now, told, notifier.watchdog().is_some()),
+            due: first_due(now, notifier.watchdog().is_some()),
             notifier,
             written: 0,
             listed: false,
-            settled: false,
         };
         engine.read_disk()?;
         Ok(engine)
@@ -241,12 +236,8 @@ fn first_state(settings: Settings, facts: &Facts, now: Instant) -> State {
 }
 
 /// What a start has to do.
-fn first_due(now: Instant, told: bool, watchdog: bool) -> Due {
+fn first_due(now: Instant, watchdog: bool) -> Due {
     Due {
-        full: now + FULL_PERIOD,
-        // Nobody knows what the kernel holds: the first commit compares everything.
-        retry: Retry::at(now),
-        looks: sync::looks(told, now),
         alive: if watchdog { Deadline::at(now) } else { Deadline::default() },
         flush: Deadline::default(),
         trim: Deadline::default(),

@@ -27,7 +27,7 @@ fn listed(fake: &Fake) -> [TableState; 2] {
 /// What a fresh kernel holds after a full sync of the same plan.
 fn wanted(plan: &Plan) -> [TableState; 2] {
     let fake = Fake::default();
-    backend(&fake).whole(plan).unwrap();
+    backend(&fake).full_sync(plan).unwrap();
     listed(&fake)
 }
 
@@ -51,9 +51,9 @@ fn a_full_sync_writes_once_and_then_finds_nothing() {
     let fake = Fake::default();
     let mut backend = backend(&fake);
     let plan = plan(WEB);
-    assert!(backend.whole(&plan).unwrap());
+    assert!(backend.full_sync(&plan).unwrap());
     let written = fake.commits();
-    assert!(!backend.whole(&plan).unwrap());
+    assert!(!backend.full_sync(&plan).unwrap());
     assert_eq!(fake.commits(), written);
     let Tables { v4, v6 } = compile(&plan);
     for (state, wanted) in listed(&fake).iter().zip([v4, v6]) {
@@ -66,14 +66,14 @@ fn drift_is_found_and_repaired() {
     let fake = Fake::default();
     let mut backend = backend(&fake);
     let plan = plan(WEB);
-    backend.whole(&plan).unwrap();
+    backend.full_sync(&plan).unwrap();
     another_process(&fake, vec![drift(&fake)]);
     assert_ne!(listed(&fake), wanted(&plan));
-    assert!(backend.whole(&plan).unwrap());
+    assert!(backend.full_sync(&plan).unwrap());
     assert_eq!(listed(&fake), wanted(&plan));
     let [v4, v6] = tables();
     another_process(&fake, vec![Op::DeleteTable(v4), Op::DeleteTable(v6)]);
-    assert!(backend.whole(&plan).unwrap());
+    assert!(backend.full_sync(&plan).unwrap());
     assert_eq!(listed(&fake), wanted(&plan));
 }
 
@@ -82,12 +82,12 @@ fn rules_that_another_process_flushed_are_written_again() {
     let fake = Fake::default();
     let mut backend = backend(&fake);
     let plan = plan(WEB);
-    backend.whole(&plan).unwrap();
+    backend.full_sync(&plan).unwrap();
     let [table, _] = tables();
     let state = fake.client().table(&table).unwrap().unwrap();
     let flush = state.chains.into_keys().map(|chain| Op::FlushChain(table.clone(), chain));
     another_process(&fake, flush.collect());
-    assert!(backend.whole(&plan).unwrap());
+    assert!(backend.full_sync(&plan).unwrap());
     assert_eq!(listed(&fake), wanted(&plan));
 }
 
@@ -104,14 +104,14 @@ fn a_change_that_fails_leads_to_a_full_sync() {
                 another_process(&fake, vec![Op::DeleteTable(v4), Op::DeleteTable(v6)]);
             }
             let before = listed(&fake);
-            if backend.change(&history.plan, &history.delta).is_err() {
+            if backend.apply_delta(&history.plan, &history.delta).is_err() {
                 failed += 1;
                 assert_eq!(listed(&fake), before, "seed {seed}, step {step}");
                 assert!(backend.mirror.is_none());
-                backend.change(&history.plan, &history.delta).unwrap();
+                backend.apply_delta(&history.plan, &history.delta).unwrap();
             }
             // A change that did nothing has not noticed.
-            backend.whole(&history.plan).unwrap();
+            backend.full_sync(&history.plan).unwrap();
             assert_eq!(listed(&fake), wanted(&history.plan), "seed {seed}, step {step}");
         }
     }
@@ -124,16 +124,16 @@ fn a_refused_transaction_says_whether_it_may_pass() {
     let mut backend = backend(&fake);
     let plan = plan(WEB);
     fake.refuse([libc::ENOMEM]);
-    assert!(!backend.whole(&plan).unwrap_err().passing);
+    assert!(!backend.full_sync(&plan).unwrap_err().passing);
     assert_eq!(listed(&fake), [TableState::default(), TableState::default()]);
-    backend.whole(&plan).unwrap();
+    backend.full_sync(&plan).unwrap();
     let bigger = causeway_ruleset::testing::plan(&format!(
         "{WEB}\nshop/api 172.30.0.2 80/tcp -> 10.0.1.4:8080"
     ));
     another_process(&fake, vec![drift(&fake)]);
     fake.refuse([libc::EBUSY]);
     // Read again, compared again, written.
-    backend.whole(&bigger).unwrap();
+    backend.full_sync(&bigger).unwrap();
     assert_eq!(listed(&fake), wanted(&bigger));
 }
 
@@ -142,11 +142,11 @@ fn what_was_read_is_not_written_upon_when_another_process_was_faster() {
     let fake = Fake::default();
     let mut backend = backend(&fake);
     let plan = plan(WEB);
-    backend.whole(&plan).unwrap();
+    backend.full_sync(&plan).unwrap();
     another_process(&fake, vec![drift(&fake)]);
     fake.meanwhile(vec![drift(&fake)]);
     let before = fake.commits();
-    backend.whole(&plan).unwrap();
+    backend.full_sync(&plan).unwrap();
     assert_eq!(fake.commits() - before, 2, "the first is on an old generation");
     assert_eq!(listed(&fake), wanted(&plan));
     another_process(&fake, vec![drift(&fake)]);
@@ -154,5 +154,5 @@ fn what_was_read_is_not_written_upon_when_another_process_was_faster() {
         let scratch = TableId { name: "another".to_owned(), ..tables()[0].clone() };
         fake.meanwhile(vec![Op::AddTable(scratch.clone()), Op::DeleteTable(scratch)]);
     }
-    assert!(backend.whole(&plan).unwrap_err().passing);
+    assert!(backend.full_sync(&plan).unwrap_err().passing);
 }

@@ -45,7 +45,7 @@ fn planned(world: &World, service: &str) -> Option<usize> {
 /// Takes attempts until there is nothing more to do at once.
 fn settle(world: &mut World) {
     world.engine.commit();
-    while world.engine.isolation.searches() {
+    while world.engine.reconciler.is_searching() {
         world.engine.commit();
     }
     world.engine.commit();
@@ -198,7 +198,7 @@ fn a_service_that_the_kernel_refuses_is_left_out_and_the_others_go_on() {
     test(|world| {
         let mut world = world.restart(StoreKind::Embedded);
         let names: Vec<String> = (0..40).map(|number| format!("s{number}")).collect();
-        world.engine.backend = Backend::refusing([key("s17"), key("s30")].into());
+        world.engine.reconciler.set_backend(Backend::refusing([key("s17"), key("s30")].into()));
         let mut answer = world.apply(names.iter().map(|name| service(name)).collect());
         settle(&mut world);
         let applied = answer.try_recv().expect("answered").expect("stored");
@@ -222,22 +222,22 @@ fn a_service_that_the_kernel_refuses_is_left_out_and_the_others_go_on() {
 
         // A restart is ready with all others, whatever is in the store.
         let mut world = world.restart(StoreKind::Embedded);
-        world.engine.backend = Backend::refusing([key("s30")].into());
         world.engine.pending.node = true;
         world.engine.state.plan = causeway_ruleset::plan::Plan::new(world.engine.planning());
-        world.engine.settled = false;
-        world.engine.due.retry = crate::schedule::Retry::at(clock::now());
-        world.engine.pending.touched.services = world.engine.all_services();
+        world.engine.reconciler.begin_anew(Backend::refusing([key("s30")].into()));
+        let all = world.engine.state.index.services().keys().cloned().collect();
+        world.engine.pending.touched.services = all;
         settle(&mut world);
         assert!(planned(&world, "s17").is_some() && planned(&world, "s30").is_none());
-        assert!(world.engine.settled);
+        assert!(world.engine.reconciler.has_synced());
 
         // It is tried again when it is another one.
-        world.engine.backend = Backend::refusing([].into());
+        world.engine.reconciler.set_backend(Backend::refusing([].into()));
         let mut changed = service("s30");
         changed["spec"]["ports"][0]["port"] = json!(81);
         drop(world.apply(vec![changed]));
-        let due = world.engine.isolation.due().expect("it waits a second after it was refused");
+        let due =
+            world.engine.reconciler.next_trial().expect("it waits a second after it was refused");
         while clock::now() < due {
             assert!(planned(&world, "s30").is_none());
             world.engine.commit();

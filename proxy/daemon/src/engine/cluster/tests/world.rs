@@ -79,7 +79,7 @@ fn engine(
         facts,
         store: Store::open(folder).expect("a store"),
         backend: rules.map_or_else(|| Backend::refusing(BTreeSet::new()), Backend::of),
-        told: true,
+        notifies: true,
         sysctls: Sysctls::open(folder, BOOT).expect("sysctls"),
         overlay: None,
         forward: None,

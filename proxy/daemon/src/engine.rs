@@ -9,8 +9,8 @@ mod containers;
 mod guard;
 mod load;
 mod manifests;
+mod network;
 mod objects;
-mod overlay;
 mod ports;
 mod removal;
 mod room;
@@ -69,7 +69,7 @@ pub(crate) struct Engine {
     /// is started.
     cluster: Option<Cluster>,
     /// The overlay and what others were told of this node.
-    neighbourhood: overlay::Neighbourhood,
+    neighbourhood: network::Neighbourhood,
     /// `/etc/machine-id` or what stands for it.
     machine_id: String,
     membership: Membership,

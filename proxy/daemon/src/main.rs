@@ -10,6 +10,7 @@
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
 //! | [`conditions`] | what does not work, and what to know of: set, cleared, read; pure |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
+//! | [`network`] | what overlay, plugins and cluster are to know of this node among the others; pure |
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`membership`] | who is in the cluster and lives, and what the cluster store has; pure |
 //! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
@@ -52,6 +53,7 @@ mod liveness;
 mod localhost;
 mod log;
 mod membership;
+mod network;
 mod node;
 
 mod notify;

@@ -10,7 +10,7 @@ use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
-use super::overlay::Neighbourhood;
+use super::network::Neighbourhood;
 use super::writes::Writes;
 use super::{Due, Engine, Pending};
 use ipnetwork::IpNetwork;

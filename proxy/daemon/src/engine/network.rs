@@ -1,0 +1,227 @@
+//! The overlay follows the peers; `node.json` and the cluster follow the overlay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use causeway_model::Peer;
+use causeway_source::cluster::Command;
+
+use super::Engine;
+use crate::clock;
+use crate::conditions::Concern;
+use crate::config::OverlayKind;
+use crate::forward::Forward;
+use crate::log;
+use crate::membership::{Membership, waiting};
+use crate::network::{self, Context, Network};
+use crate::node;
+use crate::overlay::Overlay;
+use crate::peers;
+use crate::state::{OverlayState, State};
+
+/// This node among the others: whoever is told of it.
+#[derive(Debug, Default)]
+pub(super) struct Neighbourhood {
+    /// The thread; `None` without an overlay.
+    overlay: Option<Overlay>,
+    /// Who looks at others' rules; `None` if this node is alone.
+    forward: Option<Forward>,
+    /// What they are told.
+    network: Network,
+    /// Addresses of the store's names.
+    pub(super) store: BTreeSet<IpAddr>,
+    /// When what others bring about was said in the log.
+    pub(super) said: log::Said,
+    /// What is left out, as it was said.
+    pub(super) left_out: BTreeSet<String>,
+}
+
+impl Neighbourhood {
+    /// Nobody has been told anything.
+    pub(super) fn new(overlay: Option<Overlay>, forward: Option<Forward>) -> Self {
+        Self { overlay, forward, ..Self::default() }
+    }
+}
+
+impl Engine {
+    /// Takes in how the overlay is: its address and MTU go to the cluster and to `node.json`.
+    pub(super) fn take_overlay(&mut self, state: OverlayState) {
+        let before = self.state.overlay.replace(state);
+        let Some(state) = &self.state.overlay else { return };
+        let before = before.map(|before| before.problems).unwrap_or_default();
+        let changed = before.iter().chain(&state.problems).filter(|(name, why)| {
+            before.get(*name) != Some(why) || state.problems.get(*name) != Some(why)
+        });
+        self.pending.touched.nodes.extend(changed.map(|(name, _)| name.clone()));
+        self.describe_overlay();
+        self.say_reach();
+        self.publish_node();
+    }
+
+    /// Says in `State::conditions` what is wrong with the overlay.
+    pub(super) fn describe_overlay(&mut self) {
+        if let Some(problems) = network::problems(&self.state) {
+            self.degrade(Concern::Overlay, problems);
+        }
+    }
+
+    /// This node moved to these addresses: the other nodes, the plugins and the rules are to know
+    /// (row O-62).
+    pub(super) fn take_addresses(&mut self, ips: Vec<IpAddr>) {
+        if ips == self.facts.ips {
+            return;
+        }
+        let (before, now) = (log::addresses(&self.facts.ips), log::addresses(&ips));
+        tracing::warn!(before, now, "this node has other addresses");
+        self.facts.node_ports = node::node_ports(&self.state.settings, &ips);
+        self.state.node.ips.clone_from(&ips);
+        self.facts.ips = ips;
+        self.facts.refused = node::refused(&self.state.settings, &self.facts.ips);
+        self.say_refused();
+        self.pools = super::load::pools(&self.state.settings, &self.facts);
+        self.pending.node = true;
+        self.publish_self();
+        self.peers_changed();
+    }
+
+    /// Says why this node deals no part of the cluster network. That keeps a node among others from
+    /// its work; a node alone may have no use for a part.
+    pub(crate) fn say_refused(&mut self) {
+        let refused: Vec<String> = self.facts.refused.iter().cloned().collect();
+        let settings = &self.state.settings;
+        let alone = self.state.cluster.is_none() && settings.peers_file.is_none();
+        if alone && !settings.cluster_chosen {
+            // The address may have moved since.
+            self.warn_instead(Concern::ClusterNetwork, refused);
+        } else {
+            self.degrade(Concern::ClusterNetwork, refused);
+        }
+    }
+
+    /// Reads the peers file.
+    pub(super) fn read_peers(&mut self) {
+        let Some(path) = self.state.settings.peers_file.clone() else { return };
+        let entries = peers::read(&path, &self.state.settings.cluster_cidrs);
+        let read = self.neighbourhood.network.on_peers(entries, &self.state);
+        self.degrade(Concern::PeersFile, read.problem.into_iter().collect());
+        match read.peers {
+            Some(peers) => self.set_peers(peers),
+            None => self.peers_changed(),
+        }
+    }
+
+    /// The other nodes are these.
+    pub(super) fn set_peers(&mut self, peers: BTreeMap<String, Peer>) {
+        let before = std::mem::replace(&mut self.state.peers, peers);
+        let now = &self.state.peers;
+        let changed =
+            before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name));
+        self.pending.touched.nodes.extend(changed.cloned());
+        self.peers_changed();
+    }
+
+    /// Nodes that have joined and not said for too long how they are reached are a problem.
+    pub(super) fn end_waiting(&mut self) {
+        let over = waiting::end(&mut self.state.waiting, clock::now());
+        if over.is_empty() {
+            return;
+        }
+        if self.state.overlay.is_none() {
+            for name in over {
+                tracing::error!(node = name, "it has joined and not published its subnet");
+            }
+        }
+        self.describe_overlay();
+    }
+
+    /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
+    /// subnets. Costs nothing where these are what was told before.
+    pub(super) fn peers_changed(&mut self) {
+        let vxlan = self.state.settings.overlay == OverlayKind::Vxlan;
+        let State { waiting, peers, .. } = &mut self.state;
+        *waiting = waiting::follow(waiting, peers, vxlan, clock::now());
+        self.say_reach();
+        self.publish_node();
+        self.guard();
+        if let Some(forward) = &self.neighbourhood.forward
+            && let Some(ips) = self.neighbourhood.network.followed(&self.state)
+        {
+            forward.follow(ips);
+        }
+        if let Some(overlay) = &self.neighbourhood.overlay
+            && let Some(orders) = self.neighbourhood.network.orders(context(
+                &self.state,
+                &self.facts,
+                &self.membership,
+                self.neighbourhood.overlay.is_some(),
+            ))
+        {
+            overlay.order(orders);
+        }
+    }
+
+    /// Writes `node.json` if it would say something else.
+    fn publish_node(&mut self) {
+        let network = &mut self.neighbourhood.network;
+        let Some(wanted) = network.node_file(context(
+            &self.state,
+            &self.facts,
+            &self.membership,
+            self.neighbourhood.overlay.is_some(),
+        )) else {
+            return;
+        };
+        match node::publish(&self.state.settings, &self.facts, &wanted.0, wanted.1) {
+            Ok(()) => {
+                network.on_node_file(wanted);
+                self.degrade(Concern::NodeFile, Vec::new());
+            }
+            Err(error) => self.degrade(Concern::NodeFile, vec![causeway_api::chain(&error)]),
+        }
+        let network = &self.neighbourhood.network;
+        self.state.node.subnets = network.own_subnets(context(
+            &self.state,
+            &self.facts,
+            &self.membership,
+            self.neighbourhood.overlay.is_some(),
+        ));
+        self.state.node.ips = network.own_ips(&self.state);
+        self.pending.touched.nodes.insert(self.state.node.name.clone());
+    }
+
+    /// Tells the cluster how this node is reached.
+    fn say_reach(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        if let Some(reach) = self.neighbourhood.network.reach(context(
+            &self.state,
+            &self.facts,
+            &self.membership,
+            self.neighbourhood.overlay.is_some(),
+        )) {
+            cluster.send(Command::Reach(reach));
+        }
+    }
+
+    /// Keeps what is wrong for `status`, says what is new of it.
+    fn degrade(&mut self, concern: Concern, problems: Vec<String>) {
+        for problem in self.state.conditions.set_lines(concern.clone(), problems) {
+            tracing::error!("{concern}: {problem}");
+        }
+    }
+}
+
+/// What the wanted network follows from.
+fn context<'a>(
+    state: &'a State,
+    facts: &'a node::Facts,
+    membership: &Membership,
+    has_overlay: bool,
+) -> Context<'a> {
+    Context {
+        state,
+        refused: facts.refused.as_deref(),
+        has_viewed: membership.has_viewed(),
+        has_overlay,
+        previous: node::previous,
+    }
+}

@@ -9,6 +9,8 @@ mod links;
 mod literals;
 #[path = "tidy/names.rs"]
 mod names;
+#[path = "tidy/picture.rs"]
+mod picture;
 #[path = "tidy/programs.rs"]
 mod programs;
 #[path = "tidy/requirements.rs"]

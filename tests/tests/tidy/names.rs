@@ -25,7 +25,7 @@ const FOREIGN: &[&str] = &[
     "--zone",
 ];
 /// Flags of cargo and of our own scripts, which the pages for contributors name.
-const OF_BUILDING: &[&str] = &["--bins", "--locked", "--test", "--workspace"];
+const OF_BUILDING: &[&str] = &["--all-targets", "--bins", "--locked", "--test", "--workspace"];
 /// Refused by name, and said to be so.
 const NOT_YET: &[&str] = &["--dns-listen", "--lb-pool", "--live"];
 /// A text that a user reads, and where it is.

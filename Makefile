@@ -1,7 +1,7 @@
 # What people and CI run. Each target stands alone.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help deps fmt fuzz test fresh demo bench install
+.PHONY: help deps fmt check fuzz test fresh demo bench install
 
 PLUGINS := causeway-bridge causeway-ipam causeway-service
 PROGRAMS := causewayd causeway
@@ -21,7 +21,9 @@ DEMO := $(PLUGINS) $(PROGRAMS)
 help:
 	@echo 'make deps     install what tests, demo and benchmarks need beside Rust'
 	@echo 'make fmt      format the sources'
+	@echo 'make check    format, lints, unit and property tests; minutes, needs no root and nothing but Rust'
 	@echo 'make test     every check; the last line says what passed and failed'
+	@echo '              T=bridge: this test program, package or part of a name alone; T='\''bridge one_mtu'\'': both'
 	@echo 'make fresh    make test of HEAD in a minimal Debian 12 that has never seen the project, as root'
 	@echo 'make fuzz     ten minutes of random input for each parser'
 	@echo 'make demo     attach containers in a lab and show what happens'
@@ -35,8 +37,12 @@ deps:
 fmt:
 	$(CARGO) fmt --all
 
+check:
+	tests/check.sh
+
+# T counts on the command line only: a variable of that name in the environment is another's.
 test: deps
-	tests/test.sh
+	tests/test.sh $(if $(filter command,$(firstword $(origin T))),$(T))
 
 # Half an hour. FRESH='-p causeway-tests --test lab' runs these tests alone.
 fresh:

@@ -8,12 +8,8 @@ mod commit;
 mod containers;
 mod guard;
 mod load;
-mod manifests;
 mod network;
 mod objects;
-mod ports;
-mod removal;
-mod room;
 mod writes;
 
 pub(crate) use cluster::cluster_settings;
@@ -24,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_api::{Applied, Spool};
-use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::{Changes, EndpointEvent, EndpointKey, ObjectKey};
 use causeway_source::cluster::Cluster;
 use causeway_source::{ManifestDir, Store};
@@ -38,11 +33,12 @@ use crate::liveness::Watch;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
+use crate::objects::Objects;
 use crate::reconcile::Reconciler;
 use crate::request::{Refused, Reply, Request};
 use crate::schedule::Deadline;
 use crate::serve::{Front, Query};
-use crate::state::{ObjectId, State, Touched};
+use crate::state::{State, Touched};
 use crate::sysctls::Sysctls;
 
 use self::writes::{Asked, Writes};
@@ -61,8 +57,7 @@ pub(crate) struct Engine {
     pub state: State,
     store: Store,
     facts: Facts,
-    pools: Pools,
-    allocator: Allocator,
+    objects: Objects,
     manifests: ManifestDir,
     spool: Spool,
     /// The task that keeps the connection to the cluster store; `None` without one, and before it
@@ -73,10 +68,6 @@ pub(crate) struct Engine {
     /// `/etc/machine-id` or what stands for it.
     machine_id: String,
     membership: Membership,
-    /// Objects of other nodes' manifest directories, with node and file.
-    elsewhere: BTreeMap<ObjectId, (String, String)>,
-    /// Those of them that our manifest directory has, too.
-    shadowed: BTreeSet<ObjectId>,
     /// The manifest directory is to be read when the store is back.
     manifests_wait: bool,
     writes: Writes,

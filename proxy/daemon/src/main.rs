@@ -13,6 +13,7 @@
 //! | [`network`] | what overlay, plugins and cluster are to know of this node among the others; pure |
 //! | [`node`] | facts of this node, `node.json` |
 //! | [`membership`] | who is in the cluster and lives, and what the cluster store has; pure |
+//! | [`objects`] | objects of users: completed, checked, staged |
 //! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
 //! | [`liveness`] | containers that are gone without DEL: out of services, named, freed |
@@ -57,6 +58,7 @@ mod network;
 mod node;
 
 mod notify;
+mod objects;
 mod old_mtu;
 mod overlay;
 mod peers;

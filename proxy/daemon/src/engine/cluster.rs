@@ -126,7 +126,7 @@ impl Engine {
             index: &self.state.index,
             peers: &self.state.peers,
             files: &self.state.files,
-            elsewhere: &self.elsewhere,
+            elsewhere: &self.objects.elsewhere,
         };
         for effect in ask(&mut self.membership, local) {
             self.carry_out(effect);

@@ -33,10 +33,10 @@ impl Engine {
             guarded: Arc::new(guarded),
             ..state.index.home().clone()
         };
-        if home == *state.index.home() && self.pools.guarded == home.guarded {
+        if home == *state.index.home() && self.objects.pools.guarded == home.guarded {
             return;
         }
-        self.pools.guarded = Arc::clone(&home.guarded);
+        self.objects.pools.guarded = Arc::clone(&home.guarded);
         let concerned = self.state.plan.guard(Arc::clone(&home.guarded));
         self.pending.touched.services.extend(concerned);
         let changes = self.state.index.set_home(home);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use causeway_api::Spool;
-use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::allocate::Pools;
 use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
@@ -24,6 +24,7 @@ use crate::left_out;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
+use crate::objects::Objects;
 use crate::overlay::Overlay;
 use crate::reconcile::Reconciler;
 use crate::recorded;
@@ -88,19 +89,16 @@ impl Engine {
         let mut engine = Self {
             manifests: ManifestDir::new(&settings.manifest_dir),
             spool: Spool::new(&settings.spool()),
-            pools: pools(&settings, &facts),
+            objects: Objects::new(pools(&settings, &facts)),
             state: first_state(settings, &facts, now),
             store,
             cluster: None,
             neighbourhood: Neighbourhood::new(overlay, forward),
             machine_id,
             membership,
-            elsewhere: BTreeMap::new(),
-            shadowed: BTreeSet::new(),
             manifests_wait: false,
             writes: Writes::default(),
             facts,
-            allocator: Allocator::default(),
             reconciler: Reconciler::new(backend, notifies, now),
             sysctls,
             front,
@@ -164,7 +162,7 @@ impl Engine {
         let mut objects = Vec::with_capacity(stored.len());
         for Stored { object, origin } in stored {
             if let Object::Service(service) = &object {
-                self.allocator.claim(service);
+                self.objects.claim(service);
             }
             self.comes_from((object.kind(), object.key().clone()), origin);
             objects.push(object);

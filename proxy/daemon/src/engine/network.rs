@@ -78,7 +78,7 @@ impl Engine {
         self.facts.ips = ips;
         self.facts.refused = node::refused(&self.state.settings, &self.facts.ips);
         self.say_refused();
-        self.pools = super::load::pools(&self.state.settings, &self.facts);
+        self.objects.pools = super::load::pools(&self.state.settings, &self.facts);
         self.pending.node = true;
         self.publish_self();
         self.peers_changed();

@@ -14,10 +14,9 @@ use causeway_source::cluster::{Command, Write, WriteError};
 use causeway_source::{Stored, claims};
 use serde_json::value::RawValue;
 
-use super::manifests::Pass;
-use super::objects::{Staged, id_of, tell_written};
 use super::{Engine, Waiting};
 use crate::clock;
+use crate::objects::{self, Pass, Staged, id_of, tell_written};
 use crate::request::{Refused, Reply, Target};
 use crate::state::ObjectId;
 
@@ -107,8 +106,8 @@ impl Engine {
         }
         let wait = waits(&asked);
         let applied = match &asked {
-            Asked::Apply(apply) => self.stage_apply(apply),
-            Asked::Delete(targets) => self.stage_delete(targets),
+            Asked::Apply(apply) => self.stage().apply(apply),
+            Asked::Delete(targets) => self.stage().delete(targets),
             Asked::Manifests => return self.read_manifests(),
         };
         let (staged, applied) = applied;
@@ -173,8 +172,8 @@ impl Engine {
         job.attempts += 1;
         let mut pass = None;
         let staged = match &job.asked {
-            Asked::Apply(apply) => self.stage_apply(apply),
-            Asked::Delete(targets) => self.stage_delete(targets),
+            Asked::Apply(apply) => self.stage().apply(apply),
+            Asked::Delete(targets) => self.stage().delete(targets),
             Asked::Manifests => {
                 let mut found = self.stage_manifests();
                 let staged = mem::take(&mut found.staged);
@@ -210,8 +209,11 @@ impl Engine {
             gone.into_iter().partition(|id| self.membership.is_missing_in_store(id));
         self.ask_membership(|membership, _| membership.forget_missing(&lost));
         let former = |id: &ObjectId| {
-            let known =
-                if self.membership.is_missing_in_store(id) { None } else { self.stored(id) };
+            let known = if self.membership.is_missing_in_store(id) {
+                None
+            } else {
+                objects::stored(&self.state.index, id)
+            };
             known.as_ref().map(claims).unwrap_or_default()
         };
         let put = put.into_iter().map(|stored| {
@@ -277,7 +279,7 @@ impl Engine {
         };
         if let Some(mut current) = self.writes.current.take_if(reached) {
             if let Stage::Conflict(_) = current.stage {
-                self.claim_anew();
+                self.objects.claim_anew(&self.state.index);
                 self.attempt(current.job);
             } else {
                 self.finish(&mut current, None);
@@ -306,7 +308,7 @@ impl Engine {
             self.manifests_later();
         }
         self.finish(&mut current, Some(refused));
-        self.claim_anew();
+        self.objects.claim_anew(&self.state.index);
     }
 
     /// Gives up what has waited too long.

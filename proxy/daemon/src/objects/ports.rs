@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use causeway_model::{Protocol, Service};
 
 /// Protocols and ports on which somebody listens.
-pub(super) type Listening = BTreeSet<(Protocol, u16)>;
+pub(crate) type Listening = BTreeSet<(Protocol, u16)>;
 
 /// Reads them from /proc, which tells of the reading thread's namespace.
-pub(super) fn listening() -> Listening {
+pub(crate) fn listening() -> Listening {
     let mut listening = Listening::new();
     for (protocol, file, state) in [
         (Protocol::Tcp, "tcp", "0A"),
@@ -33,7 +33,7 @@ fn port(line: &str, state: &str) -> Option<u16> {
 }
 
 /// What to say of node ports that `previous` had not and that somebody listens on.
-pub(super) fn shadowed(
+pub(crate) fn shadowed(
     service: &Service,
     previous: Option<&Service>,
     listening: &Listening,

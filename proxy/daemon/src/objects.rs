@@ -1,0 +1,215 @@
+//! Objects of users: completed with addresses and ports, checked, staged. What is staged is written
+//! and adopted by the engine. Reads no disk and no kernel but through [`Context`].
+//!
+//! | module | charter |
+//! |---|---|
+//! | [`stage`] | what `apply` and `delete` ask for, to what is to be stored |
+//! | [`manifests`] | the manifest directory, likewise |
+//! | [`ports`] | node ports on which a process of this node listens |
+//! | [`removal`] | which nodes may be deleted |
+//! | [`room`] | whether what is staged stays within the limits of services |
+
+mod manifests;
+pub(crate) mod ports;
+mod removal;
+mod room;
+mod stage;
+
+pub(crate) use manifests::Pass;
+pub(crate) use stage::Stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::manifest::Refusal;
+use causeway_model::{Index, Object, ObjectKey, ObjectKind, Service};
+use causeway_source::{Origin, Stored};
+
+use self::ports::Listening;
+use self::room::Room;
+use crate::log;
+use crate::membership::Membership;
+use crate::state::{ObjectId, State};
+
+/// Addresses and ports of services, and whose manifest directory has what.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    /// Where addresses and ports come from.
+    pub pools: Pools,
+    allocator: Allocator,
+    /// Objects of other nodes' manifest directories, with node and file.
+    pub elsewhere: BTreeMap<ObjectId, (String, String)>,
+    /// Those of them that our manifest directory has, too.
+    shadowed: BTreeSet<ObjectId>,
+}
+
+/// What staging goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    /// What is stored, and from which file.
+    pub state: &'a State,
+    /// What the cluster store has lost, and which nodes may live.
+    pub membership: &'a Membership,
+    /// Reads on which ports of this node somebody listens.
+    pub listening: fn() -> Listening,
+}
+
+impl Objects {
+    /// Nothing is allocated.
+    pub(crate) fn new(pools: Pools) -> Self {
+        let (elsewhere, shadowed) = (BTreeMap::new(), BTreeSet::new());
+        Self { pools, allocator: Allocator::default(), elsewhere, shadowed }
+    }
+
+    /// A stored service has its addresses and ports.
+    pub(crate) fn claim(&mut self, service: &Service) {
+        self.allocator.claim(service);
+    }
+
+    /// A service is gone.
+    pub(crate) fn release(&mut self, key: &ObjectKey) {
+        self.allocator.release(key);
+    }
+
+    /// Claims what the services of the index have, and nothing else: staging has claimed more.
+    pub(crate) fn claim_anew(&mut self, index: &Index) {
+        self.allocator = Allocator::default();
+        for service in index.services().values() {
+            self.allocator.claim(service);
+        }
+    }
+
+    /// Takes in whose the addresses of services of the cluster store are. Whether the manifest
+    /// directory is to be compared with them.
+    pub(crate) fn adopt(&mut self, put: &[Stored], gone: &[ObjectId]) -> bool {
+        // What one gives back another may have taken.
+        let services = || put.iter().filter_map(|stored| as_service(&stored.object));
+        services().for_each(|service| self.allocator.release(&service.key));
+        services().for_each(|service| self.allocator.claim(service));
+        put.iter().map(id_of).chain(gone.iter().cloned()).any(|id| self.shadowed.contains(&id))
+    }
+
+    /// Notes who an object came from. `files` are those of our manifest directory.
+    pub(crate) fn comes_from(
+        &mut self,
+        files: &mut BTreeMap<ObjectId, String>,
+        id: ObjectId,
+        origin: Origin,
+    ) {
+        files.remove(&id);
+        self.elsewhere.remove(&id);
+        match origin {
+            Origin::Api => {}
+            Origin::Manifest(file) => drop(files.insert(id, file)),
+            Origin::Elsewhere { node, file } => drop(self.elsewhere.insert(id, (node, file))),
+        }
+    }
+}
+
+/// What is to be stored (`Some`) or deleted, not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    objects: BTreeMap<ObjectId, Option<Stored>>,
+    /// Slices that are wanted as the `Endpoints` of services, by service. They may come as one
+    /// document, or, as `get` prints them, each by itself.
+    endpoints: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Nodes that are gone and are to be forgotten.
+    nodes: BTreeSet<String>,
+    /// Read when it is first asked for.
+    listening: Option<Listening>,
+    room: Room,
+}
+
+impl Staged {
+    /// Marks an object as gone.
+    pub(crate) fn delete(&mut self, id: ObjectId) {
+        self.objects.insert(id, None);
+    }
+
+    fn want_endpoints(&mut self, object: &Object) {
+        if let Object::EndpointSlice(slice) = object
+            && slice.from_endpoints()
+            && let Some(service) = slice.service()
+        {
+            let service = ObjectKey::new(Arc::clone(&slice.key.namespace), service);
+            self.endpoints.entry(service).or_default().insert(slice.key.clone());
+        }
+    }
+
+    /// Whether the objects of a document stay within the limits together.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(crate) fn together(&self, index: &Index, objects: &[Object]) -> Result<(), Refusal> {
+        self.room.take_together((index, &self.objects), objects)
+    }
+
+    /// The nodes that are to be forgotten, taken out.
+    pub(crate) fn take_nodes(&mut self) -> BTreeSet<String> {
+        mem::take(&mut self.nodes)
+    }
+
+    /// What is to be stored and what is to go.
+    pub(crate) fn parts(self) -> (Vec<Stored>, Vec<ObjectId>) {
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (id, stored) in self.objects {
+            match stored {
+                Some(stored) => put.push(stored),
+                None => gone.push(id),
+            }
+        }
+        (put, gone)
+    }
+}
+
+/// An object as the index has it.
+pub(crate) fn stored(index: &Index, (kind, key): &ObjectId) -> Option<Object> {
+    match kind {
+        ObjectKind::Service => {
+            index.services().get(key).map(|one| Object::Service((**one).clone()))
+        }
+        ObjectKind::EndpointSlice => {
+            index.slices().get(key).map(|one| Object::EndpointSlice((**one).clone()))
+        }
+        ObjectKind::Node => index.nodes().get(&*key.name).map(|one| Object::Node((**one).clone())),
+    }
+}
+
+fn has_stored(index: &Index, (kind, key): &ObjectId) -> bool {
+    match kind {
+        ObjectKind::Service => index.services().contains_key(key),
+        ObjectKind::EndpointSlice => index.slices().contains_key(key),
+        ObjectKind::Node => index.nodes().contains_key(&*key.name),
+    }
+}
+
+/// Kind and key of a stored object.
+pub(crate) fn id_of(stored: &Stored) -> ObjectId {
+    (stored.object.kind(), stored.object.key().clone())
+}
+
+/// A line of the log for what was stored, and one for what was deleted.
+pub(crate) fn tell_written(
+    put: impl ExactSizeIterator<Item = ObjectId>,
+    gone: impl ExactSizeIterator<Item = ObjectId>,
+) {
+    let name = |(kind, key): ObjectId| format!("{} {key}", kind.name());
+    if put.len() > 0 {
+        tracing::info!("stored {}", log::names(put.map(name)));
+    }
+    if gone.len() > 0 {
+        tracing::info!("deleted {}", log::names(gone.map(name)));
+    }
+}
+
+fn as_service(object: &Object) -> Option<&Service> {
+    match object {
+        Object::Service(service) => Some(service),
+        Object::EndpointSlice(_) | Object::Node(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ mod objects;
 mod writes;
 
 pub(crate) use cluster::cluster_settings;
-pub(crate) use load::{Parts, pools};
+pub(crate) use load::Parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

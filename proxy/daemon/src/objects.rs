@@ -26,11 +26,14 @@ use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::manifest::Refusal;
 use causeway_model::{Index, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored};
+use ipnetwork::IpNetwork;
 
 use self::ports::Listening;
 use self::room::Room;
+use crate::config::Settings;
 use crate::log;
 use crate::membership::Membership;
+use crate::node::Facts;
 use crate::state::{ObjectId, State};
 
 /// Addresses and ports of services, and whose manifest directory has what.
@@ -105,6 +108,19 @@ impl Objects {
             Origin::Manifest(file) => drop(files.insert(id, file)),
             Origin::Elsewhere { node, file } => drop(self.elsewhere.insert(id, (node, file))),
         }
+    }
+}
+
+/// Where addresses and ports of services come from.
+pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
+    let mut foreign = settings.cluster_cidrs.clone();
+    foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
+    Pools {
+        service_cidrs: settings.service_cidrs.clone(),
+        node_ports: settings.node_port_range,
+        foreign,
+        // The engine fills it.
+        guarded: Arc::default(),
     }
 }
 

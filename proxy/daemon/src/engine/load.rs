@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use causeway_api::Spool;
-use causeway_model::allocate::Pools;
 use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
@@ -13,8 +12,6 @@ use causeway_source::{ManifestDir, Recovered, Store, Stored};
 use super::network::Neighbourhood;
 use super::writes::Writes;
 use super::{Due, Engine, Pending};
-use ipnetwork::IpNetwork;
-
 use crate::backend::Backend;
 use crate::clock;
 use crate::conditions::{Concern, Conditions};
@@ -24,7 +21,7 @@ use crate::left_out;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
-use crate::objects::Objects;
+use crate::objects::{self, Objects};
 use crate::overlay::Overlay;
 use crate::reconcile::Reconciler;
 use crate::recorded;
@@ -89,7 +86,7 @@ impl Engine {
         let mut engine = Self {
             manifests: ManifestDir::new(&settings.manifest_dir),
             spool: Spool::new(&settings.spool()),
-            objects: Objects::new(pools(&settings, &facts)),
+            objects: Objects::new(objects::pools(&settings, &facts)),
             state: first_state(settings, &facts, now),
             store,
             cluster: None,
@@ -241,19 +238,6 @@ fn first_due(now: Instant, watchdog: bool) -> Due {
         trim: Deadline::default(),
         manifests: Deadline::default(),
         spool: Deadline::default(),
-    }
-}
-
-/// Where addresses and ports of services come from.
-pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
-    let mut foreign = settings.cluster_cidrs.clone();
-    foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
-    Pools {
-        service_cidrs: settings.service_cidrs.clone(),
-        node_ports: settings.node_port_range,
-        foreign,
-        // Engine::guard() fills it.
-        guarded: Arc::default(),
     }
 }
 

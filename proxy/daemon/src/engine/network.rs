@@ -15,6 +15,7 @@ use crate::log;
 use crate::membership::{Membership, waiting};
 use crate::network::{self, Context, Network};
 use crate::node;
+use crate::objects;
 use crate::overlay::Overlay;
 use crate::peers;
 use crate::state::{OverlayState, State};
@@ -78,7 +79,7 @@ impl Engine {
         self.facts.ips = ips;
         self.facts.refused = node::refused(&self.state.settings, &self.facts.ips);
         self.say_refused();
-        self.objects.pools = super::load::pools(&self.state.settings, &self.facts);
+        self.objects.pools = objects::pools(&self.state.settings, &self.facts);
         self.pending.node = true;
         self.publish_self();
         self.peers_changed();

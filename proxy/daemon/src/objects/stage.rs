@@ -147,23 +147,7 @@ impl<'a> Stage<'a> {
         let (object, mut warnings) = completed?;
         let known = self.context.state.files.get(&id);
         let moved = matches!(origin, Origin::Manifest(file) if known != Some(file));
-        let origin = match (origin, known, elsewhere) {
-            (Origin::Api, Some(file), _) => {
-                warnings.push(format!(
-                    "it also stands in {file} of the manifest directory, which counts again when \
-                     that directory changes; change it there"
-                ));
-                Origin::Manifest(file.clone())
-            }
-            (Origin::Api, None, Some((node, file))) => {
-                warnings.push(format!(
-                    "it also stands in {file} of the manifest directory of node {node}, which \
-                     counts again when that directory changes; change it there"
-                ));
-                Origin::Elsewhere { node: node.clone(), file: file.clone() }
-            }
-            (origin, ..) => origin.clone(),
-        };
+        let origin = origin_kept(origin, known, elsewhere, &mut warnings);
         let outcome = match &previous {
             None => AppliedOutcome::Created,
             // Nobody else has it any more.
@@ -316,6 +300,32 @@ fn slices_of_endpoints<'a>(
 ) -> impl Iterator<Item = &'a ObjectKey> {
     let slices = index.slices_of(service);
     slices.filter(|slice| slice.from_endpoints()).map(|slice| &slice.key)
+}
+
+/// Where an object counts as from: what a user changes stays its manifest's.
+fn origin_kept(
+    origin: &Origin,
+    known: Option<&String>,
+    elsewhere: Option<&(String, String)>,
+    warnings: &mut Vec<String>,
+) -> Origin {
+    match (origin, known, elsewhere) {
+        (Origin::Api, Some(file), _) => {
+            warnings.push(format!(
+                "it also stands in {file} of the manifest directory, which counts again when \
+                 that directory changes; change it there"
+            ));
+            Origin::Manifest(file.clone())
+        }
+        (Origin::Api, None, Some((node, file))) => {
+            warnings.push(format!(
+                "it also stands in {file} of the manifest directory of node {node}, which \
+                 counts again when that directory changes; change it there"
+            ));
+            Origin::Elsewhere { node: node.clone(), file: file.clone() }
+        }
+        (origin, ..) => origin.clone(),
+    }
 }
 
 fn created(object: &Object) -> u64 {

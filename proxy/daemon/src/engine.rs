@@ -35,9 +35,9 @@ use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::objects::Objects;
 use crate::reconcile::Reconciler;
-use crate::request::{Refused, Reply, Request};
+use crate::request::{Query, Refused, Reply, Request};
 use crate::schedule::Deadline;
-use crate::serve::{Front, Query};
+use crate::serve::Front;
 use crate::state::{State, Touched};
 use crate::sysctls::Sysctls;
 

@@ -1,13 +1,18 @@
 //! Requests of clients to the engine, with the channel for the answer.
 
-use std::fmt;
+pub(crate) mod answer;
 
-use causeway_api::{Applied, Apply, Problem};
+use std::fmt;
+use std::net::IpAddr;
+
+use causeway_api::{
+    Applied, Apply, Description, Problem, Status, SvcTest, TraceAnswer, TraceRequest,
+};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use crate::serve::Query;
+use self::answer::{Health, Item, Kind, Lines, Prepared};
 
 /// A request. Changes are answered when they are committed, queries after the changes before them.
 #[derive(Debug)]
@@ -37,6 +42,29 @@ pub(crate) enum Request {
     },
     /// Reads the state: [`crate::serve::Front::answer`].
     Query(Query),
+}
+
+/// A question about the state, with the place for the answer.
+#[derive(Debug)]
+pub(crate) enum Query {
+    /// All objects of a kind.
+    List { kind: Kind, namespace: Option<String>, reply: Reply<Vec<Item>> },
+    /// One object.
+    Get { kind: Kind, key: ObjectKey, reply: Reply<Item> },
+    /// Changes of a list.
+    Watch { kind: Kind, namespace: Option<String>, reply: Reply<Lines> },
+    /// A service with its endpoints.
+    Describe { key: ObjectKey, reply: Reply<Description> },
+    /// State of the daemon.
+    Status { reply: Reply<Status> },
+    /// What happens to a packet; `local` are the addresses of this node.
+    Trace { request: TraceRequest, local: Vec<IpAddr>, reply: Reply<TraceAnswer> },
+    /// Names of a test resolved.
+    SvcTest { request: SvcTest, reply: Reply<Prepared> },
+    /// Whether services are kept up to date.
+    Health { reply: Reply<Health> },
+    /// The exposition text.
+    Metrics { reply: Reply<String> },
 }
 
 /// An object to delete.

@@ -24,47 +24,23 @@ mod trace;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use causeway_api::{Description, Status, SvcTest, TraceAnswer, TraceRequest};
 use causeway_model::ObjectKey;
 use tokio::net::UnixListener;
 
 use crate::conditions::Concern;
 use crate::config::Settings;
 use crate::event::Events;
-use crate::request::{Refused, Reply};
+use crate::request::{Query, Refused, Reply};
 use crate::state::{Committed, State};
 
-use self::collect::{Item, Kind};
+use self::collect::Kind;
 use self::containerd::Containerd;
 use self::health::Health;
 use self::http::Api;
 use self::metrics::Metrics;
-
-/// A question about the state, with the place for the answer.
-#[derive(Debug)]
-pub(crate) enum Query {
-    /// All objects of a kind.
-    List { kind: Kind, namespace: Option<String>, reply: Reply<Vec<Item>> },
-    /// One object.
-    Get { kind: Kind, key: ObjectKey, reply: Reply<Item> },
-    /// Changes of a list.
-    Watch { kind: Kind, namespace: Option<String>, reply: Reply<watch::Lines> },
-    /// A service with its endpoints.
-    Describe { key: ObjectKey, reply: Reply<Description> },
-    /// State of the daemon.
-    Status { reply: Reply<Status> },
-    /// What happens to a packet; `local` are the addresses of this node.
-    Trace { request: TraceRequest, local: Vec<IpAddr>, reply: Reply<TraceAnswer> },
-    /// Names of a test resolved.
-    SvcTest { request: SvcTest, reply: Reply<svc_test::Prepared> },
-    /// Whether services are kept up to date.
-    Health { reply: Reply<Health> },
-    /// The exposition text.
-    Metrics { reply: Reply<String> },
-}
 
 /// Owned by the engine, on its thread; tasks that it spawns send events.
 #[derive(Debug)]

@@ -4,27 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use causeway_model::{Container, EndpointSlice, Index, ObjectKey, Resolved, Service};
+use causeway_model::{Container, Index, ObjectKey};
 use serde_json::Value;
 
-use super::nodes::{self, NodeView};
+use super::nodes::{self};
 use super::render::{self, Pod};
+pub(crate) use crate::request::answer::{Item, Kind};
 use crate::state::State;
-
-/// Kinds of objects that are listed from the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// `v1 Service`
-    Services,
-    /// `v1 Endpoints`, computed
-    Endpoints,
-    /// `discovery.k8s.io/v1 EndpointSlice`
-    EndpointSlices,
-    /// `v1 Pod`, of attached containers
-    Pods,
-    /// `v1 Node`
-    Nodes,
-}
 
 impl Kind {
     /// As it appears in paths.
@@ -49,16 +35,6 @@ impl Kind {
             Self::Nodes => "node",
         }
     }
-}
-
-/// An object that is not rendered yet.
-#[derive(Clone, Debug)]
-pub(crate) enum Item {
-    Service(Arc<Service>),
-    Endpoints(Resolved),
-    Slice(Arc<EndpointSlice>),
-    Pod(Pod),
-    Node(Box<NodeView>),
 }
 
 impl Item {

@@ -10,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::Query;
 use super::http::{Api, unknown_method, unknown_path};
 use crate::clock;
-use crate::request::Refused;
+pub(crate) use crate::request::answer::Health;
+use crate::request::{Query, Refused};
 use crate::state::State;
 
 /// A change that is not in the kernel for longer than this is a failure (twice the time after
@@ -22,21 +22,6 @@ const BEHIND: Duration = Duration::from_secs(60);
 
 /// An event loop that does not answer for longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whether services are kept up to date.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Health {
-    /// No change has waited for too long.
-    pub healthy: bool,
-    /// This node is not about to be deleted: load balancers may send it new connections.
-    pub eligible: bool,
-    /// Last time that the rules were committed or found to be right, seconds since 1970.
-    pub updated: Option<u64>,
-    /// Now, likewise.
-    pub now: u64,
-    /// Families that are served.
-    pub families: Vec<&'static str>,
-}
 
 impl Health {
     /// Of a state.

@@ -4,24 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use causeway_model::{Labels, MacAddress, Node, Peer};
-use ipnetwork::IpNetwork;
+use causeway_model::{Labels, Node, Peer};
 
+pub(crate) use crate::request::answer::{NodeView, Ready};
 use crate::state::{ClusterState, State};
 
 /// Label that every node has.
 const HOSTNAME: &str = "kubernetes.io/hostname";
-
-/// Whether a node lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ready {
-    /// Its daemon runs.
-    Yes,
-    /// It does not respond.
-    No,
-    /// Nobody says.
-    Unknown,
-}
 
 impl Ready {
     /// As a condition has it.
@@ -41,39 +30,6 @@ impl Ready {
             Self::Unknown => "Unknown",
         }
     }
-}
-
-/// A node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NodeView {
-    /// Name.
-    pub name: String,
-    /// Addresses that other nodes reach it by.
-    pub ips: Vec<IpAddr>,
-    /// Its subnets of the cluster network.
-    pub subnets: Vec<IpNetwork>,
-    /// Address of its vxlan device.
-    pub vtep: Option<MacAddress>,
-    /// MTU of its overlay.
-    pub mtu: Option<u32>,
-    /// Labels: its own, and those of its document over them.
-    pub labels: Labels,
-    /// When its document or, without one, its daemon began; seconds since 1970.
-    pub created: Option<u64>,
-    /// Whether it lives.
-    pub ready: Ready,
-    /// Why it is taken to do so or not, in one word.
-    pub reason: &'static str,
-    /// The same in a sentence.
-    pub message: String,
-    /// Version of its daemon.
-    pub version: Option<String>,
-    /// `/etc/machine-id`
-    pub machine_id: Option<String>,
-    /// Which boot it is.
-    pub boot_id: Option<String>,
-    /// Why its containers cannot be reached, with the remedy.
-    pub problem: Option<String>,
 }
 
 /// All nodes, by name.

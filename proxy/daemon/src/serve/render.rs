@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use causeway_model::{
-    EndpointRecord, EndpointSlice, HeldRecord, Labels, Object, ObjectKey, Resolved, Service,
-    ServiceType, manifest,
+    EndpointRecord, EndpointSlice, Labels, Object, ObjectKey, Resolved, Service, ServiceType,
+    manifest,
 };
 use serde_json::{Value, json};
 
 use super::nodes::NodeView;
+pub(crate) use crate::request::answer::Pod;
 
 /// Annotation of a pod: id of its container.
 const CONTAINER_ID: &str = "causeway.io/container-id";
@@ -50,17 +50,6 @@ pub(crate) fn endpoints(resolved: &Resolved) -> Option<Value> {
         object["subsets"] = subsets.into();
     }
     Some(object)
-}
-
-/// A container and all its attachments, as a pod.
-#[derive(Clone, Debug)]
-pub(crate) struct Pod {
-    /// Name of its node.
-    pub node: Arc<str>,
-    /// Attachments, the one that stands for the pod first; at least one.
-    pub records: Vec<Arc<HeldRecord>>,
-    /// It answers probes, or is not probed.
-    pub healthy: bool,
 }
 
 impl Pod {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::trace;
 use crate::request::Refused;
+pub(crate) use crate::request::answer::Prepared;
 use crate::state::State;
 
 /// How long one connection may take.
@@ -19,16 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections of one request at most.
 const MOST: u32 = 1_000;
-
-/// What is to be done, with all names resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prepared {
-    to: SocketAddr,
-    protocol: Protocol,
-    count: u32,
-    /// Path of the pod's network namespace; `None`: from this node.
-    netns: Option<String>,
-}
 
 /// Resolves the names of a request.
 pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refused> {

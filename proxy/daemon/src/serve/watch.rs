@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::collect::{self, Item, Kind};
 use super::render;
+pub(crate) use crate::request::answer::Lines;
 use crate::state::{State, Touched};
 
 /// Lines that wait for a follower at most.
@@ -22,13 +23,6 @@ const WAITING_BYTES: usize = 32 << 20;
 
 /// Changes of one commit above which the list is sent again.
 const AT_ONCE: usize = 128;
-
-/// The lines of a follower.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    lines: mpsc::Receiver<String>,
-    waiting: Arc<AtomicUsize>,
-}
 
 impl Lines {
     /// The next line, as [`mpsc::Receiver::poll_recv`].

@@ -86,8 +86,8 @@ pub(crate) enum Refusal {
     Unplaced(String),
     /// Another network draws from the node's subnets, out of a store of its own.
     #[error(
-        "network {network:?} cannot have \"subnet\": \"auto\": the node's subnets are those of \
-         network {other:?}, which has {address}; give one of the two a range of its own"
+        "network {network:?} cannot use \"subnet\": \"auto\": the node's subnets belong to network \
+         {other:?}, which has leased {address}; give one of the two networks its own range"
     )]
     Shared {
         /// Who asks.
@@ -251,8 +251,17 @@ fn place(pools: &[Pool], requested: &[IpAddr]) -> Result<BTreeMap<usize, IpAddr>
     if rest.is_empty() {
         return Ok(named);
     }
-    let list: Vec<String> = rest.iter().map(IpAddr::to_string).collect();
-    Err(Refusal::Unplaced(list.join(" ")))
+    let list: Vec<String> = rest.iter().map(|address| unplaced(pools, *address)).collect();
+    Err(Refusal::Unplaced(list.join(", ")))
+}
+
+/// Why a requested address is given to no pool.
+fn unplaced(pools: &[Pool], address: IpAddr) -> String {
+    if pools.iter().any(|pool| pool.range_of(address).is_some()) {
+        return format!("{address} is in the same range set as another requested address");
+    }
+    let all: Vec<String> = pools.iter().map(ToString::to_string).collect();
+    format!("{address} is outside the range {}", all.join(", "))
 }
 
 /// A requested address is not made to wait for its cool-down: who names it wants just that one.
@@ -263,7 +272,7 @@ fn take_named(
     ask: &Ask<'_>,
 ) -> Result<Grant, Refusal> {
     let Some(range) = pool.range_of(address) else {
-        return Err(Refusal::Unplaced(address.to_string()));
+        return Err(Refusal::Unplaced(unplaced(std::slice::from_ref(pool), address)));
     };
     if !pool.offers(address) {
         let why = if pool.ranges.iter().any(|range| range.gateway == address) {

@@ -130,8 +130,9 @@ fn import(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     say(
         out,
         &format!(
-            "network {network}: {} leases imported, {} known already, {} left out because their \
-             address belongs to another container, {} left out because their file names no container",
+            "network {network}: {} leases imported, {} already known, {} skipped because their \
+             address belongs to another container, {} skipped because their file names no \
+             container",
             outcome.taken,
             outcome.known,
             outcome.conflicts,
@@ -173,7 +174,7 @@ fn repair(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     for Place { network, data_dir, run_dir, .. } in places(options)? {
         let outcome = repair::repair(&data_dir, &run_dir, &network, now);
         let text = match outcome.map_err(|e| failed(&e))? {
-            Outcome::InOrder(leases) => format!("network {network}: in order, {leases} leases"),
+            Outcome::InOrder(leases) => format!("network {network}: intact, {leases} leases"),
             Outcome::Rebuilt { damage, leases, aside } => format!(
                 "network {network}: rebuilt with {leases} leases; it was damaged ({damage}), the \
                  damaged files are in {}",

@@ -197,7 +197,7 @@ fn check_own_keys(ipam: &RawIpam) -> Result<(), Error> {
     for (key, text) in [("reuseDelay", &ipam.reusedelay), ("gcGrace", &ipam.gcgrace)] {
         if duration(text).is_none() {
             return Err(invalid(format!(
-                "ipam.{key} {text:?} is not a duration; write it like \"30s\", \"5m\" or \"1h30m\""
+                "ipam.{key} {text:?} is not a duration such as \"30s\", \"5m\" or \"1h30m\""
             )));
         }
     }
@@ -355,11 +355,10 @@ fn check_range(raw: &RawRange) -> Result<Range, Error> {
         return Err(invalid("a range has no `subnet`"));
     }
     // A bare address parses as a single host.
-    let subnet = text
-        .parse::<IpNetwork>()
-        .ok()
-        .filter(|_| text.contains('/'))
-        .ok_or_else(|| invalid(format!("subnet {text:?} is not a network like 10.0.0.0/16")))?;
+    let subnet =
+        text.parse::<IpNetwork>().ok().filter(|_| text.contains('/')).ok_or_else(|| {
+            invalid(format!("subnet {text:?} is not a network such as 10.0.0.0/16"))
+        })?;
     if canonical(subnet.ip()) != subnet.ip() {
         return Err(invalid(format!(
             "subnet {subnet} is an IPv4-mapped network; write it as IPv4"
@@ -391,7 +390,9 @@ fn check_range(raw: &RawRange) -> Result<Range, Error> {
         text => address(text, "gateway")?,
     };
     if Family::of(gateway) != whole.family {
-        return Err(invalid(format!("gateway {gateway} is not of the family of subnet {subnet}")));
+        return Err(invalid(format!(
+            "gateway {gateway} does not match the IP family of subnet {subnet}"
+        )));
     }
     Ok(Range { subnet, span: Span { first, last, ..whole }, gateway })
 }
@@ -418,8 +419,8 @@ fn check_host(pools: &[Pool], host: &BTreeMap<String, String>) -> Result<(), Err
         let Ok(address) = address.parse::<IpAddr>() else { continue };
         if let Some(pool) = pools.iter().find(|pool| pool.offers(address)) {
             return Err(invalid(format!(
-                "ipam.ranges: {pool} holds {address}, {what}: containers would get it; choose a \
-                 range without it, or add it to ipam.exclude"
+                "ipam.ranges: {pool} contains {address}, {what}: a container could get it; choose \
+                 a range without it, or add it to ipam.exclude"
             )));
         }
     }

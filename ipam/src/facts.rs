@@ -51,7 +51,8 @@ pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
         Err(error) => return Err(Error::caused(Code::Io, format!("read {shown}"), &error)),
     };
     let undecodable = |why: &str| {
-        Error::new(Code::Decode, format!("{shown} does not name the node's subnets")).details(why)
+        Error::new(Code::Decode, format!("{shown} does not contain the node's subnets"))
+            .details(why)
     };
     let value: Value =
         serde_json::from_slice(&text).map_err(|error| undecodable(&error.to_string()))?;
@@ -61,8 +62,8 @@ pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
         list.iter().map(|item| item.as_str()?.parse().ok()).collect();
     match subnets {
         Some(subnets) if !subnets.is_empty() => Ok(subnets),
-        Some(_) => Err(without_subnet(&value).details(format!("{shown} names no subnet"))),
-        None => Err(undecodable("a member of `subnets` is not a network")),
+        Some(_) => Err(without_subnet(&value).details(format!("{shown} lists no subnet"))),
+        None => Err(undecodable("an entry of `subnets` is not a network")),
     }
 }
 

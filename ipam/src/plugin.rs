@@ -228,7 +228,7 @@ fn refused(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Exhausted { cooling: 0, .. } => Error::new(Code::PoolExhausted, msg),
         Refusal::Exhausted { cooling, .. } => Error::new(Code::PoolExhausted, msg)
-            .details(format!("{cooling} addresses wait for the end of reuseDelay")),
+            .details(format!("{cooling} addresses are held back by reuseDelay")),
         Refusal::Duplicate { .. } => Error::new(Code::Internal, msg),
         Refusal::Taken { holder, .. } => Error::new(Code::AddressUnavailable, msg).details(
             format!("it belongs to {} of container {}", holder.ifname, holder.container_id),
@@ -247,7 +247,7 @@ pub(crate) fn store_error(error: &store::Error) -> Error {
         store::Error::Io { .. } => (Code::Io, ""),
         store::Error::Locked { .. } | store::Error::Thread(_) => (Code::TryAgainLater, ""),
         store::Error::Damaged { .. } => {
-            (Code::StoreDamaged, "; `causeway-ipam repair` rebuilds it from what is readable")
+            (Code::StoreDamaged, "; `causeway-ipam repair` rebuilds it from the readable records")
         }
     };
     let mut whole = Error::caused(code, format!("{error}{hint}"), error);

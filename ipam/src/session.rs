@@ -126,7 +126,7 @@ where
     match receive.recv_timeout(time) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            Err(damaged(format!("sled does not answer for {time:?}")))
+            Err(damaged(format!("sled did not respond for {time:?}")))
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let why = worker.join().err().map_or_else(String::new, |panic| text(&*panic));

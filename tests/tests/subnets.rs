@@ -103,7 +103,7 @@ fn a_second_network_with_the_nodes_subnets_is_refused_until_the_first_has_gone()
         let error = outcome.error();
         assert_eq!(error["code"], 7, "{error}");
         let msg = error["msg"].as_str().expect("a message");
-        assert!(msg.contains("give one of the two a range of its own"), "{msg}");
+        assert!(msg.contains("give one of the two networks its own range"), "{msg}");
         second.del_ok(&other);
     }
     before.assert_same(&Snapshot::take(&node));
@@ -166,7 +166,7 @@ fn the_bridge_follows_to_a_new_subnet() {
     let result = outcome.json();
     assert_eq!(addresses(&result), ["10.0.5.2/24", "fd00:0:0:5::2/64"]);
     let warning = String::from_utf8_lossy(&outcome.stderr).into_owned();
-    assert!(warning.contains("cw0 keeps 10.0.1.1/24 of an older subnet"), "{warning}");
+    assert!(warning.contains("cw0 keeps 10.0.1.1/24 of an earlier subnet"), "{warning}");
     assert!(warning.contains("fd00:0:0:1::1/64") && !warning.contains("fd99"), "{warning}");
     let sorted = || {
         let mut addresses = node.addresses("cw0");

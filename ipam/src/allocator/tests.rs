@@ -124,8 +124,14 @@ fn a_requested_address_is_given_or_refused_with_the_reason() {
             (&["10.0.0.0"], "requested IP address 10.0.0.0 is the subnet's network address"),
             (&["10.0.0.255"], "requested IP address 10.0.0.255 is the subnet's broadcast"),
             (&["10.0.0.7"], "requested IP address 10.0.0.7 is excluded"),
-            (&["10.0.1.9"], "failed to allocate all requested IPs: 10.0.1.9"),
-            (&["10.0.0.20", "10.0.0.21"], "failed to allocate all requested IPs: 10.0.0.21"),
+            (
+                &["10.0.1.9"],
+                "failed to allocate all requested IPs: 10.0.1.9 is outside the range 10.0.0.",
+            ),
+            (
+                &["10.0.0.20", "10.0.0.21"],
+                "failed to allocate all requested IPs: 10.0.0.21 is in the same range set",
+            ),
         ] {
             let refusal = get("b", requested).unwrap_err();
             assert!(refusal.starts_with(why), "{refusal}");

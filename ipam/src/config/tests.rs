@@ -104,7 +104,7 @@ fn wrong_configurations_are_refused_by_field_and_value() {
         ),
         (
             range(json!({ "subnet": "10.0.0.0/24", "gateway": "fd00::1" })),
-            "not of the family of subnet 10.0.0.0/24",
+            "does not match the IP family of subnet 10.0.0.0/24",
         ),
         (
             json!({ "ranges": [[{ "subnet": "10.0.0.0/24" }, { "subnet": "fd00::/64" }]] }),

@@ -30,8 +30,8 @@ fn assert_refused(net: &Net, owner: &str) {
         for part in [
             name,
             "\"subnet\": \"auto\"",
-            &format!("those of network \"{owner}\""),
-            "a range of its own",
+            &format!("belong to network \"{owner}\""),
+            "its own range",
         ] {
             assert!(msg.contains(part), "{command}: {part}: {msg}");
         }
@@ -56,7 +56,7 @@ fn the_first_network_has_the_nodes_subnets_until_its_last_lease_is_gone() {
     other.with("cni.dev/valid-attachments", json!([])).call("GC", "").run().silent();
     assert_eq!(held(&net), ["10.0.1.2 net a", "fd00:0:0:1::2 net a"]);
     let repaired = net.tool(&["repair"]);
-    assert_eq!(repaired.stdout, b"network net: in order, 2 leases\n", "{}", repaired.describe());
+    assert_eq!(repaired.stdout, b"network net: intact, 2 leases\n", "{}", repaired.describe());
     // A range of its own is all it takes.
     let mut own = other.config["ipam"].clone();
     own["subnet"] = json!("10.0.9.0/24");

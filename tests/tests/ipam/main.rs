@@ -260,7 +260,7 @@ fn a_killed_process_leaves_the_old_state_or_the_new_one() {
     }
     assert_eq!(net.leases(), ["10.0.0.2 net settled eth0"]);
     let repaired = net.tool(&["repair"]);
-    assert_eq!(repaired.stdout, b"network net: in order, 1 leases\n", "{}", repaired.describe());
+    assert_eq!(repaired.stdout, b"network net: intact, 1 leases\n", "{}", repaired.describe());
 }
 
 /// Rows: C77, F26, C-01
@@ -390,7 +390,7 @@ fn a_damaged_store_is_named_and_repaired_and_harms_no_other_network() {
     let error = net.call("ADD", "c").run().error();
     assert_eq!(error["code"], 103, "{error}");
     let msg = format!(
-        "lease store {} is damaged; `causeway-ipam repair` rebuilds it from what is readable",
+        "lease store {} is damaged; `causeway-ipam repair` rebuilds it from the readable records",
         store.display()
     );
     assert_eq!(error["msg"], msg);
@@ -399,7 +399,7 @@ fn a_damaged_store_is_named_and_repaired_and_harms_no_other_network() {
     assert_eq!(address(&other.add("b")), "10.0.0.3/24");
     let repaired = net.tool(&["repair"]).ok();
     assert!(repaired.contains("network net: rebuilt with "), "{repaired}");
-    assert!(repaired.contains("network other: in order, 2 leases\n"), "{repaired}");
+    assert!(repaired.contains("network other: intact, 2 leases\n"), "{repaired}");
     net.call("STATUS", "").run().silent();
     net.del("a");
     net.del("b");
@@ -424,9 +424,9 @@ fn leases_of_host_local_are_taken_over() {
     host_local("ADD", "b").json();
     std::fs::write(folder.join("10.0.0.9"), "old").unwrap();
     let imported = net.tool(&["import", &folder.display().to_string()]).ok();
-    assert!(imported.starts_with("network net: 3 leases imported, 0 known already,"), "{imported}");
+    assert!(imported.starts_with("network net: 3 leases imported, 0 already known,"), "{imported}");
     let again = net.tool(&["import", &folder.display().to_string()]).ok();
-    assert!(again.starts_with("network net: 0 leases imported, 3 known already,"), "{again}");
+    assert!(again.starts_with("network net: 0 leases imported, 3 already known,"), "{again}");
     assert_eq!(address(&net.add("c")), "10.0.0.4/24");
     for id in ["a", "b", "old"] {
         net.del(id);

@@ -304,7 +304,7 @@ fn a_hung_ipam_is_ended() {
     fake.script("STATUS", "exec sleep 3600");
     let error = net.on_network("STATUS", json!({})).error();
     assert_eq!(error["code"], 50);
-    let msg = "IPAM plugin fake-ipam gave no result within 2s and was killed";
+    let msg = "IPAM plugin fake-ipam returned no result within 2s and was killed";
     assert_eq!(error["msg"], msg);
 }
 

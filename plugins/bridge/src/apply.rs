@@ -253,7 +253,10 @@ impl<'a> Site<'a> {
             Ok(now) if now.is_same(self.netns) => Ok(()),
             Ok(_) => Err(Error::new(
                 Code::InvalidNetns,
-                format!("CNI_NETNS: {} became another namespace meanwhile", self.netns_path),
+                format!(
+                    "CNI_NETNS: {} was replaced by another namespace in the meantime",
+                    self.netns_path
+                ),
             )),
             Err(error) => Err(fault::netns(error)),
         }
@@ -288,7 +291,10 @@ impl<'a> Site<'a> {
         if let Some(bridge) = &mut now.bridge {
             let found = self.host.link_by_index(bridge.index).map_err(fault::kernel)?;
             *bridge = found.ok_or_else(|| {
-                Error::new(Code::Io, format!("bridge {} was removed meanwhile", bridge.name))
+                Error::new(
+                    Code::Io,
+                    format!("bridge {} was removed by another process", bridge.name),
+                )
             })?;
         }
         Ok(now)

@@ -100,7 +100,7 @@ fn attached<'a>(
                 "prevResult: {ifname} is in sandbox {}, which is not CNI_NETNS {netns}",
                 other.sandbox
             ),
-            None => format!("prevResult holds no interface {ifname} in sandbox {netns}"),
+            None => format!("prevResult has no interface {ifname} in sandbox {netns}"),
         },
     ))
 }
@@ -121,7 +121,7 @@ fn bridge(host: &Netlink, config: &Checked, before: &CniResult) -> Result<Link, 
     same_mac(&link, expected.map_or("", |interface| interface.mac.as_str()))?;
     if link.promisc != config.promisc {
         return Err(differs(format!(
-            "bridge {name}: promiscuous mode is {}, promiscMode says {}",
+            "bridge {name}: promiscuous mode is {}, but promiscMode is {}",
             link.promisc, config.promisc
         )));
     }

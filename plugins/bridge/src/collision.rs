@@ -71,7 +71,7 @@ impl Host {
             if let Some(at) = others.find(same) {
                 return Err(collision(format!(
                     "has subnet {}/{}, and this node has {at} on another link: one of the two \
-                     would not be reached",
+                     would be unreachable",
                     subnet.network(),
                     subnet.prefix()
                 )));
@@ -95,7 +95,7 @@ const OWN: &str = "an address of this node";
 const ROUTER: &str = "the router of this node";
 
 fn collision(what: String) -> Error {
-    let remedy = "choose a subnet or a range apart from the node's own network";
+    let remedy = "choose a subnet or range that does not overlap the node's own network";
     Error::new(Code::InvalidConfig, format!("ipam {what}; {remedy}"))
 }
 

@@ -296,7 +296,8 @@ fn reject_conflicts(raw: &Raw, mode: Mode, version: Version) -> Result<(), Error
     }
     if raw.hairpinmode && raw.promiscmode {
         return unsupported(
-            "hairpinMode true and promiscMode true exclude each other; set one of them".to_owned(),
+            "hairpinMode and promiscMode are mutually exclusive; set one of them to false"
+                .to_owned(),
         );
     }
     if layer3 && raw.disablecontainerinterface {
@@ -370,8 +371,8 @@ fn trunk(item: &RawTrunk) -> Result<BTreeSet<u16>, Error> {
             }
             ids.extend(min..=max);
         }
-        (None, Some(_)) => return Err(invalid("vlanTrunk: minID is missing beside maxID")),
-        (Some(_), None) => return Err(invalid("vlanTrunk: maxID is missing beside minID")),
+        (None, Some(_)) => return Err(invalid("vlanTrunk: maxID needs minID")),
+        (Some(_), None) => return Err(invalid("vlanTrunk: minID needs maxID")),
         (None, None) => {}
     }
     if let Some(single) = item.id {
@@ -395,7 +396,7 @@ fn networks(texts: &[String]) -> Result<Vec<IpNetwork>, Error> {
         text.parse().map_err(|source: ipnetwork::IpNetworkError| {
             Error::caused(
                 Code::InvalidConfig,
-                format!("ipMasqExclude: {text:?} is not a network like 10.0.0.0/16"),
+                format!("ipMasqExclude: {text:?} is not a network such as 10.0.0.0/16"),
                 &source,
             )
         })
@@ -456,8 +457,8 @@ fn check_ifname(field: &str, name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(invalid(format!(
-        "{field}: {name:?} cannot name an interface; use at most 15 bytes without `/`, `:`, `%`, \
-         white space and control characters"
+        "{field}: {name:?} is not a valid interface name; use at most 15 bytes without `/`, `:`, \
+         `%`, white space and control characters"
     )))
 }
 

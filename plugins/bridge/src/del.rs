@@ -108,7 +108,7 @@ pub(crate) fn forget_failure(run_dir: &Path, key: &RecordKey) -> Result<(), Erro
 /// The record of `key`. A damaged one is as good as none: names and ownership do not hang on it.
 pub(crate) fn read(records: &Records, key: &RecordKey) -> Option<Record> {
     records.read(key).unwrap_or_else(|error| {
-        fault::warn(&format!("{}; going on without it", fault::kernel(error)));
+        fault::warn(&format!("{}; continuing without it", fault::kernel(error)));
         None
     })
 }

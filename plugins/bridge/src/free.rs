@@ -154,8 +154,8 @@ pub fn release_by_delegate(key: &RecordKey, record: &Record) -> Result<(), Error
     let plugin = &record.ipam;
     let delegate = record.delegate.as_ref().ok_or_else(|| {
         let msg = format!(
-            "the record does not say how IPAM plugin {plugin} is started; its lease ends with the \
-             next ADD that finds no address left, or with DEL"
+            "the record does not contain the configuration of IPAM plugin {plugin}; its lease is \
+             released by DEL, or by the next ADD that finds no free address"
         );
         Error::new(Code::Io, msg)
     })?;

@@ -57,7 +57,7 @@ impl Ipam<'_> {
     /// The plugin's own error; as [`Ipam::find`]; 6 for no result, 11 if it gives none in time.
     pub(crate) fn add(&self) -> Result<CniResult, Error> {
         self.run(Command::Add)?.ok_or_else(|| {
-            Error::new(Code::Decode, format!("IPAM plugin {} gave no result", self.plugin))
+            Error::new(Code::Decode, format!("IPAM plugin {} returned no result", self.plugin))
         })
     }
 
@@ -105,7 +105,7 @@ impl Ipam<'_> {
             return Err(Error::new(
                 Code::TryAgainLater,
                 format!(
-                    "IPAM plugin {} gave no result within {limit:?} and was killed",
+                    "IPAM plugin {} returned no result within {limit:?} and was killed",
                     self.plugin
                 ),
             ));
@@ -124,7 +124,7 @@ impl Ipam<'_> {
         if error.source.kind() != io::ErrorKind::InvalidData {
             return fault::kernel(error);
         }
-        let msg = format!("IPAM plugin {} does not stop printing and was killed", self.plugin);
+        let msg = format!("IPAM plugin {} printed too much output and was killed", self.plugin);
         Error::caused(Code::Decode, msg, &error.source)
     }
 

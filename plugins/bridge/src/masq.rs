@@ -148,7 +148,7 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
     let mut client = rules::client()?;
     if !plan.stands(&mut client)? {
         return Err(rules::differs(
-            "ipMasq: rules of table inet causeway_masq are missing, somebody flushed them",
+            "ipMasq: rules of table inet causeway_masq are missing: another process flushed them",
         ));
     }
     for (address, (set, element)) in wanted.addresses.iter().zip(&plan.elements) {
@@ -156,7 +156,7 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
             client.element(&table(), set, &element.key).map_err(|e| rules::refused(&e))?;
         if present.as_ref() != Some(element) {
             return Err(rules::differs(format!(
-                "ipMasq: {} of table inet causeway_masq does not hold {} for this attachment",
+                "ipMasq: {} of table inet causeway_masq does not contain {} for this attachment",
                 set.name,
                 address.ip()
             )));

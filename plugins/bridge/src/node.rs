@@ -43,7 +43,7 @@ pub(crate) fn read(run_dir: &Path) -> Result<Node, Error> {
         }
     };
     serde_json::from_slice(&bytes).map_err(|error| {
-        let msg = format!("{} does not decode; restart causewayd", path.display());
+        let msg = format!("{} cannot be decoded; restart causewayd", path.display());
         Error::caused(Code::Decode, msg, &error)
     })
 }

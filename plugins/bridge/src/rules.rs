@@ -262,14 +262,15 @@ pub(crate) fn refused(error: &causeway_nft::Error) -> Error {
     if error.is_transient() {
         return Error::caused(
             Code::TryAgainLater,
-            "nftables: the ruleset is being changed by others, try again",
+            "nftables: other processes keep changing the ruleset; try again",
             error,
         );
     }
     if error.is_unsupported() {
         return Error::caused(
             Code::Io,
-            "nftables: this kernel lacks a part of it, load nf_tables with nft_chain_nat, nft_masq and the bridge family",
+            "nftables: this kernel lacks a part of it; load nf_tables with nft_chain_nat, nft_masq \
+             and the bridge family",
             error,
         );
     }

@@ -82,7 +82,8 @@ pub(crate) fn check(key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), 
     let mut client = rules::client()?;
     if !stands(&base, &mut client)? {
         return Err(rules::differs(
-            "macspoofchk: rules of table bridge causeway_spoof are missing, somebody flushed them",
+            "macspoofchk: rules of table bridge causeway_spoof are missing: another process \
+             flushed them",
         ));
     }
     for (set, element) in elements(&rules::owner(key), host_ifname, mac) {
@@ -90,8 +91,8 @@ pub(crate) fn check(key: &RecordKey, host_ifname: &str, mac: Mac) -> Result<(), 
             client.element(&base.table, &set, &element.key).map_err(|e| rules::refused(&e))?;
         if present.as_ref() != Some(&element) {
             return Err(rules::differs(format!(
-                "macspoofchk: {} of table bridge causeway_spoof does not hold {host_ifname} with \
-                 the address of this attachment",
+                "macspoofchk: {} of table bridge causeway_spoof does not contain {host_ifname} \
+                 with the address of this attachment",
                 set.name
             )));
         }

@@ -74,7 +74,7 @@ fn settle(netlink: &Netlink, target: &Target<'_>) -> Result<Link, Error> {
         }
     }
     let name = &target.wanted.name;
-    let msg = format!("vxlan: device {name} is being changed by others, try again");
+    let msg = format!("vxlan: other processes keep changing device {name}; try again");
     Err(match lost {
         Some(e) => Error::caused(Code::TryAgainLater, msg, &e),
         None => Error::new(Code::TryAgainLater, msg),
@@ -144,10 +144,14 @@ fn flood_to(netlink: &Netlink, index: u32, peers: BTreeSet<IpAddr>) -> Result<()
 /// The CNI error for a refusal of the kernel.
 fn failed(error: &causeway_kernel::Error) -> Error {
     if error.is_transient() {
-        return Error::caused(Code::TryAgainLater, "vxlan: the kernel is busy, try again", error);
+        return Error::caused(Code::TryAgainLater, "vxlan: the kernel is busy; try again", error);
     }
     if error.raw() == Some(libc::EOPNOTSUPP) {
-        return Error::caused(Code::Io, "vxlan: this kernel has no vxlan, load the module", error);
+        return Error::caused(
+            Code::Io,
+            "vxlan: this kernel does not support vxlan; load the module vxlan",
+            error,
+        );
     }
     Error::caused(Code::Io, "vxlan: the kernel refused the device", error)
 }

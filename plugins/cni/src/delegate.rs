@@ -101,7 +101,7 @@ impl Invocation {
 
     fn unusable(&self, why: &str, stdout: &[u8], stderr: &str) -> Error {
         let (plugin, command) = (&self.plugin, self.command.as_str());
-        let msg = format!("plugin \"{plugin}\" gave no usable answer to {command}");
+        let msg = format!("plugin \"{plugin}\" returned no valid result for {command}");
         let mut details = why.to_owned();
         for (name, text) in [("stdout", &*String::from_utf8_lossy(stdout)), ("stderr", stderr)] {
             let text: String = text.trim().chars().take(QUOTED).collect();

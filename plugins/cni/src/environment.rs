@@ -32,10 +32,7 @@ impl CniArgs {
         for part in text.split(';') {
             let pair = part.split_once('=').filter(|(_, value)| !value.contains('='));
             let Some((key, value)) = pair else {
-                return Err(invalid(
-                    format!("CNI_ARGS: \"{part}\" is not one KEY=VALUE pair"),
-                    text,
-                ));
+                return Err(invalid(format!("CNI_ARGS: \"{part}\" is not a KEY=VALUE pair"), text));
             };
             if key == "IgnoreUnknown" {
                 args.ignore_unknown = boolean(value).ok_or_else(|| {
@@ -54,7 +51,7 @@ impl CniArgs {
         if !args.ignore_unknown && !unknown.is_empty() {
             let unknown = unknown.join(", ");
             return Err(invalid(
-                format!("CNI_ARGS: unknown keys {unknown}; set IgnoreUnknown=1 to pass them"),
+                format!("CNI_ARGS: unknown keys {unknown}; set IgnoreUnknown=1 to ignore them"),
                 text,
             ));
         }

@@ -134,8 +134,8 @@ impl Request {
         self.prev_result.as_ref().ok_or_else(|| {
             let command = self.command.as_str();
             Error::new(Code::InvalidConfig, format!("{command} needs a prevResult")).details(
-                "a chained plugin must stand behind a main plugin in the list, and CHECK comes \
-                 with the result of ADD",
+                "a chained plugin must come after a main plugin in the list, and CHECK needs the \
+                 result of ADD",
             )
         })
     }
@@ -293,7 +293,7 @@ fn valid_attachments(config: &Value, raw: &Value) -> Result<Vec<Attachment>, Err
             return Ok(Vec::new());
         }
         let [key, _] = keys;
-        let msg = format!("GC needs \"{key}\": the attachments to keep, [] for none");
+        let msg = format!("GC needs \"{key}\": the attachments to keep, or [] for none");
         return Err(Error::new(Code::InvalidConfig, msg)
             .details("without the list, GC would detach every running container of the network"));
     };

@@ -150,7 +150,8 @@ impl CniResult {
         }
         let version = stated_version(&folded)?.unwrap_or(assumed);
         if version.format() != assumed.format() {
-            let msg = format!("a result of cniVersion {version} does not fit cniVersion {assumed}");
+            let msg =
+                format!("a result of cniVersion {version} does not match cniVersion {assumed}");
             return Err(Error::new(Code::Decode, msg));
         }
         Ok(match version.format() {
@@ -201,8 +202,8 @@ impl CniResult {
         if out.is_empty() {
             let error = Error::new(Code::InvalidConfig, "cannot convert: no valid IP addresses");
             return Err(error.details(format!(
-                "a result of cniVersion {version} consists of addresses: give the network an ipam \
-                 section, or cniVersion 0.3.0 or newer"
+                "a result of cniVersion {version} needs addresses: add an ipam section to the \
+                 network, or use cniVersion 0.3.0 or later"
             )));
         }
         Ok(out)
@@ -273,7 +274,7 @@ pub(crate) fn stated_version(folded: &Value) -> Result<Option<Version>, Error> {
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) => match Version::parse(text) {
             Some(version) => Ok(Some(version)),
-            None => Err(undecodable(&format!("a result of cniVersion \"{text}\" is not known"))),
+            None => Err(undecodable(&format!("unknown cniVersion \"{text}\" of a result"))),
         },
         Some(other) => Err(undecodable(&format!("cniVersion {other} of a result is not a string"))),
     }

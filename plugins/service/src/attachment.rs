@@ -380,8 +380,8 @@ impl<'a> Attached<'a> {
         }
         let RecordKey { network, container_id, ifname } = &self.key;
         let msg = format!(
-            "container {container_id} has host ports on {network} by {ifname} already; send DEL \
-             before another ADD"
+            "container {container_id} already has host ports on {network} through {ifname}; send \
+             DEL before another ADD"
         );
         Err(Error::new(Code::PortInUse, msg))
     }
@@ -579,7 +579,7 @@ fn differences(missing: Vec<String>) -> Result<(), Error> {
 /// The error of a failed ADD is the one to report.
 fn warn_of_undo(undone: Result<(), Error>) {
     if let Err(error) = undone {
-        warn(&format!("not all of the failed ADD could be undone: {error}"));
+        warn(&format!("the failed ADD could not be undone completely: {error}"));
     }
 }
 

@@ -227,7 +227,10 @@ fn mark(bit: Option<i64>, external: Option<String>) -> Result<Mark, Error> {
     match (bit, external) {
         (Some(_), Some(chain)) => Err(Error::new(
             Code::UnsupportedField,
-            format!("markMasqBit and externalSetMarkChain {chain:?} exclude each other; drop one"),
+            format!(
+                "markMasqBit and externalSetMarkChain {chain:?} are mutually exclusive; remove one \
+                 of them"
+            ),
         )),
         (None, Some(chain)) => {
             let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
@@ -294,7 +297,7 @@ fn backend(
     };
     Err(Error::new(
         Code::UnsupportedField,
-        format!("{}: {other} only, and the backend is {name}", wrong.join(", ")),
+        format!("{}: supported with {other} only, and the backend is {name}", wrong.join(", ")),
     ))
 }
 
@@ -302,7 +305,10 @@ fn backend(
 fn printable(key: &str, words: &[String]) -> Result<(), Error> {
     let bad = words.iter().find(|word| word.chars().any(char::is_control));
     bad.map_or(Ok(()), |word| {
-        Err(Error::new(Code::InvalidConfig, format!("{key}: {word:?} holds a control character")))
+        Err(Error::new(
+            Code::InvalidConfig,
+            format!("{key}: {word:?} contains a control character"),
+        ))
     })
 }
 

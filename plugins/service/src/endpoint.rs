@@ -133,8 +133,8 @@ impl<'a> Endpoint<'a> {
         };
         if self.daemon.required {
             let msg = format!(
-                "requireDaemon is set and causewayd does not take the container at {}; start it, \
-                 or unset requireDaemon",
+                "requireDaemon is set, but causewayd cannot register the container at {}; start \
+                 it, or unset requireDaemon",
                 note.socket.display()
             );
             return Err(Error::caused(Code::DaemonUnreachable, msg, &why));
@@ -183,7 +183,7 @@ impl<'a> Endpoint<'a> {
     /// A damaged record counts as none.
     fn read(&self) -> Option<Announcement> {
         self.records.read(self.key).unwrap_or_else(|error| {
-            warn(&format!("{error}; going on without it"));
+            warn(&format!("{error}; continuing without it"));
             None
         })
     }
@@ -235,15 +235,16 @@ fn is_unreachable(error: &causeway_api::Error) -> bool {
 /// That there is no daemon is nothing to tell: host ports and networks need none.
 fn tell(why: &causeway_api::Error) {
     if !is_unreachable(why) {
-        let error = Error::caused(Code::Io, "causewayd does not take an event; it is spooled", why);
+        let error =
+            Error::caused(Code::Io, "causewayd does not accept an event; it is spooled", why);
         warn(&error.to_string());
     }
 }
 
 fn unspooled(folder: &Path, why: &causeway_api::Error, error: &io::Error) -> Error {
     let msg = format!(
-        "spoolDir: {} takes no event for causewayd, which does not answer ({why}); make room or \
-         give another folder",
+        "spoolDir: {} cannot take an event for causewayd, which does not respond ({why}); free \
+         some space or use another directory",
         folder.display()
     );
     Error::caused(Code::Io, msg, error)

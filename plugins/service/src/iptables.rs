@@ -253,7 +253,7 @@ impl Tool {
             let mut files = folders.map(|folder| PathBuf::from(folder).join(&name));
             files.find(|file| file.is_file()).ok_or_else(|| {
                 let msg = format!(
-                    "host ports by iptables need the program {name}, which is not in {path}; \
+                    "host ports with iptables need the program {name}, which is not in {path}; \
                      install it, or set backend to \"nftables\""
                 );
                 Error::new(Code::Io, msg)
@@ -308,7 +308,7 @@ impl Tool {
         }
         let lock = output.timed_out || output.code == Some(RESOURCE_PROBLEM);
         let (code, msg) = if lock {
-            (Code::TryAgainLater, format!("{name}: the xtables lock is held by another program"))
+            (Code::TryAgainLater, format!("{name}: another program holds the xtables lock"))
         } else {
             (Code::Io, format!("{name} failed"))
         };

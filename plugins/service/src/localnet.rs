@@ -56,9 +56,12 @@ impl Localnet {
             && !kept()
         {
             warn(&format!(
-                "127.0.0.1 does not reach the host ports: {}; load the kernel modules sch_ingress \
+                "127.0.0.1 cannot reach the host ports: {}; load the kernel modules sch_ingress \
                  and cls_bpf, or run causewayd",
-                failure::kernel("without a guard of 127.0.0.0/8 route_localnet stays off", &error)
+                failure::kernel(
+                    "route_localnet stays off because 127.0.0.0/8 cannot be protected",
+                    &error
+                )
             ));
             return Ok(());
         }

@@ -224,8 +224,8 @@ fn push(bindings: &mut Vec<Binding>, binding: Binding) -> Result<(), Error> {
         return Err(Error::new(
             Code::InvalidConfig,
             format!(
-                "portMappings: host port {} is asked for twice, for container ports {} and {}; \
-                 map it once",
+                "portMappings: host port {} is mapped twice, to container ports {} and {}; map it \
+                 once",
                 binding.host_side(),
                 other.target.port(),
                 binding.target.port()

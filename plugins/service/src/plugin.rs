@@ -111,8 +111,8 @@ fn endpoint_record(request: &Request, previous: &CniResult) -> Result<EndpointRe
 
 fn previous(request: &Request) -> Result<&CniResult, Error> {
     request.prev_result.as_ref().ok_or_else(|| {
-        let msg = "prevResult is missing: causeway-service must be called as a chained plugin, \
-                   after the one that makes the interface";
+        let msg = "prevResult is missing: causeway-service must be a chained plugin, after the one \
+                   that creates the interface";
         Error::new(Code::InvalidConfig, msg)
     })
 }
@@ -138,7 +138,7 @@ fn require_daemon(settings: &Settings, code: Code) -> Result<(), Error> {
     let socket = &settings.daemon.socket;
     Client::new(socket).reach().map_err(|error| {
         let msg = format!(
-            "requireDaemon is set and causewayd does not answer at {}; start it, or unset \
+            "requireDaemon is set, but causewayd does not respond at {}; start it, or unset \
              requireDaemon",
             socket.display()
         );

@@ -156,7 +156,12 @@ impl<'a> Site<'a> {
             Err(error) if !error.is_exists() => return Err(fault::kernel(error)),
             Ok(()) | Err(_) => {}
         }
-        let gone = || Error::new(Code::TryAgainLater, format!("{name} vanished while it was made"));
+        let gone = || {
+            Error::new(
+                Code::TryAgainLater,
+                format!("{name} disappeared while it was being created"),
+            )
+        };
         let port = self.host.link(&port).map_err(fault::kernel)?.ok_or_else(gone)?;
         let link = find()?.ok_or_else(gone)?;
         let native: Vec<_> =
@@ -204,7 +209,7 @@ pub(super) fn require_ipv6(wanted: &[(String, &str)]) -> Result<(), Error> {
     if known.is_none() {
         return Err(Error::new(
             Code::Io,
-            "this kernel runs without IPv6; remove the IPv6 range from ipam or boot without \
+            "IPv6 is disabled in this kernel; remove the IPv6 range from ipam or boot without \
              ipv6.disable=1",
         ));
     }

@@ -100,7 +100,7 @@ impl<'a> Site<'a> {
     /// Both ends of the new veth pair, the container's ready to come up.
     pub(super) fn ends(&self, record: &Record) -> Result<(Link, Link), Error> {
         let gone = |name: &str| {
-            Error::new(Code::Io, format!("interface {name} vanished while it was set up"))
+            Error::new(Code::Io, format!("interface {name} disappeared while it was being set up"))
         };
         let host = self.host.link(&record.host_ifname).map_err(fault::kernel)?;
         let host = host.ok_or_else(|| gone(&record.host_ifname))?;
@@ -167,7 +167,7 @@ impl<'a> Site<'a> {
                 self.host.link(name).map_err(fault::kernel)?.ok_or_else(|| {
                     Error::new(
                         Code::TryAgainLater,
-                        format!("bridge {name} was made and removed by others meanwhile"),
+                        format!("bridge {name} was created and removed by another process"),
                     )
                 })
             }
@@ -196,8 +196,9 @@ impl<'a> Site<'a> {
             return refused;
         }
         let msg = format!(
-            "vlan: this kernel's bridges know no vlan filtering (CONFIG_BRIDGE_VLAN_FILTERING); \
-             remove vlan and vlanTrunk or use another kernel for bridge {}",
+            "vlan: this kernel does not support VLAN filtering on bridges \
+             (CONFIG_BRIDGE_VLAN_FILTERING); remove vlan and vlanTrunk or use another kernel for \
+             bridge {}",
             self.config.bridge
         );
         Error { msg, ..refused }

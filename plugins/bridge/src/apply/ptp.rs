@@ -60,7 +60,7 @@ fn taken(error: causeway_kernel::Error, address: IpNetwork) -> Error {
         return fault::kernel(error);
     }
     let msg = format!(
-        "this host has a route to {address} already; see `ip route show {address}`: remove that \
+        "this host already has a route to {address}; see `ip route show {address}`: remove that \
          route, or exclude the address in ipam"
     );
     Error::caused(Code::Io, msg, &error.source)

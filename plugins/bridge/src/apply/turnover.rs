@@ -50,8 +50,8 @@ impl Site<'_> {
         }
         for address in kept {
             fault::warn(&format!(
-                "{} keeps {address} of an older subnet of this node: containers use it; \
-                 they keep working on this node, recreate them to give them addresses of the new one",
+                "{} keeps {address} of an earlier subnet of this node, because containers use it; \
+                 they keep working on this node; recreate them to move them to the new subnet",
                 link.name
             ));
         }

@@ -173,8 +173,8 @@ fn vlans_of_a_port() {
 #[test]
 fn bad_trunks_are_refused() {
     for (item, part) in [
-        (json!({"minID": 10}), "maxID is missing"),
-        (json!({"maxID": 10}), "minID is missing"),
+        (json!({"minID": 10}), "minID needs maxID"),
+        (json!({"maxID": 10}), "maxID needs minID"),
         (json!({"minID": 10, "maxID": 9}), "minID 10 is greater than maxID 9"),
         (json!({"minID": 0, "maxID": 9}), "minID 0"),
         (json!({"minID": 1, "maxID": 4095}), "maxID 4095"),

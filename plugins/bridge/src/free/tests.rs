@@ -37,7 +37,7 @@ fn a_record_of_an_earlier_version_is_read() {
     assert!(!lives(&old));
     let refused = release_by_delegate(&key(), &old).expect_err("nothing to start");
     assert!(
-        refused.msg.contains("does not say how IPAM plugin host-local is started"),
+        refused.msg.contains("does not contain the configuration of IPAM plugin host-local"),
         "{refused}"
     );
     let here = Record { netns: "/proc/self/ns/net".into(), ..old };

@@ -64,7 +64,7 @@ pub(super) fn remove(run_dir: &Path, key: &RecordKey) -> Result<bool, Error> {
         Ok(None) => return Ok(true),
         // The names of its rules do not hang on it.
         Err(error) => {
-            fault::warn(&format!("{error}: damaged; going on without it"));
+            fault::warn(&format!("{error}: damaged; continuing without it"));
             Kept::default()
         }
     };
@@ -114,7 +114,7 @@ pub(super) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
         let wanted = tool.jumps(&names, &own).into_iter().chain(tool.chain(&names, [&own]));
         if let Some(missing) = wanted.into_iter().find(|line| !saved.contains(line)) {
             return Err(rules::differs(format!(
-                "ipMasq: {} of table nat has no rule {missing}, somebody removed it",
+                "ipMasq: {} of table nat has no rule {missing}: another process removed it",
                 tool.name("")
             )));
         }
@@ -358,7 +358,7 @@ impl Tool {
             return Ok(output);
         }
         if output.timed_out || output.code == Some(RESOURCE_PROBLEM) {
-            let msg = format!("ipMasq: {shown} did not get the xtables lock in time, try again");
+            let msg = format!("ipMasq: {shown} did not get the xtables lock in time; try again");
             return Err(Error::new(Code::TryAgainLater, msg).details(output.stderr));
         }
         let msg = format!(

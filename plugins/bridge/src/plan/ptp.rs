@@ -31,7 +31,7 @@ pub(crate) fn addressing(
         return Err(Error::new(
             Code::InvalidConfig,
             format!(
-                "the IPAM plugin gave {} without a gateway; set the gateway in ipam, or use a \
+                "the IPAM plugin returned {} without a gateway; set the gateway in ipam, or use a \
                  subnet with room for one",
                 ip.address
             ),
@@ -42,7 +42,7 @@ pub(crate) fn addressing(
         return Err(Error::new(
             Code::InvalidConfig,
             format!(
-                "the container's address {} is its gateway too; set another gateway in ipam",
+                "the container's address {} is also its gateway; set another gateway in ipam",
                 ip.address
             ),
         ));

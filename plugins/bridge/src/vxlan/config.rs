@@ -85,9 +85,11 @@ impl Checked {
 /// Code 7 naming the field, its value and the remedy.
 pub(crate) fn check(network: &str, raw: &Raw) -> Result<Checked, Error> {
     let id = match raw.id {
-        None => return Err(invalid(format!("vxlan.id is missing, set it to 1..{MAX_ID}"))),
+        None => {
+            return Err(invalid(format!("vxlan.id is required; use a number from 1 to {MAX_ID}")));
+        }
         Some(id) if id == 0 || id > MAX_ID => {
-            return Err(invalid(format!("vxlan.id: {id} is not one of 1..{MAX_ID}")));
+            return Err(invalid(format!("vxlan.id: {id} is not a number from 1 to {MAX_ID}")));
         }
         Some(id) => id,
     };
@@ -122,7 +124,7 @@ fn flood(group: Option<&str>, peers: &[String]) -> Result<Flood, Error> {
             let parsed = address("vxlan.group", group)?;
             if !parsed.is_multicast() {
                 return Err(invalid(format!(
-                    "vxlan.group: {group} is not a multicast address, list node addresses in \
+                    "vxlan.group: {group} is not a multicast address; list node addresses in \
                      vxlan.peers instead"
                 )));
             }
@@ -130,7 +132,7 @@ fn flood(group: Option<&str>, peers: &[String]) -> Result<Flood, Error> {
         }
         (None, peers) => self::peers(peers),
         (Some(group), _) => Err(invalid(format!(
-            "vxlan has both group ({group}) and peers: remove one, a device floods one way"
+            "vxlan: group ({group}) and peers are mutually exclusive; remove one of them"
         ))),
     }
 }
@@ -142,7 +144,7 @@ fn peers(texts: &[String]) -> Result<Flood, Error> {
         if peer.is_multicast() || peer.is_unspecified() || peer.is_loopback() {
             return Err(invalid(format!(
                 "vxlan.peers: {text} is not the address of a node{}",
-                if peer.is_multicast() { ", set vxlan.group for multicast" } else { "" }
+                if peer.is_multicast() { "; for multicast, set vxlan.group" } else { "" }
             )));
         }
         peers.push(peer);
@@ -151,8 +153,7 @@ fn peers(texts: &[String]) -> Result<Flood, Error> {
     peers.dedup();
     match (peers.first(), peers.last()) {
         (Some(first), Some(last)) if first.is_ipv4() != last.is_ipv4() => Err(invalid(format!(
-            "vxlan.peers: {first} and {last} are of different families, the underlay of a device \
-             has one"
+            "vxlan.peers: {first} and {last} are of different IP families; use one of them only"
         ))),
         _ => Ok(Flood::Peers(peers)),
     }
@@ -163,7 +164,8 @@ fn check_local(checked: &Checked) -> Result<(), Error> {
     if local.is_ipv6() != checked.is_ipv6() {
         let family = if checked.is_ipv6() { "IPv6" } else { "IPv4" };
         return Err(invalid(format!(
-            "vxlan.local: {local} is not of the family of group or peers, give an {family} address"
+            "vxlan.local: {local} does not match the IP family of group or peers; use an {family} \
+             address"
         )));
     }
     if local.is_multicast() || local.is_unspecified() {
@@ -177,8 +179,8 @@ fn port(value: Option<u32>) -> Result<u16, Error> {
         None => Ok(PORT),
         Some(value) => u16::try_from(value).ok().filter(|port| *port != 0).ok_or_else(|| {
             invalid(format!(
-                "vxlan.port: {value} is not one of 1..65535, leave it out for {PORT} (the kernel's \
-                 older default is 8472)"
+                "vxlan.port: {value} is not a port from 1 to 65535; the default is {PORT} (the \
+                 kernel's older default is 8472)"
             ))
         }),
     }
@@ -187,7 +189,7 @@ fn port(value: Option<u32>) -> Result<u16, Error> {
 fn ttl(value: Option<u32>) -> Result<u8, Error> {
     let value = value.unwrap_or(0);
     u8::try_from(value).map_err(|_| {
-        invalid(format!("vxlan.ttl: {value} is not one of 0..255, 0 is the kernel's default"))
+        invalid(format!("vxlan.ttl: {value} is not from 0 to 255; 0 is the kernel's default"))
     })
 }
 

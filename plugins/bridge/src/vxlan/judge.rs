@@ -147,8 +147,8 @@ impl Target<'_> {
         Error::new(
             Code::InvalidConfig,
             format!(
-                "vxlan: device {name} is there with {attribute} {present}, wanted {wanted}: give \
-                 this network another vxlan.id or vxlan.name, or delete {name}"
+                "vxlan: device {name} already exists with {attribute} {present} instead of \
+                 {wanted}: give this network another vxlan.id or vxlan.name, or delete {name}"
             ),
         )
     }

@@ -185,18 +185,18 @@ fn every_attribute_of_a_device_is_compared() {
             edit(link, attributes);
             link.alias = Some("mine, hands off".to_owned());
         });
-        in_the_way(&foreign, &["cwvx10", "wanted", "delete"]);
+        in_the_way(&foreign, &["cwvx10", "instead of", "delete"]);
     }
     in_the_way(
         &judge(|link, a| {
             link.alias = Some(String::new());
             a.ttl = 5;
         }),
-        &["ttl 5, wanted 0"],
+        &["ttl 5 instead of 0"],
     );
     in_the_way(
         &judge(|link, _| link.kind = LinkKind::Bridge { vlan_filtering: false, default_pvid: 1 }),
-        &["kind bridge, wanted vxlan"],
+        &["kind bridge instead of vxlan"],
     );
 }
 
@@ -222,7 +222,7 @@ fn a_device_of_another_network_is_left_alone() {
     assert_eq!(judge(|link, _| link.master = Some(9)), Judgement::Enslaved(9));
     with_target(|target| {
         let msg = target.enslaved("cw9").msg;
-        assert!(msg.contains("bridge cw9, wanted cw0"), "{msg}");
+        assert!(msg.contains("bridge cw9 instead of cw0"), "{msg}");
     });
 }
 

@@ -39,9 +39,7 @@ impl Underlay {
             Some(dev) => Ok(Self::new(dev)),
             None => Err(Error::new(
                 Code::InvalidConfig,
-                format!(
-                    "vxlan.dev: {name} does not exist, name a device of this node or leave it out"
-                ),
+                format!("vxlan.dev: {name} does not exist; use a device of this node or omit it"),
             )),
         }
     }
@@ -82,8 +80,8 @@ impl Underlay {
         Err(Error::new(
             Code::InvalidConfig,
             format!(
-                "mtu: {mtu} does not fit through vxlan {} over {} of MTU {}: set it to {most} or \
-                 less, or leave it out",
+                "mtu: {mtu} is too large for vxlan {} over {} with MTU {}; use {most} or less, or \
+                 omit it",
                 wanted.name, self.dev.name, self.dev.mtu
             ),
         ))

@@ -73,7 +73,7 @@ fn an_error_of_a_delegate_is_passed_on() {
 /// Rows: F6, F49
 #[test]
 fn garbage_of_a_delegate_is_code_6() {
-    let why = "plugin \"x\" gave no usable answer to";
+    let why = "plugin \"x\" returned no valid result for";
     let silent = format!("6 {why} DEL | it failed without an error object; stderr: \"oops\"");
     check(Command::Del, false, "", &silent);
     // A delegate killed after it printed its result.

@@ -177,7 +177,7 @@ fn a_result_that_the_version_can_not_say_is_undone() {
     for version in ["0.1.0", "0.2.0"] {
         let want = format!(
             "7@{version} cannot convert: no valid IP addresses | a result of cniVersion {version} \
-             consists of addresses: give the network an ipam section, or cniVersion 0.3.0 or newer"
+             needs addresses: add an ipam section to the network, or use cniVersion 0.3.0 or later"
         );
         let stdin = format!(r#"{{"name":"n","cniVersion":"{version}"}}"#);
         check("ADD", &stdin, &want, &["add", "undo"]);

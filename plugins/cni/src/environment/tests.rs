@@ -132,7 +132,7 @@ fn cni_args_are_checked() {
     for yes in ["1", "true", "True", "TRUE"] {
         check_args(&format!("X=1;IgnoreUnknown={yes}"), r#"{"X": "1"} true"#);
     }
-    let refused = "CNI_ARGS: unknown keys X, ip; set IgnoreUnknown=1 to pass them";
+    let refused = "CNI_ARGS: unknown keys X, ip; set IgnoreUnknown=1 to ignore them";
     check_args("ip=1;X=1;IP=2", refused);
     for no in ["0", "false", "FALSE"] {
         check_args(&format!("ip=1;X=1;IgnoreUnknown={no}"), refused);
@@ -142,12 +142,12 @@ fn cni_args_are_checked() {
     check_args("IgnoreUnknown=", "CNI_ARGS: IgnoreUnknown is \"\", not true or false");
     check_args(
         "ignoreunknown=1",
-        "CNI_ARGS: unknown keys ignoreunknown; set IgnoreUnknown=1 to pass them",
+        "CNI_ARGS: unknown keys ignoreunknown; set IgnoreUnknown=1 to ignore them",
     );
     for (text, part) in
         [("IP=1;", ""), (";", ""), (";IP=1", ""), ("IP", "IP"), ("IP=1;A=b=c;MAC=x", "A=b=c")]
     {
-        check_args(text, &format!("CNI_ARGS: \"{part}\" is not one KEY=VALUE pair"));
+        check_args(text, &format!("CNI_ARGS: \"{part}\" is not a KEY=VALUE pair"));
     }
 }
 

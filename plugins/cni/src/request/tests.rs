@@ -283,7 +283,8 @@ fn the_list_of_gc_is_read() {
         assert_eq!(kept(&format!(r#","cni.dev/valid-attachments":{empty}"#)), "");
         assert_eq!(kept(&format!(r#","cni.dev/attachments":{empty}"#)), "");
     }
-    let absent = "7 GC needs \"cni.dev/valid-attachments\": the attachments to keep, [] for none";
+    let absent = "7 GC needs \"cni.dev/valid-attachments\": the attachments to keep, or [] for \
+                  none";
     assert_eq!(kept(""), absent);
     assert_eq!(kept(r#","valid-attachments":[]"#), absent);
     let list = r#"[{"containerID":"a","ifname":"eth0"},{"ContainerID":"b","IfName":"x","more":1}]"#;

@@ -147,7 +147,7 @@ impl Netlink {
         let states = self.addresses(index)?;
         if let Some(failed) = states.iter().find(|state| state.dad_failed) {
             let action =
-                format!("use address {}: another host of the network has it", failed.address.ip());
+                format!("use address {}: another host on the network uses it", failed.address.ip());
             return Err(Error::errno(action, libc::EADDRINUSE));
         }
         Ok(states.iter().find(|state| state.tentative).map(|state| state.address.ip()))

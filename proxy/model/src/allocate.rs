@@ -47,12 +47,14 @@ impl Pools {
         for (index, network) in self.service_cidrs.iter().enumerate() {
             if self.service_cidrs[..index].iter().any(|other| other.is_ipv4() == network.is_ipv4())
             {
-                return Err(format!("service network {network}: one network a family"));
+                return Err(format!(
+                    "service network {network}: at most one network per IP family"
+                ));
             }
             let bits = if network.is_ipv4() { 32 } else { 128 };
             if bits - network.prefix() < 2 {
                 return Err(format!(
-                    "service network {network} has no room: /{} or wider",
+                    "service network {network} is too small: use /{} or wider",
                     bits - 2
                 ));
             }
@@ -61,13 +63,15 @@ impl Pools {
             {
                 return Err(format!(
                     "service network {network} overlaps {other}, a network of nodes or containers: \
-                     give services a network of their own"
+                     choose one that does not overlap it"
                 ));
             }
         }
         let (first, last) = self.node_ports;
         if first == 0 || first > last {
-            return Err(format!("node ports {first}-{last}: FIRST-LAST, from 1 to 65535"));
+            return Err(format!(
+                "node ports {first}-{last}: not FIRST-LAST with ports from 1 to 65535"
+            ));
         }
         Ok(())
     }

@@ -203,7 +203,7 @@ impl fmt::Display for MacAddress {
 
 /// Not six pairs of hexadecimal digits with colons.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no Ethernet address")]
+#[error("{0:?} is not an Ethernet address")]
 pub struct NoMacAddress(String);
 
 impl FromStr for MacAddress {

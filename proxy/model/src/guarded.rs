@@ -40,23 +40,25 @@ impl Guarded {
     pub fn cluster(&self, address: IpAddr) -> Option<String> {
         let what = match (special(address), self.owner(address)) {
             (Some(what), _) => what.to_owned(),
-            (None, Some(whose)) => format!("the address of {whose}, which it would cut off"),
+            (None, Some(whose)) => {
+                format!("the address of {whose}, which would become unreachable")
+            }
             (None, None) => return None,
         };
-        Some(format!("{address} is {what}; choose another or leave it out"))
+        Some(format!("{address} is {what}; choose another one or omit the field"))
     }
 
     /// Why a port of an address cannot be an external or load balancer address of a service.
     pub fn external(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<String> {
         if let Some(what) = special(address) {
-            return Some(format!("{address} is {what}; give another address"));
+            return Some(format!("{address} is {what}; choose another address"));
         }
         let whose = self.owner(address)?;
         let what = self.ports.get(&(protocol, port))?;
         let protocol = protocol.name();
         Some(format!(
-            "{address} is the address of {whose}, and its port {port}/{protocol} is that of {what}, \
-             which it would cut off; give another port or address"
+            "{address} is the address of {whose}, and its port {port}/{protocol} is used by \
+             {what}, which would become unreachable; choose another port or address"
         ))
     }
 
@@ -65,8 +67,8 @@ impl Guarded {
         let what = self.ports.get(&(protocol, port))?;
         let protocol = protocol.name();
         Some(format!(
-            "{port}/{protocol} is the port of {what} on every node, which it would cut off; give \
-             another port"
+            "{port}/{protocol} is used by {what} on every node, which would become unreachable; \
+             choose another port"
         ))
     }
 
@@ -110,7 +112,7 @@ mod tests {
         assert!(why("172.18.0.2").unwrap().contains("the address of node n1"));
         assert!(why("fd00::2").unwrap().contains("the address of node n1"));
         assert!(why("127.0.0.53").unwrap().contains("a loopback address"));
-        assert!(why("::ffff:172.18.0.9").unwrap().contains("an IPv4 address written as IPv6"));
+        assert!(why("::ffff:172.18.0.9").unwrap().contains("an IPv4 address in IPv6 form"));
         assert_eq!(why("172.18.0.3"), None);
         assert_eq!(why("10.96.0.1"), None);
     }
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn other_ports_of_nodes_are_legal() {
         let why = |text: &str, port| guarded().external(text.parse().unwrap(), port, Protocol::Tcp);
-        assert!(why("172.18.0.2", 22).unwrap().contains("22/TCP is that of ssh"));
+        assert!(why("172.18.0.2", 22).unwrap().contains("22/TCP is used by ssh"));
         assert_eq!(why("172.18.0.2", 80), None);
         assert_eq!(why("198.51.100.7", 22), None);
         assert!(why("224.0.0.1", 80).unwrap().contains("multicast"));

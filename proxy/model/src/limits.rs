@@ -54,17 +54,17 @@ impl fmt::Display for Excess {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ports(count) => {
-                write!(out, "the service has {count} ports, and {PORTS} are possible: divide it")
+                write!(out, "the service has {count} ports, and {PORTS} are possible: split it")
             }
             Self::Endpoints { port, count } => write!(
                 out,
-                "the service would have {count} endpoints of one family at port {port}, and \
-                 {ENDPOINTS} are possible: divide it"
+                "the service would have {count} endpoints of one IP family at port {port}, and \
+                 {ENDPOINTS} are possible: split it"
             ),
             Self::Ways(count) => write!(
                 out,
                 "the ports, addresses and endpoints of the service multiply to {count}, and {WAYS} \
-                 are possible: give it fewer of them, or divide it"
+                 are possible: reduce them, or split it"
             ),
             Self::Iptables { port, count } => {
                 let (whose, most) = match port {
@@ -74,7 +74,7 @@ impl fmt::Display for Excess {
                 write!(
                     out,
                     "{whose} has {count} endpoints, and {most} are possible with iptables: set \
-                     backend to \"nftables\", or divide the service"
+                     backend to \"nftables\", or split the service"
                 )
             }
         }

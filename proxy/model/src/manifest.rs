@@ -268,7 +268,7 @@ fn object(root: &Field<'_>, kind: Kind, notes: &mut Vec<Problem>) -> Checked<Vec
         Kind::Node => vec![Object::Node(meta::node(root)?)],
         Kind::Endpoints => slice::endpoints(root)?.into_iter().map(Object::EndpointSlice).collect(),
         Kind::Foreign => {
-            notes.push(root.problem("skipped: not a kind that Causeway acts on"));
+            notes.push(root.problem("skipped: Causeway does not handle this kind"));
             Vec::new()
         }
     })

@@ -38,7 +38,7 @@ impl Work<'_> {
                         field,
                         format!(
                             "cannot change from {had} to {given}: delete the service first, or \
-                             leave the field out"
+                             omit the field"
                         ),
                     );
                 }
@@ -58,7 +58,8 @@ impl Work<'_> {
             (true, false) if service.cluster_ips.is_empty() => {
                 service.headless = true;
                 self.warnings.push(
-                    "spec.clusterIP: stays None: to get an address, delete the service first"
+                    "spec.clusterIP: cannot change from None: to get an address, delete the \
+                     service first"
                         .to_owned(),
                 );
                 Ok(())
@@ -95,7 +96,7 @@ impl Work<'_> {
         if families.is_empty() {
             let first = had.first().or(available.first()).copied();
             let Some(first) = first else {
-                return refused("spec.clusterIP", "there is no service network to take one from");
+                return refused("spec.clusterIP", "there is no service network to allocate from");
             };
             families.push(first);
         }
@@ -112,7 +113,7 @@ impl Work<'_> {
             if !available.contains(family) && !given && !had.contains(family) {
                 return refused(
                     format!("spec.ipFamilies[{index}]"),
-                    format!("there is no service network of family {family:?}"),
+                    format!("there is no {family:?} service network"),
                 );
             }
         }
@@ -135,7 +136,10 @@ impl Work<'_> {
         if let Some(owner) = self.allocator.other(Claim::Address(address), &service.key) {
             return refused(
                 field,
-                format!("{address} is taken by {}: choose another or leave it out", by(owner)),
+                format!(
+                    "{address} is allocated to {}: choose another one or omit the field",
+                    by(owner)
+                ),
             );
         }
         if let Some(why) = self.pools.guarded.cluster(address) {
@@ -152,15 +156,15 @@ impl Work<'_> {
             }
             Some(network) => self
                 .warnings
-                .push(format!("{field}: {address} lies outside the service network {network}")),
+                .push(format!("{field}: {address} is outside the service network {network}")),
             None => self.warnings.push(format!(
-                "{field}: {address} is given, and there is no service network of its family"
+                "{field}: {address} is set, but there is no service network of its IP family"
             )),
         }
         if let Some(foreign) = self.pools.foreign.iter().find(|one| one.contains(address)) {
             self.warnings.push(format!(
-                "{field}: {address} lies in {foreign}, a network of nodes or containers: a host of \
-                 this address cannot be reached any more"
+                "{field}: {address} is inside {foreign}, a network of nodes or containers: a host \
+                 with this address becomes unreachable"
             ));
         }
         Ok(address)
@@ -190,12 +194,12 @@ impl Work<'_> {
     /// An address that nobody has.
     fn free(&self, family: IpFamily, field: &str, service: &Service) -> Result<IpAddr, Refused> {
         let Some(network) = self.pools.network(family) else {
-            return refused(field, format!("there is no service network of family {family:?}"));
+            return refused(field, format!("there is no {family:?} service network"));
         };
         let (first, last) = (*bounds(network).start(), *bounds(network).end());
         let last = last.min(first.saturating_add(MAX_SIZE - 1));
         if first > last {
-            return refused(field, format!("{network} has no room for services"));
+            return refused(field, format!("{network} is too small for services"));
         }
         let size = last - first + 1;
         // As KEP-3070: a sixteenth, not less than 16 and not more than 256; none in a tiny network.
@@ -212,7 +216,7 @@ impl Work<'_> {
         let hash = start(&service.key, if family == IpFamily::V4 { "v4" } else { "v6" });
         match search(hash, [(first + band, last), lower], free) {
             Some(number) => Ok(address(number, family)),
-            None => refused(field, format!("all addresses of {network} are taken")),
+            None => refused(field, format!("all addresses of {network} are allocated")),
         }
     }
 }

@@ -40,7 +40,10 @@ impl Work<'_> {
         let (first, last) = self.pools.node_ports;
         let kept = self.previous.is_some_and(|previous| has(previous, protocol, number));
         if !(first..=last).contains(&number) && !kept {
-            return refused(field, format!("{number} is not a node port: {first} to {last}"));
+            return refused(
+                field,
+                format!("{number} is outside the node port range {first}-{last}"),
+            );
         }
         if let Some(why) = self.pools.guarded.node_port(number, protocol) {
             return refused(field, why);
@@ -49,7 +52,7 @@ impl Work<'_> {
             Some(owner) => refused(
                 field,
                 format!(
-                    "{number}/{} is taken by {}: choose another or leave it out",
+                    "{number}/{} is allocated to {}: choose another one or omit the field",
                     protocol.name(),
                     by(owner)
                 ),
@@ -98,7 +101,7 @@ impl Work<'_> {
                     let purpose = port.port.to_string();
                     self.free_port(service, port.protocol, &purpose).ok_or_else(|| {
                         let (first, last) = self.pools.node_ports;
-                        let reason = format!("all node ports {first} to {last} are taken");
+                        let reason = format!("all node ports {first}-{last} are allocated");
                         (format!("spec.ports[{index}].nodePort"), reason)
                     })?
                 }
@@ -122,7 +125,7 @@ impl Work<'_> {
                 (port.protocol, port.node_port) == (Protocol::Tcp, Some(number))
             };
             if let Some(port) = service.ports.iter().find(own) {
-                let reason = format!("{number} is the node port of its port {}", port.port);
+                let reason = format!("{number} is also the node port of port {}", port.port);
                 return refused(FIELD, reason);
             }
             return self.given_port(Protocol::Tcp, number, (FIELD, service));
@@ -132,7 +135,7 @@ impl Work<'_> {
         let found = kept.or_else(|| self.free_port(service, Protocol::Tcp, "health"));
         let (first, last) = self.pools.node_ports;
         service.health_check_node_port = Some(found.ok_or_else(|| {
-            (FIELD.to_owned(), format!("all node ports {first} to {last} are taken"))
+            (FIELD.to_owned(), format!("all node ports {first}-{last} are allocated"))
         })?);
         Ok(())
     }

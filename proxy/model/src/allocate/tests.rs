@@ -100,7 +100,7 @@ fn a_tiny_network_is_used_up_but_for_its_ends() {
     assert_eq!(taken, (1..=6).map(|last| format!("10.96.0.{last}")).collect::<Vec<_>>());
     assert_eq!(
         refusal(&allocator, &pools, service("g", ServiceType::ClusterIp), None),
-        "spec.clusterIP: all addresses of 10.96.0.0/29 are taken"
+        "spec.clusterIP: all addresses of 10.96.0.0/29 are allocated"
     );
 }
 
@@ -110,7 +110,7 @@ fn a_network_without_room_hands_out_no_address_of_another() {
     for network in ["10.96.0.5/32", "10.96.0.4/31", "0.0.0.0/32", "fd00:96::5/128", "::/128"] {
         let pools = pools(&[network]);
         assert!(pools.check().is_err_and(|why| why.contains("no room")), "{network}");
-        let wanted = format!("spec.clusterIP: {network} has no room for services");
+        let wanted = format!("spec.clusterIP: {network} is too small for services");
         let asked = service("a", ServiceType::ClusterIp);
         assert_eq!(refusal(&Allocator::default(), &pools, asked, None), wanted);
     }
@@ -126,8 +126,8 @@ fn what_nodes_live_on_is_refused_and_never_handed_out() {
     let refused = |wanted| refusal(&Allocator::default(), &pools, wanted, None);
     assert_eq!(
         refused(with_ip("a", "192.0.2.7")),
-        "spec.clusterIP: 192.0.2.7 is the address of node n7, which it would cut off; choose another \
-         or leave it out"
+        "spec.clusterIP: 192.0.2.7 is the address of node n7, which would become unreachable; \
+         choose another one or omit the field"
     );
     let mut outside = service("a", ServiceType::ClusterIp);
     outside.external_ips = ["198.51.100.7".parse().unwrap(), "192.0.2.7".parse().unwrap()].into();
@@ -137,7 +137,7 @@ fn what_nodes_live_on_is_refused_and_never_handed_out() {
     assert!(why.starts_with("spec.externalIPs[1]: 192.0.2.7 is the address of node n7"), "{why}");
     let mut given = service("a", ServiceType::NodePort);
     given.ports[0].node_port = Some(30001);
-    assert!(refused(given).starts_with("spec.ports[0].nodePort: 30001/TCP is the port of what"));
+    assert!(refused(given).starts_with("spec.ports[0].nodePort: 30001/TCP is used by what"));
     // The only one that is left.
     let wanted = service("a", ServiceType::NodePort);
     let (free, _) = Allocator::default().complete(&pools, wanted, None).unwrap();
@@ -157,7 +157,8 @@ fn given_addresses_are_taken_or_refused_with_the_reason() {
     let refused = |address| refusal(&allocator, &both(), with_ip("b", address), None);
     assert_eq!(
         refused("10.96.1.100"),
-        "spec.clusterIP: 10.96.1.100 is taken by service default/a: choose another or leave it out"
+        "spec.clusterIP: 10.96.1.100 is allocated to service default/a: choose another one or omit \
+         the field"
     );
     for end in ["10.96.0.0", "10.96.255.255"] {
         assert!(refused(end).contains("network or broadcast address"), "{end}");
@@ -168,9 +169,9 @@ fn given_addresses_are_taken_or_refused_with_the_reason() {
     assert_eq!(warned("10.96.1.101"), [""; 0]);
     assert_eq!(
         warned("172.30.0.1"),
-        ["spec.clusterIP: 172.30.0.1 lies outside the service network 10.96.0.0/16"]
+        ["spec.clusterIP: 172.30.0.1 is outside the service network 10.96.0.0/16"]
     );
-    assert!(warned("192.168.7.7")[1].contains("lies in 192.168.0.0/16"));
+    assert!(warned("192.168.7.7")[1].contains("is inside 192.168.0.0/16"));
 }
 
 #[test]
@@ -184,7 +185,9 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(check(&[], ports), "");
     assert!(check(&["192.0.0.0/8"], ports).contains("overlaps 192.168.0.0/16"));
     assert!(check(&["192.168.3.0/24"], ports).contains("overlaps 192.168.0.0/16"));
-    assert!(check(&["10.0.0.0/16", "10.1.0.0/16"], ports).contains("one network a family"));
+    assert!(
+        check(&["10.0.0.0/16", "10.1.0.0/16"], ports).contains("at most one network per IP family")
+    );
     assert!(check(&["10.0.0.0/31"], ports).contains("no room"));
     assert!(check(&["10.96.0.0/16"], (0, 10)).contains("FIRST-LAST"));
     assert!(check(&["10.96.0.0/16"], (32767, 30000)).contains("FIRST-LAST"));
@@ -288,12 +291,12 @@ fn node_ports_are_given_or_free_and_nobody_elses() {
     store(&mut allocator, given("a", Protocol::Tcp, 30080), None);
     assert_eq!(
         refusal(&allocator, &both(), given("b", Protocol::Tcp, 30080), None),
-        "spec.ports[0].nodePort: 30080/TCP is taken by service default/a: choose another or leave it \
-         out"
+        "spec.ports[0].nodePort: 30080/TCP is allocated to service default/a: choose another one \
+         or omit the field"
     );
     assert_eq!(
         refusal(&allocator, &both(), given("b", Protocol::Tcp, 8080), None),
-        "spec.ports[0].nodePort: 8080 is not a node port: 30000 to 32767"
+        "spec.ports[0].nodePort: 8080 is outside the node port range 30000-32767"
     );
     // Another protocol is another port.
     store(&mut allocator, given("b", Protocol::Udp, 30080), None);
@@ -310,7 +313,7 @@ fn node_ports_are_given_or_free_and_nobody_elses() {
     assert_eq!(last.ports[0].node_port, Some(30081));
     allocator.claim(&last);
     let reason = refusal(&allocator, &narrow, service("d", ServiceType::NodePort), None);
-    assert_eq!(reason, "spec.ports[0].nodePort: all node ports 30080 to 30081 are taken");
+    assert_eq!(reason, "spec.ports[0].nodePort: all node ports 30080-30081 are allocated");
 }
 
 /// Rows: P98
@@ -348,7 +351,7 @@ fn a_health_check_node_port_is_there_while_it_is_needed() {
     assert!(reason.starts_with("spec.healthCheckNodePort: ") && reason.contains("default/a"));
     other.health_check_node_port = Some(30077);
     other.ports[0].node_port = Some(30077);
-    assert!(refusal(&allocator, &both(), other, None).contains("node port of its port 80"));
+    assert!(refusal(&allocator, &both(), other, None).contains("also the node port of port 80"));
 
     wanted.external_policy = TrafficPolicy::Cluster;
     let cluster = store(&mut allocator, wanted, Some(&local));

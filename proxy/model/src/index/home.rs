@@ -87,8 +87,8 @@ mod tests {
             ("224.0.0.1", "multicast"),
             ("ff02::1", "multicast"),
             ("255.255.255.255", "broadcast"),
-            ("::ffff:127.0.0.1", "written as IPv6"),
-            ("::ffff:10.0.2.5", "written as IPv6"),
+            ("::ffff:127.0.0.1", "in IPv6 form"),
+            ("::ffff:10.0.2.5", "in IPv6 form"),
             ("172.18.0.3", "node n2"),
         ];
         for (address, part) in cases {

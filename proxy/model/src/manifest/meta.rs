@@ -45,8 +45,9 @@ fn cluster_wide(root: &Field<'_>, (namespace, rule): (&str, Rule)) -> Checked<Me
 
 fn created(field: &Field<'_>) -> Checked<u64> {
     let Some(text) = field.text()? else { return Ok(0) };
-    time::parse(text)
-        .ok_or_else(|| field.problem(format!("{text:?} is not a time as 2026-01-31T12:00:00Z")))
+    time::parse(text).ok_or_else(|| {
+        field.problem(format!("{text:?} is not a time such as 2026-01-31T12:00:00Z"))
+    })
 }
 
 /// A map of labels, or a selector.
@@ -73,7 +74,7 @@ fn annotations(field: &Field<'_>) -> Checked<LabelSet> {
         pairs.push((key, text));
     }
     if size > MAX_ANNOTATIONS {
-        let reason = format!("have {size} bytes, {MAX_ANNOTATIONS} at most");
+        let reason = format!("are {size} bytes long, and the limit is {MAX_ANNOTATIONS}");
         return Err(field.problem(reason));
     }
     Ok(pairs.into_iter().collect())
@@ -121,7 +122,7 @@ pub(super) fn port(field: &Field<'_>) -> Checked<Option<u16>> {
 
 pub(super) fn port_number(number: i64) -> Result<u16, String> {
     let port = u16::try_from(number).ok().filter(|port| *port > 0);
-    port.ok_or_else(|| format!("{number} is not a port: 1 to 65535"))
+    port.ok_or_else(|| format!("{number} is not a port from 1 to 65535"))
 }
 
 /// A `v1 Node`.

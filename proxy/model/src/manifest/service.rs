@@ -82,21 +82,21 @@ fn addresses(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
         _ => {}
     }
     if let Some((_, field)) = texts.get(2) {
-        return refuse(field, "one address a family, two at most");
+        return refuse(field, "one address per IP family, at most two");
     }
     if texts.iter().any(|(text, _)| *text == "None") {
         service.headless = true;
         return match (texts.len(), service.service_type) {
             (1, ServiceType::ClusterIp | ServiceType::ExternalName) => external_ips(spec, service),
-            (1, _) => refuse(&one, "None is possible for type ClusterIP only"),
-            _ => refuse(&all, "None must stand alone"),
+            (1, _) => refuse(&one, "None is only allowed for type ClusterIP"),
+            _ => refuse(&all, "None must be the only value"),
         };
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for (text, field) in &texts {
         let address = syntax::unicast(text).map_err(|reason| field.problem(reason))?;
         if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
-            return refuse(field, "one address a family");
+            return refuse(field, "one address per IP family");
         }
         addresses.push(address);
     }
@@ -116,14 +116,14 @@ fn families(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     for item in field.items()? {
         let family = choice(&item, FAMILIES)?.ok_or_else(|| item.missing())?;
         if families.contains(&family) {
-            return refuse(&item, "stands twice");
+            return refuse(&item, "is listed twice");
         }
         let index = families.len();
         if service.cluster_ips.get(index).is_some_and(|ip| IpFamily::of(*ip) != family) {
             let address = service.cluster_ips[index];
             return refuse(
                 &item,
-                format!("spec.clusterIPs[{index}] {address} is of another family"),
+                format!("spec.clusterIPs[{index}] {address} is of another IP family"),
             );
         }
         families.push(family);
@@ -141,7 +141,7 @@ fn families(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
         ],
     )?;
     if given == Some(IpFamilyPolicy::SingleStack) && families.len() > 1 {
-        return refuse(&policy, "SingleStack has one family, and two are given");
+        return refuse(&policy, "SingleStack allows one IP family, and two are given");
     }
     service.ip_family_policy = given.unwrap_or(if families.len() > 1 {
         IpFamilyPolicy::RequireDualStack
@@ -196,20 +196,20 @@ fn ports(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
         let port = service_port(item)?;
         let name = item.get("name");
         if port.name.is_empty() && items.len() > 1 {
-            return refuse(&name, "is required where there are several ports");
+            return refuse(&name, "is required if there is more than one port");
         }
         if !names.insert(port.name.clone()) {
-            return refuse(&name, format!("{:?} is the name of another port", port.name));
+            return refuse(&name, format!("{:?} is already the name of another port", port.name));
         }
         if !taken.insert((port.protocol, port.port)) {
             let what = format!("{}/{}", port.port, port.protocol.name());
-            return refuse(&item.get("port"), format!("{what} is there already"));
+            return refuse(&item.get("port"), format!("{what} is listed already"));
         }
         if let Some(number) = port.node_port
             && node_ports.insert((port.protocol, number), ()).is_some()
         {
             let what = format!("{number}/{}", port.protocol.name());
-            return refuse(&item.get("nodePort"), format!("{what} is there already"));
+            return refuse(&item.get("nodePort"), format!("{what} is listed already"));
         }
         ports.push(port);
     }
@@ -269,7 +269,7 @@ fn affinity(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     let timeout = field.int()?.unwrap_or(i64::from(AFFINITY.0));
     let fine = u32::try_from(timeout).ok().filter(|seconds| (1..=AFFINITY.1).contains(seconds));
     if fine.is_none() {
-        return refuse(&field, format!("{timeout} is not a time: 1 to {} seconds", AFFINITY.1));
+        return refuse(&field, format!("{timeout} is not from 1 to {} seconds", AFFINITY.1));
     }
     service.affinity = fine;
     Ok(())
@@ -327,7 +327,7 @@ fn load_balancer(
         let network = required(item, syntax::network)?;
         let text = item.required_text()?;
         if text.trim() != network.to_string() {
-            notes.push(item.problem(format!("{text} is taken as the network {network}")));
+            notes.push(item.problem(format!("{text} is read as the network {network}")));
         }
         Ok(network)
     })?;
@@ -350,7 +350,7 @@ fn ingress(field: &Field<'_>, service: &mut Service) -> Checked<()> {
         let mode = item.get("ipMode");
         let proxy = choice(&mode, &[("VIP", false), ("Proxy", true)])?;
         if proxy.is_some() && ip.is_none() {
-            return refuse(&mode, "says how ip is reached, and there is none");
+            return refuse(&mode, "needs ip, which is missing");
         }
         let hostname =
             read(&item.get("hostname"), |text| syntax::dns_subdomain(text).map(|()| text.into()))?;

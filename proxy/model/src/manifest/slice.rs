@@ -26,7 +26,7 @@ pub(super) fn slice(root: &Field<'_>) -> Checked<EndpointSlice> {
     let family = match field.required_text()? {
         "IPv4" => IpFamily::V4,
         "IPv6" => IpFamily::V6,
-        "FQDN" => return refuse(&field, "FQDN slices serve no traffic: use IPv4 or IPv6"),
+        "FQDN" => return refuse(&field, "FQDN slices are not supported: use IPv4 or IPv6"),
         other => return refuse(&field, format!("{other:?} is not one of IPv4, IPv6")),
     };
     let ports = ports(&root.get("ports"))?;
@@ -38,7 +38,7 @@ pub(super) fn slice(root: &Field<'_>) -> Checked<EndpointSlice> {
     if endpoints.len() > MAX_ENDPOINTS {
         return refuse(
             &field,
-            format!("has {} elements, {MAX_ENDPOINTS} at most", endpoints.len()),
+            format!("has {} elements, and the limit is {MAX_ENDPOINTS}", endpoints.len()),
         );
     }
     Ok(EndpointSlice {
@@ -62,12 +62,15 @@ fn ports(field: &Field<'_>) -> Checked<Box<[SlicePort]>> {
             port: port(&item.get("port"))?,
         };
         if !names.insert(one.name.clone()) {
-            return refuse(&name, format!("{:?} is the name of another port", one.name));
+            return refuse(&name, format!("{:?} is already the name of another port", one.name));
         }
         Ok(one)
     })?;
     if ports.len() > MAX_PORTS {
-        return refuse(field, format!("has {} elements, {MAX_PORTS} at most", ports.len()));
+        return refuse(
+            field,
+            format!("has {} elements, and the limit is {MAX_PORTS}", ports.len()),
+        );
     }
     Ok(ports)
 }
@@ -77,7 +80,7 @@ fn endpoint(item: &Field<'_>, family: IpFamily, key: &ObjectKey) -> Checked<Slic
     let addresses = each(&field, |item| {
         let address = required(item, syntax::unicast)?;
         if IpFamily::of(address) != family {
-            return refuse(item, format!("{address} is not of the slice's addressType"));
+            return refuse(item, format!("{address} does not match the slice's addressType"));
         }
         Ok(address)
     })?;
@@ -111,7 +114,10 @@ fn hints(field: &Field<'_>) -> Checked<Option<Arc<Hints>>> {
             required(&item.get("name"), |text| rule(text).map(|()| Box::from(text)))
         })?;
         if names.len() > MAX_HINTS {
-            return refuse(&field, format!("has {} elements, {MAX_HINTS} at most", names.len()));
+            return refuse(
+                &field,
+                format!("has {} elements, and the limit is {MAX_HINTS}", names.len()),
+            );
         }
         Ok(names)
     };
@@ -153,7 +159,7 @@ pub(super) fn endpoints(root: &Field<'_>) -> Checked<Vec<EndpointSlice>> {
             copied += chosen.len().div_ceil(MAX_ENDPOINTS) * ports.len();
             if copied > MAX_COPIED {
                 let reason = format!(
-                    "has too many ports for its addresses: {MAX_COPIED} at most for each \
+                    "has too many ports for its addresses: at most {MAX_COPIED} per \
                      {MAX_ENDPOINTS} addresses, over all subsets"
                 );
                 return refuse(&subset.get("ports"), reason);

@@ -21,8 +21,8 @@ pub(super) fn dns_label(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{text:?} is not a DNS label: lower case letters, digits and '-', which may not come first \
-         or last, at most 63 characters"
+        "{text:?} is not a DNS label: lower-case letters, digits and '-', which must not come \
+         first or last, at most 63 characters"
     ))
 }
 
@@ -48,8 +48,8 @@ pub(super) fn dns_subdomain(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{text:?} is not a DNS name: labels of lower case letters, digits and '-' joined by '.', at \
-         most 253 characters"
+        "{text:?} is not a DNS name: labels of lower-case letters, digits and '-' joined by '.', \
+         at most 253 characters"
     ))
 }
 
@@ -65,8 +65,8 @@ pub(super) fn port_name(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{text:?} is not the name of a port: lower case letters, digits and single '-' inside, a \
-         letter among them, at most 15 characters; a number stands without quotes"
+        "{text:?} is not a port name: lower-case letters, digits and single '-' inside, at least \
+         one letter, at most 15 characters; write a port number without quotes"
     ))
 }
 
@@ -78,15 +78,15 @@ pub(super) fn qualified_name(text: &str) -> Result<(), String> {
     };
     if let Some(prefix) = prefix {
         dns_subdomain(prefix).map_err(|_| {
-            format!("{text:?}: the part before '/' must be a DNS name as example.com")
+            format!("{text:?}: the part before '/' must be a DNS name such as example.com")
         })?;
     }
     if is_name_part(name) {
         return Ok(());
     }
     Err(format!(
-        "{text:?}: a key is a name, or a DNS name, '/' and a name; the name of letters, digits, '-', \
-         '_' and '.', letter or digit first and last, at most 63 characters"
+        "{text:?}: a key is NAME or DNSNAME/NAME; NAME consists of letters, digits, '-', '_' and \
+         '.', starts and ends with a letter or digit, and has at most 63 characters"
     ))
 }
 
@@ -96,8 +96,8 @@ pub(super) fn label_value(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{text:?} is not the value of a label: letters, digits, '-', '_' and '.', letter or digit \
-         first and last, at most 63 characters"
+        "{text:?} is not a label value: letters, digits, '-', '_' and '.', starting and ending \
+         with a letter or digit, at most 63 characters"
     ))
 }
 
@@ -114,11 +114,11 @@ fn is_name_part(text: &str) -> bool {
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
         .parse()
-        .map_err(|_| format!("{text:?} is not an IP address as 10.96.0.10 or fd00::a"))?;
+        .map_err(|_| format!("{text:?} is not an IP address such as 10.96.0.10 or fd00::a"))?;
     if let IpAddr::V6(v6) = address
         && v6.to_ipv4_mapped().is_some()
     {
-        return Err(format!("{text:?} is an IPv4 address written as IPv6: write it as IPv4"));
+        return Err(format!("{text:?} is an IPv4 address in IPv6 form: write it as IPv4"));
     }
     Ok(address)
 }
@@ -139,7 +139,7 @@ pub fn special(address: IpAddr) -> Option<&'static str> {
         IpAddr::V6(v6) => (v6.is_unicast_link_local(), false, v6.to_ipv4_mapped().is_some()),
     };
     if mapped {
-        Some("an IPv4 address written as IPv6")
+        Some("an IPv4 address in IPv6 form")
     } else if broadcast {
         Some("the broadcast address")
     } else if address.is_unspecified() {
@@ -159,6 +159,6 @@ pub fn special(address: IpAddr) -> Option<&'static str> {
 pub(super) fn network(text: &str) -> Result<IpNetwork, String> {
     let fine = text.contains('/').then(|| text.trim().parse::<IpNetwork>().ok()).flatten();
     let network =
-        fine.ok_or_else(|| format!("{text:?} is not a network as 10.0.0.0/8 or fd00::/64"))?;
+        fine.ok_or_else(|| format!("{text:?} is not a network such as 10.0.0.0/8 or fd00::/64"))?;
     IpNetwork::new(network.network(), network.prefix()).map_err(|error| error.to_string())
 }

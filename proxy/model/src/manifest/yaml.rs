@@ -155,12 +155,12 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Problem> {
         let Some(tree) = self.anchors.get(&anchor) else {
-            return Err(syntax(line, "an alias stands inside of what it names".to_owned()));
+            return Err(syntax(line, "an alias is used inside its own anchor".to_owned()));
         };
         let (size, depth) = measure(tree);
         self.aliased += size;
         if self.aliased > MAX_ALIASED {
-            let reason = format!("aliases stand for more than {MAX_ALIASED} values");
+            let reason = format!("aliases expand to more than {MAX_ALIASED} values");
             return Err(syntax(line, reason));
         }
         if self.open.len() + depth > MAX_DEPTH {
@@ -204,7 +204,7 @@ fn close(entries: &mut Vec<Entry>, merged: Vec<Entry>) -> Result<(), Problem> {
     let mut lines = BTreeMap::new();
     for entry in &*entries {
         if let Some(other) = lines.insert(entry.key.clone(), entry.line) {
-            let reason = format!("key {:?} stands here and at line {other}", entry.key);
+            let reason = format!("key {:?} is also set at line {other}", entry.key);
             return Err(syntax(entry.line, reason));
         }
     }
@@ -257,7 +257,7 @@ fn merge(merged: &mut Vec<Entry>, tree: Tree, line: usize) -> Result<(), Problem
         | Value::Int(_)
         | Value::Number(_)
         | Value::Text(_)
-        | Value::List(_) => Err(syntax(line, "<<: must name a map or a list of maps".to_owned())),
+        | Value::List(_) => Err(syntax(line, "<<: must be a map or a list of maps".to_owned())),
     }
 }
 

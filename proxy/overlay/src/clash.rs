@@ -23,13 +23,16 @@ pub fn clash(link: &VxlanLink, others: &[OtherVxlan]) -> String {
     let same = |other: &&OtherVxlan| other.id == link.id && other.port == link.port;
     let VxlanLink { name, id, port, .. } = link;
     let holder = match others.iter().find(same) {
-        Some(other) => format!("device {} has the same", other.name),
+        Some(other) => format!("device {} uses the same", other.name),
         None => match others.iter().find(|other| other.port == *port) {
             Some(other) => {
-                format!("device {} has the port with VNI {} and other flags", other.name, other.id)
+                format!(
+                    "device {} uses the port with VNI {} and different flags",
+                    other.name, other.id
+                )
             }
-            None => "a program or a device that was moved to another network namespace has the \
-                     port; `ss -lunp` names a program"
+            None => "a program, or a device that was moved to another network namespace, uses the \
+                     port; `ss -lunp` shows a program"
                 .to_owned(),
         },
     };

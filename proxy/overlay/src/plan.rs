@@ -64,8 +64,8 @@ impl<'a> Planner<'a> {
         let least = if self.facts.subnets.iter().any(IpNetwork::is_ipv6) { 1280 } else { 576 };
         if mtu < least {
             let why = format!(
-                "the MTU of {mtu} bytes that is left for containers is below {least}; raise that of \
-                 the device between the nodes, which is {}",
+                "the MTU left for containers, {mtu} bytes, is below {least}; raise the MTU of the \
+                 device between the nodes, which is {}",
                 self.facts.underlay.mtu
             );
             self.problem(&self.facts.node, why);
@@ -91,8 +91,8 @@ impl<'a> Planner<'a> {
         }
         if peer.subnets.is_empty() {
             let why = format!(
-                "waiting for node {} to publish its subnet; `causeway status` there tells what keeps \
-                 it",
+                "waiting for node {} to publish its subnet; run `causeway status` there to see why \
+                 it has none",
                 peer.name
             );
             self.problem(&peer.name, why);
@@ -130,8 +130,8 @@ impl<'a> Planner<'a> {
     fn wrong_address(&self, peer: &Peer, ip: IpAddr) -> Option<String> {
         if self.facts.underlay.ips.contains(&ip) {
             return Some(format!(
-                "its address {ip} is also that of this node, {}: two nodes have one address; give \
-                 each its own with --node-ip",
+                "its address {ip} is also the address of this node, {}; give each node its own \
+                 with --node-ip",
                 self.facts.node
             ));
         }
@@ -149,7 +149,7 @@ impl<'a> Planner<'a> {
         let usable = one_host && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast();
         (!usable).then(|| {
             format!(
-                "its address {ip} is none that other nodes could reach; start causewayd on {} with \
+                "its address {ip} cannot be reached from other nodes; start causewayd on {} with \
                  --node-ip",
                 peer.name
             )
@@ -168,7 +168,7 @@ impl<'a> Planner<'a> {
         };
         if peer.record.is_none() && !live.is_empty() {
             return Some(format!(
-                "its address {ip} is now that of node {}, and {} is not heard of; start causewayd \
+                "its address {ip} has moved to node {}, and {} is not responding; start causewayd \
                  there with its own --node-ip",
                 of(&live),
                 peer.name
@@ -177,8 +177,8 @@ impl<'a> Planner<'a> {
         let rivals = if peer.record.is_some() { live } else { gone };
         (!rivals.is_empty()).then(|| {
             format!(
-                "its address {ip} is also that of node {}: two nodes have one address; give each its \
-                 own with --node-ip",
+                "its address {ip} is also the address of node {}; give each node its own with \
+                 --node-ip",
                 of(&rivals)
             )
         })
@@ -209,8 +209,8 @@ impl<'a> Planner<'a> {
         let nodes = self.facts.underlay.ips.iter().chain(claimed);
         nodes.copied().find(|ip| subnet.contains(*ip)).map(|ip| {
             format!(
-                "its subnet {subnet} holds {ip}, which is the address of a node: the way to the \
-                 nodes would lead through itself; choose a --cluster-cidr without node addresses"
+                "its subnet {subnet} contains {ip}, the address of a node, so the tunnel would be \
+                 routed through itself; choose a --cluster-cidr without node addresses"
             )
         })
     }
@@ -260,14 +260,14 @@ impl<'a> Planner<'a> {
         let same = |ip: &&IpAddr| ip.is_ipv4() == subnet.is_ipv4();
         if !self.facts.underlay.ips.iter().any(|ip| same(&ip)) {
             return Err(format!(
-                "the way to its subnet {subnet} needs an {family} address of this node; give it one \
+                "the route to its subnet {subnet} needs an {family} address of this node; set one \
                  with --node-ip, or use --overlay vxlan"
             ));
         }
         let Some(ip) = ips.iter().find(same) else {
             return Err(format!(
-                "the way to its subnet {subnet} needs an {family} address of node {}, which has \
-                 none; give it one with --node-ip, or use --overlay vxlan",
+                "the route to its subnet {subnet} needs an {family} address of node {}, which has \
+                 none; set one with --node-ip, or use --overlay vxlan",
                 peer.name
             ));
         };
@@ -281,7 +281,7 @@ impl<'a> Planner<'a> {
         let live = self.claims.get(ip).and_then(|claims| claims.iter().find(alive));
         match live {
             Some(other) if peer.record.is_none() => {
-                Err(format!("no route leads there, node {} would get its packets", other.name))
+                Err(format!("no route leads there; node {} would get its packets", other.name))
             }
             _ => Ok(*ip),
         }
@@ -295,11 +295,11 @@ impl<'a> Planner<'a> {
         (subnet, id): (IpNetwork, u32),
     ) -> Result<(), String> {
         let Some(local) = self.facts.underlay.ips.first() else {
-            return Err("this node has no address; give it one with --node-ip".to_owned());
+            return Err("this node has no address; set one with --node-ip".to_owned());
         };
         let Some(ip) = ips.iter().find(|ip| ip.is_ipv4() == local.is_ipv4()) else {
             return Err(format!(
-                "tunnels of this node go over {}, and node {} has no such address; give it one with \
+                "tunnels of this node use {}, and node {} has no such address; set one with \
                  --node-ip",
                 family(*local),
                 peer.name
@@ -309,15 +309,15 @@ impl<'a> Planner<'a> {
         let [first, ..] = vtep.0;
         if first & 1 == 1 || vtep.0 == [0; 6] {
             return Err(format!(
-                "its vxlan device has the address {vtep}, which is not that of one device; restart \
-                 causewayd on {}",
+                "its vxlan device has the address {vtep}, which is not a unicast MAC address; \
+                 restart causewayd on {}",
                 peer.name
             ));
         }
         match self.vteps.get(&vtep) {
             Some(name) if *name != peer.name => Err(format!(
-                "its vxlan device has the same address {vtep} as that of node {name}; give one of \
-                 the nodes another --node-name"
+                "its vxlan device has the same MAC address {vtep} as that of node {name}; give one \
+                 of the nodes another --node-name"
             )),
             _ => {
                 self.vteps.insert(vtep, &peer.name);

@@ -26,10 +26,13 @@ fn who_has_the_number_or_the_port_is_named() {
         )
     };
     let others = [other("ov9", 9, 8472), other("flannel.1", 1, 8472), other("cwvx1", 1, 4789)];
-    assert_eq!(clash(&link, &others), said("device flannel.1 has the same"));
+    assert_eq!(clash(&link, &others), said("device flannel.1 uses the same"));
     let others = [other("ov9", 9, 8472), other("cwvx1", 1, 4789)];
-    assert_eq!(clash(&link, &others), said("device ov9 has the port with VNI 9 and other flags"));
-    let nobody = "a program or a device that was moved to another network namespace has the port; \
-                  `ss -lunp` names a program";
+    assert_eq!(
+        clash(&link, &others),
+        said("device ov9 uses the port with VNI 9 and different flags")
+    );
+    let nobody = "a program, or a device that was moved to another network namespace, uses the \
+                  port; `ss -lunp` shows a program";
     assert_eq!(clash(&link, &[other("cwvx1", 1, 4789)]), said(nobody));
 }

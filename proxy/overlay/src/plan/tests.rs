@@ -169,7 +169,8 @@ fn a_peer_that_has_not_published_everything_is_waited_for() {
     check(
         &facts(VXLAN, vec![peer("n2", "172.18.0.3")]),
         false,
-        "waiting for node n2 to publish its subnet; `causeway status` there tells what keeps it",
+        "waiting for node n2 to publish its subnet; run `causeway status` there to see why it has \
+         none",
     );
     check(
         &facts(VXLAN, vec![peer("n2", "10.0.2.0/24")]),
@@ -184,11 +185,11 @@ fn two_nodes_with_one_address_are_named() {
     check(
         &facts(VXLAN, vec![peer("n2", "172.18.0.2 10.0.2.0/24")]),
         false,
-        "its address 172.18.0.2 is also that of this node, n1: two nodes have one address; give \
-         each its own with --node-ip",
+        "its address 172.18.0.2 is also the address of this node, n1; give each node its own with \
+         --node-ip",
     );
-    let both = "its address 172.18.0.3 is also that of node n3: two nodes have one address; give \
-                each its own with --node-ip";
+    let both = "its address 172.18.0.3 is also the address of node n3; give each node its own with \
+                --node-ip";
     let n2 = peer("n2", "172.18.0.3 10.0.2.0/24");
     let n3 = peer("n3", "172.18.0.3 10.0.3.0/24");
     // A tunnel's packets for the wrong one of them are dropped there: no harm in sending them.
@@ -201,13 +202,13 @@ fn two_nodes_with_one_address_are_named() {
     check(&facts(VXLAN, vec![live(n2.clone()), live(n3.clone())]), true, both);
     // The one that lives has it.
     check(&facts(DIRECT, vec![live(n2.clone()), n3.clone()]), true, "");
-    let moved = "its address 172.18.0.3 is now that of node n3, and n2 is not heard of; start \
+    let moved = "its address 172.18.0.3 has moved to node n3, and n2 is not responding; start \
                  causewayd there with its own --node-ip";
     check(&facts(VXLAN, vec![n2.clone(), live(n3.clone())]), true, moved);
     check(
         &facts(Mode::HostGw, vec![n2, live(n3)]),
         false,
-        &format!("{moved}; no route leads there, node n3 would get its packets"),
+        &format!("{moved}; no route leads there; node n3 would get its packets"),
     );
 }
 
@@ -219,7 +220,7 @@ fn an_address_that_is_no_nodes_is_refused() {
             &facts(VXLAN, vec![peer("n2", &format!("{wrong} 10.0.2.0/24"))]),
             false,
             &format!(
-                "its address {wrong} is none that other nodes could reach; start causewayd on n2 \
+                "its address {wrong} cannot be reached from other nodes; start causewayd on n2 \
                  with --node-ip"
             ),
         );
@@ -240,9 +241,9 @@ fn a_subnet_outside_of_the_cluster_network_is_refused() {
     }
     let mut facts = facts(VXLAN, vec![peer("n2", "172.18.0.3 172.18.0.0/24")]);
     facts.cluster.push(net("172.16.0.0/12"));
-    let problem = "its subnet 172.18.0.0/24 holds 172.18.0.2, which is the address of a node: the \
-                   way to the nodes would lead through itself; choose a --cluster-cidr without \
-                   node addresses";
+    let problem = "its subnet 172.18.0.0/24 contains 172.18.0.2, the address of a node, so the \
+                   tunnel would be routed through itself; choose a --cluster-cidr without node \
+                   addresses";
     check(&facts, false, problem);
 }
 
@@ -273,7 +274,7 @@ fn a_vxlan_address_that_is_not_the_peers_alone_is_refused() {
             &facts(VXLAN, vec![with("n2", "172.18.0.3 10.0.2.0/24", wrong)]),
             false,
             &format!(
-                "its vxlan device has the address {wrong}, which is not that of one device; \
+                "its vxlan device has the address {wrong}, which is not a unicast MAC address; \
                  restart causewayd on n2"
             ),
         );
@@ -283,7 +284,7 @@ fn a_vxlan_address_that_is_not_the_peers_alone_is_refused() {
         &facts(VXLAN, vec![with("n2", "172.18.0.3 10.0.2.0/24", &ours)]),
         false,
         &format!(
-            "its vxlan device has the same address {ours} as that of node n1; give one of the \
+            "its vxlan device has the same MAC address {ours} as that of node n1; give one of the \
              nodes another --node-name"
         ),
     );
@@ -304,20 +305,19 @@ fn a_peer_without_an_address_of_the_family_is_named() {
     check(
         &facts(VXLAN, vec![peer("n2", "fd00:172:18::3 10.0.2.0/24")]),
         false,
-        "tunnels of this node go over IPv4, and node n2 has no such address; give it one with \
-         --node-ip",
+        "tunnels of this node use IPv4, and node n2 has no such address; set one with --node-ip",
     );
     check(
         &facts(Mode::HostGw, vec![peer("n2", "fd00:172:18::3 10.0.2.0/24")]),
         false,
-        "the way to its subnet 10.0.2.0/24 needs an IPv4 address of node n2, which has none; give \
-         it one with --node-ip, or use --overlay vxlan",
+        "the route to its subnet 10.0.2.0/24 needs an IPv4 address of node n2, which has none; set \
+         one with --node-ip, or use --overlay vxlan",
     );
     check(
         &facts(Mode::HostGw, vec![peer("n2", "fd00:172:18::3 fd00:10:0:2::/64")]),
         false,
-        "the way to its subnet fd00:10:0:2::/64 needs an IPv6 address of this node; give it one \
-         with --node-ip, or use --overlay vxlan",
+        "the route to its subnet fd00:10:0:2::/64 needs an IPv6 address of this node; set one with \
+         --node-ip, or use --overlay vxlan",
     );
 }
 
@@ -339,8 +339,8 @@ fn an_mtu_that_leaves_too_little_is_named() {
     let mut facts = facts(VXLAN, Vec::new());
     facts.underlay.mtu = 1300;
     facts.subnets.push(net("fd00:10:0:1::/64"));
-    let why = "the MTU of 1250 bytes that is left for containers is below 1280; raise that of the \
-               device between the nodes, which is 1300";
+    let why = "the MTU left for containers, 1250 bytes, is below 1280; raise the MTU of the device \
+               between the nodes, which is 1300";
     assert_eq!(plan(&facts).problems, [("n1".to_owned(), why.to_owned())].into());
 }
 

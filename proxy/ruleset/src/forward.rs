@@ -163,9 +163,9 @@ fn text(table: &ForeignTable, chain: &str, dropped: &[walk::Dropped]) -> String 
     let nets: Vec<String> = dropped.iter().map(|dropped| dropped.net.to_string()).collect();
     let between = dropped.iter().any(|dropped| dropped.between);
     let what = if between {
-        "what containers of different nodes send each other"
+        "traffic between containers of different nodes"
     } else {
-        "what containers and the outside send each other"
+        "traffic between containers and the outside"
     };
     let commands = commands(table, chain, dropped);
     format!(

@@ -156,7 +156,9 @@ impl<'a> Tracer<'a> {
         let Packet { destination: to, port, protocol, .. } = *packet;
         let place = format!("{to} port {port}/{}", protocol.name());
         if let (true, true, false) = (to.is_ipv4(), to.is_loopback(), packet.from_node) {
-            steps.push(format!("{to} is this node's localhost, closed to others: dropped."));
+            steps.push(format!(
+                "{to} is localhost of this node, not reachable from elsewhere: dropped."
+            ));
             return Search::Over(Outcome::Drop, None);
         }
         if let Some(over) = self.find_host_port(packet, steps) {
@@ -173,7 +175,7 @@ impl<'a> Tracer<'a> {
         }
         if let Some(key) = self.clusters.get(&to) {
             steps.push(format!("{to} is the cluster address of {key}, which has no such port."));
-            steps.push("Rejected: port unreachable.".to_owned());
+            steps.push("Rejected: ICMP port unreachable.".to_owned());
             return Search::Over(Outcome::Reject, Some(key));
         }
         if let Some(found) = self.find_node_port(packet, steps) {
@@ -181,10 +183,12 @@ impl<'a> Tracer<'a> {
         }
         self.say_denied(packet, steps);
         if let Some(net) = self.plan.facts.service_cidrs.iter().find(|net| net.contains(to)) {
-            steps.push(format!("No service has {to}, which is in service network {net}: dropped."));
+            steps.push(format!(
+                "No service has the address {to}, which is in service network {net}: dropped."
+            ));
             return Search::Over(Outcome::Drop, None);
         }
-        steps.push(format!("No service answers at {place}: left alone."));
+        steps.push(format!("No service uses {place}: forwarded unchanged."));
         Search::Over(Outcome::Pass, None)
     }
 
@@ -200,7 +204,7 @@ impl<'a> Tracer<'a> {
                 }
             };
             if asked {
-                steps.push(format!("Service {key} asks for {place} and is left out: {why}."));
+                steps.push(format!("Service {key} claims {place} but is left out: {why}."));
             }
         }
     }
@@ -216,18 +220,20 @@ impl<'a> Tracer<'a> {
         let owner = &found.owner;
         steps.push(format!("{to} is this node, and {port}/{name} is a host port of {owner}."));
         if found.conditional {
-            steps
-                .push("It is only for packets that the conditions of its network name.".to_owned());
+            steps.push(
+                "It is only for packets that match the conditions of its network.".to_owned(),
+            );
         }
         for one in self.plan.yields().filter(|one| one.host_port == *found) {
             let (place, service) = (one.place, one.service);
-            steps.push(format!("The host port comes before {place} of service {service}."));
+            steps
+                .push(format!("The host port takes precedence over {place} of service {service}."));
         }
         let masquerade = found.hides(source);
         steps.push(if masquerade {
-            "The container sees this node as source.".to_owned()
+            "The source address becomes this node's (masquerade).".to_owned()
         } else {
-            "The container sees the source as it is.".to_owned()
+            "The source address is kept (no masquerade).".to_owned()
         });
         let (address, port) = (found.target.ip(), found.target.port());
         Some(Outcome::Endpoints(vec![Choice { address, port, masquerade }]))

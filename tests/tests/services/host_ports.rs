@@ -77,8 +77,9 @@ fn a_host_port_comes_before_a_node_port_and_that_is_said() {
         };
         assert!(all_say(), "{case}");
         let trace = daemon.causeway(&["trace", Lab::CLIENT, &to]).ok();
-        let step =
-            format!("The host port comes before node port {PORT}/TCP of service default/web");
+        let step = format!(
+            "The host port takes precedence over node port {PORT}/TCP of service default/web"
+        );
         assert!(trace.contains(&step), "{case}: {trace}");
         assert!(
             trace.contains(&format!("delivered (host port) to\n  {own}:81")),

@@ -83,9 +83,11 @@ fn a_container_outside_the_cluster_networks_keeps_its_address_on_its_node() {
         let trace = daemon.causeway(&["trace", &client.id, "web"]).ok();
         for part in [
             format!("{client_ip} is a container of this node, outside the cluster networks."),
-            format!("It is default/{}, in network shop.", client.id),
-            format!("{near_ip}, {beside_ip}: on this node too, so {client_ip} is seen as it is."),
-            format!("{REMOTE}: not on this node, with no way back to {client_ip}"),
+            format!("It is default/{} in network shop.", client.id),
+            format!(
+                "{near_ip}, {beside_ip}: on this node, so the source address {client_ip} is kept."
+            ),
+            format!("{REMOTE}: not on this node and without a route back to {client_ip}"),
         ] {
             assert!(trace.contains(&part), "{backend}: {part}\n{trace}");
         }

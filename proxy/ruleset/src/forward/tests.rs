@@ -19,13 +19,13 @@ fn said(rules: &str, devices: &Devices) -> Vec<String> {
 }
 
 const BETWEEN: &str = "chain FORWARD of table ip filter of iptables-legacy has policy drop and no \
-    rule that accepts 10.0.0.0/16: what containers of different nodes send each other is dropped; \
-    allow it with `iptables-legacy -I FORWARD -s 10.0.0.0/16 -j ACCEPT` and `iptables-legacy -I \
-    FORWARD -d 10.0.0.0/16 -j ACCEPT`";
+                       rule that accepts 10.0.0.0/16: traffic between containers of different \
+                       nodes is dropped; allow it with `iptables-legacy -I FORWARD -s 10.0.0.0/16 \
+                       -j ACCEPT` and `iptables-legacy -I FORWARD -d 10.0.0.0/16 -j ACCEPT`";
 const OUTSIDE: &str = "chain FORWARD of table ip filter of iptables-legacy has policy drop and no \
-    rule that accepts 10.0.0.0/16: what containers and the outside send each other is dropped; \
-    allow it with `iptables-legacy -I FORWARD -s 10.0.0.0/16 -j ACCEPT` and `iptables-legacy -I \
-    FORWARD -d 10.0.0.0/16 -j ACCEPT`";
+                       rule that accepts 10.0.0.0/16: traffic between containers and the outside \
+                       is dropped; allow it with `iptables-legacy -I FORWARD -s 10.0.0.0/16 -j \
+                       ACCEPT` and `iptables-legacy -I FORWARD -d 10.0.0.0/16 -j ACCEPT`";
 
 #[track_caller]
 fn check(rules: &str, text: &str) {

@@ -152,7 +152,7 @@ fn no_service_has_what_nodes_live_on() {
     );
     let steps =
         crate::trace::trace(&plan, &crate::testing::packet("10.0.1.2 -> 203.0.113.6:22/tcp"));
-    assert!(steps.steps.join(" ").contains("default/good asks for"), "{steps:?}");
+    assert!(steps.steps.join(" ").contains("default/good claims"), "{steps:?}");
     // They leave, and come again: the same as before, whatever the order.
     let back = plan.guard(guard(&[]));
     assert_eq!(back, [key("bad"), key("good")].into());

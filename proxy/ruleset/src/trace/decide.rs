@@ -34,15 +34,15 @@ pub(super) fn outcome(
 ) -> Outcome {
     if let Some(allow) = &found.frontend.allow {
         let Some(net) = allow.iter().find(|net| net.contains(packet.source)) else {
-            steps.push("The source is in no loadBalancerSourceRanges: dropped.".to_owned());
+            steps.push("The source is not in loadBalancerSourceRanges: dropped.".to_owned());
             return Outcome::Drop;
         };
-        steps.push(format!("The source is in loadBalancerSourceRanges {net}."));
+        steps.push(format!("The source is in {net} of loadBalancerSourceRanges."));
     }
     match found.frontend.decision {
         Decision::Reject => {
             let name = port_name(found.key, &found.port.name);
-            steps.push(format!("{name} has no usable endpoint: rejected, port unreachable."));
+            steps.push(format!("{name} has no ready endpoints: rejected, ICMP port unreachable."));
             Outcome::Reject
         }
         Decision::Drop => {
@@ -71,11 +71,12 @@ fn hides(plan: &Plan, masquerade: Masquerade, packet: &Packet, steps: &mut Vec<S
         return true;
     }
     let (hides, why) = match masquerade {
-        Masquerade::Always => (true, "The endpoint sees this node as source."),
-        Masquerade::Outside if facts.is_outside(packet.source, packet.from_node) => {
-            (true, "The source is not a container: the endpoint sees this node as source.")
-        }
-        Masquerade::Outside => (false, "The endpoint sees the source as it is."),
+        Masquerade::Always => (true, "The source address becomes this node's (masquerade)."),
+        Masquerade::Outside if facts.is_outside(packet.source, packet.from_node) => (
+            true,
+            "The source is not a container: the source address becomes this node's (masquerade).",
+        ),
+        Masquerade::Outside => (false, "The source address is kept (no masquerade)."),
     };
     steps.push(why.to_owned());
     hides
@@ -84,10 +85,12 @@ fn hides(plan: &Plan, masquerade: Masquerade, packet: &Packet, steps: &mut Vec<S
 fn by_origin(plan: &Plan, port: &PortPlan, packet: &Packet, steps: &mut Vec<String>) -> Outcome {
     let facts = &plan.facts;
     let (pool, hides, why) = if packet.from_node {
-        let why = "and the source is this node: any endpoint, which sees this node as source.";
+        let why = "and the source is this node: any endpoint; the source address becomes this \
+                   node's (masquerade).";
         (Pool::Cluster, true, why)
     } else if facts.cluster_cidr(packet.source).is_some() {
-        let why = "but the source is a container: any endpoint, which sees the source as it is.";
+        let why = "but the source is a container: any endpoint; the source address is kept (no \
+                   masquerade).";
         (Pool::Cluster, false, why)
     } else if plan.is_private(packet.source) {
         let why = "but the source is a container of this node: any endpoint.";
@@ -96,7 +99,7 @@ fn by_origin(plan: &Plan, port: &PortPlan, packet: &Packet, steps: &mut Vec<Stri
         steps.push(by_policy("and all endpoints are on other nodes: dropped."));
         return Outcome::Drop;
     } else {
-        let why = "endpoints of this node only, which see the source as it is.";
+        let why = "endpoints of this node only; the source address is kept (no masquerade).";
         (Pool::Local, false, why)
     };
     steps.push(by_policy(why));
@@ -136,7 +139,8 @@ fn balance(
     if !hides && choices.iter().any(|choice| choice.masquerade) {
         let own = packet.source;
         steps.push(format!(
-            "{own} reaching itself sees this node as source, or no reply came back."
+            "Hairpin: if {own} is picked as its own endpoint, the source address becomes this \
+             node's; otherwise replies would be lost."
         ));
     }
     Outcome::Endpoints(choices)
@@ -145,7 +149,7 @@ fn balance(
 /// Who sees a container outside the cluster networks, and who could not answer it.
 fn ways_back(plan: &Plan, packet: &Packet, choices: &[Choice]) -> Vec<String> {
     if plan.facts.masquerade_all {
-        return vec!["The endpoint sees this node as source (--masquerade-all).".to_owned()];
+        return vec!["The source address becomes this node's (--masquerade-all).".to_owned()];
     }
     let all = |pick: &dyn Fn(&Choice) -> bool| {
         let picked =
@@ -158,13 +162,17 @@ fn ways_back(plan: &Plan, packet: &Packet, choices: &[Choice]) -> Vec<String> {
     let itself = |choice: &Choice| choice.masquerade && choice.address == own;
     let elsewhere = |choice: &Choice| choice.masquerade && choice.address != own;
     [
-        all(&here).map(|to| format!("{to}: on this node too, so {own} is seen as it is.")),
+        all(&here).map(|to| format!("{to}: on this node, so the source address {own} is kept.")),
         all(&itself).map(|to| {
-            format!("{to} reaching itself sees this node as source, or no reply came back.")
+            format!(
+                "Hairpin: if {to} is picked as its own endpoint, the source address becomes this \
+                 node's; otherwise replies would be lost."
+            )
         }),
         all(&elsewhere).map(|to| {
             format!(
-                "{to}: not on this node, with no way back to {own}: this node is seen as source."
+                "{to}: not on this node and without a route back to {own}: the source address \
+                 becomes this node's (masquerade)."
             )
         }),
     ]
@@ -191,12 +199,12 @@ fn hashed<'a>(facts: &Facts, pool: &'a [Target], packet: &Packet) -> &'a [Target
 fn how(port: &PortPlan, pool: &[Target], targets: &[Target]) -> String {
     let shown = |target: &Target| SocketAddr::new(target.address, target.port).to_string();
     let how = match (port.balance, pool) {
-        (_, [only]) => format!("The one endpoint is {}.", shown(only)),
+        (_, [only]) => format!("The only endpoint is {}.", shown(only)),
         (Balance::Random, _) => format!("One of {} endpoints, at random.", pool.len()),
-        (Balance::RoundRobin, _) => format!("One of {} endpoints, in turn.", pool.len()),
+        (Balance::RoundRobin, _) => format!("One of {} endpoints, round-robin.", pool.len()),
         (Balance::SourceHash, _) => {
             let target = targets.first().map(shown).unwrap_or_default();
-            format!("Of {} endpoints, {target} has this source by its hash.", pool.len())
+            format!("Of {} endpoints, the hash of the source selects {target}.", pool.len())
         }
     };
     match port.affinity {

@@ -350,8 +350,9 @@ fn a_trace_says_why() {
         "default/web:http
 203.0.113.99 is outside the cluster networks.
 203.0.113.1 port 80/TCP is an external address of default/web:http.
-The source is in loadBalancerSourceRanges 203.0.113.64/26.
-externalTrafficPolicy is Local, endpoints of this node only, which see the source as it is.
+The source is in 203.0.113.64/26 of loadBalancerSourceRanges.
+externalTrafficPolicy is Local, endpoints of this node only; the source address is kept (no \
+masquerade).
 One of 2 endpoints, at random. Session affinity: the endpoint of the source's last connection, \
 if that is less than 60 s ago."
     );
@@ -361,23 +362,24 @@ if that is less than 60 s ago."
 10.0.1.2 is in cluster network 10.0.0.0/16.
 172.30.0.1 port 80/TCP is the cluster address of default/web:http.
 internalTrafficPolicy is Local: endpoints of this node only.
-The endpoint sees the source as it is.
+The source address is kept (no masquerade).
 One of 2 endpoints, at random. Session affinity: the endpoint of the source's last connection, \
 if that is less than 60 s ago.
-10.0.1.2 reaching itself sees this node as source, or no reply came back."
+Hairpin: if 10.0.1.2 is picked as its own endpoint, the source address becomes this node's; \
+otherwise replies would be lost."
     );
     assert_eq!(
         steps(&plan, "10.0.9.9 -> 172.30.0.1:81/tcp"),
         "default/web
 10.0.9.9 is in cluster network 10.0.0.0/16.
 172.30.0.1 is the cluster address of default/web, which has no such port.
-Rejected: port unreachable."
+Rejected: ICMP port unreachable."
     );
     assert_eq!(
         steps(&plan, "node -> 172.30.0.9:80/tcp"),
         "-
 192.168.0.1 is this node.
-No service has 172.30.0.9, which is in service network 172.30.0.0/16: dropped."
+No service has the address 172.30.0.9, which is in service network 172.30.0.0/16: dropped."
     );
 }
 
@@ -409,10 +411,11 @@ fn a_container_outside_the_cluster_networks_is_seen_by_those_who_can_answer() {
             "10.99.0.3 is a container of this node, outside the cluster networks.",
             "172.30.0.41 port 80/TCP is the cluster address of default/web.",
             "One of 4 endpoints, at random.",
-            "10.0.1.2: on this node too, so 10.99.0.3 is seen as it is.",
-            "10.99.0.3 reaching itself sees this node as source, or no reply came back.",
-            "10.0.2.2, 203.0.113.5: not on this node, with no way back to 10.99.0.3: this node is \
-             seen as source.",
+            "10.0.1.2: on this node, so the source address 10.99.0.3 is kept.",
+            "Hairpin: if 10.99.0.3 is picked as its own endpoint, the source address becomes this \
+             node's; otherwise replies would be lost.",
+            "10.0.2.2, 203.0.113.5: not on this node and without a route back to 10.99.0.3: the \
+             source address becomes this node's (masquerade).",
         ]
     );
     // If all are in the cluster networks, rules need to know of none.
@@ -482,8 +485,8 @@ fn a_host_port_comes_before_services_at_its_place() {
         [
             "203.0.113.9 is outside the cluster networks.",
             "192.168.0.1 is this node, and 30001/TCP is a host port of default/c1.",
-            "The host port comes before node port 30001/TCP of service default/web.",
-            "The container sees the source as it is.",
+            "The host port takes precedence over node port 30001/TCP of service default/web.",
+            "The source address is kept (no masquerade).",
         ]
     );
     // A service that comes later gives way as well, and one that goes is forgotten.

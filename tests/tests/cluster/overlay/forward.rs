@@ -48,8 +48,8 @@ fn check(lab: &Lab, families: Families, policy: &[&str], text: &str) {
 
 fn four(table: &str, program: &str, chain: &str) -> String {
     format!(
-        "chain FORWARD of table {table} has policy drop and no rule that accepts 10.0.0.0/16: what \
-         containers of different nodes send each other is dropped; allow it with `{program} -I \
+        "chain FORWARD of table {table} has policy drop and no rule that accepts 10.0.0.0/16: \
+         traffic between containers of different nodes is dropped; allow it with `{program} -I \
          {chain} -s 10.0.0.0/16 -j ACCEPT` and `{program} -I {chain} -d 10.0.0.0/16 -j ACCEPT`"
     )
 }
@@ -96,8 +96,8 @@ fn a_table_of_both_families_is_named_once() {
     let insert = |words: &str| format!("`nft insert rule inet fw passing {words} accept`");
     let text = format!(
         "chain passing of table inet fw has policy drop and no rule that accepts 10.0.0.0/16 and \
-         fd00:10::/48: what containers of different nodes send each other is dropped; allow it \
-         with {} and {} and {} and {}",
+         fd00:10::/48: traffic between containers of different nodes is dropped; allow it with {} \
+         and {} and {} and {}",
         insert("ip saddr 10.0.0.0/16"),
         insert("ip daddr 10.0.0.0/16"),
         insert("ip6 saddr fd00:10::/48"),

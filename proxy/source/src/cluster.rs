@@ -175,13 +175,13 @@ pub enum WriteError {
     #[error("another node wrote at revision {0}")]
     Conflict(i64),
     /// The store does not answer. Whether it was done is unknown.
-    #[error("the cluster store does not answer: {0}")]
+    #[error("the cluster store is unreachable: {0}")]
     Away(String),
     /// It is not to be: an address that another object has, a node that lives.
-    #[error("the cluster store refuses: {0}")]
+    #[error("the cluster store refused: {0}")]
     Refused(String),
     /// The store takes nothing of the kind from this node: no right to write, no space.
-    #[error("the cluster store refuses: {0}")]
+    #[error("the cluster store refused: {0}")]
     Denied(String),
 }
 
@@ -285,9 +285,9 @@ impl Subnets {
             Self::Held(_) => None,
             Self::None(why) => Some(why.clone()),
             Self::Lost { subnet, owner: NodeIdentity { node, machine_id } } => Some(format!(
-                "node {node} (machine {machine_id}) took {subnet} while this node was away: others \
-                 do not reach this node's containers in it, and new ones get no address; remove \
-                 those, and this node takes another subnet by itself"
+                "node {node} (machine {machine_id}) took {subnet} while this node was away: other \
+                 nodes cannot reach this node's containers in it, and new containers get no \
+                 address; remove the containers, then this node takes another subnet on its own"
             )),
         }
     }

@@ -42,8 +42,8 @@ pub fn check_size(stored: &Stored) -> Result<(), String> {
         String::new()
     };
     Err(format!(
-        "it takes {} KiB in the store{with}, and {} KiB are possible: give it fewer {parts} or \
-         shorter annotations, or divide it",
+        "it takes {} KiB in the store{with}, and {} KiB are possible: use fewer {parts} or shorter \
+         annotations, or split it",
         size.div_ceil(1 << 10),
         LARGEST >> 10
     ))

@@ -51,7 +51,7 @@ pub(super) async fn agree(
         return Ok(Agreed { store, excluded: None });
     }
     let Some(found) = response.ranges().next() else {
-        return Err(Failure::Away("the answer lacks the configuration".into()));
+        return Err(Failure::Away("the response lacks the configuration".into()));
     };
     let bytes = found.kvs.first().map(|pair| pair.value.as_slice()).unwrap_or_default();
     Ok(judge(bytes, ours, &key))
@@ -62,8 +62,8 @@ fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
     let damaged = |why: String| Agreed {
         store: String::new(),
         excluded: Some(format!(
-            "the settings of the cluster in the store cannot be read: {why}: stop causewayd on all \
-             nodes, delete the key {key}, start them again"
+            "the cluster settings in the store cannot be read: {why}: stop causewayd on all nodes, \
+             delete the key {key}, then start causewayd again"
         )),
     };
     let any: AnyVersion = match value::json(stored) {
@@ -74,10 +74,10 @@ fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
         let remedy = if any.schema > ours.schema {
             "install the newer causewayd on this node"
         } else {
-            "install the older causewayd on this node until all the others are replaced"
+            "install the older causewayd on this node until all other nodes are upgraded"
         };
         let text = format!(
-            "the store holds version {} of the cluster's data, this causewayd knows version {}: \
+            "the cluster data in the store has version {}, and this causewayd supports version {}: \
              {remedy}",
             any.schema, ours.schema
         );
@@ -89,9 +89,9 @@ fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
             let differences = ours.differences(&stored.config);
             let excluded = (!differences.is_empty()).then(|| {
                 format!(
-                    "settings of this node differ from those of the cluster ({}): set them alike \
-                     and start causewayd again; to change them for the cluster, stop causewayd on \
-                     all nodes, delete the key {key}, start them again",
+                    "settings of this node differ from those of the cluster ({}): make them equal \
+                     and restart causewayd; to change them for the cluster, stop causewayd on all \
+                     nodes, delete the key {key}, then start causewayd again",
                     differences.join("; ")
                 )
             });

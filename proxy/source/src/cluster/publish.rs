@@ -340,8 +340,8 @@ fn clash(other: &[u8], ours: &NodeRecord) -> Option<String> {
     let at = ips.join(", ");
     if other.identity.machine_id != ours.identity.machine_id {
         return Some(format!(
-            "another node named {name} lives at {at} (machine id {}): give one of them another \
-             --node-name, or stop that one; its name is free soon after",
+            "another node named {name} is running at {at} (machine id {}): give one of them \
+             another --node-name, or stop that one; the name is free shortly after",
             other.identity.machine_id
         ));
     }
@@ -349,16 +349,16 @@ fn clash(other: &[u8], ours: &NodeRecord) -> Option<String> {
         let moved = other.ips.iter().all(|ip| !ours.ips.contains(ip));
         return moved.then(|| {
             format!(
-                "a node named {name} with this machine id lives at {at}: if this machine is a copy \
-                 of that one, give it a machine id (systemd-machine-id-setup) and a --node-name of \
-                 its own; if it was moved, its name is free soon"
+                "a node named {name} with this machine id is running at {at}: if this machine is a \
+                 clone of that one, give it its own machine id (systemd-machine-id-setup) and \
+                 --node-name; if it was moved, the name is free shortly"
             )
         });
     }
     (other.started >= ours.started && other != *ours).then(|| {
         format!(
-            "another causewayd serves this machine as node {name} at {at}: stop one of them, or give \
-             it another --node-name"
+            "another causewayd is running on this machine as node {name} at {at}: stop one of \
+             them, or give it another --node-name"
         )
     })
 }

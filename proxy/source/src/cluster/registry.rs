@@ -99,7 +99,7 @@ impl Wish<'_> {
             |owner| format!("node {} (machine id {})", owner.node, owner.machine_id),
         );
         Err(Subnets::None(format!(
-            "node-subnet {asked}: {owner} has it: ask for another one, or leave the setting out"
+            "node-subnet {asked} belongs to {owner}: choose another one, or omit the setting"
         )))
     }
 
@@ -108,9 +108,9 @@ impl Wish<'_> {
             subnets.filter(|subnet| overlap(cluster, **subnet)).count()
         };
         Subnets::None(format!(
-            "cluster-cidr {cluster} has no /{length} left for this node: nodes have {}, {} reserved: \
-             give the cluster a wider network or smaller parts (node-subnet-len), remove reservations \
-             or wait until leases of nodes that are gone expire",
+            "cluster-cidr {cluster} has no /{length} left for this node: nodes have {}, {} are \
+             reserved: use a wider cluster network or smaller node subnets (node-subnet-len), \
+             remove reservations, or wait until the leases of removed nodes expire",
             within(&mut taken.subnets.keys()),
             within(&mut taken.reservations.iter()),
         ))

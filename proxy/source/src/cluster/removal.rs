@@ -48,7 +48,7 @@ struct Found {
 /// In words: no endpoint answers, or the store refuses.
 pub async fn leave(settings: &ClusterSettings) -> Result<Removal, String> {
     let keys = Keys::new(&settings.prefix);
-    let mut why = "no endpoint is given: name one with --etcd-endpoints".to_owned();
+    let mut why = "no etcd endpoint is set: set --etcd-endpoints".to_owned();
     for endpoint in &settings.endpoints {
         let client = match store::connect(settings, endpoint).await {
             Ok(client) => client,
@@ -78,7 +78,7 @@ pub(super) async fn remove(
         let found = look(client, keys, whose).await?;
         if let (Whose::Gone(name), true) = (whose, found.revision != 0) {
             return Ok(Err(format!(
-                "node {name} lives: stop causewayd there, and run `causewayd leave` on it"
+                "node {name} is running: stop causewayd there, and run `causewayd leave` on it"
             )));
         }
         if found.is_empty() {
@@ -93,7 +93,7 @@ pub(super) async fn remove(
             }));
         }
     }
-    Err(Failure::Away("what the node has changes all the time".into()))
+    Err(Failure::Away("the records of the node keep changing; retry".into()))
 }
 
 impl Whose<'_> {
@@ -129,7 +129,7 @@ async fn look(client: &Client, keys: &Keys, whose: Whose<'_>) -> Result<Found, F
     let response = bounded(client.txn(reads)).await?;
     let ranges: Vec<&[KeyValue]> = response.ranges().map(|range| range.kvs.as_slice()).collect();
     let [node, subnets, containers] = ranges[..] else {
-        return Err(Failure::Away("the store answers less than it was asked".into()));
+        return Err(Failure::Away("the response of the store is incomplete".into()));
     };
     let owned = |pair: &KeyValue| {
         let record = value::json::<SubnetRecord>(&pair.value).ok()?;

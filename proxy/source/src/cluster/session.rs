@@ -414,7 +414,7 @@ impl<'a> Session<'a> {
                 }
             }
             Duty::GiveUp(silent) => {
-                return Err(End::Lost(format!("the watch was silent for {} s", silent.as_secs())));
+                return Err(End::Lost(format!("no data on the watch for {} s", silent.as_secs())));
             }
         }
         match &self.watch {
@@ -427,7 +427,7 @@ impl<'a> Session<'a> {
         match self.publisher.publish(self.task, &self.client).await {
             Ok(()) => {}
             Err(Failure::Refused(why)) => {
-                let why = format!("the store refuses what this node says of itself: {why}");
+                let why = format!("the store refuses the record of this node: {why}");
                 self.task.say_excluded(Some(why));
                 self.timers.publish = Some(Instant::now() + RETRY);
             }
@@ -454,7 +454,7 @@ impl<'a> Session<'a> {
 
     fn deny(&mut self, why: &str) {
         self.timers.denied = Some(Instant::now() + RETRY);
-        self.task.say_denied(Some(format!("the store takes no objects of this node: {why}")));
+        self.task.say_denied(Some(format!("the store refuses objects of this node: {why}")));
     }
 
     /// The end of the session. What is being written is answered.
@@ -472,7 +472,7 @@ impl<'a> Session<'a> {
         }
         let why = match &end {
             End::Lost(why) => why.as_str(),
-            End::Stopped | End::Again => "the connection was given up",
+            End::Stopped | End::Again => "the connection was dropped",
         };
         for id in std::mem::take(&mut self.pending).into_keys() {
             let result = Err(WriteError::Away(why.to_owned()));

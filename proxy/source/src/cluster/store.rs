@@ -62,12 +62,12 @@ impl From<Error> for Failure {
             Code::NotFound => Self::NoLease,
             Code::OutOfRange => Self::Compacted,
             Code::ResourceExhausted => Self::Refused(format!(
-                "{text}: where its space is used up, compact and defragment etcd, then run \
-                 `etcdctl alarm disarm`"
+                "{text}: if its space is used up, compact and defragment etcd, then run `etcdctl \
+                 alarm disarm`"
             )),
             Code::PermissionDenied => Self::Refused(format!(
-                "{text}: the user (--etcd-username) needs the right to read and write everything \
-                 below --etcd-prefix"
+                "{text}: the user (--etcd-username) needs read and write permission on all keys \
+                 under --etcd-prefix"
             )),
             Code::InvalidArgument | Code::FailedPrecondition | Code::Unauthenticated => {
                 Self::Refused(text)
@@ -139,7 +139,7 @@ fn tls(files: &Tls) -> Result<ClientTlsConfig, String> {
         None => SYSTEM_AUTHORITIES
             .iter()
             .find_map(|path| fs::read(path).ok())
-            .ok_or("no authorities of the system found: name a file with --etcd-cafile")?,
+            .ok_or("no system CA certificates found: set --etcd-cafile")?,
     };
     options = options.ca_certificate(Certificate::from_pem(authorities));
     match (&files.cert, &files.key) {
@@ -147,7 +147,7 @@ fn tls(files: &Tls) -> Result<ClientTlsConfig, String> {
             options = options.identity(Identity::from_pem(read(cert)?, read(key)?));
         }
         (None, None) => {}
-        _ => return Err("a certificate needs its key, and a key its certificate".into()),
+        _ => return Err("a certificate needs a key, and a key needs a certificate".into()),
     }
     Ok(options)
 }

@@ -118,7 +118,7 @@ impl Task {
     /// not any more; `None`: nothing is wrong with the connection.
     async fn round(&mut self, next: &mut usize) -> Result<Option<String>, Ended> {
         let settings = Arc::clone(&self.settings);
-        let mut why = "no endpoint is given: name one with --etcd-endpoints".to_owned();
+        let mut why = "no etcd endpoint is set: set --etcd-endpoints".to_owned();
         for _ in 0..settings.endpoints.len() {
             let endpoint = &settings.endpoints[*next % settings.endpoints.len()];
             let opening =

@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
     /// The reason why it cannot be read or does not count.
     pub(super) fn decode(&self, pair: &KeyValue) -> Result<Option<Change>, String> {
         let Some(parsed) = self.keys.parse(&pair.key) else {
-            return Err("no key that this version of causewayd knows".into());
+            return Err("not a key that this version of causewayd knows".into());
         };
         Ok(Some(match parsed {
             Key::Config | Key::Claim(_) => return Ok(None),
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
             Key::Container(node, key) => {
                 if pair.value.len() > LARGEST_CONTAINER {
                     let most = LARGEST_CONTAINER >> 10;
-                    return Err(format!("larger than {most} KiB: labels are no place for data"));
+                    return Err(format!("larger than {most} KiB: labels are not meant for data"));
                 }
                 let container: Container = json(&pair.value)?;
                 same(&key, &container.record.key)?;
@@ -111,8 +111,7 @@ impl<'a> Reader<'a> {
         });
         let lengths: Vec<String> = lengths.collect();
         Err(format!(
-            "no part of the cluster network as the nodes agreed on them ({}): it counts for nothing, \
-             remove it",
+            "not a node subnet of this cluster ({}): it is ignored, remove it",
             lengths.join(", ")
         ))
     }
@@ -125,12 +124,16 @@ fn named(identity: &NodeIdentity) -> Result<(), String> {
     if !node.is_empty() && good(node) && good(machine_id) {
         return Ok(());
     }
-    Err(format!("name and machine id are texts of at most {LONGEST_NAME} bytes in one line"))
+    Err(format!("name and machine id must be one line of at most {LONGEST_NAME} bytes"))
 }
 
 fn reachable(ips: &[IpAddr]) -> Result<(), String> {
     let most = |v4: bool| ips.iter().filter(|ip| ip.is_ipv4() == v4).count() <= 1;
-    if most(true) && most(false) { Ok(()) } else { Err("more than one address of a family".into()) }
+    if most(true) && most(false) {
+        Ok(())
+    } else {
+        Err("more than one address per IP family".into())
+    }
 }
 
 /// What it means that a key is gone.
@@ -149,7 +152,7 @@ pub(super) fn json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
 }
 
 fn same<T: PartialEq>(key: &T, value: &T) -> Result<(), String> {
-    if key == value { Ok(()) } else { Err("the value is that of another key".into()) }
+    if key == value { Ok(()) } else { Err("the value belongs to another key".into()) }
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Fai
             }
         }
     }
-    Err(Failure::Away("addresses and ports change hands all the time".into()))
+    Err(Failure::Away("address and port claims keep changing; retry".into()))
 }
 
 /// A claim that is not as its objects have it: another process changed one key alone.

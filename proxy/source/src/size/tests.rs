@@ -20,7 +20,7 @@ fn a_service_has_thousands_of_node_ports_and_a_limit() {
     assert_eq!(check_size(&of(5_000)), Ok(()));
     let refused = check_size(&of(20_000)).unwrap_err();
     assert!(refused.contains("20000 cluster addresses and node ports"), "{refused}");
-    assert!(refused.contains("1024 KiB are possible: give it fewer ports"), "{refused}");
+    assert!(refused.contains("1024 KiB are possible: use fewer ports"), "{refused}");
 }
 
 /// Rows: RD3

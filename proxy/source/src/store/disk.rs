@@ -124,7 +124,10 @@ pub(super) fn open(path: &Path, seal: Option<u64>, depth: Depth) -> Result<sled:
     let db = match receive.recv_timeout(OPEN_TIME) {
         Ok(opened) => opened?,
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            return Err(damaged(path, &format!("sled is silent for {} s", OPEN_TIME.as_secs())));
+            return Err(damaged(
+                path,
+                &format!("sled did not respond for {} s", OPEN_TIME.as_secs()),
+            ));
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let panic = worker.join().err();
@@ -136,7 +139,7 @@ pub(super) fn open(path: &Path, seal: Option<u64>, depth: Depth) -> Result<sled:
     match (seal, found) {
         (Some(seal), found) if found.unwrap_or(0) < seal => {
             let found = found.unwrap_or(0);
-            Err(damaged(path, &format!("it was cut short: it knows {found} of {seal} writes")))
+            Err(damaged(path, &format!("it was truncated: it has {found} of {seal} writes")))
         }
         (_, _) => Ok(db),
     }
@@ -209,7 +212,7 @@ pub(super) fn trouble(folder: &Path) -> Option<String> {
         Ok(free) if free >= RESERVE => return None,
         Ok(free) => format!("is full ({} KiB free, {} KiB needed)", free / KIB, RESERVE / KIB),
         Err(error) if error.raw_os_error() == Some(libc::EROFS) => "is read-only".to_owned(),
-        Err(error) => format!("cannot be asked for its room ({error})"),
+        Err(error) => format!("cannot be checked for free space ({error})"),
     };
     Some(format!("the disk of {} {what}", folder.display()))
 }
@@ -237,8 +240,11 @@ pub(super) fn convert(path: &Path, what: &str, error: sled::Error) -> Error {
 }
 
 pub(super) fn failed_at(path: &Path, what: &str, source: io::Error) -> Error {
-    let hint =
-        if source.raw_os_error() == Some(libc::ENOSPC) { "; make room on its disk" } else { "" };
+    let hint = if source.raw_os_error() == Some(libc::ENOSPC) {
+        "; free some space on its disk"
+    } else {
+        ""
+    };
     Error { action: format!("{what} the store {}{hint}", path.display()), source }
 }
 

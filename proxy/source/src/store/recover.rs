@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path, lock: &StateLock) -> Result<(sled::Db, Option<Re
             db,
             aside.map(|name| {
                 let name = name.display();
-                Recovered::Whole(format!("{name} was damaged; its log is whole, nothing is lost"))
+                Recovered::Whole(format!("{name} was damaged; its log is intact, nothing is lost"))
             }),
         )),
         Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
@@ -80,11 +80,13 @@ fn replace(path: &Path, lock: &StateLock, why: &str) -> Result<(sled::Db, Recove
     if whole {
         // All it told is in its successor. Files that stay take room, no more.
         drop(std::fs::remove_dir_all(&place));
-        let text = format!("the store was damaged ({why}); its log is whole, nothing is lost");
+        let text = format!("the store was damaged ({why}); its log is intact, nothing is lost");
         return Ok((db, Recovered::Whole(text)));
     }
     let place = place.display();
-    let text = format!("the store was damaged ({why}) and began anew; its files are in {place}");
+    let text = format!(
+        "the store was damaged ({why}) and was recreated; the damaged files are in {place}"
+    );
     Ok((db, Recovered::Lost(text)))
 }
 

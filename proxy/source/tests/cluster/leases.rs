@@ -91,7 +91,7 @@ fn another_machine_of_the_name_waits_for_the_first_ones_end() {
         second.say_all(says);
         second.until("excluded", |seen| seen.excluded.is_some()).await;
         let why = second.seen.excluded.clone().unwrap();
-        assert!(why.contains("lives at 172.18.0.2 (machine id machine-n2)"), "{why}");
+        assert!(why.contains("is running at 172.18.0.2 (machine id machine-n2)"), "{why}");
         assert!(etcd.get("/causeway/v1/nodes/n2").contains("machine-n2"));
         assert_eq!(etcd.keys("/causeway/v1/subnets/").len(), 1);
         drop(first.end());
@@ -115,7 +115,7 @@ fn the_older_of_two_daemons_of_a_machine_gives_way() {
         new.held().await;
         old.until("excluded", |seen| seen.excluded.is_some()).await;
         let why = old.seen.excluded.clone().unwrap();
-        assert!(why.contains("another causewayd serves this machine"), "{why}");
+        assert!(why.contains("another causewayd is running on this machine"), "{why}");
         drop(new.end());
         old.until("in again", |seen| seen.excluded.is_none()).await;
     });
@@ -131,7 +131,8 @@ fn a_node_that_is_gone_is_removed_with_its_leases_and_a_living_one_is_not() {
         let before = etcd.keys("/causeway/v1/");
         let id = n3.remove("n2");
         let refused = n3.answer(id).await;
-        let lives = |why: &String| why.contains("node n2 lives") && why.contains("causewayd leave");
+        let lives =
+            |why: &String| why.contains("node n2 is running") && why.contains("causewayd leave");
         assert!(matches!(&refused, Err(WriteError::Refused(why)) if lives(why)), "{refused:?}");
         assert_eq!(etcd.keys("/causeway/v1/"), before);
         let settings = n2.end();

@@ -120,7 +120,7 @@ fn asked_for_one_that_another_has_a_node_gets_none_until_it_is_free() {
         let mut n3 = Node::start(second);
         n3.until("refused", |seen| seen.subnets.is_some()).await;
         let Some(Subnets::None(why)) = &n3.seen.subnets else { panic!("{:?}", n3.seen.subnets) };
-        assert!(why.contains("10.0.50.0/24: node n2 (machine id machine-n2)"), "{why}");
+        assert!(why.contains("10.0.50.0/24 belongs to node n2 (machine id machine-n2)"), "{why}");
         drop(n2.end());
         assert_eq!(n3.held().await, [net("10.0.50.0/24")]);
     });

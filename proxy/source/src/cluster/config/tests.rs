@@ -38,7 +38,7 @@ fn each_setting_that_differs_is_named_with_the_remedy() {
 fn other_versions_are_named_even_where_nothing_else_can_be_read() {
     let newer = judge(br#"{"store":"id","schema":2,"new":true}"#, &ours(), "key");
     let text = newer.excluded.unwrap();
-    assert!(text.contains("version 2") && text.contains("knows version 1"), "{text}");
+    assert!(text.contains("version 2") && text.contains("supports version 1"), "{text}");
     assert!(text.contains("install the newer causewayd"), "{text}");
     let older = judge(br#"{"store":"id","schema":0}"#, &ours(), "key").excluded.unwrap();
     assert!(older.contains("install the older causewayd"), "{older}");

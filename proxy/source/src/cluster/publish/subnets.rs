@@ -72,7 +72,7 @@ impl Publisher {
                 Err(other) => return Err(other),
             }
         }
-        Err(Failure::Away("others change subnets all the time".into()))
+        Err(Failure::Away("other nodes keep changing subnets".into()))
     }
 
     /// The lease that our records hang on, if it lives.

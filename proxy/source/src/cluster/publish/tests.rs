@@ -24,9 +24,9 @@ fn clashes(other: &NodeRecord, ours: &NodeRecord) -> Option<String> {
 fn a_copied_machine_and_another_one_of_the_name_are_told_where_the_first_lives() {
     let ours = node("m1", "b1", "172.18.0.2", 100);
     let other = clashes(&node("m2", "b2", "172.18.0.9", 50), &ours).unwrap();
-    assert!(other.contains("lives at 172.18.0.9 (machine id m2)"), "{other}");
+    assert!(other.contains("is running at 172.18.0.9 (machine id m2)"), "{other}");
     let copy = clashes(&node("m1", "b2", "172.18.0.9", 50), &ours).unwrap();
-    assert!(copy.contains("lives at 172.18.0.9") && copy.contains("copy"), "{copy}");
+    assert!(copy.contains("is running at 172.18.0.9") && copy.contains("copy"), "{copy}");
 }
 
 /// Rows: O-61
@@ -37,5 +37,5 @@ fn the_machine_itself_goes_on_after_a_reboot_a_restart_or_a_move() {
     assert_eq!(clashes(&node("m1", "b1", "172.18.0.2", 50), &ours), None, "restart");
     assert_eq!(clashes(&node("m1", "b1", "172.18.0.9", 50), &ours), None, "new address");
     let newer = clashes(&node("m1", "b1", "172.18.0.2", 150), &ours).unwrap();
-    assert!(newer.contains("another causewayd serves this machine"), "{newer}");
+    assert!(newer.contains("another causewayd is running on this machine"), "{newer}");
 }

@@ -145,7 +145,7 @@ fn these_or_none_with_the_name_of_who_has_it() {
     let mut case = Case::new(&V4, 24).has("n2", "10.0.5.0/24").has("me", "10.0.6.0/24");
     case.asked = nets(&["10.0.5.0/24"]);
     let why = case.none();
-    assert!(why.contains("10.0.5.0/24: node n2 (machine id machine-n2)"), "{why}");
+    assert!(why.contains("10.0.5.0/24 belongs to node n2 (machine id machine-n2)"), "{why}");
     case.asked = nets(&["10.0.7.0/24"]);
     case.check(&["10.0.7.0/24"]);
 }

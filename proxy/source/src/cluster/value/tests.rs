@@ -59,7 +59,7 @@ fn what_can_not_be_read_is_named() {
         ("/c/v1/objects/service/default/web", b"{}".as_slice(), "created"),
         ("/c/v1/nodes/n1", b"?", "expected value"),
         ("/c/v1/subnets/10.0.1.0-24", b"{}", "subnet"),
-        ("/c/v1/leaders/n1", b"{}", "no key that this version"),
+        ("/c/v1/leaders/n1", b"{}", "not a key that this version"),
     ] {
         let text = decode("n1", key, value).unwrap_err();
         assert!(text.contains(why), "{text}");
@@ -106,5 +106,5 @@ fn names_and_addresses_of_nodes_are_bounded() {
     let why = node(&"n".repeat(254), "").unwrap_err();
     assert!(why.contains("at most 253 bytes"), "{why}");
     let why = node("n2", "\"172.18.0.3\",\"172.18.0.4\"").unwrap_err();
-    assert!(why.contains("more than one address of a family"), "{why}");
+    assert!(why.contains("more than one address per IP family"), "{why}");
 }

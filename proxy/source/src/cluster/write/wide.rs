@@ -59,7 +59,7 @@ pub(super) async fn write(client: &Client, seen: i64, item: &Item) -> Result<Out
             _ => {}
         }
     }
-    Err(Failure::Away("addresses and ports change hands all the time".into()))
+    Err(Failure::Away("address and port claims keep changing; retry".into()))
 }
 
 /// What is to be done about claims as they were read.

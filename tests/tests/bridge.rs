@@ -514,7 +514,7 @@ fn vlans_work_or_are_refused_with_the_reason() {
     let outcome = net.run("ADD", &pod.attachment("eth0"));
     if !capable {
         let error = outcome.error();
-        assert!(text(&error["msg"]).contains("vlan filtering"), "{error}");
+        assert!(text(&error["msg"]).contains("VLAN filtering"), "{error}");
         before.assert_same(&Snapshot::take(&node));
         return;
     }

@@ -291,7 +291,7 @@ fn a_kernel_without_ipv6_attaches_ipv4_and_says_why_not_ipv6() {
     fake.script("ADD", r#"echo '{"ips":[{"address":"fd00:10::2/64"}]}'"#);
     let refused = add_with_mounts(&net, &other.attachment("eth0"), without);
     let text = String::from_utf8_lossy(&refused.stdout).into_owned();
-    assert!(!refused.status.success() && text.contains("without IPv6"), "{text}");
+    assert!(!refused.status.success() && text.contains("IPv6 is disabled"), "{text}");
     before.assert_same(&Snapshot::take(&node));
 }
 

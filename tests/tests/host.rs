@@ -364,7 +364,7 @@ fn a_link_without_a_guard_is_named() {
     let said = || daemon.status().warnings.into_iter().find(|line| line.starts_with("localhost: "));
     daemon.until("it is named", || said().is_some());
     let said = said().unwrap_or_default();
-    assert!(said.contains("on full rules alone") && said.contains("cls_bpf"), "{said}");
+    assert!(said.contains("on full, only rules protect") && said.contains("cls_bpf"), "{said}");
     daemon.until("the others are guarded", || {
         node.sh("tc filter show dev free ingress").contains("pref 197 bpf")
     });

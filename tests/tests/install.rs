@@ -55,7 +55,7 @@ fn the_readme_installs_as_it_is_written() {
         if line.starts_with("causeway apply") {
             let status =
                 String::from_utf8_lossy(&machine.causeway(&["status"]).stdout).into_owned();
-            assert!(status.contains("1 services"), "{status}");
+            assert!(status.contains("1 service\n"), "{status}");
             lab.client.tcp("172.18.0.2:30080").expect("an answer at the node port");
             served += 1;
         }

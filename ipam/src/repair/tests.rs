@@ -216,7 +216,7 @@ fn repair_keeps_what_is_readable_and_leaves_the_rest_alone() {
     let snapshot = files(dir.path()).pop().unwrap();
     fs::write(&snapshot, "x".repeat(100)).unwrap();
     record(dir.path(), "alive", "10.9.9.9/8");
-    let Outcome::Rebuilt { leases: kept, aside, .. } = fix() else { panic!("in order") };
+    let Outcome::Rebuilt { leases: kept, aside, .. } = fix() else { panic!("intact") };
     let found = leases(dir.path()).unwrap();
     assert_eq!(found.len(), kept);
     assert!(found.iter().any(|lease| lease.owner.container_id == "alive"));
@@ -229,7 +229,7 @@ fn repair_keeps_what_is_readable_and_leaves_the_rest_alone() {
         fs::write(file, "y".repeat(10_000)).unwrap();
     }
     assert!(leases(dir.path()).is_err());
-    let Outcome::Rebuilt { leases: kept, .. } = fix() else { panic!("in order") };
+    let Outcome::Rebuilt { leases: kept, .. } = fix() else { panic!("intact") };
     assert_eq!(kept, 1);
     let hidden: Vec<_> = dir
         .path()
@@ -258,7 +258,7 @@ fn a_record_that_contradicts_another_is_found() {
     let Outcome::Rebuilt { damage, .. } =
         repair(dir.path(), &dir.path().join("run"), "net", &now()).unwrap()
     else {
-        panic!("in order")
+        panic!("intact")
     };
     assert!(damage.contains("marked as taken without a record"), "{damage}");
 }

@@ -68,7 +68,8 @@ fn store(status: &Status) -> (Style, String) {
         return (Style::Plain, format!("{at}, revision {}", cluster.revision));
     }
     let (away, why) = (age(cluster.away.unwrap_or(0)), cluster.reason.as_deref().unwrap_or("?"));
-    let line = format!("{at}, away for {away}: {why}; serving revision {}", cluster.revision);
+    let line =
+        format!("{at}, unreachable for {away}: {why}; serving revision {}", cluster.revision);
     (Style::Bad, line)
 }
 
@@ -94,9 +95,9 @@ fn many_nodes(screen: &mut Screen, status: &Status) -> Result<(), Failure> {
     }
     let held = status.cluster.iter().flat_map(|cluster| {
         let nodes = (!cluster.held_nodes.is_empty())
-            .then(|| format!("nodes {} that vanished together", cluster.held_nodes.join(", ")));
+            .then(|| format!("nodes {} that disappeared together", cluster.held_nodes.join(", ")));
         let objects = (cluster.held_objects != 0)
-            .then(|| format!("{} objects that the store lost", cluster.held_objects));
+            .then(|| format!("{} objects missing from the store", cluster.held_objects));
         nodes.into_iter().chain(objects)
     });
     for what in held {
@@ -131,7 +132,7 @@ fn overlay_line(overlay: &OverlayStatus) -> String {
 fn readiness(peers: &[PeerStatus]) -> String {
     let count = |state: &str| peers.iter().filter(|peer| peer.state == state).count();
     let mut line = format!("{}/{} ready", count("Ready"), peers.len());
-    for (state, word) in [("NotReady", "not heard of"), ("Unknown", "unknown")] {
+    for (state, word) in [("NotReady", "not responding"), ("Unknown", "unknown")] {
         if count(state) != 0 {
             line += &format!(", {} {word}", count(state));
         }
@@ -160,12 +161,15 @@ fn peers(peers: &[PeerStatus]) -> Vec<String> {
     table::lines(&["NODE", "SUBNET", "IP", "VTEP", "MTU", "STATUS", "UP"], &rows)
 }
 
-/// `2 endpoint slices, 3 services`
+/// `1 endpoint slice, 3 services`
 fn counts(counts: &BTreeMap<String, u64>) -> String {
     if counts.is_empty() {
         return "<none>".to_owned();
     }
-    let shown = counts.iter().map(|(name, count)| format!("{count} {}", words(name)));
+    let shown = counts.iter().map(|(name, count)| match (words(name), count) {
+        (name, 1) => format!("1 {}", name.trim_end_matches('s')),
+        (name, _) => format!("{count} {name}"),
+    });
     shown.collect::<Vec<_>>().join(", ")
 }
 

@@ -142,7 +142,7 @@ mod tests {
         );
         assert!(shares(&[]).is_empty());
         // Sent to an endpoint that did not answer.
-        answers[0].error = Some("no datagram came back".to_owned());
+        answers[0].error = Some("no reply".to_owned());
         assert_eq!(
             shares(&answers)[3..],
             ["10.0.1.3   2         33.3%", "failed     2         33.3%"]

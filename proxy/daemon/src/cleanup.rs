@@ -122,14 +122,16 @@ fn remove(mut paths: Vec<PathBuf>, dry_run: bool) -> Result<Vec<String>, Error> 
 }
 
 fn say(removed: &[String], kept: &[String], dry_run: bool) -> io::Result<()> {
-    let word = if dry_run { "would remove" } else { "removed" };
+    let (remove, restore) =
+        if dry_run { ("would remove", "would restore") } else { ("removed", "restored") };
     let mut out = io::stdout().lock();
     for what in removed {
+        let word = if what.starts_with("sysctl ") { restore } else { remove };
         writeln!(out, "{word} {what}")?;
     }
     for what in kept {
-        writeln!(out, "kept {what} for the containers that are attached")?;
+        writeln!(out, "kept {what} (containers are attached)")?;
     }
     let count = removed.len();
-    writeln!(out, "{word} {count} {}", if count == 1 { "thing" } else { "things" })
+    writeln!(out, "{remove} {count} {}", if count == 1 { "item" } else { "items" })
 }

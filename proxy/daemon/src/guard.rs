@@ -121,7 +121,7 @@ fn ports(settings: &Settings) -> Vec<((Protocol, u16), String)> {
     let outside = listen.filter(|at| !at.ip().is_loopback());
     ports.extend(outside.map(|at| ((Protocol::Tcp, at.port()), "causewayd itself".to_owned())));
     let given = settings.protected_ports.iter().copied();
-    ports.extend(given.map(|port| (port, "what --protected-ports names".to_owned())));
+    ports.extend(given.map(|port| (port, "a program named by --protected-ports".to_owned())));
     ports
 }
 
@@ -150,13 +150,13 @@ pub(crate) fn left_out(state: &State) -> Vec<String> {
         let (node, key) = (shown(&one.node), &one.record.key);
         let (network, id) = (shown(&key.network), shown(&key.container_id));
         format!(
-            "container {id} of network {network}, as node {node} is said to have it: its address \
-             {ip} is {what}, so it is no endpoint; if nobody attached it so, find out who else \
+            "container {id} of network {network}, as reported by node {node}: its address {ip} is \
+             {what}, so it is not used as an endpoint; if that is unexpected, check what else \
              writes to the cluster store"
         )
     });
     log::lines(services.chain(containers), SHOWN, |more| {
-        format!("{more} more services and containers that are left out")
+        format!("{more} more services and containers left out")
     })
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn of_container(plan: &Plan, pod: &ObjectKey) -> Vec<String> {
 /// Of all, for `status`.
 pub(crate) fn all(plan: &Plan) -> Vec<String> {
     log::lines(plan.yields().map(|one| said(&one)), SHOWN, |more| {
-        format!("{more} more host ports that services ask for; see: describe service")
+        format!("{more} more host ports claimed by services; see: causeway describe service")
     })
 }
 
@@ -101,10 +101,10 @@ fn place(port: &HostPort) -> String {
 fn said(Yield { place: asked, service, host_port }: &Yield) -> String {
     let owner = &host_port.owner;
     let taken = place(host_port);
-    let whose = if host_port.conditional { ", for packets that its conditions name," } else { "" };
+    let whose = if host_port.conditional { " that match its conditions" } else { "" };
     format!(
         "{asked} of service {service} is host port {taken} of container {owner} on this node: \
-         connections to it{whose} go to the container; give one of them another port"
+         connections to it{whose} go to the container; change one of the two ports"
     )
 }
 

@@ -178,7 +178,7 @@ impl Isolation {
         let Step::Adding(group, waiting) = &mut search.step else { return false };
         let Some(next) = waiting.pop() else { return !self.moved.is_empty() };
         if search.tries >= TRIES {
-            let why = format!("one of several services that it is about: {}", search.why);
+            let why = format!("one of several services concerned: {}", search.why);
             for key in next.into_iter().chain(mem::take(waiting).into_iter().flatten()) {
                 self.refuse(key, &why, now);
             }

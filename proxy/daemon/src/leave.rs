@@ -17,7 +17,7 @@ use crate::start;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no cluster.
-    #[error("leave: this node is in no cluster store (--store embedded){}", .0)]
+    #[error("leave: this node is not in a cluster store (--store embedded){}", .0)]
     Alone(&'static str),
     /// A daemon runs, or its lock cannot be taken.
     #[error("leave the cluster")]
@@ -27,9 +27,9 @@ pub(crate) enum Error {
     Node(#[source] node::Error),
     /// There are containers.
     #[error(
-        "leave: containers are attached on this node, and other nodes may get its addresses when it \
-         is gone; remove the containers first. If their runtime has forgotten them, give --force, \
-         and run `causewayd cleanup --all` afterwards"
+        "leave: containers are attached on this node, and other nodes may get its addresses once \
+         it has left; remove the containers first. If their runtime does not know them any more, \
+         use --force, then run `causewayd cleanup --all`"
     )]
     Attached,
     /// The store.
@@ -72,7 +72,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
     for folder in [&settings.run_dir, &settings.state_dir] {
         files::remove(&folder.join("node.json")).map_err(failed("remove node.json"))?;
     }
-    say(&removed).map_err(failed("print what was given up"))?;
+    say(&removed).map_err(failed("print what was released"))?;
     drop(lock);
     Ok(())
 }
@@ -87,14 +87,18 @@ fn ask(settings: &ClusterSettings) -> Result<Removal, Error> {
 fn say(removed: &Removal) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if *removed == Removal::default() {
-        return writeln!(out, "this node has nothing in the cluster store");
+        return writeln!(out, "this node has no records in the cluster store");
     }
     let subnets: Vec<String> = removed.subnets.iter().map(ToString::to_string).collect();
     let subnets = if subnets.is_empty() { "no subnet".to_owned() } else { subnets.join(", ") };
-    writeln!(out, "left the cluster; gave up {subnets} and {} containers", removed.containers)?;
+    let containers = match removed.containers {
+        1 => "1 container".to_owned(),
+        count => format!("{count} containers"),
+    };
+    writeln!(out, "left the cluster; released {subnets} and {containers}")?;
     writeln!(
         out,
-        "a causewayd that starts here joins again: systemctl disable causewayd. What it made here \
-         goes with: causewayd cleanup --all"
+        "causewayd joins again when it starts: systemctl disable causewayd. To remove what it \
+         created on this node: causewayd cleanup --all"
     )
 }

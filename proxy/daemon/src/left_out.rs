@@ -35,7 +35,8 @@ impl Known {
 
     /// Takes in what the kernel refuses.
     pub(crate) fn refused(&mut self, isolation: &Isolation) {
-        let word = |why: &str| format!("the kernel refuses its rules, it has none here: {why}");
+        let word =
+            |why: &str| format!("the kernel refuses its rules, so it has none on this node: {why}");
         self.refused = isolation.refused().map(|(key, why)| (key.clone(), word(why))).collect();
     }
 
@@ -58,7 +59,7 @@ impl Known {
         let over = self.over.iter().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
         let all = over.chain(&self.refused).map(|(key, text)| format!("{key}: {text}"));
         let shown = log::lines(all, SHOWN, |more| {
-            format!("{more} more that are left out; see: describe service")
+            format!("{more} more left out; see: causeway describe service")
         });
         (!shown.is_empty()).then(|| shown.join("\n"))
     }
@@ -74,7 +75,7 @@ fn over(left_out: &LeftOut) -> Vec<String> {
         .iter()
         .map(|(count, excess)| format!("{count} of its containers are left out: {excess}"));
     log::lines(service.chain(containers).chain(slices), SHOWN, |more| {
-        format!("{more} more of its endpointslices are left out")
+        format!("{more} more of its endpointslices left out")
     })
 }
 

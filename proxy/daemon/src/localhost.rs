@@ -110,8 +110,8 @@ fn describe(seen: &Seen) -> Option<String> {
 
 fn unguarded(links: &str, error: &Error) -> String {
     format!(
-        "on {links} rules alone keep others out of 127.0.0.0/8, which another process may flush: \
-         {error}: {}; load the kernel modules sch_ingress and cls_bpf",
+        "on {links}, only rules protect 127.0.0.0/8, and another process may flush them: {error}: \
+         {}; load the kernel modules sch_ingress and cls_bpf",
         error.source
     )
 }

@@ -46,17 +46,17 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// No name.
-    #[error("the host's name {0:?} is no name of a node; give --node-name")]
+    #[error("host name {0:?} is not a valid node name; set --node-name")]
     Name(String),
     /// rtnetlink.
-    #[error("look for this node's addresses")]
+    #[error("list this node's addresses")]
     Addresses(#[source] causeway_kernel::Error),
     /// `primary` without an address.
-    #[error("--nodeport-addresses primary: this node has no address yet; give --node-ip")]
+    #[error("--nodeport-addresses primary: this node has no address yet; set --node-ip")]
     NoAddress,
     /// An overlay without an address.
     #[error(
-        "--overlay {overlay}: this node has no address that other nodes could reach; give --node-ip"
+        "--overlay {overlay}: this node has no address that other nodes can reach; set --node-ip"
     )]
     Unreachable {
         /// Which.
@@ -64,8 +64,8 @@ pub(crate) enum Error {
     },
     /// Plain routes without an address of the family.
     #[error(
-        "--overlay host-gw: nodes reach containers in {network} by addresses of that family, and \
-         this node has none; give one more --node-ip, or use --overlay vxlan"
+        "--overlay host-gw: containers in {network} are reached through node addresses of the same \
+         IP family, and this node has none; add one to --node-ip, or use --overlay vxlan"
     )]
     NoNextHop {
         /// The containers' network.
@@ -83,8 +83,8 @@ pub(crate) enum Error {
     },
     /// The cluster network contains the link of the nodes.
     #[error(
-        "--cluster-cidr: {} holds {}, the address of {}: containers would get addresses of the \
-         nodes' own network; choose one apart from it",
+        "--cluster-cidr: {} contains {}, the address of {}: containers would get addresses of the \
+         nodes' network; choose a network that does not overlap it",
         .0.network, .0.address, .0.whose()
     )]
     Link(link::Held),
@@ -326,8 +326,8 @@ impl Parts {
         match settings.store {
             // What a run without a store chose by itself may be another node's.
             StoreKind::Etcd if known.store.is_none() => Self::Refused(
-                "the cluster store has not given this node a subnet yet; `causeway status` says \
-                 whether it answers"
+                "the cluster store has not given this node a subnet yet; run `causeway status` to \
+                 see whether it responds"
                     .to_owned(),
             ),
             StoreKind::Etcd => Self::Before,

@@ -43,7 +43,7 @@ impl Notifier {
         if let Some((socket, address)) = &self.to
             && let Err(error) = socket.send_to_addr(word.as_bytes(), address)
         {
-            tracing::warn!(word, error = %error, "tell systemd");
+            tracing::warn!(word, error = %error, "notify systemd");
         }
     }
 }

@@ -73,7 +73,7 @@ fn run(run_dir: &Path, cluster: &[IpNetwork], events: &Events) {
                 }
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = %error, "look at the MTU of attachments"),
+            Err(error) => tracing::warn!(error = %error, "read the MTU of attachments"),
         }
         if monitor.is_none() {
             // Without one it is looked at now and then.
@@ -162,16 +162,16 @@ fn larger(attached: &[Attached], limits: &Limits) -> Vec<String> {
         .filter_map(|one| {
             let limit = limit(one)?;
             Some(format!(
-                "attachment {} has MTU {}, but the way to other nodes carries {limit}: larger \
-                 packets get lost or are cut up; start the container again, or lower the MTU of its \
-                 interface and of its end on the host",
+                "attachment {} has MTU {}, but the path to other nodes has {limit}: larger packets \
+                 are dropped or fragmented; restart the container, or lower the MTU of its \
+                 interface and of the host end",
                 one.name, one.mtu
             ))
         })
         .collect();
     named.sort();
     log::lines(named.into_iter(), NAMED, |more| {
-        format!("{more} more attachments have a larger MTU than their way")
+        format!("{more} more attachments have an MTU above that of the path")
     })
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn read(path: &Path, cluster: &[IpNetwork]) -> Result<Vec<Entry>, Err
         Ok(text) => parse(path, &text, cluster),
         Err(error) => Err(Error {
             place: path.display().to_string(),
-            reason: format!("cannot be read: {error}; write it, with a [[node]] for each node"),
+            reason: format!("cannot be read: {error}; create it with one [[node]] per node"),
         }),
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn parse(path: &Path, text: &str, cluster: &[IpNetwork]) -> Result<Ve
         Error { place: format!("{}{}", path.display(), line.unwrap_or_default()), reason }
     };
     let file: File = toml::from_str(text).map_err(|error| {
-        let hint = "a node has name, ip and subnet";
+        let hint = "a node has the keys name, ip and subnet";
         at(error.span().map(|span| span.start), format!("{}; {hint}", error.message()))
     })?;
     let mut entries: Vec<Entry> = Vec::new();
@@ -95,7 +95,7 @@ pub(crate) fn parse(path: &Path, text: &str, cluster: &[IpNetwork]) -> Result<Ve
 
 fn check(raw: Raw, cluster: &[IpNetwork]) -> Result<Entry, String> {
     if raw.name.is_empty() || raw.name.contains(['/', ' ']) {
-        return Err("name: not the name of a node; write what --node-name says there".to_owned());
+        return Err("name: not a valid node name; use the --node-name of that node".to_owned());
     }
     let ips = raw.ip.0.iter().map(|text| address(text)).collect::<Result<Vec<_>, _>>()?;
     let subnets = raw.subnet.0.iter().map(|text| subnet(text, cluster));
@@ -109,26 +109,26 @@ fn address(text: &str) -> Result<IpAddr, String> {
     let ip = text.parse::<IpAddr>().ok();
     let usable = ip.filter(|ip| !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast());
     usable.ok_or_else(|| {
-        format!("ip: {text:?} is not an address that other nodes reach it by, like \"172.18.0.2\"")
+        format!("ip: {text:?} is not an address that other nodes can reach, such as \"172.18.0.2\"")
     })
 }
 
 fn subnet(text: &str, cluster: &[IpNetwork]) -> Result<IpNetwork, String> {
     let subnet = text.parse::<IpNetwork>().ok().filter(|_| text.contains('/'));
     let Some(subnet) = subnet else {
-        return Err(format!("subnet: {text:?} is not a network like \"10.0.1.0/24\""));
+        return Err(format!("subnet: {text:?} is not a network, such as \"10.0.1.0/24\""));
     };
     if subnet.ip() != subnet.network() {
         let (network, length) = (subnet.network(), subnet.prefix());
-        return Err(format!("subnet: {text} has host bits; write {network}/{length}"));
+        return Err(format!("subnet: {text} has host bits set; write {network}/{length}"));
     }
     let inside =
         |cluster: &&IpNetwork| cluster.contains(subnet.ip()) && cluster.prefix() <= subnet.prefix();
     match cluster.iter().any(|network| inside(&network)) {
         true => Ok(subnet),
         false => Err(format!(
-            "subnet: {text} is not inside a network of --cluster-cidr; take a part of it, or give \
-             all nodes a --cluster-cidr that holds it"
+            "subnet: {text} is not inside --cluster-cidr; choose a subnet of it, or set a \
+             --cluster-cidr on all nodes that contains it"
         )),
     }
 }
@@ -136,8 +136,10 @@ fn subnet(text: &str, cluster: &[IpNetwork]) -> Result<IpNetwork, String> {
 fn one_a_family(field: &str, v4: &[bool]) -> Result<(), String> {
     let count = |family: bool| v4.iter().filter(|v4| **v4 == family).count();
     match (v4.len(), count(true) > 1 || count(false) > 1) {
-        (0, _) => Err(format!("{field}: empty; give one")),
-        (_, true) => Err(format!("{field}: two of one family; give one of each at most")),
+        (0, _) => Err(format!("{field}: empty; at least one is required")),
+        (_, true) => {
+            Err(format!("{field}: two of the same IP family; give at most one IPv4 and one IPv6"))
+        }
         (_, false) => Ok(()),
     }
 }
@@ -147,7 +149,7 @@ fn one_a_family(field: &str, v4: &[bool]) -> Result<(), String> {
 fn apart(entry: &Entry, others: &[Entry]) -> Result<(), String> {
     for other in others {
         if other.name == entry.name {
-            return Err("name: an entry above has it; remove one".to_owned());
+            return Err("name: used by an entry above; remove one of the two".to_owned());
         }
         for (ours, theirs) in entry
             .subnets

@@ -177,8 +177,7 @@ impl Front {
 fn disk(state: &State) -> Option<String> {
     let trouble = causeway_source::disk_trouble(&state.settings.state_dir)?;
     Some(format!(
-        "{trouble}: what is applied is refused, and new containers are endpoints of no service yet; \
-         make room on it"
+        "{trouble}: apply is refused, and new containers are not added to services; free some space"
     ))
 }
 
@@ -189,16 +188,16 @@ fn lost(state: &State) -> Option<String> {
     (!folders.is_empty()).then(|| {
         let folders = folders.join(", ");
         format!(
-            "the store was damaged and began anew; its files are in {folders}. What manifest \
-             files, etcd and running containers tell is back. Apply the services that are missing, \
-             then remove {folders}"
+            "the store was damaged and was recreated; the damaged files are in {folders}. State \
+             from manifest files, etcd and running containers is restored. Apply the services that \
+             are missing, then remove {folders}"
         )
     })
 }
 
 fn unknown(kind: Kind, key: &ObjectKey) -> Refused {
     let shown = if key.namespace.is_empty() { key.name.to_string() } else { key.to_string() };
-    Refused::new(404, format!("{} {shown} is not known", kind.singular()))
+    Refused::new(404, format!("{} {shown} not found", kind.singular()))
 }
 
 #[cfg(test)]

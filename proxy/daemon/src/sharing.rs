@@ -23,7 +23,10 @@ pub(crate) fn all(plan: &Plan) -> Vec<String> {
     let contests = plan.all_contests();
     let all = contests.map(|contest| format!("service {}: {}", contest.loser, said(&contest)));
     log::lines(all, SHOWN, |more| {
-        format!("{more} more places that two services ask for; see: describe service")
+        format!(
+            "{more} more addresses and ports claimed by two services; see: causeway describe \
+             service"
+        )
     })
 }
 
@@ -57,7 +60,7 @@ pub(crate) fn warn(plan: &Plan, applied: &mut Applied) {
 
 fn said(Contest { loser, place, owner }: &Contest) -> String {
     format!(
-        "{place} is asked for by services {owner} and {loser}: connections go to {owner}; give one \
+        "{place} is claimed by services {owner} and {loser}: connections go to {owner}; give one \
          of them another address or port"
     )
 }

@@ -49,7 +49,7 @@ const NETNS_LOCK: &str = "causewayd";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Another one runs.
-    #[error("another causewayd runs with {}; stop it first", .0.display())]
+    #[error("another causewayd is running with {}; stop it first", .0.display())]
     Running(std::path::PathBuf),
     /// Another one runs in this network namespace, or another program has its lock.
     #[error("{}", taken(.0.as_ref()))]
@@ -73,7 +73,7 @@ pub(crate) enum Error {
     #[error("open the store")]
     Store(#[source] causeway_source::Error),
     /// The node.
-    #[error("find out about this node")]
+    #[error("detect the addresses of this node")]
     Node(#[source] node::Error),
     /// Where addresses and ports of services come from.
     #[error("--service-cidr, --node-port-range: {0}")]
@@ -114,16 +114,16 @@ fn taken(holder: Option<&Holder>) -> String {
     let socket = format!("the abstract socket @{NETNS_LOCK} of this network namespace");
     match holder {
         Some(Holder { pid, name, .. }) if name == "causewayd" => format!(
-            "another causewayd (process {pid}) keeps the rules of this network namespace, with \
+            "another causewayd (process {pid}) manages the rules of this network namespace, with \
              another --run-dir; stop it first"
         ),
         Some(Holder { pid, name, uid }) => format!(
-            "process {pid} ({name}, user {uid}) holds {socket}, by which one causewayd keeps out \
-             another; stop it first"
+            "process {pid} ({name}, user {uid}) holds {socket}, the lock that allows one causewayd \
+             per network namespace; stop it first"
         ),
         None => format!(
-            "another causewayd, of another process namespace, holds {socket}: stop it first; \
-             `ss -xap` in its container or on the host names it"
+            "another causewayd, in another PID namespace, holds {socket}; stop it first: `ss -xap` \
+             in its container or on the host shows it"
         ),
     }
 }
@@ -163,7 +163,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let overlay =
             Overlay::start(&settings, &backend, sender.clone()).map_err(to("start the overlay"))?;
         let forward = Forward::start(&settings, &facts.ips, sender.clone())
-            .map_err(to("watch others' rules"))?;
+            .map_err(to("watch the rules of other programs"))?;
         keep_attachments(&settings, &backend, &sender)?;
         let front = Front::new(sender.clone(), &settings);
         let node_ports = facts.node_ports.clone();
@@ -194,7 +194,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let listener = bind(&socket).map_err(file("listen at", &socket))?;
         engine.start_front(listener);
         engine.commit();
-        localhost::start(&node_ports, sender.clone()).map_err(to("guard localhost"))?;
+        localhost::start(&node_ports, sender.clone()).map_err(to("protect localhost"))?;
         engine.start_cluster(sender, previous);
         engine.run(events).await;
         engine.leave().await;
@@ -229,7 +229,7 @@ fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::Facts, Error>
         ips = log::addresses(&facts.ips),
         backend = settings.backend.name(),
         version = env!("CARGO_PKG_VERSION"),
-        "causewayd starts"
+        "causewayd starting"
     );
     Ok(facts)
 }
@@ -281,7 +281,7 @@ fn spawn_sources(settings: &Settings, sender: &Events) -> Result<(), Error> {
 fn keep_attachments(settings: &Settings, backend: &Backend, sender: &Events) -> Result<(), Error> {
     let attachments = backend.watch(keeper::tables());
     keeper::start(settings.run_dir.clone(), attachments, sender.clone())
-        .map_err(to("keep rules of attachments"))?;
+        .map_err(to("maintain the rules of attachments"))?;
     old_mtu::start(settings, sender.clone()).map_err(to("watch the MTU of attachments"))
 }
 
@@ -293,7 +293,7 @@ fn watch_directory(
 ) {
     let concern = Concern::Directory(folder.to_owned());
     let remedy = "it is read every 2 s instead; raise the sysctls fs.inotify.max_user_instances and \
-                  fs.inotify.max_user_watches if other programs use them up";
+                  fs.inotify.max_user_watches if other programs have used them up";
     let folder = folder.to_owned();
     Watched { concern, remedy, arm: move || arm(&folder), event }.spawn(sender.clone());
 }

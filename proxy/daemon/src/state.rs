@@ -123,7 +123,7 @@ pub(crate) struct Progress {
     pub service_changes: u64,
     /// Changes of slices and containers that came.
     pub endpoint_changes: u64,
-    /// Writes of this node that the cluster store took.
+    /// Writes of this node accepted by the cluster store.
     pub writes: u64,
     /// Writes of this node that were decided again because another node wrote first.
     pub conflicts: u64,

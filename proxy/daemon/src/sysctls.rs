@@ -61,7 +61,7 @@ impl Sysctls {
         let path = state_dir.join("sysctls.json");
         let memory = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice::<Memory>(&text).map_err(|error| {
-                let text = format!("{} does not decode; remove it: {error}", path.display());
+                let text = format!("{} cannot be decoded; remove it: {error}", path.display());
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Memory::default(),
@@ -91,8 +91,8 @@ impl Sysctls {
         let aside = state_dir.join("sysctls.json.damaged");
         std::fs::rename(path, &aside)?;
         let text = format!(
-            "sysctls.json did not decode and is in {}: `causewayd cleanup` takes the settings that \
-             it finds for those of before, until the next boot",
+            "sysctls.json could not be decoded and was moved to {}: until the next boot, \
+             `causewayd cleanup` restores the settings found at this start",
             aside.display()
         );
         Ok((Self::open(state_dir, boot_id)?, Some(text)))
@@ -108,8 +108,8 @@ impl Sysctls {
         for key in BRIDGE {
             if !self.set(key, "1")? {
                 return Err(format!(
-                    "sysctl {key} does not exist, so a service gets no answer from an endpoint on \
-                     the client's own bridge; load the module: modprobe br_netfilter"
+                    "sysctl {key} does not exist, so connections to a service fail if the endpoint \
+                     is on the client's own bridge; load the module: modprobe br_netfilter"
                 ));
             }
         }

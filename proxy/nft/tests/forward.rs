@@ -29,9 +29,9 @@ fn said(client: &mut Client) -> String {
 }
 
 const ALL: &str = "chain FORWARD of table ip filter has policy drop and no rule that accepts \
-    10.0.0.0/16: what containers of different nodes send each other is dropped; allow it with \
-    `iptables -I FORWARD -s 10.0.0.0/16 -j ACCEPT` and `iptables -I FORWARD -d 10.0.0.0/16 -j \
-    ACCEPT`";
+                   10.0.0.0/16: traffic between containers of different nodes is dropped; allow it \
+                   with `iptables -I FORWARD -s 10.0.0.0/16 -j ACCEPT` and `iptables -I FORWARD -d \
+                   10.0.0.0/16 -j ACCEPT`";
 
 /// Row: O-52
 #[test]
@@ -100,8 +100,8 @@ fn the_policy_of_a_table_of_nft_is_found_and_the_commands_help() {
     assert_eq!(
         said(&mut client),
         format!(
-            "chain forward of table inet fw has policy drop and no rule that accepts 10.0.0.0/16 and \
-             fd00:10::/48: what containers of different nodes send each other is dropped; allow it \
+            "chain forward of table inet fw has policy drop and no rule that accepts 10.0.0.0/16 \
+             and fd00:10::/48: traffic between containers of different nodes is dropped; allow it \
              with {quoted}"
         )
     );

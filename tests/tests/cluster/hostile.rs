@@ -127,7 +127,7 @@ fn records_of_containers_that_lie_lead_nowhere() {
         assert_eq!(status.code(), 1, "{status:?}");
         etcd.ctl(&["del", "--prefix", "/causeway/v1/containers/liar/"]).ok();
         etcd.ctl(&["del", "--prefix", "/causeway/v1/containers/ghost/"]).ok();
-        cluster.everywhere("nothing is named", |daemon| !names(daemon, "is no endpoint"));
+        cluster.everywhere("nothing is named", |daemon| !names(daemon, "not used as an endpoint"));
     });
 }
 
@@ -137,7 +137,7 @@ fn no_health_check_listens_where_nodes_live(cluster: &Cluster<'_>) {
         "healthCheckNodePort": 2380 });
     let service = named("evil-5", "10.96.1.106", 30096, &balanced);
     put_object(&cluster.etcd, "service", &service);
-    let what = "health check port of service default/evil-5: is left out: 2380/TCP is the port of";
+    let what = "health check port of service default/evil-5: not opened: 2380/TCP is used by";
     cluster.everywhere("it is named", |daemon| {
         daemon.status().warnings.iter().any(|line| line.contains(what))
     });
@@ -175,7 +175,14 @@ fn no_service_takes_what_nodes_live_on() {
         {
             let more = json!({ "externalIPs": [address], "ports": ports(port) });
             let why = refused("bad", "10.96.1.101", &more);
-            assert!(why.starts_with("spec.externalIPs[0]: ") && why.contains("cut off"), "{why}");
+            assert!(
+                why.starts_with("spec.externalIPs[0]: ")
+                    && why.contains(
+                        "would become \
+            unreachable"
+                    ),
+                "{why}"
+            );
         }
         // What other writers put into the store is left out, by name, and the rest of it is not.
         let evil = [("evil-1", NODE1), ("evil-2", NODE2), ("evil-3", Etcd::ADDRESS)];
@@ -211,7 +218,7 @@ fn no_service_takes_what_nodes_live_on() {
         let trace = daemons[0].causeway(&["trace", "node", &format!("{NODE2}:22")]);
         assert!(
             format!("{trace:?}").contains("service default/evil-4 asks for")
-                || format!("{trace:?}").contains("Service default/evil-4 asks for"),
+                || format!("{trace:?}").contains("Service default/evil-4 claims"),
             "{trace:?}"
         );
         // The store is still there for all: new ones come, bad ones can be deleted.
@@ -523,10 +530,10 @@ fn settings_are_damaged(cluster: &Cluster<'_>, pods: &[Placed], before: &[Vec<St
     const CONFIG: &str = "/causeway/v1/config";
     let config = cluster.etcd.get(CONFIG).expect("the settings of the cluster");
     cluster.etcd.put(CONFIG, b"[]");
-    cluster.everywhere("it stays out", |daemon| names(daemon, "settings of the cluster"));
+    cluster.everywhere("it stays out", |daemon| names(daemon, "cluster settings in the store"));
     as_before(cluster, pods, "settings", before);
     cluster.etcd.put(CONFIG, config.as_bytes());
-    cluster.everywhere("it is back", |daemon| !names(daemon, "settings of the cluster"));
+    cluster.everywhere("it is back", |daemon| !names(daemon, "cluster settings in the store"));
 }
 
 fn until_answer(from: &Ns, to: &str) -> causeway_tests::traffic::Answer {

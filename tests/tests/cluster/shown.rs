@@ -29,7 +29,7 @@ fn nodes_are_listed_and_a_store_that_is_away_is_seen_but_breaks_nothing() {
     let pods = daemon.causeway(&["get", "pods", "-A", "-o", "wide"]).ok();
     assert!(pods.lines().any(|line| line.contains(pod.ip()) && line.contains("node2")), "{pods}");
     let trace = daemon.causeway(&["trace", "node", &format!("{}:80", pod.ip())]).ok();
-    let way = format!("{} is in 10.0.2.0/24 of node node2: encapsulated, by cwov1 to", pod.ip());
+    let way = format!("{} is in 10.0.2.0/24 of node node2: encapsulated by cwov1 to", pod.ip());
     assert!(trace.contains(&way), "{trace}");
     let status = daemon.causeway(&["status"]).ok();
     for wanted in ["Subnets:   10.0.1.0/24 (leased)", "Peers:     1/1 ready", ", MTU 1450, VTEP "] {
@@ -42,7 +42,7 @@ fn nodes_are_listed_and_a_store_that_is_away_is_seen_but_breaks_nothing() {
     let status = daemon.causeway(&["status"]);
     assert_eq!(status.code(), 1, "{status:?}");
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
-    for wanted in [", away for ", "State:     DEGRADED", "10.0.1.0/24 (leased, "] {
+    for wanted in [", unreachable for ", "State:     DEGRADED", "10.0.1.0/24 (leased, "] {
         assert!(said.contains(wanted), "{said}");
     }
     let nodes = daemon.causeway(&["get", "nodes"]).ok();
@@ -84,7 +84,7 @@ fn an_endpoint_outside_the_cluster_networks_counts_on_its_own_node() {
     for (daemon, other) in cluster.daemons.iter().zip(["node2", "node1"]) {
         let text = daemon.causeway(&["describe", "service", "http-server-svc"]).ok();
         assert!(text.contains(&format!("{}:", shared.ip())), "{text}");
-        let remark = format!("endpoint on its own node only: 10.4.0.2 of node {other}, outside");
+        let remark = format!("usable on their own node only: 10.4.0.2 of node {other}; outside");
         assert!(text.contains(&remark), "{text}");
     }
 }

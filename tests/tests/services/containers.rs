@@ -202,7 +202,7 @@ fn an_image_s_labels_make_no_endpoint_of_its_containers() {
     let named = |what: &str| log.lines().filter(|line| line.contains(what)).count();
     assert_eq!(named("label app of container"), 2, "{log}");
     assert_eq!(named("label causeway.io/pod-namespace of container"), 2, "{log}");
-    assert!(log.contains("--image-labels makes those count"), "{log}");
+    assert!(log.contains("set --image-labels"), "{log}");
     assert_eq!(named("nerdctl/"), 0, "{log}");
 
     // The name is pulled again, with nothing in it that tells: the old container stays what it was.

@@ -32,22 +32,26 @@ fn cleanup_leaves_the_node_as_it_was_any_number_of_times() {
         assert_ne!(sysctls(node), before, "the daemon changed something");
         let refused = Daemon::cleanup(node, &[]);
         assert_eq!(refused.code(), 1, "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("another causewayd runs"));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("another causewayd is running"));
         daemon.stop();
         let kept = node.nft();
         let dry = lines(Daemon::cleanup(node, &["--dry-run"]));
         assert_eq!(node.nft(), kept, "a dry run changes nothing");
         let first = lines(Daemon::cleanup(node, &[]));
         causeway_tests::say(&format!("{backend}:\n  {}", first.join("\n  ")));
-        let wet: Vec<String> =
-            dry.iter().map(|line| line.replace("would remove", "removed")).collect();
+        let wet: Vec<String> = dry
+            .iter()
+            .map(|line| {
+                line.replace("would remove", "removed").replace("would restore", "restored")
+            })
+            .collect();
         assert_eq!(wet, first);
         assert!(first.len() > 3, "{first:?}");
         for _ in 0..2 {
             assert_eq!(node.nft(), rules, "{backend}");
             assert_eq!(sysctls(node), before, "{backend}");
             snapshot.assert_same(&Snapshot::take(node));
-            assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
+            assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 items"]);
         }
         // What was applied is still there for the next start.
         daemon.again();
@@ -106,7 +110,7 @@ fn cleanup_of_all_removes_attachments_and_nothing_of_others() {
             assert_eq!(sysctls(node), before);
             snapshot.assert_same(&Snapshot::take(node));
             let again = lines(Daemon::cleanup(node, &["--all", "--data-dir", "/nowhere"]));
-            assert_eq!(again, ["removed 0 things"]);
+            assert_eq!(again, ["removed 0 items"]);
         }
     }
 }
@@ -145,7 +149,7 @@ fn cleanup_leaves_forwarding_to_containers_that_stay() {
     daemon.stop();
     for _ in 0..2 {
         let dry = lines(Daemon::cleanup(node, &["--dry-run"]));
-        let kept = "kept sysctl net/ipv4/ip_forward for the containers that are attached";
+        let kept = "kept sysctl net/ipv4/ip_forward (containers are attached)";
         for said in [dry, lines(Daemon::cleanup(node, &[]))] {
             assert!(said.iter().any(|line| line == kept), "{said:?}");
             assert!(!said.iter().any(|line| line.contains("ip_forward:")), "{said:?}");
@@ -157,11 +161,11 @@ fn cleanup_leaves_forwarding_to_containers_that_stay() {
     runtime.del_ok(&attachment);
     let last = lines(Daemon::cleanup(node, &[]));
     assert!(
-        last.iter().any(|line| line == "removed sysctl net/ipv4/ip_forward: 1 -> 0"),
+        last.iter().any(|line| line == "restored sysctl net/ipv4/ip_forward: 1 -> 0"),
         "{last:?}"
     );
     assert_eq!(forwarding(), "0");
-    assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 things"]);
+    assert_eq!(lines(Daemon::cleanup(node, &[])), ["removed 0 items"]);
 }
 
 /// What another main plugin attached has a record of `causeway-service` alone, of kind endpoint.
@@ -183,14 +187,14 @@ fn cleanup_counts_containers_that_another_main_plugin_attached() {
     runtime.add_ok(&attachment);
     assert_eq!(daemon.count("containers"), 1);
     daemon.stop();
-    let kept = "kept sysctl net/ipv4/ip_forward for the containers that are attached";
+    let kept = "kept sysctl net/ipv4/ip_forward (containers are attached)";
     for said in [lines(Daemon::cleanup(node, &["--dry-run"])), lines(Daemon::cleanup(node, &[]))] {
         assert!(said.iter().any(|line| line == kept), "{said:?}");
     }
     assert_eq!(forwarding(), "1");
     let data = node.data_dir().display().to_string();
     let all = lines(Daemon::cleanup(node, &["--all", "--dry-run", "--data-dir", &data]));
-    assert!(all.iter().any(|line| line == "would remove 1 records of attachments"), "{all:?}");
+    assert!(all.iter().any(|line| line == "would remove 1 attachment record"), "{all:?}");
     runtime.del_ok(&attachment);
     let last = lines(Daemon::cleanup(node, &[]));
     assert!(last.iter().any(|line| line.ends_with("net/ipv4/ip_forward: 1 -> 0")), "{last:?}");
@@ -220,7 +224,7 @@ fn cleanup_leaves_the_nodes_subnets_to_containers_that_stay() {
             [lines(Daemon::cleanup(node, &["--dry-run"])), lines(Daemon::cleanup(node, &[]))]
         {
             for path in facts.iter().filter(|path| path.exists()) {
-                let kept = format!("kept {} for the containers that are attached", path.display());
+                let kept = format!("kept {} (containers are attached)", path.display());
                 assert!(said.contains(&kept), "{said:?}");
             }
             assert!(

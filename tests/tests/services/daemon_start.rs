@@ -160,7 +160,7 @@ fn the_socket_is_roots_alone_and_a_stale_one_is_replaced() {
     let second = Daemon::refused(node, &[]);
     assert_eq!(second.code(), 1, "{second:?}");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(said.contains("another causewayd runs with"), "{said}");
+    assert!(said.contains("another causewayd is running with"), "{said}");
     assert_eq!(daemon.status().node, "node1");
     daemon.kill();
     assert!(daemon.socket().exists(), "a killed one leaves its socket");
@@ -205,7 +205,7 @@ fn wrong_settings_end_the_start_before_anything_is_done() {
     check(&["--store", "etcd"], 2, "--store: \"etcd\": needs --etcd-endpoints");
     check(&["--overlay", "vxlan"], 2, "--overlay: \"vxlan\": needs --store etcd or --peers-file");
     check(&["--service-cidr", "172.18.0.0/16"], 1, "contains this node's address 172.18.0.2");
-    let holds = "--cluster-cidr: 172.18.0.0/16 holds 172.18.0.2, the address of this node";
+    let holds = "--cluster-cidr: 172.18.0.0/16 contains 172.18.0.2, the address of this node";
     check(&["--cluster-cidr", "172.18.0.0/16"], 1, holds);
     check(&["--config", "/nowhere/x.toml"], 2, "read /nowhere/x.toml");
     assert_eq!(node.nft(), "");

@@ -20,7 +20,7 @@ fn who_shares_an_external_address_and_port_is_told() {
     let spec = json!({ "externalIPs": ["192.0.2.77"], "ports": [{ "port": 80 }] });
     let alone = daemon.apply(&[service("two", &spec)]);
     assert_eq!(alone.results[0].warnings, [""; 0]);
-    let told = "192.0.2.77:80/TCP is asked for by services default/one and default/two: connections \
+    let told = "192.0.2.77:80/TCP is claimed by services default/one and default/two: connections \
                 go to default/one";
     let warned =
         |applied: &causeway_api::Applied| applied.results[0].warnings.join("\n").contains(told);

@@ -113,7 +113,7 @@ fn a_full_state_disk_is_in_status_and_passes() {
     let wanted = format!("state-dir: the disk of {} is full (10", state.display());
     let degraded = daemon.status().degraded;
     assert!(degraded.len() == 1 && degraded[0].starts_with(&wanted), "{degraded:?}");
-    assert!(degraded[0].ends_with("make room on it"), "{degraded:?}");
+    assert!(degraded[0].ends_with("free some space"), "{degraded:?}");
     // What it refuses, and what it does not know yet, comes with the room.
     let body = json!({ "objects": [service("refused")], "wait": true }).to_string();
     let refused = daemon.request("POST", "/v1/apply", body.as_bytes());

@@ -65,8 +65,8 @@ fn group_and_peers_exclude_each_other() {
 
 #[test]
 fn refusals_name_field_value_and_remedy() {
-    refused(&Raw::default(), &["vxlan.id is missing", "16777215"]);
-    refused(&Raw { id: Some(0), ..group() }, &["vxlan.id", "0", "1..16777215"]);
+    refused(&Raw::default(), &["vxlan.id is required", "16777215"]);
+    refused(&Raw { id: Some(0), ..group() }, &["vxlan.id", "0", "1 to 16777215"]);
     refused(&Raw { id: Some(1 << 24), ..group() }, &["16777216"]);
     refused(
         &Raw { group: Some("172.18.0.3".to_owned()), ..raw(10) },

@@ -158,14 +158,14 @@ fn nodes_show_where_their_containers_are_and_what_is_wrong() {
                 "addresses": [{"type": "InternalIP", "address": "172.18.0.3"},
                     {"type": "InternalIP", "address": "fd00:172:18::3"},
                     {"type": "Hostname", "address": "n2"}],
-                "conditions": [{"type": "Ready", "status": ready, "message": "not heard of"},
+                "conditions": [{"type": "Ready", "status": ready, "message": "no heartbeat"},
                     {"type": "NetworkUnavailable", "status": unreachable, "message": "same IP"}],
                 "nodeInfo": {"causewaydVersion": "0.1.0"}}})
     };
     for (ready, unreachable, word, problem) in [
         ("True", json!(null), "Ready", "same IP"),
         ("True", json!("False"), "Ready", "<none>"),
-        ("False", json!("False"), "NotReady", "not heard of"),
+        ("False", json!("False"), "NotReady", "no heartbeat"),
         ("Unknown", json!("True"), "Unknown", "same IP"),
     ] {
         let wanted = [

@@ -106,7 +106,7 @@ impl Iptables {
     }
 
     pub(super) fn watch(&self, tables: Vec<TableId>) -> Result<Monitor> {
-        let failed = |error| Error::new("iptables: watch for changes by others", error);
+        let failed = |error| Error::new("iptables: watch for changes by other processes", error);
         match &self.kernel {
             Some(client) => Monitor::open(client, tables).map_err(failed),
             None => {
@@ -315,12 +315,11 @@ fn run(path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output> {
     }
     let stderr = output.stderr.trim().to_owned();
     if output.timed_out {
-        let action = format!("{name} did not end within {} seconds", TIMEOUT.as_secs());
+        let action = format!("{name} did not finish within {} seconds", TIMEOUT.as_secs());
         return Err(Error::new(action, stderr));
     }
     if output.code == Some(RESOURCE_PROBLEM) {
-        let action =
-            format!("{name}: the xtables lock is held by another program; causewayd tries again");
+        let action = format!("{name}: another program holds the xtables lock; causewayd retries");
         return Err(Error::new(action, stderr).passing());
     }
     Err(Error::new(format!("{name} failed"), stderr))

@@ -58,7 +58,7 @@ impl Nftables {
                 Err(error) => return Err(refused(error)),
             }
         }
-        let busy = "others change rules all the time; causewayd tries again";
+        let busy = "other processes keep changing rules; causewayd retries";
         Err(Error::new("nftables: write the service tables", busy).passing())
     }
 
@@ -77,7 +77,7 @@ impl Nftables {
 
     pub(super) fn watch(&self, tables: Vec<TableId>) -> Result<Monitor> {
         Monitor::open(&self.client, tables)
-            .map_err(|error| Error::new("nftables: watch for changes by others", error))
+            .map_err(|error| Error::new("nftables: watch for changes by other processes", error))
     }
 
     /// Both tables; an absent one is empty.

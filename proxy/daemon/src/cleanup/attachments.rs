@@ -59,7 +59,13 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
     removed.extend(localnet(run_dir, dry_run)?);
     removed.extend(leases(run_dir, data_dir, dry_run)?);
     for (path, what) in [
-        (run_dir.join("attachments"), format!("{} records of attachments", records.len())),
+        (
+            run_dir.join("attachments"),
+            match records.len() {
+                1 => "1 attachment record".to_owned(),
+                count => format!("{count} attachment records"),
+            },
+        ),
         (run_dir.join("route_localnet"), String::new()),
         (run_dir.join("rules.lock"), String::new()),
         (run_dir.join("probed"), String::new()),

@@ -14,12 +14,12 @@ fn each_is_named_with_why_and_not_without_end() {
     let found = [(key(0), left_out.clone()), (key(1), many)].into();
     known.planned(&BTreeSet::new(), found);
     let said = known.of_service(&key(0));
-    let wanted = "has no rules: the service has 10001 ports, and 10000 are possible: divide it";
+    let wanted = "has no rules: the service has 10001 ports, and 10000 are possible: split it";
     assert_eq!(said, [wanted]);
     let said = known.of_service(&key(1));
     assert_eq!(said.len(), SHOWN + 1);
     assert!(said[0].starts_with("endpointslice s00 is left out: the ports, addresses"), "{said:?}");
-    assert_eq!(said[SHOWN], "10 more of its endpointslices are left out");
+    assert_eq!(said[SHOWN], "10 more of its endpointslices left out");
     let all = known.all().expect("some");
     assert_eq!(all.lines().count(), SHOWN + 1, "{all}");
     assert!(all.starts_with(&format!("default/s00: {wanted}\n")), "{all}");

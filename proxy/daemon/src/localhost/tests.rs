@@ -47,7 +47,7 @@ fn few_of_many_links_without_a_guard_are_named() {
     assert_eq!(describe(&seen), None);
     seen.insert(2, Some(("eth0".to_owned(), error())));
     let one = describe(&seen).expect("a text");
-    assert!(one.starts_with("on eth0 rules alone"), "{one}");
+    assert!(one.starts_with("on eth0, only rules protect"), "{one}");
     for index in 3..1000 {
         seen.insert(index, Some((format!("veth{index}"), error())));
     }

@@ -37,7 +37,7 @@ impl Held {
         let Self { network, address, .. } = self;
         format!(
             "the default of --cluster-cidr, {network}, holds {address}, the address of {}: set \
-             --cluster-cidr on all nodes, a network for containers apart from that of the nodes",
+             --cluster-cidr on all nodes to a network that does not overlap that of the nodes",
             self.whose()
         )
     }

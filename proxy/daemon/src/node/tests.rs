@@ -44,7 +44,7 @@ fn of_several_addresses_node_ip_says_which() {
         found.map(|ips| ips.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(ips(&[], OverlayKind::None), Ok(Vec::new()));
-    let refused = "--overlay vxlan: this node has no address that other nodes could reach; give \
+    let refused = "--overlay vxlan: this node has no address that other nodes can reach; set \
                    --node-ip";
     assert_eq!(ips(&[], OverlayKind::Vxlan), Err(refused.to_owned()));
     let netlink = Netlink::open().unwrap();
@@ -57,8 +57,9 @@ fn of_several_addresses_node_ip_says_which() {
     // As in virtual machines, which have the first one all alike.
     assert_eq!(ips(&[], OverlayKind::Vxlan).unwrap(), ["10.0.2.15"]);
     assert_eq!(ips(&["192.168.56.11"], OverlayKind::Vxlan).unwrap(), ["192.168.56.11"]);
-    let refused = "--overlay host-gw: nodes reach containers in fd00:10::/48 by addresses of that \
-                   family, and this node has none; give one more --node-ip, or use --overlay vxlan";
+    let refused = "--overlay host-gw: containers in fd00:10::/48 are reached through node \
+                   addresses of the same IP family, and this node has none; add one to --node-ip, \
+                   or use --overlay vxlan";
     assert_eq!(ips(&["192.168.56.11"], OverlayKind::HostGw), Err(refused.to_owned()));
     let both = ["192.168.56.11", "fd00:56::11"];
     assert_eq!(ips(&both, OverlayKind::HostGw).unwrap(), both);

@@ -25,7 +25,7 @@ fn whoever_has_more_than_the_way_carries_is_named() {
     assert_eq!(named(&all, &limits), [""; 0]);
     limits.overlay = Some(1350);
     let line = |name: &str, limit: u32| {
-        format!("attachment {name} has MTU 1450, but the way to other nodes carries {limit}")
+        format!("attachment {name} has MTU 1450, but the path to other nodes has {limit}")
     };
     assert_eq!(named(&all, &limits), [line("n/a/eth0", 1350), line("n/b/eth0", 1350)]);
     limits.bridges = [("l2".to_owned(), 1400)].into();

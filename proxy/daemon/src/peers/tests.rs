@@ -40,14 +40,14 @@ fn refusals_name_line_field_and_remedy() {
         }
     };
     let (ip, net) = ("\"172.18.0.3\"", "\"10.0.2.0/24\"");
-    check(node("a", ip, net), &[".toml:5: node \"a\": name: an entry above", "remove one"]);
+    check(node("a", ip, net), &[".toml:5: node \"a\": name: used by an entry above", "remove one"]);
     check(node("", ip, net), &[":5: ", "name:", "--node-name"]);
     check(node("b", "\"127.0.0.1\"", net), &[":5: ", "ip: \"127.0.0.1\"", "172.18.0.2"]);
     check(node("b", "\"eth0\"", net), &["ip: \"eth0\""]);
-    check(node("b", "[]", net), &["ip: empty; give one"]);
-    check(node("b", "[\"172.18.0.3\", \"172.18.0.4\"]", net), &["ip: two of one family"]);
+    check(node("b", "[]", net), &["ip: empty; at least one is required"]);
+    check(node("b", "[\"172.18.0.3\", \"172.18.0.4\"]", net), &["ip: two of the same IP family"]);
     check(node("b", ip, "\"10.0.2.0\""), &["subnet: \"10.0.2.0\" is not a network"]);
-    check(node("b", ip, "\"10.0.2.1/24\""), &["host bits; write 10.0.2.0/24"]);
+    check(node("b", ip, "\"10.0.2.1/24\""), &["host bits set; write 10.0.2.0/24"]);
     check(node("b", ip, "\"10.1.2.0/24\""), &["subnet: 10.1.2.0/24", "--cluster-cidr"]);
     check(
         node("b", ip, "\"10.0.1.128/25\""),

@@ -76,7 +76,7 @@ impl Conntrack {
         }
         let trouble = self.trouble.as_ref()?;
         Some(format!(
-            "UDP clients may be stuck to endpoints that are gone: {trouble}; run: conntrack -D -p udp"
+            "UDP clients may be stuck to removed endpoints: {trouble}; run: conntrack -D -p udp"
         ))
     }
 }

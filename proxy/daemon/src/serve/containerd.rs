@@ -127,7 +127,7 @@ impl Containerd {
         let new = refused.iter().filter(|(key, _)| said.insert((id.clone(), key.clone())));
         for (key, why) in new.take(images::MOST) {
             let key: String = key.chars().take(80).flat_map(char::escape_debug).collect();
-            tracing::warn!("label {key} of container {container_id} does not count: {why}");
+            tracing::warn!("label {key} of container {container_id} is ignored: {why}");
         }
     }
 }
@@ -205,7 +205,7 @@ async fn image(
         false => None,
     };
     let Some(digests) = configurations(channel, namespace, target.digest).await? else {
-        return unknown("leads to more than can be read");
+        return unknown("has a manifest that is too large to read");
     };
     let mut configs = Vec::new();
     for digest in digests {
@@ -226,11 +226,11 @@ async fn image(
         }
         configs = older;
         if configs.is_empty() {
-            return unknown("is another one since the container was made");
+            return unknown("was replaced after the container was created");
         }
     }
     match configs.is_empty() {
-        true => unknown("has no configuration here"),
+        true => unknown("has no configuration on this node"),
         false => {
             let labels = configs.into_iter().flat_map(|(_, config)| config.labels);
             Ok(Image::Labels(labels.collect()))

@@ -21,7 +21,7 @@ use crate::state::State;
 /// Describes a service.
 pub(crate) fn describe(state: &State, key: &ObjectKey) -> Result<Description, Refused> {
     let resolved = state.index.resolve(key).ok_or_else(|| {
-        Refused::new(404, format!("service {key} is not known; see: causeway get services -A"))
+        Refused::new(404, format!("service {key} not found; see: causeway get services -A"))
     })?;
     // Addresses alone have no port.
     let ports = resolved.service.ports.iter().map(Some).chain(std::iter::repeat(None));
@@ -101,14 +101,15 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     let service = &resolved.service;
     let mut remarks = Vec::new();
     if service.labels.contains_key(Service::PROXY_NAME) {
-        remarks.push(format!("label {} gives it to another proxy: no rules", Service::PROXY_NAME));
+        remarks
+            .push(format!("label {} assigns it to another proxy: no rules", Service::PROXY_NAME));
     }
     if service.service_type == ServiceType::ExternalName {
-        remarks.push("ExternalName: a name in DNS, no address and no rules".to_owned());
+        remarks.push("ExternalName: DNS name only, no address and no rules".to_owned());
         return remarks;
     }
     if service.headless {
-        remarks.push("headless: names in DNS, no address and no rules".to_owned());
+        remarks.push("headless: DNS names only, no address and no rules".to_owned());
     }
     if service.service_type == ServiceType::LoadBalancer && service.ingress.is_empty() {
         remarks.push("no load balancer address yet".to_owned());
@@ -139,8 +140,8 @@ fn out_of_reach(state: &State, key: &ObjectKey) -> Option<String> {
     let text = log::few(away.iter().map(|(node, ip)| format!("{ip} of node {node}")), NAMED);
     (!away.is_empty()).then(|| {
         format!(
-            "endpoint on its own node only: {text}, outside the cluster networks (--cluster-cidr) or \
-             its node's part of them, so nothing leads there from here"
+            "usable on their own node only: {text}; outside --cluster-cidr or the subnet of their \
+             node, so this node has no route to them"
         )
     })
 }
@@ -165,7 +166,7 @@ fn nothing_found(state: &State, service: &Service) -> String {
     match elsewhere {
         Some(pod) => format!(
             "no attached container of namespace {} has the labels {selector}: connections are \
-             refused; {} has them, but is of another namespace",
+             refused; {} has them, but is in another namespace",
             service.key.namespace,
             pod.key()
         ),
@@ -191,11 +192,11 @@ fn port_remark(
     if found.endpoints.is_empty() {
         return match &port.target {
             TargetPort::Name(name) => Some(format!(
-                "{named}: no container names its port {name}; label one: \
+                "{named}: no container has a port named {name}; label one: \
                  port.causeway.io/{name}=NUMBER"
             )),
             TargetPort::Number(_) => {
-                any.then(|| format!("{named}: no endpoint; connections are refused"))
+                any.then(|| format!("{named}: no endpoints; connections are refused"))
             }
         };
     }
@@ -210,7 +211,7 @@ fn port_remark(
         return None;
     }
     let dropped = |field: &str, whose: &str| {
-        format!("{named}: {field} is Local and no endpoint is on this node: {whose} are dropped")
+        format!("{named}: {field} is Local and this node has no endpoints: {whose} are dropped")
     };
     if service.internal_policy == TrafficPolicy::Local {
         return Some(dropped("internalTrafficPolicy", "connections to the cluster address"));

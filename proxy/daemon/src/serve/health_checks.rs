@@ -67,7 +67,7 @@ impl HealthChecks {
         // service.
         if let Some(why) = state.plan.guarded().node_port(port, Protocol::Tcp) {
             self.servers.remove(&key);
-            warn(state, &before, concern, format!("is left out: {why}"));
+            warn(state, &before, concern, format!("not opened: {why}"));
             return;
         }
         if let Some(server) = self.servers.get(&key)
@@ -88,8 +88,8 @@ impl HealthChecks {
             }
             Err(error) => {
                 let warning = format!(
-                    "port {port} cannot be bound ({error}): load balancers take this node for \
-                     dead; free the port, or give the service another healthCheckNodePort"
+                    "port {port} cannot be bound ({error}): load balancers see this node as down; \
+                     free the port, or give the service another healthCheckNodePort"
                 );
                 warn(state, &before, concern, warning);
                 self.failed.insert(key);

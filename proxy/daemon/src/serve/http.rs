@@ -69,7 +69,8 @@ impl Api {
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, Refused> {
-        let ending = |()| Refused::new(503, "causewayd is stopping; ask again when it runs");
+        let ending =
+            |()| Refused::new(503, "causewayd is stopping; retry when it is running again");
         let (reply, answer) = oneshot::channel();
         let sent = self.events.send(Event::Request(request(reply))).await;
         sent.map_err(|_| ending(()))?;
@@ -98,7 +99,8 @@ pub(crate) async fn unknown_path(request: HttpRequest) -> Refused {
     Refused::new(
         404,
         format!(
-            "path {path:?} is not known; causewayd serves /v1/..., /healthz, /livez, /readyz, /metrics and /proxyMode"
+            "unknown path {path:?}; causewayd serves /v1/..., /healthz, /livez, /readyz, /metrics \
+             and /proxyMode"
         ),
     )
 }
@@ -106,7 +108,7 @@ pub(crate) async fn unknown_path(request: HttpRequest) -> Refused {
 /// `405`
 pub(crate) async fn unknown_method(request: HttpRequest) -> Refused {
     let (method, path) = (request.method(), request.uri().path());
-    Refused::new(405, format!("{path} does not take {method}"))
+    Refused::new(405, format!("{path} does not support {method}"))
 }
 
 async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
@@ -191,7 +193,7 @@ async fn list(
     params: Result<Params<ListParams>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refused> {
     let Params(params) = params.map_err(|error| {
-        let message = "the query is not ?namespace=NAMESPACE&watch=true|false";
+        let message = "invalid query; use ?namespace=NAMESPACE&watch=true|false";
         Refused::caused(400, message, &error)
     })?;
     let namespace = params.namespace.filter(|namespace| !namespace.is_empty());
@@ -216,7 +218,7 @@ async fn get_one(
 ) -> Result<Response, Refused> {
     let kind = known(&kind)?;
     if kind == Kind::Nodes {
-        return Err(Refused::new(404, "nodes have no namespace: ask for /v1/nodes/NAME"));
+        return Err(Refused::new(404, "nodes are not namespaced; use /v1/nodes/NAME"));
     }
     show(&api, kind, ObjectKey::new(namespace, name)).await
 }
@@ -238,7 +240,7 @@ async fn delete_one(
     Path((kind, namespace, name)): Path<(String, String, String)>,
 ) -> Result<Response, Refused> {
     if known(&kind)? == Kind::Nodes {
-        return Err(Refused::new(404, "nodes have no namespace: delete /v1/nodes/NAME"));
+        return Err(Refused::new(404, "nodes are not namespaced; delete /v1/nodes/NAME"));
     }
     delete(&api, target(&kind, &namespace, &name)?).await
 }
@@ -260,7 +262,7 @@ async fn delete(api: &Api, target: Target) -> Result<Response, Refused> {
     let slash = if one.namespace.is_empty() { "" } else { "/" };
     let object = format!("{} {}{slash}{}", one.kind, one.namespace, one.name);
     match (one.outcome, &one.refusal) {
-        (AppliedOutcome::NotFound, _) => Err(Refused::new(404, format!("there is no {object}"))),
+        (AppliedOutcome::NotFound, _) => Err(Refused::new(404, format!("{object} not found"))),
         (_, Some(refusal)) => Err(Refused::new(409, format!("{object}: {}", refusal.reason))),
         _ => Ok(axum::Json(applied).into_response()),
     }
@@ -279,13 +281,14 @@ fn target(kind: &str, namespace: &str, name: &str) -> Result<Target, Refused> {
 }
 
 fn pods_are_not_deleted() -> Refused {
-    Refused::new(405, "pods are attached containers: remove the container by its runtime")
+    Refused::new(405, "pods are attached containers; remove the container through its runtime")
 }
 
 fn known(kind: &str) -> Result<Kind, Refused> {
     Kind::of(kind).ok_or_else(|| {
         let message = format!(
-            "kind {kind:?} is not known: one of services, endpoints, endpointslices, pods, nodes"
+            "unknown resource type {kind:?}; valid types: services, endpoints, endpointslices, \
+             pods, nodes"
         );
         Refused::new(404, message)
     })
@@ -296,7 +299,7 @@ fn global(kind: &str, name: &str) -> Result<Kind, Refused> {
     match known(kind)? {
         Kind::Nodes => Ok(Kind::Nodes),
         Kind::Services | Kind::Endpoints | Kind::EndpointSlices | Kind::Pods => {
-            let message = format!("{kind} have a namespace: write /v1/{kind}/NAMESPACE/{name}");
+            let message = format!("{kind} are namespaced; use /v1/{kind}/NAMESPACE/{name}");
             Err(Refused::new(404, message))
         }
     }
@@ -308,7 +311,10 @@ async fn json<T: DeserializeOwned>(request: HttpRequest, limit: usize) -> Result
     const PATIENCE: Duration = Duration::from_secs(30);
     let body = tokio::time::timeout(PATIENCE, bytes(request.into_body(), limit)).await;
     let bytes = body.map_err(|_| {
-        Refused::new(408, format!("the body did not come within {} seconds", PATIENCE.as_secs()))
+        Refused::new(
+            408,
+            format!("the request body did not arrive within {} seconds", PATIENCE.as_secs()),
+        )
     })??;
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -316,7 +322,9 @@ async fn json<T: DeserializeOwned>(request: HttpRequest, limit: usize) -> Result
         let place = if field == "." { "the body".to_owned() } else { format!("field {field}") };
         Refused::new(400, format!("{place}: {}", error.inner()))
     })?;
-    reader.end().map_err(|error| Refused::new(400, format!("behind the object: {error}")))?;
+    reader.end().map_err(|error| {
+        Refused::new(400, format!("trailing data after the JSON object: {error}"))
+    })?;
     Ok(parsed)
 }
 
@@ -324,8 +332,8 @@ async fn bytes(mut body: Body, limit: usize) -> Result<Vec<u8>, Refused> {
     let mut bytes = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Refused::caused(400, "the body does not arrive", &error))?;
+        let frame = frame
+            .map_err(|error| Refused::caused(400, "the request body did not arrive", &error))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
         if length <= limit {
@@ -339,7 +347,7 @@ async fn bytes(mut body: Body, limit: usize) -> Result<Vec<u8>, Refused> {
         }
     }
     if length > limit {
-        let message = format!("the body is larger than {limit} bytes; send it in parts");
+        let message = format!("the request body is larger than {limit} bytes; send it in parts");
         return Err(Refused::new(413, message));
     }
     Ok(bytes)

@@ -58,19 +58,21 @@ pub(super) fn sort(labels: Labels, image: &Image) -> Sorted {
 
 fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), String> {
     if key.starts_with(RESERVED) {
-        return Err("keys of causeway.io come from the plugins alone".to_owned());
+        return Err("keys under causeway.io are set by the plugins only".to_owned());
     }
     match image {
         Image::None => {}
         Image::Labels(own) if own.contains(&(key.to_owned(), value.to_owned())) => {
-            return Err("it is the image's own; --image-labels makes those count".to_owned());
+            return Err(
+                "it comes from the image; to use labels of images, set --image-labels".to_owned()
+            );
         }
         Image::Labels(_) => {}
-        Image::Unknown(why) => return Err(format!("it may be the image's own: {why}")),
+        Image::Unknown(why) => return Err(format!("it may come from the image: {why}")),
     }
     manifest::check_label(key, value)?;
     if count >= MOST {
-        return Err(format!("{MOST} labels of a container count"));
+        return Err(format!("a container can have at most {MOST} labels"));
     }
     Ok(())
 }

@@ -149,20 +149,25 @@ impl Metrics {
     fn kube_proxy(&self, registry: &mut Registry, state: &State) {
         let registry = registry.sub_registry_with_prefix("kubeproxy");
         let histograms = [
-            ("sync_proxy_rules_duration", "Time of a commit", &self.sync),
-            ("sync_full_proxy_rules_duration", "Time of a full commit", &self.full_sync),
-            ("sync_partial_proxy_rules_duration", "Time of a partial commit", &self.partial_sync),
+            ("sync_proxy_rules_duration", "Duration of a commit", &self.sync),
+            ("sync_full_proxy_rules_duration", "Duration of a full commit", &self.full_sync),
+            (
+                "sync_partial_proxy_rules_duration",
+                "Duration of a partial commit",
+                &self.partial_sync,
+            ),
             ("network_programming_duration", "Time from a change to the kernel", &self.programming),
         ];
         for (name, help, metric) in histograms {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
         }
-        let (name, help) = ("conntrack_reconciler_sync_duration", "Time of a conntrack clean-up");
+        let (name, help) =
+            ("conntrack_reconciler_sync_duration", "Duration of a conntrack cleanup");
         registry.register_with_unit(name, help, Unit::Seconds, self.conntrack.clone());
-        let (name, help) = ("conntrack_reconciler_deleted_entries", "UDP flows forgotten");
+        let (name, help) = ("conntrack_reconciler_deleted_entries", "UDP flows deleted");
         registry.register(name, help, self.forgotten.clone());
-        registry.register("proxy_healthz", "Answers of /healthz by status", self.healthz.clone());
-        registry.register("proxy_livez", "Answers of /livez by status", self.livez.clone());
+        registry.register("proxy_healthz", "Responses of /healthz by status", self.healthz.clone());
+        registry.register("proxy_livez", "Responses of /livez by status", self.livez.clone());
         let progress = &state.progress;
         for (name, help, count) in [
             ("sync_proxy_rules_service_changes", "Changes of services", progress.service_changes),
@@ -181,7 +186,8 @@ impl Metrics {
             ("sync_proxy_rules_last_timestamp", "Time of the last commit", progress.synced),
             (
                 "sync_proxy_rules_last_queued_timestamp",
-                "Time of the oldest change not committed, or else of the last commit",
+                "Time of the oldest change not yet committed, or of the last commit if there is \
+                 none",
                 progress.behind.or(progress.synced),
             ),
         ] {
@@ -242,24 +248,24 @@ fn own(registry: &mut Registry, state: &State, watchers: usize) {
     registry.register("services", "Services known", gauge("services"));
     registry.register(
         "service_ports",
-        "Service ports with rules, a family each",
+        "Service ports with rules, per IP family",
         gauge("servicePorts"),
     );
     registry.register("endpoints", "Endpoints in rotation", gauge("endpoints"));
     registry.register("endpoint_slices", "Endpoint slices known", gauge("endpointSlices"));
     registry.register("containers", "Attachments known", gauge("containers"));
-    registry.register("watchers", "Clients that follow a list", ConstGauge::new(watchers as u64));
+    registry.register("watchers", "Clients watching a list", ConstGauge::new(watchers as u64));
     let degraded = ConstGauge::new(state.conditions.count() as u64);
-    registry.register("degraded", "Things that do not work, see: causeway status", degraded);
+    registry.register("degraded", "Degraded conditions, see: causeway status", degraded);
     let spooled = std::fs::read_dir(state.settings.spool());
     let spooled = spooled.map_or(0, |entries| entries.flatten().filter(is_event).count());
     registry.register("spool_events", "Events in the spool", ConstGauge::new(spooled as u64));
     let progress = &state.progress;
     for (name, help, count) in [
         ("syncs", "Commits", progress.syncs),
-        ("full_syncs", "Commits that compared everything", progress.full_syncs),
+        ("full_syncs", "Commits that compared the whole ruleset", progress.full_syncs),
         ("failures", "Commits and reads that failed", progress.failures),
-        ("repairs", "Times that changed rules were put right", progress.repairs),
+        ("repairs", "Times that rules changed by another process were restored", progress.repairs),
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
@@ -270,7 +276,7 @@ fn cluster(registry: &mut Registry, state: &State) {
     let Some(store) = &state.cluster else { return };
     let registry = registry.sub_registry_with_prefix("causeway");
     let connected = ConstGauge::new(u64::from(store.connection.is_ok()));
-    registry.register("store_connected", "Whether the cluster store answers", connected);
+    registry.register("store_connected", "Whether the cluster store is reachable", connected);
     let revision = ConstGauge::new(store.revision);
     registry.register("store_revision", "Newest revision of the cluster store seen", revision);
     let nodes = Family::<ByState, Gauge>::default();
@@ -280,11 +286,11 @@ fn cluster(registry: &mut Registry, state: &State) {
     for node in nodes::all(state).values() {
         nodes.get_or_create(&ByState { state: node.ready.word() }).inc();
     }
-    registry.register("cluster_nodes", "Nodes known, by whether they live", nodes);
+    registry.register("cluster_nodes", "Nodes known, by state", nodes);
     let progress = &state.progress;
     for (name, help, count) in [
-        ("store_writes", "Writes of this node that the cluster store took", progress.writes),
-        ("store_conflicts", "Writes decided anew, another was first", progress.conflicts),
+        ("store_writes", "Writes of this node accepted by the cluster store", progress.writes),
+        ("store_conflicts", "Writes retried because another node wrote first", progress.conflicts),
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
@@ -305,10 +311,15 @@ fn process(registry: &mut Registry, state: &State) {
     registry.register_with_unit("resident_memory", "Resident memory", Unit::Bytes, bytes);
     let cpu: ConstCounter<f64> = ConstCounter::new(usage.cpu);
     registry.register_with_unit("cpu", "Processor time", Unit::Seconds, cpu);
-    registry.register("open_fds", "Open descriptors", ConstGauge::new(usage.descriptors));
+    registry.register("open_fds", "Open file descriptors", ConstGauge::new(usage.descriptors));
     let up = clock::now().saturating_duration_since(state.progress.started).as_secs_f64();
     let started = ConstGauge::new(clock::unix().as_secs_f64() - up);
-    registry.register_with_unit("start_time", "Start, since 1970", Unit::Seconds, started);
+    registry.register_with_unit(
+        "start_time",
+        "Start time, seconds since 1970",
+        Unit::Seconds,
+        started,
+    );
 }
 
 /// What this process uses.

@@ -74,7 +74,7 @@ fn this(state: &State) -> NodeView {
     let excluded = state.cluster.as_ref().and_then(|cluster| cluster.excluded.clone());
     let (ready, reason, message) = match excluded {
         Some(why) => (Ready::No, "Excluded", why),
-        None => (Ready::Yes, "Runs", "causewayd runs".to_owned()),
+        None => (Ready::Yes, "Runs", "causewayd is running".to_owned()),
     };
     NodeView {
         name: node.name.clone(),
@@ -107,8 +107,8 @@ fn other(state: &State, peer: &Peer) -> NodeView {
     let waiting = || {
         (record.is_some() && peer.subnets.is_empty()).then(|| {
             format!(
-                "waiting for node {} to publish its subnet; `causeway status` there tells what \
-                 keeps it",
+                "waiting for node {} to publish its subnet; run `causeway status` there to see why \
+                 it has none",
                 peer.name
             )
         })
@@ -133,7 +133,7 @@ fn other(state: &State, peer: &Peer) -> NodeView {
 
 fn liveness(cluster: Option<&ClusterState>, peer: &Peer) -> (Ready, &'static str, String) {
     let Some(cluster) = cluster else {
-        let message = "it stands in the peers file; nobody says whether it lives";
+        let message = "it is listed in the peers file; whether it is alive is unknown";
         return (Ready::Unknown, "PeersFile", message.to_owned());
     };
     let is_held = cluster.held_nodes.contains(&peer.name);
@@ -141,19 +141,20 @@ fn liveness(cluster: Option<&ClusterState>, peer: &Peer) -> (Ready, &'static str
         (Some(_), Ok(())) if is_held => (
             Ready::Unknown,
             "Held",
-            "it vanished together with others and counts as there until the endpoint TTL is over",
+            "it disappeared together with other nodes; treated as alive until the endpoint TTL \
+             ends",
         ),
-        (Some(_), Ok(())) => (Ready::Yes, "Heard", "its daemon keeps its record in the store"),
+        (Some(_), Ok(())) => (Ready::Yes, "Heard", "its causewayd renews its record in the store"),
         (Some(_), Err(_)) => (
             Ready::Unknown,
             "StoreAway",
-            "the cluster store does not answer; it was ready when last heard of",
+            "the cluster store is unreachable; the node was ready when last seen",
         ),
         (None, _) => (
             Ready::No,
             "NotHeard",
-            "its daemon is not heard of: its containers are no endpoints, routes to it stay until \
-             its subnet's lease ends, or `causeway delete node`",
+            "no heartbeat from its causewayd: its containers were removed from services; routes to \
+             it stay until its subnet lease ends, or until `causeway delete node`",
         ),
     };
     (ready, reason, message.to_owned())
@@ -171,7 +172,7 @@ fn documented(document: &Node) -> NodeView {
         created: Some(document.created),
         ready: Ready::Unknown,
         reason: "Document",
-        message: "a document names it; no node of this name has joined".to_owned(),
+        message: "it is known from a manifest only; no node with this name has joined".to_owned(),
         version: None,
         machine_id: None,
         boot_id: None,
@@ -205,7 +206,7 @@ impl Shared {
         }
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         Some(format!(
-            "nodes {} publish one address, {ip}: give each its own with --node-ip",
+            "nodes {} publish the same address {ip}; give each its own with --node-ip",
             nodes.join(" and ")
         ))
     }

@@ -29,7 +29,7 @@ pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refu
     }
     let key = causeway_model::ObjectKey::new(request.namespace.as_str(), request.name.as_str());
     let service = state.index.services().get(&key).ok_or_else(|| {
-        Refused::new(404, format!("service {key} is not known; see: causeway get services -A"))
+        Refused::new(404, format!("service {key} not found; see: causeway get services -A"))
     })?;
     let (netns, ipv6) = match request.from.as_str() {
         "node" => (None, None),
@@ -38,15 +38,12 @@ pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refu
             // What its namespace is called there may be the name of another one here.
             if *pod.node != *state.node.name {
                 let message =
-                    format!("field from: {from} runs on node {}; ask the daemon there", pod.node);
+                    format!("field from: {from} runs on node {}; run the test there", pod.node);
                 return Err(Refused::new(409, message));
             }
             let path = pod.records.iter().find_map(|record| record.netns.clone());
             let path = path.ok_or_else(|| {
-                Refused::new(
-                    409,
-                    format!("field from: the network namespace of {from} is not known"),
-                )
+                Refused::new(409, format!("field from: the network namespace of {from} is unknown"))
             })?;
             (Some(path), pod.ips().next().map(|ip| ip.is_ipv6()))
         }
@@ -61,7 +58,10 @@ pub(crate) fn prepare(state: &State, request: &SvcTest) -> Result<Prepared, Refu
         Refused::new(404, format!("field port: service {key} has no port {text:?}"))
     })?;
     if port.protocol == Protocol::Sctp {
-        return Err(Refused::new(409, "a test speaks tcp and udp, and the port is of sctp"));
+        return Err(Refused::new(
+            409,
+            "only tcp and udp ports can be tested, and this one is sctp",
+        ));
     }
     let to = SocketAddr::new(address, port.port);
     Ok(Prepared { to, protocol: port.protocol, count: request.count, netns })
@@ -111,7 +111,7 @@ fn attempt(prepared: &Prepared, netns: Option<&Netns>) -> (Option<IpAddr>, Optio
     match found {
         Ok(Some(endpoint)) => (Some(endpoint.ip()), connection.trouble),
         Ok(None) => {
-            let unknown = "conntrack does not know the connection".to_owned();
+            let unknown = "conntrack has no entry for the connection".to_owned();
             (None, Some(connection.trouble.unwrap_or(unknown)))
         }
         Err(error) => (None, Some(error.to_string())),
@@ -150,7 +150,7 @@ fn udp(to: SocketAddr) -> io::Result<Connection> {
     let trouble = match socket.recv(&mut [0; 64]) {
         Ok(_) => None,
         Err(error) if timed_out(&error) => {
-            Some(format!("no datagram came back within {} seconds", PATIENCE.as_secs()))
+            Some(format!("no reply within {} seconds", PATIENCE.as_secs()))
         }
         Err(error) => return Err(error),
     };

@@ -23,7 +23,7 @@ pub(crate) async fn local_addresses() -> Result<Vec<IpAddr>, Refused> {
         Ok(all)
     };
     let failed = |error: &dyn std::error::Error| {
-        Refused::caused(500, "the addresses of this node cannot be read", error)
+        Refused::caused(500, "cannot read the addresses of this node", error)
     };
     let asked = tokio::task::spawn_blocking(ask).await.map_err(|error| failed(&error))?;
     asked.map_err(|error| failed(&error))
@@ -44,7 +44,7 @@ pub(crate) fn answer(
     if source.is_ipv4() != to.address.is_ipv4() {
         return Err(Refused::new(
             400,
-            format!("from {source} to {}: both must be of one family", to.address),
+            format!("from {source} to {}: both must be of the same IP family", to.address),
         ));
     }
     let packet = Packet {
@@ -69,7 +69,7 @@ pub(crate) fn answer(
 fn who(state: &State, address: IpAddr) -> Option<String> {
     let mut here = state.index.containers_of(&state.node.name);
     let (one, _) = here.find(|(one, _)| one.record.ips.contains(&address))?;
-    Some(format!("It is {}, in network {}.", one.pod, one.record.key.network))
+    Some(format!("It is {} in network {}.", one.pod, one.record.key.network))
 }
 
 /// Finds a pod by `[NS/]NAME`: the name, the name nerdctl knows it by, or the beginning of the
@@ -106,7 +106,7 @@ pub(crate) fn key_of(text: &str) -> ObjectKey {
 fn protocol(text: &str) -> Result<Protocol, Refused> {
     let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     all.into_iter().find(|one| one.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
-        Refused::new(400, format!("field protocol: {text:?} is none of tcp, udp, sctp"))
+        Refused::new(400, format!("field protocol: {text:?} is not tcp, udp or sctp"))
     })
 }
 
@@ -185,9 +185,7 @@ fn destination(state: &State, text: &str, ipv6: Option<bool>) -> Result<Destinat
         return Ok(Destination { address, service: Some(key) });
     }
     let pod = pod(state, text).map_err(|_| {
-        let message = format!(
-            "field to: {text:?} is no address, and neither a service nor a pod {key} is known"
-        );
+        let message = format!("field to: {text:?} is not an IP, service or pod");
         Refused::new(404, message)
     })?;
     let fitting = pod.ips().find(|one| ipv6.is_none_or(|ipv6| one.is_ipv6() == ipv6));
@@ -234,12 +232,13 @@ fn port(
                 .iter()
                 .map(|port| format!("{}/{}", port.port, port.protocol.name().to_lowercase()))
                 .collect();
-            let message = format!("field port: the service has several: {}", all.join(", "));
+            let message =
+                format!("field port: the service has several ports, name one: {}", all.join(", "));
             Err(Refused::new(400, message))
         }
         (None, _, Some(number)) => Ok((number, protocol.unwrap_or(Protocol::Tcp))),
         (None, _, None) => {
-            Err(Refused::new(400, format!("field port: missing; write {}:PORT", request.to)))
+            Err(Refused::new(400, format!("field port: a port is required: {}:PORT", request.to)))
         }
     }
 }

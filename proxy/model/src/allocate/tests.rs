@@ -109,7 +109,7 @@ fn a_tiny_network_is_used_up_but_for_its_ends() {
 fn a_network_without_room_hands_out_no_address_of_another() {
     for network in ["10.96.0.5/32", "10.96.0.4/31", "0.0.0.0/32", "fd00:96::5/128", "::/128"] {
         let pools = pools(&[network]);
-        assert!(pools.check().is_err_and(|why| why.contains("no room")), "{network}");
+        assert!(pools.check().is_err_and(|why| why.contains("is too small")), "{network}");
         let wanted = format!("spec.clusterIP: {network} is too small for services");
         let asked = service("a", ServiceType::ClusterIp);
         assert_eq!(refusal(&Allocator::default(), &pools, asked, None), wanted);
@@ -188,7 +188,7 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(
         check(&["10.0.0.0/16", "10.1.0.0/16"], ports).contains("at most one network per IP family")
     );
-    assert!(check(&["10.0.0.0/31"], ports).contains("no room"));
+    assert!(check(&["10.0.0.0/31"], ports).contains("is too small"));
     assert!(check(&["10.96.0.0/16"], (0, 10)).contains("FIRST-LAST"));
     assert!(check(&["10.96.0.0/16"], (32767, 30000)).contains("FIRST-LAST"));
 }

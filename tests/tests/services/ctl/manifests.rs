@@ -207,9 +207,9 @@ fn charts_with_other_kinds_and_streams_of_json_are_applied() {
         0,
         &["service/http-server-svc created"],
         &[
-            "<stdin>:1: warning: Namespace shop: skipped: not a kind that Causeway acts on",
+            "<stdin>:1: warning: Namespace shop: skipped: Causeway does not handle this kind",
             &format!(
-                "<stdin>:{last}: warning: Role shop/r: skipped: not a kind that Causeway acts on"
+                "<stdin>:{last}: warning: Role shop/r: skipped: Causeway does not handle this kind"
             ),
         ],
     );

@@ -96,8 +96,8 @@ pub(crate) fn cluster_status() -> Value {
         {"name": "n2", "state": "Ready", "subnets": ["10.0.2.0/24"], "ips": ["172.18.0.3"],
             "vtep": "0e:1a:00:00:00:02", "mtu": 1450, "version": "0.1.0", "age": 7200},
         {"name": "n3", "state": "NotReady", "subnets": [], "ips": ["172.18.0.4", "fd00:172:18::4"],
-            "problem": "its daemon is not heard of"}]);
-    status["warnings"] = json!(["node n3: its daemon is not heard of"]);
+            "problem": "no heartbeat from its causewayd"}]);
+    status["warnings"] = json!(["node n3: no heartbeat from its causewayd"]);
     status
 }
 

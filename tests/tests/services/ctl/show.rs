@@ -251,7 +251,7 @@ fn status_tells_whether_all_is_well() {
         "Backend:   nftables",
         "Store:     embedded",
     ];
-    let counts = ["Objects:   3 containers, 1 service ports", "Events:    4 syncs"];
+    let counts = ["Objects:   3 containers, 1 service port", "Events:    4 syncs"];
     let warnings = ["Warnings:", "  - UDP port 30080 is bound by pid 7"];
     let lines = [&begin[..], &["Synced:    5s ago"], &counts, &["State:     OK"], &warnings];
     check(&api, "status", 0, &lines.concat(), &[]);
@@ -272,7 +272,7 @@ fn status_shows_store_subnets_overlay_and_the_other_nodes() {
     api.answer("GET /v1/status", 200, &cluster_status());
     let begin = ["Node:      n1", "Daemon:    causewayd 0.1.0, up 3m20s", "Backend:   nftables"];
     let counts =
-        ["Synced:    5s ago", "Objects:   3 containers, 1 service ports", "Events:    4 syncs"];
+        ["Synced:    5s ago", "Objects:   3 containers, 1 service port", "Events:    4 syncs"];
     let table = [
         "",
         "NODE   SUBNET        IP                          VTEP                MTU      STATUS     UP",
@@ -283,21 +283,21 @@ fn status_shows_store_subnets_overlay_and_the_other_nodes() {
         "Store:     etcd http://172.18.0.10:2379, revision 8841",
         "Subnets:   10.0.1.0/24 (leased)",
         "Overlay:   vxlan id 1 port 8472 on eth0, MTU 1450, VTEP 0e:1a:00:00:00:01, 2 repairs",
-        "Peers:     1/2 ready, 1 not heard of",
+        "Peers:     1/2 ready, 1 not responding",
     ];
-    let warnings = ["Warnings:", "  - node n3: its daemon is not heard of"];
+    let warnings = ["Warnings:", "  - node n3: no heartbeat from its causewayd"];
     let lines = [&begin[..], &many, &counts, &["State:     OK"], &warnings, &table];
     check(&api, "status", 0, &lines.concat(), &[]);
 
     api.answer("GET /v1/status", 200, &cut_off_status());
     let many = [
-        "Store:     etcd http://172.18.0.10:2379, away for 3m12s: connection refused; serving \
-         revision 8841",
+        "Store:     etcd http://172.18.0.10:2379, unreachable for 3m12s: connection refused; \
+         serving revision 8841",
         "Subnets:   10.0.1.0/24 (leased, 23h left), fd00:10:1::/64 (lost to node n9)",
         many[2],
         many[3],
-        "Held:      nodes n2, n3 that vanished together",
-        "Held:      4 objects that the store lost",
+        "Held:      nodes n2, n3 that disappeared together",
+        "Held:      4 objects missing from the store",
     ];
     let state = ["State:     DEGRADED", "  - store: etcd does not answer (connection refused)"];
     let lines = [&begin[..], &many, &counts, &state, &warnings, &table];

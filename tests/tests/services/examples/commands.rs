@@ -114,8 +114,8 @@ fn a_document_that_the_daemon_refuses_leaves_the_rest() {
         assert_eq!(finished.stdout, b"service/outside created\n", "{finished:?}");
         let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
         for begin in [
-            "<stdin>:11: Service default/taken: spec.ports[0].nodePort: 30080/TCP is taken",
-            "<stdin>:21: Service default/outside: warning: spec.clusterIP: 10.1.1.1 lies outside",
+            "<stdin>:11: Service default/taken: spec.ports[0].nodePort: 30080/TCP is allocated",
+            "<stdin>:21: Service default/outside: warning: spec.clusterIP: 10.1.1.1 is outside",
         ] {
             assert!(stderr.lines().any(|line| line.starts_with(begin)), "{begin}: {stderr}");
         }
@@ -135,7 +135,7 @@ fn status_describe_and_trace_say_what_is_and_why() {
         {
             assert!(status.lines().any(|one| one == line), "{line}: {status}");
         }
-        assert!(status.contains("1 containers") && status.contains("1 services"), "{status}");
+        assert!(status.contains("1 container,") && status.contains("1 service\n"), "{status}");
         let described = world.ctl("describe service http-server-svc", "").ok();
         let endpoint = format!("{}:80", pod.address);
         let rows: Vec<Vec<&str>> =

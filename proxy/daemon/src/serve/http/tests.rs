@@ -78,7 +78,7 @@ fn bad_requests_are_refused_with_what_is_wrong() {
             ("GET", "/v1/describe/default/nope", "", 404, "default/nope"),
             ("POST", "/v1/apply", "{", 400, "line 1"),
             ("POST", "/v1/apply", r#"{"objects":[],"wait":"yes"}"#, 400, "field wait"),
-            ("POST", "/v1/apply", r#"{"objects":[],"wait":true} x"#, 400, "behind the object"),
+            ("POST", "/v1/apply", r#"{"objects":[],"wait":true} x"#, 400, "trailing data after"),
             ("POST", "/v1/apply", "\u{1}", 400, "the body"),
             ("PUT", "/v1/events", r#"{"key":{"network":7}}"#, 400, "field key.network"),
             ("PUT", "/v1/events", event, 400, "field record"),
@@ -111,7 +111,7 @@ fn bad_requests_are_refused_with_what_is_wrong() {
                 "/v1/svc-test",
                 r#"{"namespace":"default","name":"web","count":1,"from":"there"}"#,
                 409,
-                "there runs on node n2; ask the daemon there",
+                "there runs on node n2; run the test there",
             ),
         ] {
             let (got, message) = stub.request(method, path, body).await;

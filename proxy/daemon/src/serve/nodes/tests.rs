@@ -128,7 +128,7 @@ fn a_node_of_the_cluster_is_a_kubernetes_node() {
                 "addresses": [{ "type": "InternalIP", "address": "192.0.2.2" },
                               { "type": "Hostname", "address": "n2" }],
                 "conditions": [{ "type": "Ready", "status": "True", "reason": "Heard",
-                                 "message": "its daemon keeps its record in the store" }],
+                                 "message": "its causewayd renews its record in the store" }],
                 "nodeInfo": { "causewaydVersion": "0.2.0", "machineID": "machine-2",
                               "bootID": "boot-2" } } })
     );
@@ -157,7 +157,7 @@ fn a_node_that_is_not_heard_of_is_not_ready_and_keeps_its_subnet() {
     assert_eq!(states, ["NotReady", "Ready"]);
     assert_eq!(status.peers[0].subnets, ["10.0.2.0/24"]);
     let warning = &status.warnings[0];
-    assert!(warning.starts_with("node n2: its daemon is not heard of"), "{warning}");
+    assert!(warning.starts_with("node n2: no heartbeat from its causewayd"), "{warning}");
     assert_eq!(status.degraded, [""; 0], "this node works");
     assert_eq!(ready(&fixture.node("n1")), "True");
 }
@@ -195,7 +195,7 @@ fn two_nodes_of_one_address_are_a_degradation_that_names_both() {
     let said = fixture.status();
     assert_eq!(said.degraded.len(), 2, "{:?}", said.degraded);
     for (line, name) in said.degraded.iter().zip(["n2", "n3"]) {
-        let wanted = format!("node {name}: nodes n2 and n3 publish one address, 192.0.2.2: ");
+        let wanted = format!("node {name}: nodes n2 and n3 publish the same address 192.0.2.2;");
         assert!(line.starts_with(&wanted) && line.contains("--node-ip"), "{line}");
     }
     let unreachable = &fixture.node("n3")["status"]["conditions"][1];
@@ -209,7 +209,7 @@ fn two_nodes_of_one_address_are_a_degradation_that_names_both() {
     assert_eq!(fixture.status().degraded, [""; 0]);
     // This node's own.
     fixture.state.peers.get_mut("n3").expect("n3").ips = vec![ip("192.0.2.1")];
-    assert!(fixture.status().degraded[0].contains("nodes n1 and n3 publish one address"));
+    assert!(fixture.status().degraded[0].contains("nodes n1 and n3 publish the same address"));
     // What the overlay found is said instead, and once.
     let why = "its address is also that of this node".to_owned();
     let overlay = fixture.state.overlay.as_mut().expect("an overlay");

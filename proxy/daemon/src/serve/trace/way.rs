@@ -43,7 +43,7 @@ fn whose(state: &State, address: IpAddr) -> Option<(&Peer, IpNetwork)> {
 fn way(state: &State, name: &str, to: IpAddr) -> String {
     let problem = state.overlay.as_ref().and_then(|overlay| overlay.problems.get(name));
     if let Some(problem) = problem {
-        return format!("it cannot be reached: {problem}");
+        return format!("unreachable: {problem}");
     }
     let settings = &state.settings;
     let of_family = |like: Option<&IpAddr>| {
@@ -56,14 +56,14 @@ fn way(state: &State, name: &str, to: IpAddr) -> String {
     match (settings.overlay, settings.direct_routing) {
         (OverlayKind::None, _) => {
             let ip = of_family(Some(&to));
-            format!("left to the host's routes, which are to lead to {ip} (--overlay none)")
+            format!("by routes of the host, which must lead to {ip} (--overlay none)")
         }
         (OverlayKind::HostGw, _) => format!("by a plain route via {}", of_family(Some(&to))),
         (OverlayKind::Vxlan, false) => {
-            format!("encapsulated, by {device} to {}", of_family(state.node.ips.first()))
+            format!("encapsulated by {device} to {}", of_family(state.node.ips.first()))
         }
         (OverlayKind::Vxlan, true) => format!(
-            "by a plain route via {} where that is on this node's link, else encapsulated, by \
+            "by a plain route via {} if that is on a link of this node, otherwise encapsulated by \
              {device} to {}",
             of_family(Some(&to)),
             of_family(state.node.ips.first())
@@ -101,10 +101,10 @@ mod tests {
     #[test]
     fn a_packet_for_another_node_is_said_to_leave_as_the_overlay_has_it() {
         let plain = |_: &mut State| {};
-        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: encapsulated, by cwov1 to 192.0.2.2.";
+        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: encapsulated by cwov1 to 192.0.2.2.";
         check(plain, "10.0.2.7", &[via]);
         let six =
-            "fd00:10:2::7 is in fd00:10:2::/64 of node n2: encapsulated, by cwov1 to 192.0.2.2.";
+            "fd00:10:2::7 is in fd00:10:2::/64 of node n2: encapsulated by cwov1 to 192.0.2.2.";
         check(plain, "fd00:10:2::7", &[six]);
         check(plain, "10.0.1.7", &[]);
         check(plain, "198.51.100.7", &[]);
@@ -112,15 +112,15 @@ mod tests {
         let via = "fd00:10:2::7 is in fd00:10:2::/64 of node n2: by a plain route via 2001:db8::2.";
         check(host_gw, "fd00:10:2::7", &[via]);
         let none = |state: &mut State| state.settings.overlay = OverlayKind::None;
-        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: left to the host's routes, which are to \
-                   lead to 192.0.2.2 (--overlay none).";
+        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: by routes of the host, which must lead \
+                   to 192.0.2.2 (--overlay none).";
         check(none, "10.0.2.7", &[via]);
         let wrong = |state: &mut State| {
             let problems = [("n2".to_owned(), "no address".to_owned())].into();
             let overlay = crate::state::OverlayState::default();
             state.overlay = Some(crate::state::OverlayState { problems, ..overlay });
         };
-        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: it cannot be reached: no address.";
+        let via = "10.0.2.7 is in 10.0.2.0/24 of node n2: unreachable: no address.";
         check(wrong, "10.0.2.7", &[via]);
     }
 }

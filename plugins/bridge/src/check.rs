@@ -146,7 +146,10 @@ fn same_mac(link: &Link, expected: &str) -> Result<(), Error> {
     if expected.is_empty() || mac.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    Err(differs(format!("interface {}: address is {mac}, prevResult says {expected}", link.name)))
+    Err(differs(format!(
+        "interface {}: address is {mac}, but prevResult has {expected}",
+        link.name
+    )))
 }
 
 /// The other end of the container's veth. Its address is not compared: the host may change it
@@ -171,7 +174,7 @@ fn port(link: &Link, bridge: &Link, config: &Checked) -> Result<(), Error> {
     ];
     match wanted.into_iter().find(|(_, is, wanted)| is != wanted) {
         Some((what, is, wanted)) => Err(differs(format!(
-            "port {}: {what} is {is}, the configuration says {wanted}",
+            "port {}: {what} is {is}, but the configuration has {wanted}",
             link.name
         ))),
         None => Ok(()),

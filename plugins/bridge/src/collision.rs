@@ -55,7 +55,10 @@ impl Host {
         for ip in &leased.ips {
             let subnet = ip.address;
             if let Some(what) = self.what(subnet.ip(), mode) {
-                return Err(collision(format!("gave {} to the container: {what}", subnet.ip())));
+                return Err(collision(format!(
+                    "assigned {} to the container: {what}",
+                    subnet.ip()
+                )));
             }
             if !gateway.enabled {
                 continue;

@@ -419,7 +419,7 @@ fn mac(raw: &Raw, request: &Request) -> Result<Option<Mac>, Error> {
         return Ok(None);
     };
     let mac = parse_mac(text).ok_or_else(|| {
-        Error::new(code, format!("{name}: {text:?} is not an address like 0a:58:0a:00:01:02"))
+        Error::new(code, format!("{name}: {text:?} is not an address such as 0a:58:0a:00:01:02"))
     })?;
     if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
         return Err(Error::new(code, format!("{name}: {text} is not a unicast address")));

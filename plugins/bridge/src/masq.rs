@@ -67,8 +67,8 @@ impl Backend {
             other => Err(Error::new(
                 Code::UnsupportedField,
                 format!(
-                    "ipMasqBackend: {other:?} is not supported, write \"nftables\" or \
-                     \"iptables\", or leave it out for nftables"
+                    "ipMasqBackend: {other:?} is not supported, use \"nftables\" or \"iptables\", \
+                     or omit it for nftables"
                 ),
             )),
         }

@@ -44,9 +44,9 @@ pub(crate) fn decode<T: DeserializeOwned>(
     serde_path_to_error::deserialize(folded).map_err(|error| {
         let field = spelled(error.path(), raw);
         let msg = if field.is_empty() {
-            format!("{what} does not decode")
+            format!("{what} cannot be decoded")
         } else {
-            format!("field \"{field}\" of {what} does not decode")
+            format!("field \"{field}\" of {what} cannot be decoded")
         };
         Error::new(Code::Decode, msg).details(error.into_inner().to_string())
     })

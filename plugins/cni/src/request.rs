@@ -224,7 +224,7 @@ fn network_name(config: &Value) -> Result<String, Error> {
             Err(Error::new(Code::InvalidConfig, msg).details(name))
         }
         Some(other) => {
-            let msg = format!("field \"name\" of {CONFIG} does not decode");
+            let msg = format!("field \"name\" of {CONFIG} cannot be decoded");
             Err(Error::new(Code::Decode, msg).details(format!("{other} is not a string")))
         }
     }
@@ -241,7 +241,7 @@ fn negotiate(command: Command, config: &Value, supported: &[Version]) -> Result<
         None => "",
         Some(Value::String(text)) => text,
         Some(other) => {
-            let msg = format!("field \"cniVersion\" of {CONFIG} does not decode");
+            let msg = format!("field \"cniVersion\" of {CONFIG} cannot be decoded");
             let details = format!("{other} is not a string");
             return Err(Error::new(Code::Decode, msg).details(details));
         }
@@ -276,7 +276,7 @@ fn prev_result(config: &Value, version: Version) -> Result<Option<CniResult>, Er
         return Ok(None);
     }
     CniResult::from_json(value, version).map(Some).map_err(|error| {
-        let msg = format!("field \"prevResult\" of {CONFIG} does not decode");
+        let msg = format!("field \"prevResult\" of {CONFIG} cannot be decoded");
         Error::new(error.code, msg).details(error.to_string())
     })
 }

@@ -185,7 +185,7 @@ impl Connection {
         message: &NetfilterMessage,
         flags: u16,
     ) -> Result<Vec<NetfilterMessage>> {
-        const ACTION: &str = "forget UDP flows in conntrack";
+        const ACTION: &str = "delete UDP flows from conntrack";
         let failed = |source| Error { action: ACTION.to_owned(), source };
         let mut request = NetlinkMessage::from(message.clone());
         request.header.flags = flags;

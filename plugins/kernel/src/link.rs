@@ -181,7 +181,7 @@ impl std::fmt::Display for Mac {
 
 /// A text that is not six bytes in hexadecimal, separated by colons (or hyphens).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a hardware address: write six bytes like 02:00:00:00:00:01")]
+#[error("`{0}` is not a hardware address: write six bytes such as 02:00:00:00:00:01")]
 pub struct MacError(String);
 
 impl std::str::FromStr for Mac {

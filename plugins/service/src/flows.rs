@@ -69,6 +69,6 @@ fn forget(filters: &[FlowFilter]) {
 
 /// A stale flow ends by itself; that it lives on must not fail an attachment.
 fn complain(error: &causeway_kernel::Error) {
-    let error = cni_plugin::Error::caused(cni_plugin::Code::Io, "forget UDP flows", error);
+    let error = cni_plugin::Error::caused(cni_plugin::Code::Io, "delete UDP flows", error);
     warn(&error.to_string());
 }

@@ -84,9 +84,9 @@ fn split_port(to: &str) -> Result<(&str, Option<u16>), Failure> {
     match to.rsplit_once(':') {
         Some((rest, digits)) if !bare_v6 && !to.ends_with(']') => match digits.parse() {
             Ok(port) if port > 0 => Ok((rest, Some(port))),
-            _ => Err(Failure::Usage(format!(
-                "{digits} is not a port; give a number from 1 to 65535"
-            ))),
+            _ => {
+                Err(Failure::Usage(format!("{digits} is not a port; use a number from 1 to 65535")))
+            }
         },
         _ => Ok((to, None)),
     }

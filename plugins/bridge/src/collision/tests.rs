@@ -32,8 +32,16 @@ fn check(host: &Host, mode: Mode, gateway: Gateway, address: &str, at: Option<&s
 fn what_takes_something_from_the_host_is_refused() {
     let host = host(&[(2, "192.0.2.2/24"), (1, "127.0.0.1/8"), (3, "10.5.0.1/16")]);
     for (address, gateway, part) in [
-        ("192.0.2.2/23", "192.0.3.1", "gave 192.0.2.2 to the container: an address of this node"),
-        ("192.0.2.1/23", "192.0.3.1", "gave 192.0.2.1 to the container: the router of this node"),
+        (
+            "192.0.2.2/23",
+            "192.0.3.1",
+            "assigned 192.0.2.2 to the container: an address of this node",
+        ),
+        (
+            "192.0.2.1/23",
+            "192.0.3.1",
+            "assigned 192.0.2.1 to the container: the router of this node",
+        ),
         ("192.0.2.9/23", "192.0.2.1", "has 192.0.2.1 as the gateway: the router of this node"),
         ("192.0.2.9/24", "192.0.2.7", "this node has 192.0.2.2/24 on another link"),
         ("10.5.0.9/24", "10.5.0.1", "has 10.5.0.1 as the gateway: an address of this node"),

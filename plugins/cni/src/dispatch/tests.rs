@@ -61,8 +61,8 @@ fn input_is_checked_in_order() {
         check(command, r#"{"name":""}"#, "7@0.1.0 missing network name", &[]);
         let bad = "7@1.0.0 invalid characters found in network name | a/b";
         check(command, r#"{"cniVersion":"1.0.0","name":"a/b"}"#, bad, &[]);
-        let number = "6@0.1.0 field \"name\" of the network configuration does not decode \
-                      | 5 is not a string";
+        let number = "6@0.1.0 field \"name\" of the network configuration cannot be decoded | 5 is \
+                      not a string";
         check(command, r#"{"name":5}"#, number, &[]);
     }
 }
@@ -125,8 +125,8 @@ fn versions_are_negotiated() {
             check(command, &stdin, &want, &[]);
         }
     }
-    let number = "6@1.1.0 field \"cniVersion\" of the network configuration does not decode \
-                  | 1.1 is not a string";
+    let number = "6@1.1.0 field \"cniVersion\" of the network configuration cannot be decoded | \
+                  1.1 is not a string";
     check("ADD", r#"{"name":"n","cniVersion":1.1}"#, number, &[]);
 }
 

@@ -141,7 +141,7 @@ fn messages_name_the_field_as_the_user_wrote_it() {
         (r#""dns":{"search":[null]}"#, "dns", "search: [0]: invalid type: null, expected a string"),
     ] {
         let error = read(text).expect_err(text);
-        let msg = format!("field \"{field}\" of the network configuration does not decode");
+        let msg = format!("field \"{field}\" of the network configuration cannot be decoded");
         assert_eq!(error, Error::new(Code::Decode, msg).details(details));
     }
 }
@@ -258,7 +258,10 @@ fn prev_result_is_read_in_the_configurations_version() {
         let config = json!({"name": "n", "cniVersion": "1.1.0", "prevResult": prev});
         let error = request("CHECK", &config).expect_err("garbage");
         assert_eq!(error.code, Code::Decode);
-        assert_eq!(error.msg, "field \"prevResult\" of the network configuration does not decode");
+        assert_eq!(
+            error.msg,
+            "field \"prevResult\" of the network configuration cannot be decoded"
+        );
     }
 }
 
@@ -302,9 +305,9 @@ fn the_list_of_gc_is_read() {
 #[test]
 fn a_malformed_list_of_gc_is_refused() {
     for (list, want) in [
-        ("5", "6 \"cni.dev/valid-attachments\" does not decode"),
-        ("{}", "6 \"cni.dev/valid-attachments\" does not decode"),
-        ("\"\"", "6 \"cni.dev/valid-attachments\" does not decode"),
+        ("5", "6 \"cni.dev/valid-attachments\" cannot be decoded"),
+        ("{}", "6 \"cni.dev/valid-attachments\" cannot be decoded"),
+        ("\"\"", "6 \"cni.dev/valid-attachments\" cannot be decoded"),
         (
             "[null]",
             "6 \"cni.dev/valid-attachments\"[0] must be an object with containerID and ifname",
@@ -319,7 +322,7 @@ fn a_malformed_list_of_gc_is_refused() {
         ),
         (
             r#"[{"containerID":1,"ifname":"a"}]"#,
-            "6 field \"[0].containerID\" of \"cni.dev/valid-attachments\" does not decode",
+            "6 field \"[0].containerID\" of \"cni.dev/valid-attachments\" cannot be decoded",
         ),
         (
             r#"[{"containerID":"a","ifname":"e"},{"containerID":"a"}]"#,

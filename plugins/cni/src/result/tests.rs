@@ -230,7 +230,7 @@ fn messages_name_the_field_of_a_result() {
         ),
     ] {
         let error = CniResult::from_json(&result, Version::V1_1_0);
-        let msg = format!("field \"{field}\" of the result does not decode");
+        let msg = format!("field \"{field}\" of the result cannot be decoded");
         assert_eq!(error, Err(Error::new(Code::Decode, msg).details(details)));
     }
 }

@@ -31,7 +31,7 @@ const LATER: &[&str] =
 pub(super) fn check(values: &Values) -> Result<Settings, Error> {
     for name in LATER {
         if let Some(given) = values.get(name) {
-            return Err(given.wrong("not supported in this version; leave it out"));
+            return Err(given.wrong("not supported in this version; omit it"));
         }
     }
     many::no_user_in_urls(values)?;
@@ -227,7 +227,7 @@ fn one_a_family(
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_ipv4);
     match values.get(name) {
         Some(given) if v4.len() > 1 || v6.len() > 1 => {
-            Err(given.wrong("has two of one family; give at most one IPv4 and one IPv6"))
+            Err(given.wrong("has two of the same IP family; give at most one IPv4 and one IPv6"))
         }
         Some(_) | None => Ok(()),
     }

@@ -87,7 +87,7 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
     check(&["--backend", "ipvs"], "--backend: \"ipvs\": neither nftables nor iptables");
     check(&["--service-cidr", "10.96.0.0"], "write ADDRESS/LENGTH");
     check(&["--service-cidr", "10.96.0.1/16"], "write 10.96.0.0/16");
-    check(&["--service-cidr", "10.96.0.0/16,10.97.0.0/16"], "has two of one family");
+    check(&["--service-cidr", "10.96.0.0/16,10.97.0.0/16"], "has two of the same IP family");
     check(&["--service-cidr", "10.0.128.0/17"], "overlaps the cluster network 10.0.0.0/16");
     check(
         &["--service-cidr", "10.96.0.0/16", "--node-ip", "10.96.0.4"],

@@ -395,7 +395,7 @@ fn trace_says_what_happens_and_why() {
     }
     let live = "causeway: --live is not supported in this version";
     check(&api, "trace node web --live", 2, &[], &[live]);
-    let port = "causeway: http is not a port; give a number from 1 to 65535";
+    let port = "causeway: http is not a port; use a number from 1 to 65535";
     check(&api, "trace node web:http", 2, &[], &[port]);
     api.answer(
         "POST /v1/trace",

@@ -40,7 +40,7 @@ pub(super) fn no_user_in_urls(values: &Values) -> Result<(), Error> {
         Some(given) if given.value.contains('@') => Err(Error::Value {
             field: given.field.clone(),
             value: HIDDEN.to_owned(),
-            reason: "holds a user; give --etcd-username and CAUSEWAY_ETCD_PASSWORD instead"
+            reason: "contains a user; set --etcd-username and CAUSEWAY_ETCD_PASSWORD instead"
                 .to_owned(),
         }),
         Some(_) | None => Ok(()),
@@ -54,11 +54,11 @@ pub(super) fn no_user_in_urls(values: &Values) -> Result<(), Error> {
 pub(super) fn check(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
     let etcd = settings.store == StoreKind::Etcd;
     if etcd && settings.etcd_endpoints.is_empty() {
-        return wrong(values, "store", "needs --etcd-endpoints; give the URLs of etcd");
+        return wrong(values, "store", "needs --etcd-endpoints; set it to the URLs of etcd");
     }
     let unread = OF_ETCD.iter().find(|name| !etcd && values.contains_key(*name));
     if let Some(name) = unread {
-        return wrong(values, name, "has no effect without --store etcd; add that or leave it out");
+        return wrong(values, name, "has no effect without --store etcd; set that or omit this");
     }
     if etcd {
         user(values)?;
@@ -96,7 +96,7 @@ pub(in super::super) fn exposed(path: &Path, holds: &str) -> Option<String> {
     let mode = path.metadata().ok()?.mode();
     (mode & OTHERS_READ != 0).then(|| {
         format!(
-            "{path} holds {holds} and every user of this machine can read it; run: chmod 600 \
+            "{path} contains {holds} and every user of this machine can read it; run: chmod 600 \
              {path}",
             path = path.display()
         )
@@ -119,9 +119,9 @@ fn user(values: &Values) -> Result<(), Error> {
         (true, false) => wrong(
             values,
             "etcd-username",
-            "needs a password; give CAUSEWAY_ETCD_PASSWORD, or etcd_password in the file",
+            "needs a password; set CAUSEWAY_ETCD_PASSWORD, or etcd_password in the file",
         ),
-        (false, true) => wrong(values, "etcd-password", "needs --etcd-username; give it as well"),
+        (false, true) => wrong(values, "etcd-password", "needs --etcd-username; set it as well"),
         (true, true) | (false, false) => Ok(()),
     }
 }
@@ -153,8 +153,8 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
         }
     }
     match (&tls.cert, &tls.key) {
-        (Some(_), None) => wrong(values, "etcd-certfile", "needs --etcd-keyfile; give it as well"),
-        (None, Some(_)) => wrong(values, "etcd-keyfile", "needs --etcd-certfile; give it as well"),
+        (Some(_), None) => wrong(values, "etcd-certfile", "needs --etcd-keyfile; set it as well"),
+        (None, Some(_)) => wrong(values, "etcd-keyfile", "needs --etcd-certfile; set it as well"),
         (_, key) => Ok(key.iter().filter_map(|key| exposed(key, "a private key")).collect()),
     }
 }
@@ -228,7 +228,7 @@ fn overlay(values: &Values, settings: &Settings) -> Result<(), Error> {
             ("disable-tx-checksum", settings.disable_tx_checksum),
         ];
         if let Some((name, _)) = switches.into_iter().find(|(_, given)| *given) {
-            let reason = "has no effect without --overlay vxlan; add that or leave it out";
+            let reason = "has no effect without --overlay vxlan; set that or omit this";
             return wrong(values, name, reason);
         }
         return Ok(());
@@ -236,8 +236,8 @@ fn overlay(values: &Values, settings: &Settings) -> Result<(), Error> {
     let (first, last) = settings.node_port_range;
     if (first..=last).contains(&settings.vxlan_port) {
         let reason = format!(
-            "lies in --node-port-range {first}-{last}, where a service could take it; choose a \
-             port outside it"
+            "is in --node-port-range {first}-{last}, where a service could take it; choose a port \
+             outside it"
         );
         return wrong(values, "vxlan-port", &reason);
     }

@@ -121,7 +121,7 @@ fn settings_of_many_nodes_go_together() {
         etcd(&format!("overlay = \"host-gw\"\n{line}"), "has no effect without --overlay vxlan");
     }
     assert!(files.settings(&format!("{ETCD}direct_routing = false")).is_ok());
-    etcd("overlay = \"vxlan\"\nvxlan_port = 30001", "lies in --node-port-range 30000-32767");
+    etcd("overlay = \"vxlan\"\nvxlan_port = 30001", "is in --node-port-range 30000-32767");
     etcd("node_subnet_len = 16", "leaves 10.0.0.0/16 to one node; set a length above 16");
     etcd("node_subnet = \"10.0.1.0/25\"", "node subnets of this cluster have prefix length 24");
     assert!(files.settings(&format!("{ETCD}node_subnet = \"10.0.1.0/24\"")).is_ok());
@@ -167,7 +167,7 @@ fn files_that_settings_name_are_there_and_what_they_should_be() {
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
     let key = files.0.path().join("key.pem").display().to_string();
     let wanted = format!(
-        "{key} holds a private key and every user of this machine can read it; run: chmod 600 {key}"
+        "{key} contains a private key and every user of this machine can read it; run: chmod 600 {key}"
     );
     assert_eq!(*warning, wanted);
 }
@@ -183,11 +183,10 @@ fn a_password_is_never_said_and_who_can_read_it_is_warned_of() {
     etcd("= 1", "FILE: not TOML: line 4: ");
     etcd(&format!("etcd_password = \"{SECRET}"), "FILE: not TOML: line 4: ");
     files.refused(&format!("etcd_password = \"{SECRET}\""), "\"(hidden)\": has no effect without");
-    files
-        .refused(&format!("{ETCD}etcd_username = \"u\""), "needs a password; give CAUSEWAY_ETCD_P");
+    files.refused(&format!("{ETCD}etcd_username = \"u\""), "needs a password; set CAUSEWAY_ETCD_P");
     files.refused(
         &format!("store = \"etcd\"\netcd_endpoints = \"http://root:{SECRET}@a:2379\""),
-        "FILE: etcd_endpoints: \"(hidden)\": holds a user; give --etcd-username",
+        "FILE: etcd_endpoints: \"(hidden)\": contains a user; set --etcd-username",
     );
 
     let path = files.0.path().join("causeway.toml");

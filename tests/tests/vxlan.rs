@@ -238,18 +238,18 @@ fn what_others_made_is_refused_by_name() {
     node.sh("ip link del docker9");
 
     node.sh("ip link add cwvx10 type bridge");
-    refusal(add(&vxlan, "blue"), &["cwvx10", "kind bridge", "wanted vxlan"]);
+    refusal(add(&vxlan, "blue"), &["cwvx10", "kind bridge", "instead of vxlan"]);
     node.sh("ip link del cwvx10");
 
     node.sh("ip link add cwvx10 type vxlan id 10 dstport 4789 dev eth0 group 239.9.9.9; \
          ip link set cwvx10 alias mine");
-    refusal(add(&vxlan, "blue"), &["cwvx10", "group 239.9.9.9", "wanted 239.1.1.1"]);
+    refusal(add(&vxlan, "blue"), &["cwvx10", "group 239.9.9.9", "instead of 239.1.1.1"]);
     node.sh("ip link del cwvx10");
 
     node.sh("ip link add theirs type bridge; \
          ip link add cwvx10 type vxlan id 10 dstport 4789 dev eth0 group 239.1.1.1; \
          ip link set cwvx10 master theirs");
-    refusal(add(&vxlan, "blue"), &["cwvx10", "bridge theirs", "wanted cw0"]);
+    refusal(add(&vxlan, "blue"), &["cwvx10", "bridge theirs", "instead of cw0"]);
     node.sh("ip link del cwvx10");
 
     refusal(

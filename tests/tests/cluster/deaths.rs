@@ -232,7 +232,7 @@ fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
     );
     assert_eq!(in_rotation(&cluster.daemons[0], SERVICE), 4, "nothing was given up");
     let left = cluster.daemons[2].leave(&["--force"]);
-    assert!(left.code() == 0 && said(&left).contains("gave up 10.0.3.0/24 and 2 con"), "{left:?}");
+    assert!(left.code() == 0 && said(&left).contains("released 10.0.3.0/24 and 2 con"), "{left:?}");
     let daemon = &cluster.daemons[0];
     // Long before any lease of it runs out.
     within(Duration::from_secs(2), "it is forgotten", || {

@@ -206,7 +206,10 @@ impl Membership {
             }
             (Err(why), Err((_, before))) if !first => *before = why,
             (Err(why), before) => {
-                tracing::warn!(why, "the cluster store does not answer; all goes on as it is");
+                tracing::warn!(
+                    why,
+                    "cluster store unreachable; continuing with the last known state"
+                );
                 *before = Err((now, why));
             }
         }

@@ -170,7 +170,7 @@ fn while_the_store_is_away_changes_are_refused_with_the_remedy() {
     let Err(Error::Refused { status: 503, problem }) = refused else { panic!("{refused:?}") };
     let text = format!("{}: {}", problem.message, problem.causes.join(": "));
     assert!(text.contains("the cluster store is unreachable for"), "{text}");
-    assert!(text.contains("see to the cluster store, then try again"), "{text}");
+    assert!(text.contains("check the cluster store and retry"), "{text}");
     // What is on the node goes on, and manifests wait.
     let more = cluster.pod(0, "app:cs-pod");
     first.until("in rotation", || in_rotation(first, "web") == 2);

@@ -114,7 +114,10 @@ fn objects_and_what_was_allocated_outlive_the_daemon() {
     let mut shadowing = service("shadowing");
     shadowing["spec"]["ports"][0]["nodePort"] = json!(31999);
     let warned = daemon.apply(&[shadowing]);
-    assert!(warned.results[0].warnings[0].contains("listens on 31999/TCP"), "{warned:?}");
+    assert!(
+        warned.results[0].warnings[0].contains("node port 31999/TCP shadows a local listener"),
+        "{warned:?}"
+    );
     drop(server);
     let request = daemon.request("DELETE", "/v1/services/default/web", b"");
     request.expect("delete a service");

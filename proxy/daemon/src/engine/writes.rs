@@ -31,7 +31,7 @@ const MANIFESTS_AGAIN: Duration = Duration::from_secs(10);
 /// How often a change is staged anew before it is given up.
 const ATTEMPTS: u32 = 10;
 /// What to do while the store is away.
-const REMEDY: &str = "see to the cluster store, then try again; what runs goes on as it is";
+const REMEDY: &str = "check the cluster store and retry; running services are not affected";
 
 /// Who wants objects changed, and how.
 #[derive(Debug)]
@@ -320,11 +320,11 @@ impl Engine {
                      known; {REMEDY}"
                 ),
                 Stage::Written(revision) => format!(
-                    "stored at revision {revision}, which this node does not get to see; {REMEDY}"
+                    "stored at revision {revision}, but this node has not received it; {REMEDY}"
                 ),
                 Stage::Conflict(revision) => format!(
-                    "another node wrote first, at revision {revision}, which this node does not \
-                     get to see; a large change may be stored in part; {REMEDY}"
+                    "another node wrote first, at revision {revision}, which this node has not \
+                     received; a large change may be stored in part; {REMEDY}"
                 ),
             };
             self.give_up(current, Refused::new(503, text));

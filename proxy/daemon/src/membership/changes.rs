@@ -432,7 +432,7 @@ impl Membership {
             if self.nodes.remove(&name).is_none() {
                 continue;
             }
-            tracing::warn!(node = name, "a node is not heard of any more: its containers are out");
+            tracing::warn!(node = name, "a node stopped responding; its endpoints were removed");
             // What is told of them afterwards is new.
             let of_node = batch.local.index.containers_of(&name);
             let keys: Vec<EndpointKey> = of_node.map(|(one, _)| one.record.key.clone()).collect();

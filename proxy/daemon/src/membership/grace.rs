@@ -50,9 +50,8 @@ impl Membership {
         self.cluster.held_nodes.clone_from(held);
         let text = (!held.is_empty()).then(|| {
             format!(
-                "{} vanished from the cluster store after it was away or listed anew: it may have \
-                 lost them. They count as there for {} and are given up then, unless they are heard \
-                 of",
+                "{} disappeared from the cluster store after an outage or a restore; treated as \
+                 alive for {}, then removed unless they return",
                 few(held.iter()),
                 clock::words(self.ttl)
             )

@@ -227,11 +227,15 @@ fn nodes_that_vanish_together_after_an_outage_have_a_grace() {
     let ends = ["n2", "n3"].map(|name| Change::NodeGone(name.to_owned()));
     world.changed([vec![gone("n2", "b"), gone("n3", "c")], ends.to_vec()].concat());
     assert_eq!(world.containers(), ["n2/b", "n3/c"]);
-    assert!(world.conditions["held nodes"].contains("n2, n3 vanished"), "{:?}", world.conditions);
+    assert!(
+        world.conditions["held nodes"].contains("n2, n3 disappeared"),
+        "{:?}",
+        world.conditions
+    );
     assert!(world.membership.may_live("n2"));
     // One of them is heard of, with its container.
     world.changed(vec![Change::Node(node("n2")), there("n2", "b")]);
-    assert!(world.conditions["held nodes"].starts_with("n3 vanished"), "{:?}", world.conditions);
+    assert!(world.conditions["held nodes"].starts_with("n3 disappeared"), "{:?}", world.conditions);
     world.after(39);
     assert_eq!(world.containers(), ["n2/b", "n3/c"]);
     world.after(1);

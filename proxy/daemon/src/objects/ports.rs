@@ -43,7 +43,8 @@ pub(crate) fn shadowed(
         .filter(|port| !before.contains(port) && listening.contains(port))
         .map(|(protocol, port)| {
             format!(
-                "a process of this node listens on {port}/{}: it gets no connections from now on",
+                "node port {port}/{} shadows a local listener, which will no longer receive \
+                 connections",
                 protocol.name()
             )
         })

@@ -242,7 +242,11 @@ fn nodes_that_vanish_together_after_an_outage_are_held() {
             Change::ContainerGone("n3".into(), endpoint("c")),
         ]);
         assert_eq!(world.endpoints("web"), ["10.0.2.2", "10.0.3.2"]);
-        assert!(world.degraded().contains("held nodes: n2, n3 vanished"), "{}", world.degraded());
+        assert!(
+            world.degraded().contains("held nodes: n2, n3 disappeared"),
+            "{}",
+            world.degraded()
+        );
         assert!(world.engine.membership.due().is_some());
         world.changed(vec![
             Change::Node(node("n2")),

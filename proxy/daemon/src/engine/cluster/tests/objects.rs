@@ -136,7 +136,7 @@ fn while_the_store_is_away_changes_are_refused_and_the_rest_goes_on() {
         world.refuse(&write, WriteError::Away("reset".to_owned()));
         assert!(refusal(&mut flying).contains("whether it was stored is not known"));
         let mut refused = world.apply(vec![service("refused")]);
-        assert!(refusal(&mut refused).contains("see to the cluster store, then try again"));
+        assert!(refusal(&mut refused).contains("check the cluster store and retry"));
         assert!(refusal(&mut world.delete("web")).contains("unreachable"));
         let degraded = world.degraded();
         let since = "store: etcd http://192.0.2.9:2379 unreachable for 0s, serving from the \

@@ -13,7 +13,7 @@ mod objects;
 mod writes;
 
 pub(crate) use cluster::cluster_settings;
-pub(crate) use load::Parts;
+pub(crate) use load::EngineParts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub(crate) struct Engine {
     /// is started.
     cluster: Option<Cluster>,
     /// The overlay and what others were told of this node.
-    neighbourhood: network::Neighbourhood,
+    network: network::NetworkState,
     /// `/etc/machine-id` or what stands for it.
     machine_id: String,
     membership: Membership,
@@ -80,11 +80,11 @@ pub(crate) struct Engine {
     /// Highest `seq` of each attachment, gone ones among them.
     seqs: BTreeMap<EndpointKey, u64>,
     pending: Pending,
-    due: Due,
+    deadlines: Deadlines,
     /// Objects and containers written since the store gave memory back.
     written: usize,
     /// Much was listed or written: what that took is free soon.
-    listed: bool,
+    trim_pending: bool,
 }
 
 /// What was taken since the last commit.
@@ -117,7 +117,7 @@ enum Waiting {
 
 /// What waits for its time.
 #[derive(Debug)]
-struct Due {
+struct Deadlines {
     /// Next word to systemd's watchdog.
     alive: Deadline,
     /// The snapshot of the cluster has been written to, and is to be on disk by then.
@@ -140,12 +140,12 @@ impl Engine {
                 Ok(None) => break,
                 Err(_) => None,
             };
-            let mut stop = first.is_some_and(|event| self.take(event));
+            let mut stop = first.is_some_and(|event| self.on_event(event));
             // Requests whose bytes are there already become events now.
             tokio::task::yield_now().await;
             for _ in 0..BURST {
                 let Ok(event) = events.try_recv() else { break };
-                stop |= self.take(event);
+                stop |= self.on_event(event);
             }
             if stop {
                 break;
@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Links come and go: that there are some is said once.
-    fn take_unguarded(&mut self, text: Option<String>) {
+    fn on_unguarded(&mut self, text: Option<String>) {
         let text = text.into_iter().collect();
         match self.state.conditions.has_warned(&Concern::Localhost) {
             true => drop(self.state.conditions.set_warnings(Concern::Localhost, text)),
@@ -184,14 +184,14 @@ impl Engine {
     }
 
     /// Takes an event in. `true`: end.
-    fn take(&mut self, event: Event) -> bool {
+    fn on_event(&mut self, event: Event) -> bool {
         match event {
-            Event::Request(request) => self.take_request(request),
+            Event::Request(request) => self.on_request(request),
             Event::Spool => self.pending.spool = true,
-            Event::Unguarded(text) => self.take_unguarded(text),
+            Event::Unguarded(text) => self.on_unguarded(text),
             Event::Manifests => self.pending.manifests = true,
             Event::KernelChanged { by } => self.reconciler.on_change(by),
-            Event::Labels { container_id, labels } => self.take_labels(&container_id, &labels),
+            Event::Labels { container_id, labels } => self.on_labels(&container_id, &labels),
             Event::Health { key, healthy } => {
                 let node = Arc::clone(&self.facts.name);
                 self.pending.publish.insert(key.clone());
@@ -200,27 +200,27 @@ impl Engine {
                 self.note(changes);
             }
             Event::Cluster(report) => self.on_report(report),
-            Event::Overlay(state) => self.take_overlay(state),
-            Event::Addresses(ips) => self.take_addresses(ips),
-            Event::Forward(found) => self.take_forward(&found),
-            Event::Attachments(missing) => self.take_attachments(&missing),
-            Event::Dead { key, seq } => self.take_dead(key, seq),
-            Event::DeadAttachments(named) => self.name_dead(named),
+            Event::Overlay(state) => self.on_overlay(state),
+            Event::Addresses(ips) => self.on_addresses(ips),
+            Event::Forward(found) => self.on_forward(&found),
+            Event::Attachments(missing) => self.on_attachments(&missing),
+            Event::Dead { key, seq } => self.on_dead(key, seq),
+            Event::DeadAttachments(named) => self.report_dead(named),
             Event::OldMtu(named) => self.warn_instead(Concern::Mtu, named),
             Event::Peers => self.read_peers(),
-            Event::Condition { concern, text } => self.take_condition(concern, text),
+            Event::Condition { concern, text } => self.on_condition(concern, text),
             Event::BridgeSettings => drop(self.set_bridge()),
-            Event::StoreAddresses(ips) => self.take_store_addresses(ips),
+            Event::StoreAddresses(ips) => self.on_store_addresses(ips),
             Event::Stop => return true,
         }
         false
     }
 
-    fn take_request(&mut self, request: Request) {
+    fn on_request(&mut self, request: Request) {
         match request {
             Request::Event { event, labels, reply } => {
                 let pod = event.record.as_ref().map(causeway_model::EndpointRecord::pod);
-                match self.take_event(event, &labels) {
+                match self.on_container_event(event, &labels) {
                     Ok(()) => self.pending.waiting.push(Waiting::Event(pod, reply)),
                     Err(refused) => drop(reply.send(Err(refused))),
                 }
@@ -251,12 +251,12 @@ impl Engine {
     pub(crate) fn set_bridge(&mut self) -> bool {
         let problem = self.sysctls.bridge().err();
         let can = problem.is_none();
-        self.take_condition(Concern::Bridge, problem);
+        self.on_condition(Concern::Bridge, problem);
         can
     }
 
     /// Something does not work, or does again.
-    fn take_condition(&mut self, concern: Concern, text: Option<String>) {
+    fn on_condition(&mut self, concern: Concern, text: Option<String>) {
         if let Some(text) = &text {
             tracing::error!("{concern}: {text}");
         }
@@ -266,18 +266,18 @@ impl Engine {
     }
 
     /// Others' rules drop what containers of several nodes send each other, or do not any more.
-    fn take_forward(&mut self, found: &[String]) {
+    fn on_forward(&mut self, found: &[String]) {
         for text in found {
             tracing::error!("{text}");
         }
         let text = (!found.is_empty()).then(|| found.join("; "));
         if self.state.conditions.update(Concern::Forward, text) == Change::Cleared {
-            tracing::info!("nobody's rules drop what containers send other nodes any more");
+            tracing::info!("no rules of other programs drop traffic between nodes any more");
         }
     }
 
     /// Rules of attachments are missing, or are there again.
-    fn take_attachments(&mut self, missing: &[String]) {
+    fn on_attachments(&mut self, missing: &[String]) {
         /// As many are named.
         const NAMED: usize = 5;
         if missing.is_empty() {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::backend::{self, Backend};
 use crate::conditions::Concern;
 use crate::config::Settings;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, EngineParts};
 use crate::event::{Event, Events};
 use crate::files;
 use crate::forward::Forward;
@@ -167,7 +167,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         keep_attachments(&settings, &backend, &sender)?;
         let front = Front::new(sender.clone(), &settings);
         let node_ports = facts.node_ports.clone();
-        let parts = Parts {
+        let parts = EngineParts {
             settings,
             facts,
             store,
@@ -181,7 +181,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
             machine_id,
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
-        engine.say_refused();
+        engine.report_refused();
         let liveness =
             Watch::start(&engine.state.settings, sender.clone()).map_err(to("watch containers"))?;
         engine.watch_liveness(liveness);

@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// Says in `State::conditions` how long the store has been away: for whoever asks now.
-    pub(super) fn describe_connection(&mut self) {
+    pub(super) fn report_connection(&mut self) {
         if self.state.cluster.is_some() {
             let effect = self.membership.describe_connection(clock::now());
             self.carry_out(effect);
@@ -141,11 +141,11 @@ impl Engine {
             Effect::Peers(peers) => self.set_peers(peers),
             Effect::TouchNodes(names) => self.pending.touched.nodes.extend(names),
             Effect::SubnetsChanged => self.peers_changed(),
-            Effect::Publish(command) => self.say(command),
+            Effect::Publish(command) => self.publish(command),
             Effect::Condition(concern, text, rule) => self.set_condition(concern, text, rule),
             Effect::Listed => {
                 self.pending.manifests = true;
-                self.listed = true;
+                self.trim_pending = true;
             }
             Effect::StoreIsBack => {
                 if std::mem::take(&mut self.manifests_wait) {
@@ -157,7 +157,7 @@ impl Engine {
                 self.advance_writes();
             }
             Effect::RevisionSeen => self.seen_writes(),
-            Effect::Written(id, result) => self.take_written(id, result),
+            Effect::Written(id, result) => self.on_written(id, result),
         }
     }
 
@@ -173,7 +173,7 @@ impl Engine {
             LogRule::Paced => true,
         };
         let paced = matches!(rule, LogRule::Paced | LogRule::AppearedPaced);
-        if is_due && (!paced || self.neighbourhood.said.may(concern, clock::now())) {
+        if is_due && (!paced || self.network.said.may(concern, clock::now())) {
             tracing::error!("{text}");
         }
     }
@@ -253,7 +253,7 @@ impl Engine {
             Ok(()) => {
                 self.state.conditions.clear(&Concern::Snapshot);
                 let at = clock::now() + super::FLUSH_PERIOD;
-                self.due.flush.set_if_unset(at);
+                self.deadlines.flush.set_if_unset(at);
             }
             Err(error) => {
                 let text = causeway_api::chain(&error);

@@ -22,8 +22,13 @@ const LET_GO: Duration = Duration::from_secs(1);
 impl Engine {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Instant {
-        let alive = self.due.alive.due().into_iter();
-        let due = [&self.due.flush, &self.due.trim, &self.due.manifests, &self.due.spool];
+        let alive = self.deadlines.alive.due().into_iter();
+        let due = [
+            &self.deadlines.flush,
+            &self.deadlines.trim,
+            &self.deadlines.manifests,
+            &self.deadlines.spool,
+        ];
         let others = due.into_iter().filter_map(|deadline| deadline.due());
         let others = others.chain(self.writes.due());
         let others = others.chain(self.membership.due()).chain(waiting::due(&self.state.waiting));
@@ -52,7 +57,7 @@ impl Engine {
             self.publish_containers();
         }
         let synced = self.sync(now);
-        self.say_left_out(now);
+        self.report_left_out(now);
         let refused = synced.err().map(|error| {
             Refused::caused(
                 503,
@@ -63,12 +68,12 @@ impl Engine {
         let refused = kept.err().or(refused);
         self.answer_waiting(refused.as_ref());
         if !self.pending.queries.is_empty() {
-            self.describe_connection();
+            self.report_connection();
         }
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query);
         }
-        if self.due.flush.take(clock::now())
+        if self.deadlines.flush.take(clock::now())
             && let Err(error) = self.store.flush()
         {
             tracing::error!(error = %chain(&error), "flush the snapshot of the cluster");
@@ -82,15 +87,15 @@ impl Engine {
     /// Whoever listed the store, and sled's threads, let go of much only a moment later.
     fn trim_later(&mut self) {
         let now = clock::now();
-        if mem::take(&mut self.listed) {
-            self.due.trim.set(now + LET_GO);
-        } else if self.due.trim.take(now) {
+        if mem::take(&mut self.trim_pending) {
+            self.deadlines.trim.set(now + LET_GO);
+        } else if self.deadlines.trim.take(now) {
             trim();
         }
     }
 
     fn give_memory_back(&mut self) {
-        (self.written, self.listed) = (0, true);
+        (self.written, self.trim_pending) = (0, true);
         if let Err(error) = self.store.shrink() {
             // It is opened again with the next use.
             tracing::error!(error = %chain(&error), "open the store again");
@@ -103,7 +108,7 @@ impl Engine {
         if self.pending.publish.is_empty() {
             return Ok(());
         }
-        self.due.flush.clear();
+        self.deadlines.flush.clear();
         self.store.flush().map_err(|error| {
             tracing::error!(error = %chain(&error), "flush the store");
             self.pending.spooled.clear();
@@ -187,10 +192,10 @@ impl Engine {
 
     fn alive(&mut self, now: Instant) {
         if let Some(period) = self.notifier.watchdog()
-            && self.due.alive.take(now)
+            && self.deadlines.alive.take(now)
         {
             self.notifier.say("WATCHDOG=1");
-            self.due.alive.set(now + period / 2);
+            self.deadlines.alive.set(now + period / 2);
         }
     }
 }

@@ -30,7 +30,7 @@ impl Engine {
     ///
     /// # Errors
     /// 503 where it cannot be stored: then it is not taken at all.
-    pub(super) fn take_event(
+    pub(super) fn on_container_event(
         &mut self,
         mut event: EndpointEvent,
         labels: &Labels,
@@ -55,7 +55,7 @@ impl Engine {
         self.state.progress.endpoint_changes += 1;
         self.pending.touched.containers.insert(event.key.clone());
         self.pending.publish.insert(event.key.clone());
-        self.say_container(&event);
+        self.log_container(&event);
         if let Some(liveness) = &self.liveness {
             liveness.tell(&event.key, event.seq, event.record.as_ref());
         }
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// A line of the log for an attachment that is new or gone.
-    fn say_container(&self, event: &EndpointEvent) {
+    fn log_container(&self, event: &EndpointEvent) {
         let EndpointKey { network, container_id, ifname } = &event.key;
         let known = self.state.index.container(&self.facts.name, &event.key);
         let (word, pod, ips) = match (&event.record, known) {
@@ -99,7 +99,7 @@ impl Engine {
 
     /// The container of an attachment is gone without DEL: it leaves its services. An ADD that came
     /// after the one that is meant stays.
-    pub(super) fn take_dead(&mut self, key: EndpointKey, seq: u64) {
+    pub(super) fn on_dead(&mut self, key: EndpointKey, seq: u64) {
         let known = self.seqs.get(&key).copied().unwrap_or(0);
         let later = seq != 0 && known.saturating_sub(seq) > SAME_ADD;
         if later || self.state.index.container(&self.facts.name, &key).is_none() {
@@ -109,22 +109,22 @@ impl Engine {
             network = key.network,
             container = key.container_id,
             ifname = key.ifname,
-            "a container is gone without DEL; it leaves its services"
+            "a container is gone without DEL; removed from its services"
         );
         let boot_id = self.facts.boot_id.clone();
         let event = EndpointEvent { key, seq: known + 1, boot_id, record: None };
-        if let Err(refused) = self.take_event(event, &Labels::new()) {
+        if let Err(refused) = self.on_container_event(event, &Labels::new()) {
             tracing::error!(problem = ?refused.problem, "forget a container that is gone");
         }
     }
 
     /// Names attachments in `status`.
-    pub(super) fn name_dead(&mut self, named: Vec<String>) {
+    pub(super) fn report_dead(&mut self, named: Vec<String>) {
         self.state.conditions.set_warnings(Concern::Attachments, named);
     }
 
     /// What containerd says of the attachments of a container.
-    pub(super) fn take_labels(&mut self, container_id: &str, labels: &Labels) {
+    pub(super) fn on_labels(&mut self, container_id: &str, labels: &Labels) {
         let containers = self.state.index.containers_of(&self.facts.name);
         let events: Vec<EndpointEvent> = containers
             .map(|(one, _)| &one.record)
@@ -140,7 +140,7 @@ impl Engine {
             })
             .collect();
         for event in events {
-            if let Err(refused) = self.take_event(event, labels) {
+            if let Err(refused) = self.on_container_event(event, labels) {
                 tracing::warn!(container_id, "keep labels: {refused}");
             }
         }
@@ -148,7 +148,7 @@ impl Engine {
 
     /// Reads the spool again, when its time has come.
     pub(super) fn retry_spool(&mut self) {
-        if self.due.spool.take(clock::now()) {
+        if self.deadlines.spool.take(clock::now()) {
             self.pending.spool = true;
         }
     }
@@ -171,7 +171,7 @@ impl Engine {
         }
         for event in events {
             let attached = event.record.is_some();
-            match self.take_event(event.clone(), &Labels::new()) {
+            match self.on_container_event(event.clone(), &Labels::new()) {
                 Ok(()) => {
                     if attached {
                         self.front.look_up(&event.key.container_id);
@@ -180,7 +180,7 @@ impl Engine {
                 }
                 Err(refused) => {
                     tracing::error!("take an event of the spool: {refused}");
-                    self.due.spool.set(clock::now() + SPOOL_AGAIN);
+                    self.deadlines.spool.set(clock::now() + SPOOL_AGAIN);
                 }
             }
         }

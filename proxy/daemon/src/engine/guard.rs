@@ -26,7 +26,7 @@ impl Engine {
             subnets: &state.node.subnets,
             amid_cluster: self.facts.refused.is_some(),
         };
-        let names = &self.neighbourhood.store;
+        let names = &self.network.store;
         let guarded = guard::guarded(&state.settings, own, &state.peers, names);
         let home = Home {
             subnets: guard::subnets(&state.settings, own, &state.peers),
@@ -45,16 +45,16 @@ impl Engine {
     }
 
     /// The store's names lead there.
-    pub(super) fn take_store_addresses(&mut self, ips: BTreeSet<IpAddr>) {
-        if ips != self.neighbourhood.store {
-            self.neighbourhood.store = ips;
+    pub(super) fn on_store_addresses(&mut self, ips: BTreeSet<IpAddr>) {
+        if ips != self.network.store {
+            self.network.store = ips;
             self.guard();
         }
     }
 
     /// Names what is left out, as far as that is new, now and then.
-    pub(super) fn say_left_out(&mut self, now: Instant) {
-        if !self.pending.left_out || !self.neighbourhood.said.is_time(&Concern::LeftOut, now) {
+    pub(super) fn report_left_out(&mut self, now: Instant) {
+        if !self.pending.left_out || !self.network.said.is_time(&Concern::LeftOut, now) {
             return;
         }
         self.pending.left_out = false;
@@ -62,11 +62,11 @@ impl Engine {
         let over = over.lines().map(|line| format!("service {line}"));
         let lines: BTreeSet<String> =
             guard::left_out(&self.state).into_iter().chain(over).collect();
-        for line in lines.difference(&self.neighbourhood.left_out) {
+        for line in lines.difference(&self.network.left_out) {
             tracing::warn!("{line}");
-            self.neighbourhood.said.say(Concern::LeftOut, now);
+            self.network.said.say(Concern::LeftOut, now);
         }
-        self.neighbourhood.left_out = lines;
+        self.network.left_out = lines;
     }
 }
 

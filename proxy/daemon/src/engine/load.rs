@@ -9,9 +9,9 @@ use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
-use super::network::Neighbourhood;
+use super::network::NetworkState;
 use super::writes::Writes;
-use super::{Due, Engine, Pending};
+use super::{Deadlines, Engine, Pending};
 use crate::backend::Backend;
 use crate::clock;
 use crate::conditions::{Concern, Conditions};
@@ -32,7 +32,7 @@ use crate::sysctls::Sysctls;
 
 /// What an engine is made of.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct EngineParts {
     /// Checked settings.
     pub settings: Settings,
     /// This node.
@@ -62,8 +62,8 @@ impl Engine {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) fn load(parts: Parts) -> Result<Self, causeway_source::Error> {
-        let Parts {
+    pub(crate) fn load(parts: EngineParts) -> Result<Self, causeway_source::Error> {
+        let EngineParts {
             settings,
             facts,
             store,
@@ -90,7 +90,7 @@ impl Engine {
             state: first_state(settings, &facts, now),
             store,
             cluster: None,
-            neighbourhood: Neighbourhood::new(overlay, forward),
+            network: NetworkState::new(overlay, forward),
             machine_id,
             membership,
             manifests_wait: false,
@@ -102,10 +102,10 @@ impl Engine {
             liveness: None,
             seqs: BTreeMap::new(),
             pending: Pending::default(),
-            due: first_due(now, notifier.watchdog().is_some()),
+            deadlines: first_deadlines(now, notifier.watchdog().is_some()),
             notifier,
             written: 0,
-            listed: false,
+            trim_pending: false,
         };
         engine.read_disk()?;
         Ok(engine)
@@ -117,7 +117,7 @@ impl Engine {
         let own = Event::NodeLabels { node: self.state.node.name.clone(), labels: Some(published) };
         // Nothing refers to it yet.
         self.state.index.apply(own);
-        self.say_recovered();
+        self.report_recovered();
         self.read_objects()?;
         if self.state.cluster.is_some() {
             self.read_snapshot()?;
@@ -138,7 +138,7 @@ impl Engine {
 
     /// Says what became of damaged files. `status` tells of those that were moved aside as long as
     /// they are there.
-    fn say_recovered(&mut self) {
+    fn report_recovered(&mut self) {
         match self.store.recovered().cloned() {
             Some(Recovered::Whole(text)) => self.warn(Concern::Store, vec![text]),
             Some(Recovered::Lost(text)) => tracing::error!("{text}"),
@@ -231,8 +231,8 @@ fn first_state(settings: Settings, facts: &Facts, now: Instant) -> State {
 }
 
 /// What a start has to do.
-fn first_due(now: Instant, watchdog: bool) -> Due {
-    Due {
+fn first_deadlines(now: Instant, watchdog: bool) -> Deadlines {
+    Deadlines {
         alive: if watchdog { Deadline::at(now) } else { Deadline::default() },
         flush: Deadline::default(),
         trim: Deadline::default(),

@@ -22,13 +22,13 @@ use crate::state::{OverlayState, State};
 
 /// This node among the others: whoever is told of it.
 #[derive(Debug, Default)]
-pub(super) struct Neighbourhood {
+pub(super) struct NetworkState {
     /// The thread; `None` without an overlay.
     overlay: Option<Overlay>,
     /// Who looks at others' rules; `None` if this node is alone.
     forward: Option<Forward>,
     /// What they are told.
-    network: Network,
+    wanted: Network,
     /// Addresses of the store's names.
     pub(super) store: BTreeSet<IpAddr>,
     /// When what others bring about was said in the log.
@@ -37,7 +37,7 @@ pub(super) struct Neighbourhood {
     pub(super) left_out: BTreeSet<String>,
 }
 
-impl Neighbourhood {
+impl NetworkState {
     /// Nobody has been told anything.
     pub(super) fn new(overlay: Option<Overlay>, forward: Option<Forward>) -> Self {
         Self { overlay, forward, ..Self::default() }
@@ -46,7 +46,7 @@ impl Neighbourhood {
 
 impl Engine {
     /// Takes in how the overlay is: its address and MTU go to the cluster and to `node.json`.
-    pub(super) fn take_overlay(&mut self, state: OverlayState) {
+    pub(super) fn on_overlay(&mut self, state: OverlayState) {
         let before = self.state.overlay.replace(state);
         let Some(state) = &self.state.overlay else { return };
         let before = before.map(|before| before.problems).unwrap_or_default();
@@ -54,13 +54,13 @@ impl Engine {
             before.get(*name) != Some(why) || state.problems.get(*name) != Some(why)
         });
         self.pending.touched.nodes.extend(changed.map(|(name, _)| name.clone()));
-        self.describe_overlay();
-        self.say_reach();
+        self.report_overlay();
+        self.publish_reach();
         self.publish_node();
     }
 
     /// Says in `State::conditions` what is wrong with the overlay.
-    pub(super) fn describe_overlay(&mut self) {
+    pub(super) fn report_overlay(&mut self) {
         if let Some(problems) = network::problems(&self.state) {
             self.degrade(Concern::Overlay, problems);
         }
@@ -68,7 +68,7 @@ impl Engine {
 
     /// This node moved to these addresses: the other nodes, the plugins and the rules are to know
     /// (row O-62).
-    pub(super) fn take_addresses(&mut self, ips: Vec<IpAddr>) {
+    pub(super) fn on_addresses(&mut self, ips: Vec<IpAddr>) {
         if ips == self.facts.ips {
             return;
         }
@@ -78,7 +78,7 @@ impl Engine {
         self.state.node.ips.clone_from(&ips);
         self.facts.ips = ips;
         self.facts.refused = node::refused(&self.state.settings, &self.facts.ips);
-        self.say_refused();
+        self.report_refused();
         self.objects.pools = objects::pools(&self.state.settings, &self.facts);
         self.pending.node = true;
         self.publish_self();
@@ -87,7 +87,7 @@ impl Engine {
 
     /// Says why this node deals no part of the cluster network. That keeps a node among others from
     /// its work; a node alone may have no use for a part.
-    pub(crate) fn say_refused(&mut self) {
+    pub(crate) fn report_refused(&mut self) {
         let refused: Vec<String> = self.facts.refused.iter().cloned().collect();
         let settings = &self.state.settings;
         let alone = self.state.cluster.is_none() && settings.peers_file.is_none();
@@ -103,7 +103,7 @@ impl Engine {
     pub(super) fn read_peers(&mut self) {
         let Some(path) = self.state.settings.peers_file.clone() else { return };
         let entries = peers::read(&path, &self.state.settings.cluster_cidrs);
-        let read = self.neighbourhood.network.on_peers(entries, &self.state);
+        let read = self.network.wanted.on_peers(entries, &self.state);
         self.degrade(Concern::PeersFile, read.problem.into_iter().collect());
         match read.peers {
             Some(peers) => self.set_peers(peers),
@@ -129,10 +129,10 @@ impl Engine {
         }
         if self.state.overlay.is_none() {
             for name in over {
-                tracing::error!(node = name, "it has joined and not published its subnet");
+                tracing::error!(node = name, "the node joined but has not published its subnet");
             }
         }
-        self.describe_overlay();
+        self.report_overlay();
     }
 
     /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
@@ -141,20 +141,20 @@ impl Engine {
         let vxlan = self.state.settings.overlay == OverlayKind::Vxlan;
         let State { waiting, peers, .. } = &mut self.state;
         *waiting = waiting::follow(waiting, peers, vxlan, clock::now());
-        self.say_reach();
+        self.publish_reach();
         self.publish_node();
         self.guard();
-        if let Some(forward) = &self.neighbourhood.forward
-            && let Some(ips) = self.neighbourhood.network.followed(&self.state)
+        if let Some(forward) = &self.network.forward
+            && let Some(ips) = self.network.wanted.followed(&self.state)
         {
             forward.follow(ips);
         }
-        if let Some(overlay) = &self.neighbourhood.overlay
-            && let Some(orders) = self.neighbourhood.network.orders(context(
+        if let Some(overlay) = &self.network.overlay
+            && let Some(orders) = self.network.wanted.orders(context(
                 &self.state,
                 &self.facts,
                 &self.membership,
-                self.neighbourhood.overlay.is_some(),
+                self.network.overlay.is_some(),
             ))
         {
             overlay.order(orders);
@@ -163,12 +163,12 @@ impl Engine {
 
     /// Writes `node.json` if it would say something else.
     fn publish_node(&mut self) {
-        let network = &mut self.neighbourhood.network;
+        let network = &mut self.network.wanted;
         let Some(wanted) = network.node_file(context(
             &self.state,
             &self.facts,
             &self.membership,
-            self.neighbourhood.overlay.is_some(),
+            self.network.overlay.is_some(),
         )) else {
             return;
         };
@@ -179,25 +179,25 @@ impl Engine {
             }
             Err(error) => self.degrade(Concern::NodeFile, vec![causeway_api::chain(&error)]),
         }
-        let network = &self.neighbourhood.network;
+        let network = &self.network.wanted;
         self.state.node.subnets = network.own_subnets(context(
             &self.state,
             &self.facts,
             &self.membership,
-            self.neighbourhood.overlay.is_some(),
+            self.network.overlay.is_some(),
         ));
         self.state.node.ips = network.own_ips(&self.state);
         self.pending.touched.nodes.insert(self.state.node.name.clone());
     }
 
     /// Tells the cluster how this node is reached.
-    fn say_reach(&mut self) {
+    fn publish_reach(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        if let Some(reach) = self.neighbourhood.network.reach(context(
+        if let Some(reach) = self.network.wanted.reach(context(
             &self.state,
             &self.facts,
             &self.membership,
-            self.neighbourhood.overlay.is_some(),
+            self.network.overlay.is_some(),
         )) {
             cluster.send(Command::Reach(reach));
         }

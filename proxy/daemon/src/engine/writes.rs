@@ -230,7 +230,7 @@ impl Engine {
     }
 
     /// What became of a write.
-    pub(super) fn take_written(&mut self, id: u64, result: Result<i64, WriteError>) {
+    pub(super) fn on_written(&mut self, id: u64, result: Result<i64, WriteError>) {
         let Some(mut current) = self.writes.current.take_if(|current| current.id == id) else {
             return;
         };
@@ -357,12 +357,12 @@ impl Engine {
     /// The manifest directory is read again when the store is back, or after a while.
     fn manifests_later(&mut self) {
         self.manifests_wait = true;
-        self.due.manifests.set(clock::now() + MANIFESTS_AGAIN);
+        self.deadlines.manifests.set(clock::now() + MANIFESTS_AGAIN);
     }
 
     /// Reads the manifest directory again, where its time has come.
     pub(super) fn retry_manifests(&mut self) {
-        if self.due.manifests.take(clock::now()) {
+        if self.deadlines.manifests.take(clock::now()) {
             self.pending.manifests = true;
         }
     }

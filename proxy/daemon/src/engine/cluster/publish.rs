@@ -12,7 +12,7 @@ use crate::clock;
 
 impl Engine {
     /// Says something to the task, where there is one.
-    pub(in super::super) fn say(&self, command: Command) {
+    pub(in super::super) fn publish(&self, command: Command) {
         if let Some(cluster) = &self.cluster {
             cluster.send(command);
         }
@@ -21,7 +21,7 @@ impl Engine {
     /// What this node is.
     pub(in super::super) fn publish_self(&self) {
         let running = clock::now().saturating_duration_since(self.state.progress.started);
-        self.say(Command::Node(NodeRecord {
+        self.publish(Command::Node(NodeRecord {
             identity: self.identity(),
             boot_id: self.facts.boot_id.clone(),
             ips: self.facts.ips.clone(),
@@ -38,7 +38,7 @@ impl Engine {
         self.pending.publish.clear();
         let own = self.state.index.containers_of(&self.facts.name);
         let containers = own.map(|(one, healthy)| for_others(&one.record, healthy)).collect();
-        self.say(Command::Containers(containers));
+        self.publish(Command::Containers(containers));
     }
 
     /// Containers of this node that are on disk now, or gone from it.
@@ -50,7 +50,7 @@ impl Engine {
         for key in changed {
             let container = self.published(&key);
             let gone = container.is_none();
-            self.say(Command::Container(key, container));
+            self.publish(Command::Container(key, container));
             if gone {
                 self.look_for_another_subnet();
             }

@@ -52,9 +52,9 @@ fn services_have_the_containers_of_all_nodes() {
         assert!(!healthy);
         assert_eq!(published(&mut world), []);
         // The word about ours goes to all.
-        world.take(Event::Health { key: endpoint("a"), healthy: false });
+        world.on_event(Event::Health { key: endpoint("a"), healthy: false });
         assert_eq!(published(&mut world), [(endpoint("a"), Some(false))]);
-        world.take(Event::Labels {
+        world.on_event(Event::Labels {
             container_id: "a".to_owned(),
             labels: [("tier".to_owned(), "db".to_owned())].into(),
         });
@@ -121,7 +121,7 @@ fn what_a_node_says_of_itself_is_all_of_it_at_a_start() {
 fn a_node_that_leaves_the_default_network_is_no_longer_refused_a_part() {
     let [inside, further, outside] = ["10.0.7.7", "10.0.8.8", "192.0.2.1"];
     let goes = |world: &mut World, to: &str| {
-        world.engine.take_addresses(vec![to.parse().expect("an address")]);
+        world.engine.on_addresses(vec![to.parse().expect("an address")]);
         world.engine.state.conditions.warnings_of(&Concern::ClusterNetwork).to_vec()
     };
     test(|mut world| {
@@ -189,7 +189,10 @@ fn doubts_end(world: &mut World) {
 
 fn overlay(world: &mut World, problems: &[(&str, &str)]) {
     let problems = problems.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
-    world.take(Event::Overlay(OverlayState { problems: problems.collect(), ..Default::default() }));
+    world.on_event(Event::Overlay(OverlayState {
+        problems: problems.collect(),
+        ..Default::default()
+    }));
 }
 
 /// Rows: O-47
@@ -319,7 +322,7 @@ fn nobody_in_doubt_is_given_up_while_the_store_is_away() {
             Known { store: Some("store-2".to_owned()), revision: 9, lease: None, lost: false };
         let wiped = Report::Reset { view: view(&["n1"]), known, same: false };
         for report in [wiped, refused] {
-            world.engine.take(Event::Cluster(report));
+            world.engine.on_event(Event::Cluster(report));
         }
         world.engine.membership.end_grace_of_subnets(clock::now());
         world.engine.commit();
@@ -540,9 +543,9 @@ fn what_nodes_live_on_follows_the_nodes_and_the_store() {
         // A node joins; the store's name leads somewhere; this node moves.
         world.changed(vec![Change::Node(node("n2"))]);
         assert_eq!(denied(&world), ["own", "peer", "store"]);
-        world.take(Event::StoreAddresses(["198.51.100.9".parse().unwrap()].into()));
+        world.on_event(Event::StoreAddresses(["198.51.100.9".parse().unwrap()].into()));
         assert_eq!(denied(&world), ["named", "own", "peer", "store"]);
-        world.take(Event::Addresses(vec!["192.0.2.77".parse().unwrap()]));
+        world.on_event(Event::Addresses(vec!["192.0.2.77".parse().unwrap()]));
         assert_eq!(denied(&world), ["moved", "named", "peer", "store"]);
         // A container of the address of a node is none, and one that had it before it was a node's.
         for (number, ip) in ["127.0.0.1", "192.0.2.2", "192.0.2.9", "10.0.2.5"].iter().enumerate() {
@@ -550,7 +553,7 @@ fn what_nodes_live_on_follows_the_nodes_and_the_store() {
             world.changed(vec![Change::Container("n2".into(), one)]);
         }
         assert_eq!(world.endpoints("web"), ["10.0.2.5"]);
-        world.take(Event::StoreAddresses(["10.0.2.5".parse().unwrap()].into()));
+        world.on_event(Event::StoreAddresses(["10.0.2.5".parse().unwrap()].into()));
         assert_eq!(world.endpoints("web"), [""; 0]);
         assert_eq!(denied(&world), ["moved", "peer", "store"]);
         let left_out = crate::guard::left_out(&world.engine.state);

@@ -350,13 +350,13 @@ fn manifests_that_the_store_refused_are_tried_again() {
         world.refuse(&write, WriteError::Refused("no space".to_owned()));
         assert!(world.degraded().contains("no space"), "{}", world.degraded());
         assert_eq!(world.writes().len(), 0, "not at once");
-        let due = world.engine.due.manifests.due().expect("a time");
+        let due = world.engine.deadlines.manifests.due().expect("a time");
         assert!(world.engine.next_due() <= due);
-        world.engine.due.manifests.set(clock::now());
+        world.engine.deadlines.manifests.set(clock::now());
         world.engine.commit();
         let write = world.written();
         world.accept(write);
-        assert_eq!((world.degraded().as_str(), world.engine.due.manifests.due()), ("", None));
+        assert_eq!((world.degraded().as_str(), world.engine.deadlines.manifests.due()), ("", None));
         assert_eq!(world.address("web").as_deref(), Some("10.96.0.7"));
     });
 }

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::Backend;
 use crate::config::StoreKind;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, EngineParts};
 use crate::event::Event;
 use crate::node::Facts;
 use crate::notify::Notifier;
@@ -75,7 +75,7 @@ fn engine(
         refused: None,
     };
     std::fs::create_dir_all(&settings.manifest_dir).expect("a folder");
-    let parts = Parts {
+    let parts = EngineParts {
         facts,
         store: Store::open(folder).expect("a store"),
         backend: rules.map_or_else(|| Backend::refusing(BTreeSet::new()), Backend::of),
@@ -134,11 +134,11 @@ impl World {
     }
 
     pub(super) fn report(&mut self, report: Report) {
-        self.take(Event::Cluster(report));
+        self.on_event(Event::Cluster(report));
     }
 
-    pub(super) fn take(&mut self, event: Event) {
-        self.engine.take(event);
+    pub(super) fn on_event(&mut self, event: Event) {
+        self.engine.on_event(event);
         self.engine.commit();
     }
 
@@ -198,7 +198,7 @@ impl World {
         let raw = |object| serde_json::value::to_raw_value(object).expect("JSON");
         let objects = apply.objects.iter().map(raw).collect();
         let apply = Apply { objects, wait: apply.wait, validate: apply.validate };
-        self.take(Event::Request(Request::Apply { apply, reply }));
+        self.on_event(Event::Request(Request::Apply { apply, reply }));
         answer
     }
 
@@ -212,7 +212,7 @@ impl World {
 
     fn remove(&mut self, target: Target) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.take(Event::Request(Request::Delete { targets: vec![target], reply }));
+        self.on_event(Event::Request(Request::Delete { targets: vec![target], reply }));
         answer
     }
 
@@ -225,7 +225,7 @@ impl World {
     pub(super) fn event(&mut self, name: &str, seq: u64, record: Option<EndpointRecord>) {
         let (reply, mut answer) = oneshot::channel();
         let event = EndpointEvent { key: endpoint(name), seq, boot_id: BOOT.to_owned(), record };
-        self.take(Event::Request(Request::Event { event, labels: Labels::new(), reply }));
+        self.on_event(Event::Request(Request::Event { event, labels: Labels::new(), reply }));
         answer.try_recv().expect("answered").expect("taken");
     }
 
@@ -233,7 +233,7 @@ impl World {
         let path = self.folder.path().join("manifests").join(file);
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": documents });
         std::fs::write(path, list.to_string()).expect("written");
-        self.take(Event::Manifests);
+        self.on_event(Event::Manifests);
     }
 
     /// Endpoints of the first port of a service.
@@ -251,7 +251,7 @@ impl World {
 
     /// The text of what is degraded.
     pub(super) fn degraded(&mut self) -> String {
-        self.engine.describe_connection();
+        self.engine.report_connection();
         self.engine.state.conditions.degraded().map(|line| line + "\n").collect()
     }
 

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::conditions::{Change, Concern};
 use crate::event::Event;
+use crate::followers::Followers;
 use crate::liveness::Watch;
 use crate::membership::Membership;
 use crate::node::Facts;
@@ -74,6 +75,7 @@ pub(crate) struct Engine {
     reconciler: Reconciler,
     sysctls: Sysctls,
     front: Front,
+    followers: Followers,
     /// The thread that looks whether containers live; `None` before it is started.
     liveness: Option<Watch>,
     notifier: Notifier,

@@ -31,17 +31,21 @@
 //! | [`log`] | log lines |
 //! | [`cleanup`] | `causewayd cleanup` |
 //! | [`leave`] | `causewayd leave` |
-//! | [`serve`] | everything that answers or follows: HTTP, watches, health, metrics, conntrack, probes, labels |
+//! | [`serve`] | everything that answers: HTTP, rendering, watches, health, metrics |
+//! | [`followers`] | what follows a commit: conntrack, health check ports, probes |
+//! | [`containerd`] | labels of containers, asked of containerd |
 
 mod backend;
 mod cleanup;
 mod clock;
 mod conditions;
 mod config;
+mod containerd;
 mod contest;
 mod engine;
 mod event;
 mod files;
+mod followers;
 mod forward;
 mod guard;
 mod host_ports;
@@ -71,6 +75,8 @@ mod sharing;
 mod start;
 mod state;
 mod sysctls;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use std::collections::BTreeMap;

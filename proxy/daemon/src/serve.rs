@@ -1,25 +1,17 @@
-//! Everything that answers or follows: HTTP router and rendering, watches, health and metrics,
-//! health check node ports, conntrack repair, probes, labels from containerd.
+//! Everything that answers: HTTP router and rendering, watches, health and metrics.
 
 mod collect;
-mod conntrack;
-mod containerd;
 mod describe;
 mod health;
-mod health_checks;
 mod http;
-mod images;
 mod leases;
-mod listen;
+pub(crate) mod listen;
 mod metrics;
 mod nodes;
 mod places;
-mod probe;
 mod render;
 mod status;
 mod svc_test;
-#[cfg(test)]
-pub(crate) mod testing;
 mod trace;
 mod watch;
 
@@ -32,24 +24,21 @@ use tokio::net::UnixListener;
 
 use crate::conditions::Concern;
 use crate::config::Settings;
+use crate::containerd::Containerd;
 use crate::event::Events;
 use crate::request::{Query, Refused, Reply};
 use crate::state::{Committed, State};
 
 use self::collect::Kind;
-use self::containerd::Containerd;
-use self::health::Health;
-use self::http::Api;
-use self::metrics::Metrics;
+pub(crate) use self::health::Health;
+pub(crate) use self::http::Api;
+pub(crate) use self::metrics::Metrics;
 
 /// Owned by the engine, on its thread; tasks that it spawns send events.
 #[derive(Debug)]
 pub(crate) struct Front {
     api: Api,
     watchers: watch::Watchers,
-    conntrack: conntrack::Conntrack,
-    health_checks: health_checks::HealthChecks,
-    probes: probe::Probes,
 }
 
 impl Front {
@@ -59,9 +48,6 @@ impl Front {
         let containerd = Containerd::new(&settings.containerd_socket, settings.image_labels);
         Self {
             watchers: watch::Watchers::default(),
-            conntrack: conntrack::Conntrack::start(metrics.clone()),
-            health_checks: health_checks::HealthChecks::default(),
-            probes: probe::Probes::new(events.clone()),
             api: Api {
                 events,
                 containerd,
@@ -70,6 +56,11 @@ impl Front {
                 strangers: listen::Strangers::default(),
             },
         }
+    }
+
+    /// What handlers have at hand.
+    pub(crate) fn api(&self) -> Api {
+        self.api.clone()
     }
 
     /// Starts to answer on the socket, which is bound (root alone) and listens, and on the TCP
@@ -96,8 +87,8 @@ impl Front {
         }
     }
 
-    /// Answers a question. What takes long is spawned.
-    pub(crate) fn answer(&mut self, state: &State, query: Query) {
+    /// Answers a question; `conntrack` is what does not work there. What takes long is spawned.
+    pub(crate) fn answer(&mut self, state: &State, query: Query, conntrack: Option<String>) {
         /// Whoever asked may be gone.
         fn give<T>(reply: Reply<T>, answer: Result<T, Refused>) {
             drop(reply.send(answer));
@@ -115,11 +106,8 @@ impl Front {
             }
             Query::Describe { key, reply } => give(reply, describe::describe(state, &key)),
             Query::Status { reply } => {
-                let more = [
-                    ("conntrack", self.conntrack.trouble()),
-                    ("state-dir", disk(state)),
-                    ("store", lost(state)),
-                ];
+                let more =
+                    [("conntrack", conntrack), ("state-dir", disk(state)), ("store", lost(state))];
                 let more = more.into_iter().filter_map(|(of, what)| Some((of.to_owned(), what?)));
                 give(reply, Ok(status::status(state, &more.collect::<BTreeMap<_, _>>())));
             }
@@ -134,12 +122,9 @@ impl Front {
         }
     }
 
-    /// The kernel holds the plan: follow it (watches, conntrack, health check node ports, probes,
-    /// metrics). Not called for commits that changed nothing at all.
-    pub(crate) fn synced(&mut self, state: &mut State, commit: &Committed) {
-        self.conntrack.committed(state, commit);
-        self.health_checks.committed(&self.api, state, commit);
-        self.probes.committed(state, commit);
+    /// The kernel holds the plan: watches and metrics follow. Not called for commits that changed
+    /// nothing at all.
+    pub(crate) fn synced(&mut self, state: &State, commit: &Committed) {
         self.api.metrics.committed(state, commit);
         self.watchers.touched(state, &commit.touched);
     }

@@ -13,7 +13,7 @@ use crate::conditions::Concern;
 use crate::host_ports;
 use crate::membership::waiting;
 use crate::reconcile::{Synced, Work};
-use crate::request::Refused;
+use crate::request::{Query, Refused};
 use crate::sharing;
 
 /// How long after much work its memory is free for certain.
@@ -71,7 +71,9 @@ impl Engine {
             self.report_connection();
         }
         for query in mem::take(&mut self.pending.queries) {
-            self.front.answer(&self.state, query);
+            let is_status = matches!(query, Query::Status { .. });
+            let conntrack = is_status.then(|| self.followers.conntrack_trouble()).flatten();
+            self.front.answer(&self.state, query, conntrack);
         }
         if self.deadlines.flush.take(clock::now())
             && let Err(error) = self.store.flush()
@@ -155,7 +157,8 @@ impl Engine {
             self.settle();
         }
         if let Some(commit) = commit {
-            self.front.synced(&mut self.state, &commit);
+            self.followers.committed(&mut self.state, &commit);
+            self.front.synced(&self.state, &commit);
         }
         for event in mem::take(&mut self.pending.spooled) {
             if let Err(error) = self.spool.remove(&event) {

@@ -96,7 +96,7 @@ pub(super) async fn look_up(endpoints: Vec<String>, events: Events) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::testing;
+    use crate::testing;
 
     /// Rows: RH3
     #[test]

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::conditions::{Concern, Conditions};
 use crate::config::{Settings, StoreKind};
+use crate::followers::Followers;
 use crate::forward::Forward;
 use crate::left_out;
 use crate::membership::Membership;
@@ -98,6 +99,7 @@ impl Engine {
             facts,
             reconciler: Reconciler::new(backend, notifies, now),
             sysctls,
+            followers: Followers::new(front.api()),
             front,
             liveness: None,
             seqs: BTreeMap::new(),

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::serve::testing;
+use crate::testing;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

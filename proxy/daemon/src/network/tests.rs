@@ -1,6 +1,6 @@
 use super::*;
-use crate::serve::testing::{ip, state};
 use crate::state::{ClusterState, OverlayState};
+use crate::testing::{ip, state};
 
 struct World {
     state: State,

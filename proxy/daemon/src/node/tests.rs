@@ -3,7 +3,7 @@
 use causeway_kernel::{AddressSpec, LinkChange};
 
 use super::*;
-use crate::serve::testing;
+use crate::testing;
 
 fn networks(texts: &[&str]) -> Vec<IpNetwork> {
     texts.iter().map(|text| text.parse().unwrap()).collect()

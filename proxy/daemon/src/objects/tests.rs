@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::request::Target;
-use crate::serve::testing::state;
 use crate::state::ClusterState;
+use crate::testing::state;
 
 struct World {
     state: State,

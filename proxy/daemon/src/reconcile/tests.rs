@@ -5,7 +5,7 @@ use causeway_nft::Fake;
 use causeway_ruleset::{Batch, Family, Op, TableId};
 
 use super::*;
-use crate::serve::testing::{DNS, WEB, attach, named, objects, state};
+use crate::testing::{DNS, WEB, attach, named, objects, state};
 
 struct World {
     fake: Fake,

@@ -20,11 +20,11 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::collect::{Item, Kind};
-use super::containerd::Containerd;
 use super::listen::Strangers;
 use super::metrics::Metrics;
 use super::watch::Lines;
 use super::{Query, health, render, svc_test, trace};
+use crate::containerd::Containerd;
 use crate::event::{Event, Events};
 use crate::request::{Refused, Reply, Request, Target};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::testing::*;
+use crate::testing::*;
 use causeway_model::{Event as Fact, ObjectKind};
 
 /// An answer: status, head, body.

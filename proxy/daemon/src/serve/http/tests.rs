@@ -5,9 +5,9 @@ use std::time::Duration;
 use causeway_api::{Applied, TraceAnswer};
 use serde_json::json;
 
-use super::super::testing::*;
 use crate::conditions::Concern;
 use crate::request::{Request, Target};
+use crate::testing::*;
 use causeway_model::Event as Fact;
 use causeway_model::{ObjectKey, ObjectKind};
 

@@ -1,7 +1,7 @@
 //! The exposition text.
 
-use super::super::testing::*;
 use super::*;
+use crate::testing::*;
 
 /// Rows: P41, P88
 #[test]

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::super::collect::{self, Kind};
 use super::super::status::status;
-use super::super::testing::*;
 use crate::clock;
 use crate::conditions::Concern;
 use crate::config::StoreKind;
 use crate::state::{ClusterState, OverlayState, State};
+use crate::testing::*;
 
 /// A state of node `n1` with other nodes.
 struct Fixture {

@@ -4,7 +4,7 @@ use causeway_model::manifest;
 use serde_json::json;
 
 use super::super::collect::{self, Kind};
-use super::super::testing::*;
+use crate::testing::*;
 
 fn rendered(facts: Vec<causeway_model::Event>, kind: Kind) -> Vec<serde_json::Value> {
     let folder = tempfile::tempdir().expect("a folder");

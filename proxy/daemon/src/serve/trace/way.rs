@@ -73,8 +73,8 @@ fn way(state: &State, name: &str, to: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::*;
     use super::*;
+    use crate::testing::*;
 
     fn check(prepare: impl FnOnce(&mut State), to: &str, wanted: &[&str]) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -2,8 +2,8 @@
 
 use causeway_model::ObjectKind;
 
-use super::super::testing::*;
 use super::*;
+use crate::testing::*;
 
 fn line(lines: &mut Lines) -> Option<(String, Value)> {
     let mut context = Context::from_waker(std::task::Waker::noop());

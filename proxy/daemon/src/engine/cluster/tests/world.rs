@@ -25,8 +25,9 @@ use crate::event::Event;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::request::{Refused, Request, Target};
-use crate::serve::{Front, testing};
+use crate::serve::Front;
 use crate::sysctls::Sysctls;
+use crate::testing;
 
 pub(super) const BOOT: &str = "boot";
 pub(super) const STORE: &str = "store-1";

@@ -11,13 +11,14 @@ use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use super::Front;
 use crate::clock;
 use crate::config::{
     BackendKind, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind,
 };
 use crate::event::Event;
+use crate::followers::Followers;
 use crate::request::Request;
+use crate::serve::Front;
 use crate::state::{Committed, Node, Progress, State, Touched};
 
 /// Three ports of three protocols' kinds, and a container's selector.
@@ -227,15 +228,17 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
     let (changed, changes) = mpsc::channel(256);
     let mut front = Front::new(events, &state.settings);
     front.start(listener, &mut state);
+    let mut followers = Followers::new(front.api());
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(event) = inbox.recv() => match event {
-                    Event::Request(Request::Query(query)) => front.answer(&state, query),
+                    Event::Request(Request::Query(query)) => front.answer(&state, query, None),
                     Event::Request(change) => changed.send(change).await.expect("a receiver"),
                     Event::Health { key, healthy } => {
                         let commit = commit(&mut state, vec![Fact::Health { node: "n1".into(), key, healthy }]);
-                        front.synced(&mut state, &commit);
+                        followers.committed(&mut state, &commit);
+                        front.synced(&state, &commit);
                     }
                     Event::Labels { .. }
                     | Event::Spool
@@ -258,7 +261,8 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                 },
                 Some(Step::Commit(facts)) = todo.recv() => {
                     let commit = commit(&mut state, facts);
-                    front.synced(&mut state, &commit);
+                    followers.committed(&mut state, &commit);
+                    front.synced(&state, &commit);
                 }
                 else => return,
             }

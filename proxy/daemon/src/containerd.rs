@@ -1,6 +1,8 @@
 //! A container's own labels, from containerd: gRPC calls of its API (`containerd.services.namespaces.v1`,
 //! `containers.v1`, `images.v1`, `content.v1`).
 
+mod images;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +12,9 @@ use causeway_model::Labels;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use super::images::{self, Image, Manifest};
 use crate::event::{Event, Events};
+
+use self::images::{Image, Manifest};
 
 /// How long an ADD may be held up.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -10,8 +10,8 @@ use causeway_model::{IpFamily, ObjectKey, Protocol};
 use causeway_ruleset::plan::{At, NodePortAddresses, PortPlan, ServicePlan};
 use ipnetwork::IpNetwork;
 
-use super::metrics::Metrics;
 use crate::clock;
+use crate::serve::Metrics;
 use crate::state::{Committed, State};
 
 /// A UDP frontend: where and port. Node ports are without address, told apart by family.

@@ -1,7 +1,7 @@
 //! What happens without a good containerd. A real one is asked in `tests/tests/containerd.rs`.
 
-use super::super::testing::run;
 use super::*;
+use crate::testing::run;
 
 #[test]
 fn a_container_is_looked_for_where_its_id_points_first() {

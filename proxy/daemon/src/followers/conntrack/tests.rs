@@ -2,8 +2,8 @@
 
 use causeway_model::{Event as Fact, ObjectKind};
 
-use super::super::testing::*;
 use super::*;
+use crate::testing::*;
 
 fn shown(batch: &Batch) -> Vec<String> {
     let one = |((address, ipv6, port), serving): (&Front, &BTreeSet<(IpAddr, u16)>)| {

@@ -15,10 +15,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::health::Health;
-use super::http::Api;
-use super::listen;
 use crate::conditions::Concern;
+use crate::serve::{Api, Health, listen};
 use crate::state::{Committed, State};
 
 /// The servers, by service.

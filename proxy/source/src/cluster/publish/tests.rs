@@ -26,7 +26,7 @@ fn a_copied_machine_and_another_one_of_the_name_are_told_where_the_first_lives()
     let other = clashes(&node("m2", "b2", "172.18.0.9", 50), &ours).unwrap();
     assert!(other.contains("is running at 172.18.0.9 (machine id m2)"), "{other}");
     let copy = clashes(&node("m1", "b2", "172.18.0.9", 50), &ours).unwrap();
-    assert!(copy.contains("is running at 172.18.0.9") && copy.contains("copy"), "{copy}");
+    assert!(copy.contains("is running at 172.18.0.9") && copy.contains("clone"), "{copy}");
 }
 
 /// Rows: O-61

@@ -17,14 +17,15 @@ use std::path::Path;
 
 use causeway_kernel::RecordKey;
 use causeway_nft::Client;
+use causeway_ruleset::owned::{Claim, Layout, Missing, Placed, Question};
 use causeway_ruleset::{
-    BaseChain, Batch, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key,
-    MapTarget, Match, Op, Rule, SetSpec, Statement, TableId, TableState, Verdict, name,
+    BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
+    Match, Rule, SetSpec, Statement, TableId, Verdict, name,
 };
 use cni_plugin::{Code, Error};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use crate::rules::{self, Base};
+use crate::rules::{self, Table};
 
 mod iptables;
 #[cfg(test)]
@@ -85,17 +86,7 @@ pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
     if wanted.backend == Backend::Iptables {
         return iptables::add(wanted);
     }
-    let plan = Plan::new(wanted);
-    let mut client = rules::client()?;
-    if plan.stands(&mut client)? {
-        match client.commit(&plan.additions()) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.is_exists() || e.is_not_found() || e.is_transient() => {}
-            Err(e) => return Err(rules::refused(&e)),
-        }
-    }
-    let _lock = rules::lock(wanted.run_dir)?;
-    plan.establish(&mut client)
+    in_table(&mut rules::client()?).add(wanted.run_dir, &claim(wanted))
 }
 
 /// Takes the masquerade of `addresses` back where it belongs to `key`. `last`: this node has no
@@ -114,18 +105,7 @@ pub(crate) fn remove(
     }
     let _lock = rules::lock(run_dir)?;
     let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    let owner = rules::owner(key);
-    let ours = |element: &Element| element.comment.as_ref() == Some(&owner);
-    if last && base().drop_if_spent(&mut client, &is_exclusion_chain, &ours)? {
-        return Ok(());
-    }
-    let mut present = Vec::new();
-    for address in addresses {
-        let (set, key) = source(address.ip());
-        let element = client.element(&table(), &set, &key).map_err(|e| rules::refused(&e))?;
-        present.extend(element.filter(&ours).map(|element| (set, element)));
-    }
-    delete(&mut client, present)
+    in_table(&mut client).remove(key, questions(addresses), last)
 }
 
 /// Removes what upstream's bridge left to an attachment that we have no record of.
@@ -144,25 +124,24 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
     if wanted.backend == Backend::Iptables {
         return iptables::check(wanted);
     }
-    let plan = Plan::new(wanted);
-    let mut client = rules::client()?;
-    if !plan.stands(&mut client)? {
-        return Err(rules::differs(
-            "ipMasq: rules of table inet causeway_masq are missing: another process flushed them",
-        ));
-    }
-    for (address, (set, element)) in wanted.addresses.iter().zip(&plan.elements) {
-        let present =
-            client.element(&table(), set, &element.key).map_err(|e| rules::refused(&e))?;
-        if present.as_ref() != Some(element) {
-            return Err(rules::differs(format!(
+    check_in_table(&mut rules::client()?, wanted)
+}
+
+fn check_in_table(client: &mut Client, wanted: &Masquerade<'_>) -> Result<(), Error> {
+    let claim = claim(wanted);
+    let missing = in_table(client).missing(&claim)?;
+    missing.map_or(Ok(()), |missing| {
+        Err(rules::differs(match missing {
+            Missing::Rules => "ipMasq: rules of table inet causeway_masq are missing: another \
+                               process flushed them"
+                .to_owned(),
+            Missing::Element(place) => format!(
                 "ipMasq: {} of table inet causeway_masq does not contain {} for this attachment",
-                set.name,
-                address.ip()
-            )));
-        }
-    }
-    Ok(())
+                claim.elements[place].set.name,
+                wanted.addresses[place].ip()
+            ),
+        }))
+    })
 }
 
 /// Removes the masquerade of every attachment of `network` whose owner comment `keep` refuses.
@@ -171,24 +150,14 @@ pub(crate) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let iptables = iptables::gc(run_dir, network, keep);
-    let nftables = gc_elements(run_dir, network, keep);
+    let nftables = gc_table(run_dir, network, keep);
     iptables.and(nftables)
 }
 
-fn gc_elements(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+fn gc_table(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let _lock = rules::lock(run_dir)?;
     let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    let prefix = name::owner_network_prefix(network);
-    let stale = |element: &Element| {
-        element.comment.as_ref().is_some_and(|owner| owner.starts_with(&prefix) && !keep(owner))
-    };
-    let mut present = Vec::new();
-    for set in sets() {
-        let elements = client.elements(&table(), &set).map_err(|e| rules::refused(&e))?;
-        present.extend(elements.into_iter().filter(&stale).map(|element| (set.clone(), element)));
-    }
-    delete(&mut client, present)?;
-    base().drop_if_spent(&mut client, &is_exclusion_chain, &|_| false).map(drop)
+    in_table(&mut client).gc(network, keep)
 }
 
 /// Puts in place what of `wanted` is missing in nftables, or only looks (`write` false). Returns the
@@ -201,42 +170,8 @@ pub(crate) fn restore(wanted: &[Masquerade<'_>], write: bool) -> Result<BTreeSet
     if wanted.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let mut client = rules::client()?;
-    rules::restored(&mut client, &table(), write, |state| missing(wanted, state))
-}
-
-fn missing(wanted: &[Masquerade<'_>], state: &TableState) -> (Vec<Op>, BTreeSet<usize>) {
-    let (table, base) = (table(), base());
-    let rules = |chain: &str| {
-        state.chains.get(chain).map(|(_, rules)| rules.as_slice()).unwrap_or_default()
-    };
-    let mut ops = base.restore(state);
-    let mut lacking: BTreeSet<usize> =
-        if ops.is_empty() { BTreeSet::new() } else { (0..wanted.len()).collect() };
-    let held = rules::held(state);
-    let mut made = BTreeSet::new();
-    for (place, one) in wanted.iter().enumerate() {
-        let plan = Plan::new(one);
-        let chain = &plan.exclusions.name;
-        if !plan.excludes(rules(chain)) {
-            lacking.insert(place);
-            if made.insert(chain.clone()) {
-                ops.push(Op::AddChain(table.clone(), plan.exclusions.clone()));
-                ops.push(Op::FlushChain(table.clone(), chain.clone()));
-                let rules = plan.exclusion_rules.iter();
-                ops.extend(rules.map(|rule| rules::append(&table, chain, rule)));
-            }
-        }
-        for (set, element) in &plan.elements {
-            let there = held.get(&(set.name.as_str(), &element.key)).copied();
-            let changes = rules::restore(&table, set, there, element);
-            if !changes.is_empty() {
-                lacking.insert(place);
-            }
-            ops.extend(changes);
-        }
-    }
-    (ops, lacking)
+    let claims: Vec<Claim> = wanted.iter().map(claim).collect();
+    in_table(&mut rules::client()?).restore(&claims, write)
 }
 
 /// As [`restore`], for the attachments whose rules are in iptables and whom `alive` accepts.
@@ -256,124 +191,27 @@ pub(crate) fn in_iptables(run_dir: &Path) -> BTreeSet<RecordKey> {
     iptables::all(run_dir)
 }
 
-/// What [`add`] wants of the kernel.
-struct Plan {
-    base: Base,
-    exclusions: ChainSpec,
-    exclusion_rules: Vec<Rule>,
-    elements: Vec<(SetSpec, Element)>,
+/// The table by a connection.
+fn in_table(client: &mut Client) -> Table<'_> {
+    Table { client, layout: layout() }
 }
 
-impl Plan {
-    fn new(wanted: &Masquerade<'_>) -> Self {
-        let nets = exclusions(wanted.addresses, wanted.exclude);
-        let exclusions = ChainSpec { name: exclusion_chain(&nets), base: None };
-        let exclusion_rules = exclusion_rules(nets);
-        let owner = rules::owner(wanted.key);
-        let elements = wanted.addresses.iter().map(|address| {
-            let (set, key) = source(address.ip());
-            let value = ElementValue::Verdict(Verdict::Jump(exclusions.name.clone()));
-            (set, Element { key, value: Some(value), comment: Some(owner.clone()) })
-        });
-        Self { base: base(), elements: elements.collect(), exclusions, exclusion_rules }
-    }
-
-    /// Whether all rules are there. A foreign flush of the table leaves the maps alone, so that
-    /// additions go through and do nothing: only the rules tell.
-    fn stands(&self, client: &mut Client) -> Result<bool, Error> {
-        let table = &self.base.table;
-        let base = client.rules(table, &self.base.chain.name).map_err(|e| rules::refused(&e))?;
-        let own = client.rules(table, &self.exclusions.name).map_err(|e| rules::refused(&e))?;
-        Ok(self.base.is_intact(&base) && self.excludes(&own))
-    }
-
-    fn excludes(&self, present: &[(u64, Rule)]) -> bool {
-        present.iter().map(|(_, rule)| rule).eq(&self.exclusion_rules)
-    }
-
-    /// The busy path's transaction.
-    fn additions(&self) -> Batch {
-        let table = &self.base.table;
-        let ops =
-            self.elements.iter().map(|(set, element)| rules::insert(table, set, element.clone()));
-        Batch { ops: ops.collect(), generation: None }
-    }
-
-    /// Makes everything as wanted, under the lock.
-    fn establish(&self, client: &mut Client) -> Result<(), Error> {
-        let mut tries = rules::TRIES;
-        loop {
-            let (batch, left) = self.repairs(client)?;
-            tries -= 1;
-            match client.commit(&batch) {
-                Ok(()) => return sweep(client, left),
-                // An adder of the busy path or a foreign flush came between.
-                Err(e) if tries > 0 && (e.is_exists() || e.is_not_found() || e.is_transient()) => {}
-                Err(e) => return Err(rules::refused(&e)),
-            }
-        }
-    }
-
-    /// The transaction that mends what differs, and the chains that replaced elements leave.
-    fn repairs(&self, client: &mut Client) -> Result<(Batch, BTreeSet<String>), Error> {
-        let table = &self.base.table;
-        let present = client.rules(table, &self.base.chain.name).map_err(|e| rules::refused(&e))?;
-        let mut ops = self.base.repair(&present);
-        ops.push(Op::AddChain(table.clone(), self.exclusions.clone()));
-        let present = client.rules(table, &self.exclusions.name).map_err(|e| rules::refused(&e))?;
-        if !self.excludes(&present) {
-            let chain = &self.exclusions.name;
-            ops.push(Op::FlushChain(table.clone(), chain.clone()));
-            ops.extend(self.exclusion_rules.iter().map(|rule| rules::append(table, chain, rule)));
-        }
-        let mut left = BTreeSet::new();
-        for (set, element) in &self.elements {
-            let present =
-                client.element(table, set, &element.key).map_err(|e| rules::refused(&e))?;
-            ops.extend(rules::replace(table, set, present.as_ref(), element));
-            left.extend(
-                present.as_ref().and_then(target).filter(|chain| *chain != self.exclusions.name),
-            );
-        }
-        Ok((Batch { ops, generation: None }, left))
-    }
+/// What [`add`] wants of the table.
+fn claim(wanted: &Masquerade<'_>) -> Claim {
+    let nets = exclusions(wanted.addresses, wanted.exclude);
+    let chain = ChainSpec { name: exclusion_chain(&nets), base: None };
+    let owner = rules::owner(wanted.key);
+    let elements = wanted.addresses.iter().map(|address| {
+        let (set, key) = source(address.ip());
+        let value = ElementValue::Verdict(Verdict::Jump(chain.name.clone()));
+        Placed { set, element: Element { key, value: Some(value), comment: Some(owner.clone()) } }
+    });
+    Claim { elements: elements.collect(), chains: vec![(chain, exclusion_rules(nets))] }
 }
 
-/// Deletes elements, then the chains that nothing leads to any more.
-fn delete(client: &mut Client, present: Vec<(SetSpec, Element)>) -> Result<(), Error> {
-    let chains: BTreeSet<String> =
-        present.iter().filter_map(|(_, element)| target(element)).collect();
-    rules::delete_all(client, &table(), present)?;
-    sweep(client, chains)
-}
-
-/// Deletes those of `chains` that nothing leads to any more. Before kernel 6.2 an element deleted
-/// in the same transaction still holds its chain: hence a second one.
-fn sweep(client: &mut Client, chains: BTreeSet<String>) -> Result<(), Error> {
-    let table = table();
-    let mut ops = Vec::new();
-    for chain in chains {
-        let held = client.chain_use(&table, &chain).map_err(|e| rules::refused(&e))?;
-        let rules = client.rules(&table, &chain).map_err(|e| rules::refused(&e))?.len();
-        if held.is_some_and(|held| held as usize <= rules) {
-            ops.push(Op::FlushChain(table.clone(), chain.clone()));
-            ops.push(Op::DeleteChain(table.clone(), chain));
-        }
-    }
-    match client.commit(&Batch { ops, generation: None }) {
-        Ok(()) => Ok(()),
-        // Busy: an adder has just begun to use one. Not found: another process deleted it.
-        Err(e) if e.is_transient() || e.is_not_found() => Ok(()),
-        Err(e) => Err(rules::refused(&e)),
-    }
-}
-
-/// The chain that an element of a source map leads to.
-fn target(element: &Element) -> Option<String> {
-    match &element.value {
-        Some(ElementValue::Verdict(Verdict::Jump(chain))) => Some(chain.clone()),
-        _ => None,
-    }
+/// Where the elements of `addresses` are.
+fn questions(addresses: &[IpNetwork]) -> Vec<Question> {
+    addresses.iter().map(|address| source(address.ip())).collect()
 }
 
 fn table() -> TableId {
@@ -402,24 +240,22 @@ fn source(address: IpAddr) -> (SetSpec, Key) {
     (set, Key::Exact(vec![address.into()]))
 }
 
-fn base() -> Base {
+fn layout() -> Layout {
     let lookup = |field, map: &str| Rule {
         statements: vec![Statement::VerdictMap { fields: vec![field], map: map.to_owned() }],
         comment: None,
     };
-    Base {
-        table: table(),
-        sets: sets().into(),
-        chain: ChainSpec {
-            name: "postrouting".to_owned(),
-            base: Some(BaseChain {
-                kind: "nat".to_owned(),
-                hook: Hook::Postrouting,
-                priority: 100,
-                policy_drop: false,
-            }),
-        },
-        rules: vec![lookup(Field::IpSaddr, "sources4"), lookup(Field::Ip6Saddr, "sources6")],
+    let base = BaseChain {
+        kind: "nat".to_owned(),
+        hook: Hook::Postrouting,
+        priority: 100,
+        policy_drop: false,
+    };
+    let postrouting = ChainSpec { name: "postrouting".to_owned(), base: Some(base) };
+    let rules = vec![lookup(Field::IpSaddr, "sources4"), lookup(Field::Ip6Saddr, "sources6")];
+    Layout {
+        is_claimed: is_exclusion_chain,
+        ..Layout::new(table(), sets().into(), vec![(postrouting, rules)])
     }
 }
 

@@ -1,234 +1,90 @@
-//! What the masquerade's table and the address check's table have in common: a few sets, one base
-//! chain with a few rules, built when they are missed and removed with their last element.
-//!
-//! The tables are ours by name (invariant I2). What other programs put into them is neither deleted
-//! nor doubled (row F39): it only keeps the table alive.
+//! What the masquerade's table and the address check's table have in common: a connection, the lock,
+//! who owns an element, errors. The tables themselves are declared in `masq` and `spoof`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use causeway_kernel::{FileLock, RecordKey};
-use causeway_nft::{Client, LastClient};
-use causeway_ruleset::{
-    Batch, ChainSpec, Element, Key, Op, Rule, SetSpec, TableId, TableState, name,
-};
+use causeway_nft::{Client, LastClient, OwnedTable};
+use causeway_ruleset::owned::{Claim, Layout, Missing, Question};
+use causeway_ruleset::{Element, name};
 use cni_plugin::{Code, Error};
-
-/// How often a transaction is tried again that lost a race. Each try means that another process
-/// got through, so this bounds starvation only.
-pub(crate) const TRIES: usize = 16;
 
 /// How long to wait for `rules.lock`. Its holders do a few netlink requests.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// A table without its elements.
-pub(crate) struct Base {
-    /// Table.
-    pub(crate) table: TableId,
-    /// Its sets and maps.
-    pub(crate) sets: Vec<SetSpec>,
-    /// The base chain.
-    pub(crate) chain: ChainSpec,
-    /// The base chain's rules.
-    pub(crate) rules: Vec<Rule>,
+/// One of the tables, by a connection.
+pub(crate) struct Table<'a> {
+    /// The connection.
+    pub(crate) client: &'a mut Client,
+    /// What the table holds beside elements.
+    pub(crate) layout: Layout,
 }
 
-impl Base {
-    /// Operations that make the table whole, given the base chain's present rules. Rules of other
-    /// programs stay; of ours there is one each, in order, afterwards.
-    pub(crate) fn repair(&self, present: &[(u64, Rule)]) -> Vec<Op> {
-        let mut ops = vec![Op::AddTable(self.table.clone())];
-        ops.extend(self.sets.iter().map(|set| Op::AddSet(self.table.clone(), set.clone())));
-        ops.push(Op::AddChain(self.table.clone(), self.chain.clone()));
-        if self.is_intact(present) {
-            return ops;
+impl Table<'_> {
+    /// Puts a claim in place, on the busy path without the lock below `run_dir`.
+    ///
+    /// # Errors
+    /// Code 11 if the same call may go through later, else 5.
+    pub(crate) fn add(&mut self, run_dir: &Path, claim: &Claim) -> Result<(), Error> {
+        if self.owned().add(claim).map_err(|e| refused(&e))? {
+            return Ok(());
         }
-        let (table, chain) = (&self.table, &self.chain.name);
-        ops.extend(present.iter().filter(|(_, rule)| self.rules.contains(rule)).map(
-            |(handle, _)| Op::DeleteRule {
-                table: table.clone(),
-                chain: chain.clone(),
-                handle: *handle,
-            },
-        ));
-        ops.extend(self.rules.iter().map(|rule| append(table, chain, rule)));
-        ops
+        let _lock = lock(run_dir)?;
+        self.owned().establish(claim).map_err(|e| refused(&e))
     }
 
-    /// Operations that make the table whole, given all of it; none if it is.
-    pub(crate) fn restore(&self, state: &TableState) -> Vec<Op> {
-        let chain = state.chains.get(&self.chain.name);
-        let present = chain.map(|(_, rules)| rules.as_slice()).unwrap_or_default();
-        let sets = self.sets.iter().all(|set| state.sets.contains_key(&set.name));
-        if sets && self.is_intact(present) { Vec::new() } else { self.repair(present) }
+    /// Takes back what belongs to `key` of the elements that `questions` name. `last`: this node has
+    /// no other attachment, so the table goes too unless another program keeps something in it.
+    ///
+    /// # Errors
+    /// As [`Table::add`]. Absence is none.
+    pub(crate) fn remove(
+        &mut self,
+        key: &RecordKey,
+        questions: Vec<Question>,
+        last: bool,
+    ) -> Result<(), Error> {
+        self.owned().remove(&owner(key), questions, last).map_err(|e| refused(&e))
     }
 
-    /// Whether our rules are among `present`, once each and in order.
-    pub(crate) fn is_intact(&self, present: &[(u64, Rule)]) -> bool {
-        present
-            .iter()
-            .map(|(_, rule)| rule)
-            .filter(|rule| self.rules.contains(rule))
-            .eq(self.rules.iter())
+    /// The first thing that a claim lacks. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Table::add`].
+    pub(crate) fn missing(&mut self, claim: &Claim) -> Result<Option<Missing>, Error> {
+        self.owned().missing(claim).map_err(|e| refused(&e))
     }
 
-    /// Whether the table contains only this base, chains that `ours` knows, and elements that
-    /// `leaving` knows: then it can go.
-    pub(crate) fn is_spent(
-        &self,
-        state: &TableState,
-        ours: &dyn Fn(&str) -> bool,
-        leaving: &dyn Fn(&Element) -> bool,
-    ) -> bool {
-        let chains = state.chains.iter().all(|(name, (_, rules))| {
-            ours(name)
-                || (*name == self.chain.name
-                    && rules.iter().all(|(_, rule)| self.rules.contains(rule)))
-        });
-        let sets = state.sets.iter().all(|(name, (_, elements))| {
-            self.sets.iter().any(|set| set.name == *name) && elements.iter().all(leaving)
-        });
-        chains && sets
+    /// Removes what belongs to attachments of `network` whose owner comment `keep` refuses.
+    ///
+    /// # Errors
+    /// As [`Table::remove`].
+    pub(crate) fn gc(&mut self, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let prefix = name::owner_network_prefix(network);
+        let stale = |element: &Element| {
+            let owner = element.comment.as_ref();
+            owner.is_some_and(|owner| owner.starts_with(&prefix) && !keep(owner))
+        };
+        self.owned().collect(&stale).map_err(|e| refused(&e))
     }
 
-    /// Deletes the table if it [is spent](Self::is_spent), and says whether it is gone. Adders take
-    /// no lock, so the ruleset generation guards what was read.
-    pub(crate) fn drop_if_spent(
-        &self,
-        client: &mut Client,
-        ours: &dyn Fn(&str) -> bool,
-        leaving: &dyn Fn(&Element) -> bool,
-    ) -> Result<bool, Error> {
-        for _ in 0..TRIES {
-            let generation = client.generation().map_err(|e| refused(&e))?;
-            let Some(state) = client.table(&self.table).map_err(|e| refused(&e))? else {
-                return Ok(true);
-            };
-            if !self.is_spent(&state, ours, leaving) {
-                return Ok(false);
-            }
-            let batch = Batch {
-                ops: vec![Op::DeleteTable(self.table.clone())],
-                generation: Some(generation),
-            };
-            match client.commit(&batch) {
-                Ok(()) => return Ok(true),
-                Err(e) if e.is_not_found() => return Ok(true),
-                Err(e) if e.is_transient() => {}
-                Err(e) => return Err(refused(&e)),
-            }
-        }
-        // So many other changes: the attachments that make them keep the table busy anyway.
-        Ok(false)
+    /// Puts in place what claims lack, or only looks (`write` false). Returns the places of those
+    /// that lacked something.
+    ///
+    /// # Errors
+    /// As [`Table::add`].
+    pub(crate) fn restore(
+        &mut self,
+        claims: &[Claim],
+        write: bool,
+    ) -> Result<BTreeSet<usize>, Error> {
+        self.owned().restore(claims, write).map_err(|e| refused(&e))
     }
-}
 
-/// Appends `rule`.
-pub(crate) fn append(table: &TableId, chain: &str, rule: &Rule) -> Op {
-    Op::AddRule { table: table.clone(), chain: chain.to_owned(), rule: rule.clone() }
-}
-
-/// Adds one element; its presence is `EEXIST`.
-pub(crate) fn insert(table: &TableId, set: &SetSpec, element: Element) -> Op {
-    Op::AddElements {
-        table: table.clone(),
-        set: set.clone(),
-        elements: vec![element],
-        exclusive: true,
-    }
-}
-
-/// Deletes `present`, each with the set that it was read from.
-pub(crate) fn delete_all(
-    client: &mut Client,
-    table: &TableId,
-    present: Vec<(SetSpec, Element)>,
-) -> Result<(), Error> {
-    let ops = present.into_iter().map(|(set, element)| delete(table, &set, element.key));
-    let batch = Batch { ops: ops.collect(), generation: None };
-    match client.commit(&batch) {
-        Err(e) if e.is_not_found() => {}
-        other => return other.map_err(|e| refused(&e)),
-    }
-    // A process without the lock deleted one of them: then one by one.
-    for op in batch.ops {
-        match client.commit(&Batch { ops: vec![op], generation: None }) {
-            Err(e) if !e.is_not_found() => return Err(refused(&e)),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Deletes one element by key.
-pub(crate) fn delete(table: &TableId, set: &SetSpec, key: Key) -> Op {
-    Op::DeleteElements {
-        table: table.clone(),
-        set: set.clone(),
-        elements: vec![Element { key, value: None, comment: None }],
-    }
-}
-
-/// Operations that turn `present` into `wanted`. Whoever owned the element before, it is the
-/// newcomer's now (row F40).
-pub(crate) fn replace(
-    table: &TableId,
-    set: &SetSpec,
-    present: Option<&Element>,
-    wanted: &Element,
-) -> Vec<Op> {
-    match present {
-        Some(present) if present == wanted => Vec::new(),
-        Some(_) => vec![delete(table, set, wanted.key.clone()), insert(table, set, wanted.clone())],
-        None => vec![insert(table, set, wanted.clone())],
-    }
-}
-
-/// Operations that put `wanted` back; none if another attachment has the element.
-pub(crate) fn restore(
-    table: &TableId,
-    set: &SetSpec,
-    present: Option<&Element>,
-    wanted: &Element,
-) -> Vec<Op> {
-    match present {
-        Some(present) if present.comment != wanted.comment => Vec::new(),
-        present => replace(table, set, present, wanted),
-    }
-}
-
-/// The elements of a table, by set and key.
-pub(crate) fn held(state: &TableState) -> BTreeMap<(&str, &Key), &Element> {
-    let mut held = BTreeMap::new();
-    for (name, (_, elements)) in &state.sets {
-        held.extend(elements.iter().map(|element| ((name.as_str(), &element.key), element)));
-    }
-    held
-}
-
-/// Commits what `missing` makes of the table's state, or only looks (`write` false); returns what
-/// lacked something.
-pub(crate) fn restored<T>(
-    client: &mut Client,
-    table: &TableId,
-    write: bool,
-    missing: impl Fn(&TableState) -> (Vec<Op>, T),
-) -> Result<T, Error> {
-    let mut tries = TRIES;
-    loop {
-        let state = client.table(table).map_err(|e| refused(&e))?.unwrap_or_default();
-        let (ops, lacking) = missing(&state);
-        if !write || ops.is_empty() {
-            return Ok(lacking);
-        }
-        tries -= 1;
-        match client.commit(&Batch { ops, generation: None }) {
-            Ok(()) => return Ok(lacking),
-            // An adder of the busy path or a foreign flush came between.
-            Err(e) if tries > 0 && (e.is_exists() || e.is_not_found() || e.is_transient()) => {}
-            Err(e) => return Err(refused(&e)),
-        }
+    fn owned(&mut self) -> OwnedTable<'_> {
+        OwnedTable::new(self.client, &self.layout)
     }
 }
 

@@ -10,6 +10,7 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod monitor;
+pub mod owned;
 mod socket;
 mod subscriptions;
 mod uapi;
@@ -20,4 +21,5 @@ pub use error::{Error, Result};
 #[cfg(feature = "fake")]
 pub use fake::Fake;
 pub use monitor::{Change, Monitor};
+pub use owned::OwnedTable;
 pub use subscriptions::Pause;

@@ -10,6 +10,7 @@ pub mod forward;
 pub mod iptables;
 mod ir;
 pub mod name;
+pub mod owned;
 pub mod plan;
 pub mod services;
 pub mod spread;

@@ -22,6 +22,8 @@ use crate::{fault, rules};
 const KIND: &str = "masq-iptables";
 /// How long `iptables-restore` waits for the xtables lock, in seconds.
 const LOCK_SECONDS: &str = "5";
+/// How often to read and write anew, each time because another process was faster.
+const TRIES: usize = 16;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Exit status if the lock was not to be had.
@@ -287,7 +289,7 @@ impl Tool {
         loop {
             match self.restore(&lines(&self.saved()?)) {
                 // Another program may have removed what was just read.
-                Err(error) if error.code == Code::Io && attempt < rules::TRIES => attempt += 1,
+                Err(error) if error.code == Code::Io && attempt < TRIES => attempt += 1,
                 result => return result,
             }
         }

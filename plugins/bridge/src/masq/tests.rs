@@ -1,16 +1,21 @@
-//! Rules in the kernel, in a namespace a test.
+//! Rules in a kernel that is a fake, as an ordinary user; those of a real one where many act at once.
 
 use std::path::Path;
 
 use causeway_kernel::RecordKey;
+use causeway_nft::OwnedTable;
+use causeway_ruleset::owned::append;
 use causeway_ruleset::{ChainSpec, Element, Op, Rule, Statement};
 use cni_plugin::Code;
 use ipnetwork::IpNetwork;
 
-use super::{Backend, Masquerade, Plan, add, base, check, gc, is_exclusion_chain, remove, table};
+use super::{
+    Backend, Masquerade, add, check, check_in_table, claim, in_table, layout, questions, remove,
+    table,
+};
 use crate::node::Node;
+use crate::rules;
 use crate::rules::testing::{Host, key};
-use crate::rules::{self, append};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().expect("a network")
@@ -40,20 +45,30 @@ impl Container {
     }
 
     fn add(&self, host: &Host) {
-        add(&self.wanted(host.run_dir())).expect("add");
+        self.try_add(host).expect("add");
+    }
+
+    fn try_add(&self, host: &Host) -> Result<(), cni_plugin::Error> {
+        let claim = claim(&self.wanted(host.run_dir()));
+        in_table(&mut host.client()).add(host.run_dir(), &claim)
     }
 
     fn check(&self, host: &Host) -> Result<(), cni_plugin::Error> {
-        check(&self.wanted(host.run_dir()))
+        check_in_table(&mut host.client(), &self.wanted(host.run_dir()))
     }
 
     fn remove(&self, host: &Host, last: bool) {
-        remove(host.run_dir(), &self.key, &self.addresses, last).expect("remove");
+        let questions = questions(&self.addresses);
+        in_table(&mut host.client()).remove(&self.key, questions, last).expect("remove");
     }
 
     fn chain(&self) -> String {
-        Plan::new(&self.wanted(Path::new("/"))).exclusions.name
+        claim(&self.wanted(Path::new("/"))).chains.remove(0).0.name
     }
+}
+
+fn gc(host: &Host, network: &str, keep: &dyn Fn(&str) -> bool) {
+    in_table(&mut host.client()).gc(network, keep).expect("gc");
 }
 
 #[test]
@@ -88,7 +103,7 @@ fn what_the_node_says_of_cluster_and_services_is_never_masqueraded_in_either_fam
              "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/112"] }"#,
     )
     .expect("node.json");
-    let host = Host::enter();
+    let host = Host::fake();
     let mut one = Container::new("a", &["10.0.1.2/24", "fd00:10:0:1::2/64"]);
     one.exclude = node.never_masqueraded();
     one.add(&host);
@@ -115,18 +130,14 @@ fn what_the_node_says_of_cluster_and_services_is_never_masqueraded_in_either_fam
 
 #[test]
 fn two_containers_share_all_but_their_elements() {
-    let host = Host::enter();
+    let host = Host::fake();
     let one = Container::new("a", &["10.1.0.2/16", "fd00:1::2/64"]).exclude(&["10.96.0.0/16"]);
     let two = Container::new("b", &["10.1.0.3/16", "fd00:1::3/64"]).exclude(&["10.96.0.0/16"]);
     one.add(&host);
     let base = host.table(&table());
     // The busy path must find intact what the slow path made.
-    assert!(
-        Plan::new(&two.wanted(host.run_dir()))
-            .stands(&mut rules::client().expect("a client"))
-            .expect("rules")
-    );
-    two.add(&host);
+    let claim = claim(&two.wanted(host.run_dir()));
+    assert!(OwnedTable::new(&mut host.client(), &layout()).add(&claim).expect("an addition"));
     let both = host.table(&table());
     for line in [
         "10.1.0.0/16 return",
@@ -156,7 +167,7 @@ fn two_containers_share_all_but_their_elements() {
 /// Rows: F38
 #[test]
 fn flushed_rules_are_noticed_and_written_again() {
-    let host = Host::enter();
+    let host = Host::fake();
     let one = Container::new("a", &["10.1.0.2/16"]);
     one.add(&host);
     let whole = host.table(&table());
@@ -182,7 +193,7 @@ fn flushed_rules_are_noticed_and_written_again() {
 /// Rows: F39
 #[test]
 fn what_others_put_into_the_table_stays() {
-    let host = Host::enter();
+    let host = Host::fake();
     let one = Container::new("a", &["10.1.0.2/16"]);
     one.add(&host);
     let foreign = Rule { statements: vec![Statement::Counter], comment: Some("mine".to_owned()) };
@@ -193,8 +204,7 @@ fn what_others_put_into_the_table_stays() {
     ]);
     one.check(&host).expect("ours is there");
     one.add(&host);
-    let mut client = rules::client().expect("a client");
-    let present = client.rules(&table(), "postrouting").expect("rules");
+    let present = host.client().rules(&table(), "postrouting").expect("rules");
     assert_eq!(present.len(), 3, "{present:?}");
     // One of ours is gone: the order of ours is restored around theirs.
     let (handle, _) = present.first().expect("a rule");
@@ -213,7 +223,7 @@ fn what_others_put_into_the_table_stays() {
 /// Rows: F40
 #[test]
 fn an_address_used_again_belongs_to_the_newcomer() {
-    let host = Host::enter();
+    let host = Host::fake();
     let old = Container::new("old", &["10.1.0.2/16"]);
     let new = Container::new("new", &["10.1.0.2/16"]).exclude(&["10.96.0.0/16"]);
     let third = Container::new("third", &["10.1.0.3/16"]).exclude(&["10.96.0.0/16"]);
@@ -233,7 +243,7 @@ fn an_address_used_again_belongs_to_the_newcomer() {
 /// Rows: C74
 #[test]
 fn gc_removes_what_of_its_network_is_not_kept() {
-    let host = Host::enter();
+    let host = Host::fake();
     let kept = Container::new("kept", &["10.1.0.2/16"]);
     let stale = Container::new("stale", &["10.2.0.3/16", "fd00:2::3/64"]);
     let mut other = Container::new("stale", &["10.3.0.2/16"]);
@@ -242,21 +252,21 @@ fn gc_removes_what_of_its_network_is_not_kept() {
         container.add(&host);
     }
     let keep = rules::owner(&kept.key);
-    gc(host.run_dir(), "blue", &|owner| owner == keep).expect("gc");
+    gc(&host, "blue", &|owner| owner == keep);
     kept.check(&host).expect("kept");
     other.check(&host).expect("of another network");
     let text = host.table(&table());
     assert!(!text.contains("10.2.0.3") && !text.contains("fd00:2::3"), "{text}");
     assert!(!text.contains(&stale.chain()), "{text}");
-    gc(host.run_dir(), "blue", &|_| false).expect("gc");
-    gc(host.run_dir(), "red", &|_| false).expect("gc");
+    gc(&host, "blue", &|_| false);
+    gc(&host, "red", &|_| false);
     assert_eq!(host.table(&table()), "");
-    gc(host.run_dir(), "red", &|_| false).expect("gc of nothing");
+    gc(&host, "red", &|_| false);
 }
 
 #[test]
 fn a_table_is_not_dropped_under_an_adder() {
-    let host = Host::enter();
+    let host = Host::fake();
     let one = Container::new("a", &["10.1.0.2/16"]);
     let two = Container::new("b", &["10.1.0.3/16"]);
     one.add(&host);
@@ -269,11 +279,89 @@ fn a_table_is_not_dropped_under_an_adder() {
         }
         element.comment.as_ref() == Some(&owner)
     };
-    let mut client = rules::client().expect("a client");
-    let gone = base().drop_if_spent(&mut client, &is_exclusion_chain, &leaving);
+    let gone = OwnedTable::new(&mut host.client(), &layout()).drop_if_spent(&leaving);
     assert!(!gone.expect("a look"));
     one.check(&host).expect("left to the one who asked");
     two.check(&host).expect("not lost");
+}
+
+#[test]
+fn what_another_process_does_in_between_is_made_good() {
+    let host = Host::fake();
+    let one = Container::new("a", &["10.1.0.2/16"]);
+    let two = Container::new("b", &["10.1.0.3/16"]);
+    one.add(&host);
+    two.add(&host);
+    let both = host.table(&table());
+    two.remove(&host, false);
+    // After the look at the rules and before the addition.
+    host.kernel().meanwhile(vec![Op::DeleteTable(table())]);
+    two.add(&host);
+    one.add(&host);
+    assert_eq!(host.table(&table()), both);
+    // Before the first transaction under the lock, and before the second.
+    host.meddle(vec![Op::DeleteTable(table())]);
+    let flush = || vec![Op::AddTable(table()), Op::DeleteTable(table())];
+    host.kernel().meanwhile(flush());
+    one.add(&host);
+    host.kernel().meanwhile(vec![Op::FlushChain(table(), "postrouting".to_owned())]);
+    two.add(&host);
+    assert!(two.check(&host).is_err(), "flushed right before the addition: nothing tells");
+    one.add(&host);
+    assert_eq!(host.table(&table()), both);
+}
+
+#[test]
+fn a_refusal_says_whether_to_try_again() {
+    let host = Host::fake();
+    let one = Container::new("a", &["10.1.0.2/16"]);
+    host.kernel().refuse([libc::ENOMEM]);
+    let error = one.try_add(&host).expect_err("refused");
+    assert_eq!(error.code, Code::Io, "{error}");
+    // One time short of what is tried under the lock.
+    let before = host.kernel().commits();
+    host.kernel().refuse([libc::EBUSY; 15]);
+    one.add(&host);
+    assert_eq!(host.kernel().commits() - before, 16);
+    one.remove(&host, true);
+    host.kernel().refuse([libc::EBUSY; 16]);
+    let error = one.try_add(&host).expect_err("refused");
+    assert_eq!(error.code, Code::TryAgainLater, "{error}");
+    assert_eq!(host.table(&table()), "");
+}
+
+#[test]
+fn what_is_missing_comes_back_to_its_owner_alone() {
+    let host = Host::fake();
+    let one = Container::new("a", &["10.1.0.2/16", "fd00:1::2/64"]);
+    let two = Container::new("b", &["10.1.0.3/16"]).exclude(&["10.96.0.0/16"]);
+    let claims = [&one, &two].map(|container| claim(&container.wanted(host.run_dir())));
+    let restore = |write| {
+        let lacking = in_table(&mut host.client()).restore(&claims, write).expect("restore");
+        lacking.into_iter().collect::<Vec<_>>()
+    };
+    one.add(&host);
+    two.add(&host);
+    let whole = host.table(&table());
+    assert_eq!(restore(true), [0usize; 0]);
+    for (ops, lacking) in [
+        (vec![Op::DeleteTable(table())], vec![0, 1]),
+        (vec![Op::FlushChain(table(), "postrouting".to_owned())], vec![0, 1]),
+        (vec![Op::FlushChain(table(), two.chain())], vec![1]),
+        (vec![Op::FlushSet(table(), "sources6".to_owned())], vec![0]),
+    ] {
+        host.meddle(ops);
+        let damaged = host.table(&table());
+        assert_eq!(restore(false), lacking, "{damaged}");
+        assert_eq!(host.table(&table()), damaged, "only looked at");
+        assert_eq!(restore(true), lacking, "{damaged}");
+        assert_eq!(host.table(&table()), whole);
+    }
+    let newcomer = Container::new("new", &["10.1.0.2/16"]);
+    newcomer.add(&host);
+    let taken = host.table(&table());
+    assert_eq!(restore(true), [0usize; 0], "the address is another's");
+    assert_eq!(host.table(&table()), taken);
 }
 
 #[test]
@@ -289,13 +377,15 @@ fn many_at_once_lose_nothing() {
         for (n, container) in containers.iter().enumerate() {
             let host = &host;
             scope.spawn(move || {
+                let (wanted, run_dir) = (container.wanted(host.run_dir()), host.run_dir());
                 for _ in 0..5 {
-                    container.add(host);
-                    container.check(host).expect("check after add");
+                    add(&wanted).expect("add");
+                    check(&wanted).expect("check after add");
                     // Most believe to be the last: the table comes and goes under the others.
-                    container.remove(host, n % 4 != 0);
+                    remove(run_dir, &container.key, &container.addresses, n % 4 != 0)
+                        .expect("remove");
                 }
-                container.add(host);
+                add(&wanted).expect("add");
             });
         }
     });

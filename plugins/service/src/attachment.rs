@@ -12,6 +12,7 @@ use std::time::Duration;
 use causeway_kernel::{FileLock, RecordKey, Records};
 use causeway_model::EndpointRecord;
 use causeway_ruleset::name;
+use causeway_ruleset::owned::Placed;
 use cni_plugin::{CniResult, Code, Error, Request};
 use ipnetwork::IpNetwork;
 
@@ -25,7 +26,7 @@ use crate::layout;
 use crate::localnet::{self, Localnet};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
-use crate::plan::{ByFamily, Holder, Placed};
+use crate::plan::{ByFamily, Holder};
 use crate::record::{Again, KIND, Record, RecordBackend};
 use crate::{repair, turns};
 

@@ -17,6 +17,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_kernel::LOCALHOST_REPLY;
+use causeway_ruleset::owned::{Layout, fill};
 use causeway_ruleset::{
     BaseChain, ChainSpec, DataType, Element, ElementValue, Family, Field, Hook, Key, MapTarget,
     Match, NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, Verdict,
@@ -178,7 +179,7 @@ pub(crate) fn target(address: IpAddr, port: u16) -> ElementValue {
 }
 
 /// Every set without those of conditional scopes.
-pub(crate) fn base_sets() -> Vec<SetSpec> {
+fn base_sets() -> Vec<SetSpec> {
     let of_scope = |ipv6| {
         let scope = Scope { ipv6, id: None };
         [scope.any(), scope.address(), scope.taken(), hairpin(ipv6), masq_all(ipv6)]
@@ -188,19 +189,21 @@ pub(crate) fn base_sets() -> Vec<SetSpec> {
     sets
 }
 
-/// The base with its chains' rules, in order.
-pub(crate) fn base_rules() -> Vec<(ChainSpec, Vec<Rule>)> {
-    vec![
+/// The table without elements and conditional scopes.
+pub(crate) fn layout() -> Layout {
+    let chains = vec![
+        (ChainSpec { name: HOSTPORTS.into(), base: None }, hostport_rules()),
         (nat_chain("prerouting", Hook::Prerouting, DSTNAT), vec![local_rule()]),
         (nat_chain("output", Hook::Output, DSTNAT), vec![loopback6_rule(), local_rule()]),
         (nat_chain("postrouting", Hook::Postrouting, SRCNAT), masquerade_rules()),
         (filter_chain("guard", RAW), vec![guard_rule()]),
         (filter_chain("replies", AFTER_DSTNAT), vec![replies_rule()]),
-    ]
+    ];
+    Layout::new(table(), base_sets(), chains)
 }
 
 /// Rules that chain [`HOSTPORTS`] starts with.
-pub(crate) fn hostport_rules() -> Vec<Rule> {
+fn hostport_rules() -> Vec<Rule> {
     let scopes = [false, true].map(|ipv6| Scope { ipv6, id: None });
     scopes.iter().flat_map(|scope| dnat_rules(scope, &[])).collect()
 }
@@ -208,16 +211,13 @@ pub(crate) fn hostport_rules() -> Vec<Rule> {
 /// Makes the base again: what is there stays, rules are written again in one transaction, and
 /// `jumps` (read before) survive.
 pub(crate) fn base(jumps: &[Rule]) -> Vec<Op> {
-    let mut ops = vec![Op::AddTable(table())];
-    ops.extend(base_sets().into_iter().map(|set| Op::AddSet(table(), set)));
-    // Jumps need their target first.
-    let hostports = ChainSpec { name: HOSTPORTS.into(), base: None };
-    let rules = hostport_rules().into_iter().chain(jumps.iter().cloned()).collect();
-    ops.extend(fill(hostports, rules));
-    for (chain, rules) in base_rules() {
-        ops.extend(fill(chain, rules));
+    let mut layout = layout();
+    for (chain, rules) in &mut layout.chains {
+        if chain.name == HOSTPORTS {
+            rules.extend(jumps.iter().cloned());
+        }
     }
-    ops
+    layout.rewrite()
 }
 
 /// Makes the maps and the chain of conditional mappings.
@@ -233,17 +233,9 @@ pub(crate) fn conditional(scope: &Scope, conditions: &Conditions) -> Vec<Op> {
         ops.push(Op::AddElements { table: table(), set, elements, exclusive: false });
     }
     let rules = dnat_rules(scope, &conditions.statements(&chain));
-    ops.extend(fill(ChainSpec { name: chain.clone(), base: None }, rules));
+    ops.extend(fill(&table(), &ChainSpec { name: chain.clone(), base: None }, &rules));
     let jump = Rule { statements: vec![Statement::Verdict(Verdict::Jump(chain))], comment: None };
     ops.push(Op::AddRule { table: table(), chain: HOSTPORTS.into(), rule: jump });
-    ops
-}
-
-fn fill(chain: ChainSpec, rules: Vec<Rule>) -> Vec<Op> {
-    let name = chain.name.clone();
-    let mut ops = vec![Op::AddChain(table(), chain), Op::FlushChain(table(), name.clone())];
-    let add = |rule| Op::AddRule { table: table(), chain: name.clone(), rule };
-    ops.extend(rules.into_iter().map(add));
     ops
 }
 

@@ -1,10 +1,11 @@
 //! The nftables backend: reads what a plan asks for, commits what it says. Callers hold the rules
 //! lock; every operation is one transaction, so what is there is whole whenever we are killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use causeway_nft::{Client, LastClient};
+use causeway_nft::{Client, LastClient, OwnedTable, owned};
+use causeway_ruleset::owned::{Layout, Placed, Question};
 use causeway_ruleset::{Batch, Element, Key, Op, RegValue, Rule, SetSpec};
 use cni_plugin::{Code, Error};
 
@@ -12,11 +13,8 @@ use crate::failure;
 use crate::layout::{self, Scope};
 use crate::localnet::Localnet;
 use crate::mapping::Protocol;
-use crate::plan::{self, ByFamily, Conflict, Holder, Observed, Placed, Restored};
+use crate::plan::{self, ByFamily, Conflict, Holder, Observed, Restored};
 use crate::record::Record;
-
-/// How often an operation starts again when another process changed what it had read.
-const ATTEMPTS: u32 = 4;
 
 /// A connection to the rules of this namespace.
 #[derive(Debug)]
@@ -24,6 +22,7 @@ pub(crate) struct Rules {
     /// In a plugin closed by the end of the process: other processes need not wait for our lock so
     /// long.
     client: LastClient,
+    layout: Layout,
 }
 
 /// An attachment as the rules know it.
@@ -39,13 +38,17 @@ impl Rules {
     /// Connects.
     pub(crate) fn open() -> Result<Self, Error> {
         let client = Client::open().map_err(|error| failure::nft(&error))?;
-        Ok(Self { client: client.into() })
+        Ok(Self::new(client))
     }
 
     /// Connects for a removal; `None` if this kernel has no nf_tables, and thus nothing of ours.
     pub(crate) fn open_if_supported() -> Result<Option<Self>, Error> {
         let client = Client::open_if_supported().map_err(|error| failure::nft(&error))?;
-        Ok(client.map(|client| Self { client: client.into() }))
+        Ok(client.map(Self::new))
+    }
+
+    fn new(client: Client) -> Self {
+        Self { client: client.into(), layout: layout::layout() }
     }
 
     /// Adds an attachment. `save` is called once it is known to be free of conflicts, before
@@ -92,12 +95,11 @@ impl Rules {
             elements.extend(plan::elements(&heir.record, &heir.owner));
         }
         self.attempts(|rules| {
-            let observed_rules = rules.rules(layout::HOSTPORTS)?;
-            let mut observed = Observed { rules: observed_rules, ..Observed::default() };
+            let mut observed = rules.look()?;
             rules.ask(plan::removal_questions(&elements), &mut observed)?;
             rules.count_slots(&elements, &mut observed)?;
             let mut ops = plan::remove(&own, owner, &observed);
-            let damaged = observed.rules.is_empty();
+            let damaged = observed.rules().is_empty();
             let after = observed.without(&own, owner);
             ops.extend(plan::restore(heirs, &after, damaged, false).ops);
             rules.commit(ops)
@@ -119,39 +121,26 @@ impl Rules {
     /// All that the table holds, and whether its base is damaged.
     fn whole(&mut self) -> causeway_nft::Result<(Observed, bool)> {
         let state = self.client.table(&layout::table())?.unwrap_or_default();
-        let rules = |chain: &str| {
-            state.chains.get(chain).map(|(_, rules)| rules.as_slice()).unwrap_or_default()
-        };
-        let stands = |chain: &str, wanted: &[Rule]| {
-            wanted.iter().all(|rule| rules(chain).iter().any(|(_, have)| have == rule))
-        };
-        let mut damaged = !stands(layout::HOSTPORTS, &layout::hostport_rules());
-        for (chain, wanted) in layout::base_rules() {
-            damaged |= !stands(&chain.name, &wanted);
-        }
-        damaged |= layout::base_sets().iter().any(|set| !state.sets.contains_key(&set.name));
-        let mut observed =
-            Observed { rules: rules(layout::HOSTPORTS).to_vec(), ..Observed::default() };
+        let sets: BTreeSet<String> = state.sets.keys().cloned().collect();
+        let (mut seen, whole) = self.layout.look(state);
         // A jump to what was emptied is not a scope.
-        let present = observed.rules.len();
-        observed.rules.retain(|(_, rule)| {
-            Scope::of_jump(rule).is_none_or(|scope| {
-                let chain = scope.chain().unwrap_or_default();
-                let sets = [scope.any(), scope.address(), scope.taken()];
-                !rules(&chain).is_empty()
-                    && sets.iter().all(|set| state.sets.contains_key(&set.name))
-            })
-        });
-        damaged |= observed.rules.len() < present;
-        for (name, (_, elements)) in state.sets {
-            for element in elements {
-                if let Some((scope, port)) = layout::slot_at(&name, &element.key) {
-                    *observed.slots.entry((scope, port)).or_default() += 1;
-                }
-                observed.elements.insert((name.clone(), element.key.clone()), element);
+        let stands = |scope: Scope| {
+            let of_scope = [scope.any(), scope.address(), scope.taken()];
+            !seen.rules(&scope.chain().unwrap_or_default()).is_empty()
+                && of_scope.iter().all(|set| sets.contains(&set.name))
+        };
+        let present = seen.rules(layout::HOSTPORTS);
+        let standing = |(_, rule): &&(u64, Rule)| Scope::of_jump(rule).is_none_or(stands);
+        let kept: Vec<_> = present.iter().filter(standing).cloned().collect();
+        let damaged = !whole || kept.len() < present.len();
+        seen.chains.insert(layout::HOSTPORTS.into(), kept);
+        let mut slots = BTreeMap::new();
+        for (set, key) in seen.elements.keys() {
+            if let Some(at) = layout::slot_at(set, key) {
+                *slots.entry(at).or_default() += 1;
             }
         }
-        Ok((observed, damaged))
+        Ok((Observed { seen, slots }, damaged))
     }
 
     /// Removes the table unless an attachment is left. `last` is called before, and the table,
@@ -179,32 +168,22 @@ impl Rules {
 
     /// Those of the attachment's elements that are absent or differ.
     pub(crate) fn missing(&mut self, owned: Owned<'_>) -> Result<Vec<Placed>, Error> {
-        let elements = plan::elements(owned.record, owned.owner);
-        let mut missing = Vec::new();
-        for placed in elements {
-            let there = self
-                .client
-                .element(&layout::table(), &placed.set, &placed.element.key)
-                .map_err(|error| failure::nft(&error))?;
-            if there.as_ref() != Some(&placed.element) {
-                missing.push(placed);
-            }
-        }
+        let mut missing = plan::elements(owned.record, owned.owner);
+        let seen = self.owned().ask([], missing.iter().map(Placed::question).collect());
+        let seen = seen.map_err(|error| failure::nft(&error))?;
+        missing.retain(|placed| {
+            seen.element(&placed.set, &placed.element.key) != Some(&placed.element)
+        });
         Ok(missing)
     }
 
     /// Names of base chains whose rules are not all there.
     pub(crate) fn damaged(&mut self) -> Result<Vec<String>, Error> {
-        let hostports = (layout::HOSTPORTS.to_owned(), layout::hostport_rules());
-        let base = layout::base_rules().into_iter().map(|(chain, rules)| (chain.name, rules));
-        let mut damaged = Vec::new();
-        for (chain, wanted) in std::iter::once(hostports).chain(base) {
-            let there = self.rules(&chain).map_err(|error| failure::nft(&error))?;
-            if !wanted.iter().all(|rule| there.iter().any(|(_, have)| have == rule)) {
-                damaged.push(chain);
-            }
-        }
-        Ok(damaged)
+        let chains: Vec<String> =
+            self.layout.chains.iter().map(|(chain, _)| chain.name.clone()).collect();
+        let seen = self.owned().ask(chains.iter().map(String::as_str), Vec::new());
+        let seen = seen.map_err(|error| failure::nft(&error))?;
+        Ok(self.layout.damaged(&seen).map(str::to_owned).collect())
     }
 
     /// Removes an attachment that has no record: one lookup if there is nothing of it. Returns
@@ -275,29 +254,26 @@ impl Rules {
         &mut self,
         mut work: impl FnMut(&mut Self) -> causeway_nft::Result<T>,
     ) -> Result<T, Error> {
-        for _ in 1..ATTEMPTS {
-            match work(self) {
-                // Not ours under the lock: another tool changed what was just read.
-                Err(error) if error.is_exists() || error.is_not_found() || error.is_transient() => {
-                }
-                other => return other.map_err(|error| failure::nft(&error)),
-            }
-        }
-        work(self).map_err(|error| failure::nft(&error))
+        owned::attempts(|| work(self)).map_err(|error| failure::nft(&error))
+    }
+
+    fn owned(&mut self) -> OwnedTable<'_> {
+        OwnedTable::new(&mut self.client, &self.layout)
     }
 
     fn commit(&mut self, ops: Vec<Op>) -> causeway_nft::Result<()> {
         self.client.commit(&Batch { ops, generation: None })
     }
 
-    fn rules(&mut self, chain: &str) -> causeway_nft::Result<Vec<(u64, Rule)>> {
-        self.client.rules(&layout::table(), chain)
+    /// The rules of chain [`layout::HOSTPORTS`].
+    fn look(&mut self) -> causeway_nft::Result<Observed> {
+        let seen = self.owned().ask([layout::HOSTPORTS], Vec::new())?;
+        Ok(Observed { seen, ..Observed::default() })
     }
 
     fn observe(&mut self, owned: Owned<'_>) -> causeway_nft::Result<Observed> {
         let Owned { record, owner } = owned;
-        let rules = self.rules(layout::HOSTPORTS)?;
-        let mut observed = Observed { rules, ..Observed::default() };
+        let mut observed = self.look()?;
         self.ask(plan::questions(record, owner, &observed.scopes()), &mut observed)?;
         self.count_slots(&plan::elements(record, owner), &mut observed)?;
         Ok(observed)
@@ -322,21 +298,17 @@ impl Rules {
 
     fn ask(
         &mut self,
-        questions: Vec<(SetSpec, Key)>,
+        questions: Vec<Question>,
         observed: &mut Observed,
     ) -> causeway_nft::Result<()> {
-        for (set, key) in questions {
-            if let Some(element) = self.client.element(&layout::table(), &set, &key)? {
-                observed.elements.insert((set.name, key), element);
-            }
-        }
+        let seen = self.owned().ask([], questions)?;
+        observed.seen.elements.extend(seen.elements);
         Ok(())
     }
 
     /// Every element that has an owner comment, by owner.
     fn owned_elements(&mut self) -> causeway_nft::Result<BTreeMap<String, Vec<Placed>>> {
-        let rules = self.rules(layout::HOSTPORTS)?;
-        let mut scopes = Observed { rules, ..Observed::default() }.scopes();
+        let mut scopes = self.look()?.scopes();
         scopes.extend([false, true].map(|ipv6| Scope { ipv6, id: None }));
         let mut sets: Vec<SetSpec> =
             scopes.iter().flat_map(|scope| [scope.any(), scope.address()]).collect();

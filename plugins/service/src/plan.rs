@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use causeway_ruleset::owned::{self, Placed, Question, Seen};
 use causeway_ruleset::{Element, Key, Op, RegValue, Rule, SetSpec};
 
 use crate::conditions::Conditions;
@@ -16,22 +17,11 @@ mod restore;
 
 pub(crate) use restore::{Holder, Restored, restore};
 
-/// An element and the set it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// The set.
-    pub set: SetSpec,
-    /// The element.
-    pub element: Element,
-}
-
-/// What the kernel holds of the things that were asked for: set name and key to element.
+/// What the kernel holds of the things that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// Elements that are there.
-    pub elements: BTreeMap<(String, Key), Element>,
-    /// Rules of chain [`layout::HOSTPORTS`] with handles; empty if the base is absent.
-    pub rules: Vec<(u64, Rule)>,
+    /// Elements, and the rules of chain [`layout::HOSTPORTS`].
+    pub seen: Seen,
     /// How many elements the asked-for [`Scope::taken`] sets have for a port.
     pub slots: BTreeMap<(Scope, Port), u32>,
 }
@@ -39,12 +29,17 @@ pub(crate) struct Observed {
 impl Observed {
     /// The element of `set` at `key`.
     pub(crate) fn get(&self, set: &SetSpec, key: &Key) -> Option<&Element> {
-        self.elements.get(&(set.name.clone(), key.clone()))
+        self.seen.element(set, key)
+    }
+
+    /// Rules of chain [`layout::HOSTPORTS`]; empty if the base is absent.
+    pub(crate) fn rules(&self) -> &[(u64, Rule)] {
+        self.seen.rules(layout::HOSTPORTS)
     }
 
     /// Conditional scopes that are in place.
     pub(crate) fn scopes(&self) -> BTreeSet<Scope> {
-        self.rules.iter().filter_map(|(_, rule)| Scope::of_jump(rule)).collect()
+        self.rules().iter().filter_map(|(_, rule)| Scope::of_jump(rule)).collect()
     }
 }
 
@@ -127,11 +122,7 @@ pub(crate) fn elements(record: &Record, owner: &str) -> Vec<Placed> {
 
 /// What [`add`] has to know, beside the rules of chain [`layout::HOSTPORTS`] (whose jumps are
 /// `scopes`).
-pub(crate) fn questions(
-    record: &Record,
-    owner: &str,
-    scopes: &BTreeSet<Scope>,
-) -> Vec<(SetSpec, Key)> {
+pub(crate) fn questions(record: &Record, owner: &str, scopes: &BTreeSet<Scope>) -> Vec<Question> {
     let mut out = Vec::new();
     for binding in &record.bindings {
         for scope in rivals(&scope(record, binding), scopes) {
@@ -139,7 +130,7 @@ pub(crate) fn questions(
         }
     }
     let rest = beside_mappings(record, owner);
-    out.extend(rest.into_iter().map(|placed| (placed.set, placed.element.key)));
+    out.extend(rest.iter().map(Placed::question));
     out
 }
 
@@ -157,7 +148,7 @@ fn rivals(own: &Scope, present: &BTreeSet<Scope>) -> Vec<Scope> {
 }
 
 /// The elements that would stand in the way of `binding` in `scope`.
-fn obstacles(scope: &Scope, binding: &Binding) -> Vec<(SetSpec, Key)> {
+fn obstacles(scope: &Scope, binding: &Binding) -> Vec<Question> {
     let special = match binding.host {
         None => (scope.taken(), layout::slot_key(port(binding), 0)),
         Some(_) => (scope.address(), mapping(scope, binding, "").element.key),
@@ -207,7 +198,7 @@ pub(crate) fn add(
     let scopes = observed.scopes();
     conflict(record, observed, &scopes)?;
     let mut ops = Vec::new();
-    if observed.rules.is_empty() {
+    if observed.rules().is_empty() {
         ops.extend(layout::base(&[]));
     }
     ops.extend(missing_scopes(record, conditions, &scopes));
@@ -215,9 +206,9 @@ pub(crate) fn add(
     for ((scope, port), more) in slots(&mappings) {
         let there = observed.slots.get(&(scope.clone(), port)).copied().unwrap_or(0);
         let element = |slot| Placed { set: scope.taken(), element: slot_element(port, slot) };
-        ops.extend((there..there + more).map(|slot| add_element(element(slot), true)));
+        ops.extend((there..there + more).map(|slot| insert(element(slot))));
     }
-    ops.extend(mappings.into_iter().map(|placed| add_element(placed, true)));
+    ops.extend(mappings.into_iter().map(insert));
     for placed in beside_mappings(record, owner) {
         ops.extend(take_over(placed, observed));
     }
@@ -227,7 +218,7 @@ pub(crate) fn add(
 /// The base again and the elements again, for a table that turned out to be incomplete.
 pub(crate) fn rebuild(mut ops: Vec<Op>, observed: &Observed) -> Vec<Op> {
     let jump = |(_, rule): &(u64, Rule)| Scope::of_jump(rule).map(|_| rule.clone());
-    let jumps: Vec<Rule> = observed.rules.iter().filter_map(jump).collect();
+    let jumps: Vec<Rule> = observed.rules().iter().filter_map(jump).collect();
     let mut all = layout::base(&jumps);
     all.append(&mut ops);
     all
@@ -271,16 +262,14 @@ fn slot_element(port: Port, slot: u32) -> Element {
 fn take_over(placed: Placed, observed: &Observed) -> Vec<Op> {
     match observed.get(&placed.set, &placed.element.key) {
         Some(old) if old.comment == placed.element.comment => Vec::new(),
-        Some(old) => {
-            vec![delete_element(placed.set.clone(), old.clone()), add_element(placed, false)]
-        }
-        None => vec![add_element(placed, false)],
+        Some(_) => vec![delete(&placed), ensure(placed)],
+        None => vec![ensure(placed)],
     }
 }
 
 /// What [`remove`] has to know about `elements`.
-pub(crate) fn removal_questions(elements: &[Placed]) -> Vec<(SetSpec, Key)> {
-    elements.iter().map(|placed| (placed.set.clone(), placed.element.key.clone())).collect()
+pub(crate) fn removal_questions(elements: &[Placed]) -> Vec<Question> {
+    elements.iter().map(Placed::question).collect()
 }
 
 fn scope_of_address_map(set: &str) -> Option<Scope> {
@@ -303,20 +292,25 @@ pub(crate) fn remove(elements: &[Placed], owner: &str, observed: &Observed) -> V
     let mut ops = Vec::new();
     for ((scope, port), less) in slots(&own) {
         let there = observed.slots.get(&(scope.clone(), port)).copied().unwrap_or(0);
-        let gone = (there.saturating_sub(less)..there).map(|slot| slot_element(port, slot));
-        ops.extend(gone.map(|element| delete_element(scope.taken(), element)));
+        let key = |slot| layout::slot_key(port, slot);
+        let gone = there.saturating_sub(less)..there;
+        ops.extend(gone.map(|slot| owned::delete(&layout::table(), scope.taken(), key(slot))));
     }
-    ops.extend(own.into_iter().map(|Placed { set, element }| delete_element(set, element)));
+    ops.extend(own.iter().map(delete));
     ops
 }
 
-fn add_element(placed: Placed, exclusive: bool) -> Op {
-    let Placed { set, element } = placed;
-    Op::AddElements { table: layout::table(), set, elements: vec![element], exclusive }
+fn insert(placed: Placed) -> Op {
+    owned::insert(&layout::table(), placed)
 }
 
-fn delete_element(set: SetSpec, element: Element) -> Op {
-    Op::DeleteElements { table: layout::table(), set, elements: vec![element] }
+/// Adds an element that may be there.
+fn ensure(Placed { set, element }: Placed) -> Op {
+    Op::AddElements { table: layout::table(), set, elements: vec![element], exclusive: false }
+}
+
+fn delete(placed: &Placed) -> Op {
+    owned::delete(&layout::table(), placed.set.clone(), placed.element.key.clone())
 }
 
 #[cfg(test)]

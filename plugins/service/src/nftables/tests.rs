@@ -13,7 +13,7 @@ use super::*;
 const NONE: ByFamily<'_> = ByFamily { v4: None, v6: None };
 
 fn rules(fake: &Fake) -> Rules {
-    Rules { client: fake.client().into() }
+    Rules::new(fake.client())
 }
 
 fn record(port: u16, target: &str) -> Record {
@@ -123,7 +123,7 @@ fn a_busy_kernel_is_asked_again_and_then_reported() {
     let first = record(80, "10.0.0.2:8080");
     fake.refuse([libc::EBUSY, libc::EBUSY]);
     add(&fake, &first, "a first").unwrap();
-    fake.refuse([libc::EBUSY; 4]);
+    fake.refuse([libc::EBUSY; 16]);
     let error = add(&fake, &record(81, "10.0.0.3:8080"), "b second").unwrap_err();
     assert_eq!(error.code, Code::TryAgainLater);
     fake.refuse([libc::EPERM]);

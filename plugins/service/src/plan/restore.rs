@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_kernel::RecordKey;
+use causeway_ruleset::owned::Placed;
 use causeway_ruleset::{Key, Op, name};
 
 use super::{
-    ByFamily, Observed, Placed, add_element, delete_element, elements, missing_scopes, scope, slot,
-    slot_element,
+    ByFamily, Observed, delete, elements, insert, missing_scopes, scope, slot, slot_element,
 };
 use crate::conditions::Conditions;
 use crate::layout::{self, Port, Scope};
@@ -56,8 +56,8 @@ impl Observed {
         for placed in elements {
             let at = (placed.set.name.clone(), placed.element.key.clone());
             let own = |there: &causeway_ruleset::Element| there.comment.as_deref() == Some(owner);
-            if self.elements.get(&at).is_some_and(own) {
-                self.elements.remove(&at);
+            if self.seen.elements.get(&at).is_some_and(own) {
+                self.seen.elements.remove(&at);
                 let left = slot(placed).and_then(|at| self.slots.get_mut(&at));
                 if let Some(left) = left {
                     *left = left.saturating_sub(1);
@@ -70,7 +70,7 @@ impl Observed {
     /// How many mappings of single addresses there are, by port. Only of a whole table.
     fn mapped_addresses(&self) -> BTreeMap<(Scope, Port), u32> {
         let mut count = BTreeMap::new();
-        for (set, key) in self.elements.keys() {
+        for (set, key) in self.seen.elements.keys() {
             if let Some(at) = super::slot_of(set, key) {
                 *count.entry(at).or_default() += 1;
             }
@@ -89,7 +89,7 @@ pub(crate) fn restore(
     whole: bool,
 ) -> Restored {
     let mut restored = Restored::default();
-    let jumps = observed.rules.iter().filter(|(_, rule)| Scope::of_jump(rule).is_some());
+    let jumps = observed.rules().iter().filter(|(_, rule)| Scope::of_jump(rule).is_some());
     if damaged {
         let jumps: Vec<_> = jumps.map(|(_, rule)| rule.clone()).collect();
         restored.ops = layout::base(&jumps);
@@ -115,14 +115,14 @@ pub(crate) fn restore(
             }
             restored.lacking.insert(place);
             match there {
-                Some(old) => restored.ops.push(delete_element(placed.set.clone(), old.clone())),
+                Some(_) => restored.ops.push(delete(&placed)),
                 None => {
                     if let Some(at) = slot(&placed) {
                         *more.entry(at).or_default() += 1;
                     }
                 }
             }
-            restored.ops.push(add_element(placed, true));
+            restored.ops.push(insert(placed));
         }
     }
     restored.ops.extend(slots(observed, more, whole));
@@ -139,7 +139,7 @@ fn slots(observed: &Observed, more: BTreeMap<(Scope, Port), u32>, whole: bool) -
     for ((scope, port), wanted) in wanted {
         let there = observed.slots.get(&(scope.clone(), port)).copied().unwrap_or(0);
         let element = |number| Placed { set: scope.taken(), element: slot_element(port, number) };
-        ops.extend((there..wanted).map(|number| add_element(element(number), true)));
+        ops.extend((there..wanted).map(|number| insert(element(number))));
     }
     ops
 }

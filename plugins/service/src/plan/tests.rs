@@ -60,7 +60,8 @@ impl Kernel {
         questions: Vec<(causeway_ruleset::SetSpec, Key)>,
         elements: &[Placed],
     ) -> Observed {
-        let mut observed = Observed { rules: self.jumps.clone(), ..Observed::default() };
+        let mut observed = Observed::default();
+        observed.seen.chains.insert(layout::HOSTPORTS.into(), self.jumps.clone());
         for (scope, port) in slots(elements).into_keys() {
             let there = |slot: &u32| {
                 let at = (scope.taken().name, layout::slot_key(port, *slot));
@@ -72,7 +73,7 @@ impl Kernel {
         for (set, key) in questions {
             let at = (set.name, key);
             if let Some(element) = self.elements.get(&at) {
-                observed.elements.insert(at, element.clone());
+                observed.seen.elements.insert(at, element.clone());
             }
         }
         observed

@@ -2,8 +2,8 @@
 # What to run before each commit: format, lints, unit and property tests. Needs no root, no etcd, no
 # Go and no program beside Rust, iproute2 and nftables; the last line says how long it took.
 #
-# The lints measure the size of functions (lines and parameters: clippy.toml); tidy measures the tree:
-# arrows between packages, circles of modules, charters.
+# The lints measure the size of functions (clippy.toml); tidy measures the tree: arrows between
+# packages, charters, sizes of files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { echo "== $*"; "$@"; }

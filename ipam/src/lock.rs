@@ -9,23 +9,19 @@
 //!
 //! The dot keeps the file apart from stores: no network's name begins with one (row C9).
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::OpenOptions;
 use std::io;
-use std::ops::Deref;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
+
+use causeway_host::{FileLock, SealedLock, Wait};
 
 use crate::store::{Error, State};
 
-/// Where the number of the last commit begins in the file; before it stands the process id.
-const SEAL_AT: u64 = 16;
-/// Bytes of the seal: 20 digits, a space, 8 hexadecimal digits, a newline.
-const SEAL_LEN: usize = 30;
 /// Where the state of the store when it was last empty begins: [`EMPTY`] or [`USED`], CRC-32, a
 /// space, JSON, a newline.
-const NOTE_AT: u64 = SEAL_AT + SEAL_LEN as u64;
+const NOTE_AT: u64 = SealedLock::END;
 /// Nothing was written since.
 const EMPTY: u8 = b'E';
 /// Something may have been written since.
@@ -34,7 +30,7 @@ const USED: u8 = b'U';
 /// The lock of one network's store, held until dropped.
 #[derive(Debug)]
 pub(crate) struct NetworkLock {
-    file: Locked,
+    file: SealedLock,
     data_dir: PathBuf,
     network: String,
 }
@@ -62,17 +58,17 @@ impl NetworkLock {
             .truncate(false)
             .open(&path)
             .map_err(io("open"))?;
-        let file = match wait_for(file, wait).map_err(io("lock"))? {
-            Wait::Locked(file) => file,
+        let lock = match FileLock::take(file, wait).map_err(io("lock"))? {
+            Wait::Locked(lock) => lock,
             Wait::TimedOut => {
                 let store = data_dir.join(network).display().to_string();
-                return Err(Error::Locked { path: store, holder: holder(&path) });
+                let by = |pid| format!(" by process {pid}");
+                let holder = SealedLock::holder(&path).map_or_else(String::new, by);
+                return Err(Error::Locked { path: store, holder });
             }
             Wait::NoThread(source) => return Err(Error::Thread(source)),
         };
-        // Both only serve messages and manners; the lock holds without them.
-        drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        drop(file.set_permissions(Permissions::from_mode(0o600)));
+        let file = SealedLock::new(lock);
         Ok(Self { file, data_dir: data_dir.to_owned(), network: network.to_owned() })
     }
 
@@ -93,12 +89,7 @@ impl NetworkLock {
 
     /// The number of the last commit that was on disk for certain; `None` when none is recorded.
     pub(crate) fn seal(&self) -> Option<u64> {
-        let mut bytes = [0; SEAL_LEN];
-        self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
-        let text = std::str::from_utf8(&bytes).ok()?;
-        let (digits, crc) = text.trim_end().split_once(' ')?;
-        let crc = u32::from_str_radix(crc, 16).ok()?;
-        (crc32fast::hash(digits.as_bytes()) == crc).then(|| digits.parse().ok())?
+        self.file.seal()
     }
 
     /// The lock file of `network` below `data_dir`.
@@ -178,88 +169,24 @@ impl NetworkLock {
     /// Records the number of a commit that is on disk. A failure leaves the older number, which
     /// is true as well; so no flush is needed either.
     pub(crate) fn write_seal(&self, generation: u64) {
-        let digits = format!("{generation:020}");
-        let crc = crc32fast::hash(digits.as_bytes());
-        drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
+        self.file.write_seal(generation);
     }
 }
 
-/// Takes the `flock` of another process's lock file; `None` when there is no such file.
+/// Takes the `flock` of another program's lock file; `None` when there is no such file.
 ///
 /// # Errors
 /// [`Error::Locked`] after `wait`; I/O errors.
-pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<Locked>, Error> {
+pub(crate) fn foreign(path: &Path, wait: Duration) -> Result<Option<FileLock>, Error> {
     let failed = |source| Error::Io { what: "lock", path: path.display().to_string(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    match wait_for(file, wait).map_err(failed)? {
-        Wait::Locked(file) => Ok(Some(file)),
-        Wait::TimedOut => {
+    match FileLock::take_existing(path, wait).map_err(failed)? {
+        None => Ok(None),
+        Some(Wait::Locked(lock)) => Ok(Some(lock)),
+        Some(Wait::TimedOut) => {
             Err(Error::Locked { path: path.display().to_string(), holder: String::new() })
         }
-        Wait::NoThread(source) => Err(Error::Thread(source)),
+        Some(Wait::NoThread(source)) => Err(Error::Thread(source)),
     }
-}
-
-/// A file whose lock is ours until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Locked(File);
-
-impl Deref for Locked {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.0
-    }
-}
-
-impl Drop for Locked {
-    /// Closing alone would leave the lock with a program that another thread starts at this moment.
-    fn drop(&mut self) {
-        drop(self.0.unlock());
-    }
-}
-
-enum Wait {
-    Locked(Locked),
-    TimedOut,
-    NoThread(io::Error),
-}
-
-/// `flock` has no timeout of its own: a thread waits, and we wait for the thread.
-fn wait_for(file: File, wait: Duration) -> io::Result<Wait> {
-    let file = Locked(file);
-    match file.try_lock() {
-        Ok(()) => return Ok(Wait::Locked(file)),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    if wait.is_zero() {
-        return Ok(Wait::TimedOut);
-    }
-    let (send, receive) = mpsc::channel();
-    let waiter = std::thread::Builder::new().name("lock".into()).spawn(move || {
-        let locked = file.lock().map(|()| file);
-        // Nobody listens after the time is over; the lock is dropped then.
-        drop(send.send(locked));
-    });
-    if let Err(error) = waiter {
-        return Ok(Wait::NoThread(error));
-    }
-    match receive.recv_timeout(wait) {
-        Ok(locked) => locked.map(Wait::Locked),
-        Err(_) => Ok(Wait::TimedOut),
-    }
-}
-
-/// ` by process N`, when the holder left its number.
-fn holder(path: &Path) -> String {
-    let Ok(text) = std::fs::read_to_string(path) else { return String::new() };
-    let first = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
-    first.map_or_else(String::new, |pid| format!(" by process {pid}"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use causeway_host::sealed;
+
 use crate::allocator::Now;
 use crate::facts;
 use crate::lock::NetworkLock;
@@ -39,7 +41,7 @@ pub(crate) fn networks(data_dir: &Path) -> std::io::Result<Vec<String>> {
     let mut names: Vec<String> = data_dir
         .read_dir()?
         .flatten()
-        .filter(|entry| disk::exists(&entry.path()))
+        .filter(|entry| sealed::exists(&entry.path()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
         .collect();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use causeway_host::sealed;
+
 use crate::allocator::Now;
 use crate::config::Place;
 use crate::facts;
@@ -99,7 +101,7 @@ where
 
 /// Whether the network has a store at all.
 pub(crate) fn exists(place: &Place) -> bool {
-    disk::exists(&place.data_dir.join(&place.network))
+    sealed::exists(&place.data_dir.join(&place.network))
 }
 
 /// Runs `work`, which uses the sled files in `path`, in a thread: a panic is damage, and so is

@@ -120,6 +120,13 @@ pub(crate) enum Error {
     Thread(#[source] std::io::Error),
 }
 
+impl From<causeway_host::sealed::Disorder> for Error {
+    fn from(found: causeway_host::sealed::Disorder) -> Self {
+        let path = found.path.display().to_string();
+        Self::Io { what: found.action, path, source: found.source }
+    }
+}
+
 /// What is wrong with a damaged store.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

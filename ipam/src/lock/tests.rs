@@ -1,4 +1,4 @@
-//! Locks and seals on real files.
+//! Locks on real files.
 
 use super::*;
 
@@ -18,23 +18,6 @@ fn a_second_taker_is_told_who_has_the_lock() {
     drop(NetworkLock::acquire(dir.path(), "other", Duration::ZERO).unwrap());
     drop(first);
     drop(NetworkLock::acquire(dir.path(), "net", Duration::from_secs(5)).unwrap());
-}
-
-#[test]
-fn a_seal_is_what_was_written_or_none() {
-    let dir = tempfile::tempdir().unwrap();
-    let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
-    assert_eq!(lock.seal(), None);
-    lock.write_seal(41);
-    lock.write_seal(42);
-    assert_eq!(lock.seal(), Some(42));
-    drop(lock);
-    let path = dir.path().join(".net.lock");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[20] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
-    assert_eq!(lock.seal(), None);
 }
 
 /// Between fork and exec a program that another thread starts has all files of this one.

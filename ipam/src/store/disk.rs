@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use causeway_host::sealed;
+
 use super::record::{self, Map, Slot, Slots};
 use super::{Change, Damage, Error, Lease, Owner, State, Store, belongs};
 use crate::lock::{self, NetworkLock};
@@ -43,25 +45,14 @@ pub(crate) struct Opened<'a> {
     pub(crate) wiped: bool,
 }
 
-/// Whether `path` contains a database; it may be damaged.
-pub(crate) fn exists(path: &Path) -> bool {
-    path.join("db").exists() || has_snapshot(path)
-}
-
-fn has_snapshot(path: &Path) -> bool {
-    let Ok(entries) = path.read_dir() else { return false };
-    entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"snap."))
-}
-
 /// Opens sled's files in `path`, creating them as needed. The last opener has `close` to end.
 ///
 /// # Errors
 /// sled's; [`Error::Locked`].
 pub(crate) fn open_files(path: &Path, close: Duration) -> Result<sled::Db, Error> {
-    // sled gives up at once if its own lock is held, and its threads let go of it a moment after
-    // the database was dropped. Whoever closed it last is on the way out, so this wait is short.
-    drop(lock::foreign(&path.join("db"), close)?);
-    remove_unfinished(path)?;
+    // Whoever closed it last is on the way out, so this wait is short.
+    drop(lock::foreign(&sealed::log(path), close)?);
+    sealed::remove_unfinished(path)?;
     sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
@@ -72,58 +63,6 @@ pub(crate) fn open_files(path: &Path, close: Duration) -> Result<sled::Db, Error
         .map_err(|source| convert(path, "open", source))
 }
 
-/// Removes what a killed process has begun and not finished. sled writes a snapshot under a name
-/// of its own and then renames it, but reads the unfinished one too, and its settings before it
-/// makes the log; what it needs is still there under the proper name, or was never used.
-fn remove_unfinished(path: &Path) -> Result<(), Error> {
-    let Ok(entries) = path.read_dir() else { return Ok(()) };
-    let log_exists = path.join("db").exists();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if name.ends_with(b".generating") || (name == b"conf" && !log_exists) {
-            std::fs::remove_file(entry.path()).map_err(|source| Error::Io {
-                what: "remove",
-                path: entry.path().display().to_string(),
-                source,
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts a damaged snapshot aside: sled refuses the whole database for it, although the log beside
-/// it holds all that the snapshot tells, only slower to read. Whether one was put aside.
-fn put_damaged_snapshots_aside(path: &Path) -> Result<bool, Error> {
-    let mut found = false;
-    for entry in path.read_dir().into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b"snap.") {
-            continue;
-        }
-        let (from, what) = (entry.path(), "read");
-        let failed = |what: &'static str, from: &Path| {
-            let path = from.display().to_string();
-            move |source| Error::Io { what, path, source }
-        };
-        if snapshot_is_whole(&std::fs::read(&from).map_err(failed(what, &from))?) {
-            continue;
-        }
-        let mut aside = std::ffi::OsString::from("damaged-");
-        aside.push(&name);
-        std::fs::rename(&from, path.join(aside)).map_err(failed("rename", &from))?;
-        found = true;
-    }
-    Ok(found)
-}
-
-/// Whether the checksum of a snapshot is that of its content: content, its length in 8 bytes, its
-/// CRC-32 in 4 (`read_snapshot` of sled 0.34).
-fn snapshot_is_whole(bytes: &[u8]) -> bool {
-    let Some((content, ends)) = bytes.split_last_chunk::<12>() else { return false };
-    !content.is_empty() && crc32fast::hash(content).to_le_bytes() == ends[8..]
-}
-
 impl<'a> Disk<'a> {
     /// Opens the store of `lock`'s network, creating it as needed. The last opener has `close` to
     /// end.
@@ -132,12 +71,12 @@ impl<'a> Disk<'a> {
     /// I/O errors; [`Error::Damaged`] when the files do not hold what the last commit wrote.
     pub(crate) fn open(lock: &'a NetworkLock, close: Duration) -> Result<Opened<'a>, Error> {
         let path = lock.store_path();
-        let wiped = !path.join("db").exists();
-        if wiped && has_snapshot(&path) {
+        let wiped = !sealed::log(&path).exists();
+        if wiped && sealed::exists(&path) {
             return Err(damaged(&path, Damage("there is a snapshot without its log".into())));
         }
         let network = lock.network().to_owned();
-        if put_damaged_snapshots_aside(&path)? {
+        if sealed::put_damaged_snapshots_aside(&path)?.is_some() {
             verify(&path, &network, lock.seal(), lock.base().is_some())?;
         }
         let db = open_files(&path, close)?;
@@ -202,7 +141,7 @@ impl<'a> Disk<'a> {
         let Self { db, path, state, lock, dirty, .. } = self;
         drop(db);
         if dirty {
-            sync(&path.join("db"))?;
+            sync(&sealed::log(&path))?;
         }
         if fresh {
             sync_folders(&path)?;
@@ -564,11 +503,9 @@ pub(crate) fn salvage(path: &Path) -> Result<Vec<Lease>, Error> {
 
 /// Removes sled's snapshots in `path`: it reads its log from the start then.
 pub(crate) fn remove_snapshots(path: &Path) {
-    for entry in path.read_dir().into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
-            // What stays is read again, and fails as before.
-            drop(std::fs::remove_file(entry.path()));
-        }
+    for snapshot in sealed::snapshots(path) {
+        // What stays is read again, and fails as before.
+        drop(std::fs::remove_file(snapshot));
     }
 }
 

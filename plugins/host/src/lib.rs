@@ -6,8 +6,10 @@ mod error;
 pub mod file;
 mod lock;
 mod record;
+pub mod sealed;
 
 pub use clock::{Deadline, boot_id, boot_time};
 pub use error::{Error, Result};
-pub use lock::{FileLock, Locked, Wait};
+pub use lock::{FileLock, Wait};
 pub use record::{RecordKey, Records};
+pub use sealed::SealedLock;

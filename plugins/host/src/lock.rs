@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::{Error, Result, file};
 
-/// A file whose lock is ours until this is dropped.
+/// An exclusive `flock` on a file, released when dropped or when the process dies.
 #[derive(Debug)]
-pub struct Locked {
+pub struct FileLock {
     file: File,
     /// Children that were started meanwhile keep the lock.
     shared: bool,
@@ -24,22 +24,53 @@ pub struct Locked {
 #[derive(Debug)]
 pub enum Wait {
     /// It is ours.
-    Locked(Locked),
+    Locked(FileLock),
     /// Another process has it still.
     TimedOut,
     /// No thread could be started to wait in.
     NoThread(io::Error),
 }
 
-impl Locked {
-    /// Takes the exclusive lock of a file that is open: at once, or within `wait`.
+impl FileLock {
+    /// Takes the lock of `path`, creating file and parent folders (0700) as needed. Whoever waits
+    /// is woken by the kernel in the order of arrival.
+    ///
+    /// The file may be removed by whoever holds its lock: the lock taken is always that of the
+    /// file `path` names at that moment.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` ([`crate::Error::is_transient`]) after `wait`; I/O errors.
+    pub fn acquire(path: &Path, wait: Duration) -> Result<Self> {
+        let deadline = Deadline::after(wait);
+        let failed = |source| Error { action: format!("lock {}", path.display()), source };
+        loop {
+            let file = create(path).map_err(failed)?;
+            let lock = match Self::take(file, deadline.remaining()).map_err(failed)? {
+                Wait::Locked(lock) => lock,
+                Wait::NoThread(source) => return Err(failed(source)),
+                Wait::TimedOut => {
+                    let action = format!(
+                        "lock {}: another process has held it for {} ms",
+                        path.display(),
+                        wait.as_millis()
+                    );
+                    return Err(Error::errno(action, libc::ETIMEDOUT));
+                }
+            };
+            if still_named(&lock, path).map_err(failed)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes the lock of an open file: at once, or within `wait`.
     ///
     /// # Errors
     /// The file cannot be locked at all.
-    pub fn wait(file: File, wait: Duration) -> io::Result<Wait> {
-        let locked = Self { file, shared: false };
-        match locked.file.try_lock() {
-            Ok(()) => return Ok(Wait::Locked(locked)),
+    pub fn take(file: File, wait: Duration) -> io::Result<Wait> {
+        let lock = Self { file, shared: false };
+        match lock.try_lock() {
+            Ok(()) => return Ok(Wait::Locked(lock)),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -47,13 +78,13 @@ impl Locked {
             return Ok(Wait::TimedOut);
         }
         // flock(2) knows no time limit, so a thread waits. If it gets the lock too late, nobody
-        // receives the file any more, and dropping it releases the lock.
+        // receives it any more, and dropping it releases it.
         let (sender, receiver) = mpsc::sync_channel(0);
         let waiter = move || {
             let taken = loop {
-                match locked.file.lock() {
+                match lock.lock() {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => break result.map(|()| locked),
+                    result => break result.map(|()| lock),
                 }
             };
             drop(sender.send(taken));
@@ -66,33 +97,31 @@ impl Locked {
             Err(_) => Ok(Wait::TimedOut),
         }
     }
-}
 
-impl Deref for Locked {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.file
-    }
-}
-
-impl Drop for Locked {
-    /// Closing alone would leave the lock with a program that another thread starts at this moment:
-    /// between fork and exec it has all files of this process.
-    fn drop(&mut self) {
-        if !self.shared {
-            drop(self.file.unlock());
+    /// Takes the lock of a file that others made; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// It can be neither opened nor locked.
+    pub fn take_existing(path: &Path, wait: Duration) -> io::Result<Option<Wait>> {
+        match File::open(path) {
+            Ok(file) => Self::take(file, wait).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
-}
 
-/// An exclusive `flock` on a file, released when dropped or when the process dies.
-#[derive(Debug)]
-pub struct FileLock {
-    locked: Locked,
-}
+    /// Takes the lock of an open file beside others that have it so; `None` if one has it alone.
+    ///
+    /// # Errors
+    /// The file cannot be locked at all.
+    pub fn join(file: File) -> io::Result<Option<Self>> {
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { file, shared: false })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
 
-impl FileLock {
     /// Has programs that are started from now on hold the lock too, each until it ends: whoever
     /// waits for the lock waits for a child that outlives us as well (row F7).
     ///
@@ -100,53 +129,36 @@ impl FileLock {
     /// The descriptor's flag could not be changed.
     pub fn share_with_children(mut self) -> Result<Self> {
         // SAFETY: the descriptor is open; the command takes a flag.
-        if unsafe { libc::fcntl(self.locked.file.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
-            self.locked.shared = true;
+        if unsafe { libc::fcntl(self.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
+            self.shared = true;
             return Ok(self);
         }
         let source = io::Error::last_os_error();
         Err(Error { action: "share a lock with children".to_owned(), source })
     }
 
-    /// Takes the lock of `path`, creating file and parent directories (0700) as needed. Whoever
-    /// waits is woken by the kernel in the order of arrival.
-    ///
-    /// The file may be removed by whoever holds its lock: the lock taken is always that of the
-    /// file `path` names at that moment.
-    ///
-    /// # Errors
-    /// `ETIMEDOUT` ([`crate::Error::is_transient`]) after `wait`; I/O errors.
-    pub fn acquire(path: &Path, wait: Duration) -> Result<Self> {
-        let deadline = Deadline::after(wait);
-        let failed = |source| Error { action: format!("lock {}", path.display()), source };
-        loop {
-            let file = create(path).map_err(failed)?;
-            let locked = match Locked::wait(file, deadline.remaining()).map_err(failed)? {
-                Wait::Locked(locked) => locked,
-                Wait::NoThread(source) => return Err(failed(source)),
-                Wait::TimedOut => {
-                    let action = format!(
-                        "lock {}: another process has held it for {} ms",
-                        path.display(),
-                        wait.as_millis()
-                    );
-                    return Err(Error::errno(action, libc::ETIMEDOUT));
-                }
-            };
-            if still_named(&locked.file, path).map_err(failed)? {
-                return Ok(Self { locked });
-            }
-        }
-    }
-
     /// Whether another process holds the lock of `path` at this moment. Creates nothing.
     pub fn is_held(path: &Path) -> bool {
         // A shared lock, so that those who ask do not take each other for holders.
-        File::open(path).is_ok_and(|file| match file.try_lock_shared() {
-            Ok(()) => file.unlock().is_err(),
-            Err(TryLockError::WouldBlock) => true,
-            Err(TryLockError::Error(_)) => false,
-        })
+        File::open(path).is_ok_and(|file| matches!(Self::join(file), Ok(None)))
+    }
+}
+
+impl Deref for FileLock {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for FileLock {
+    /// Closing alone would leave the lock with a program that another thread starts at this moment:
+    /// between fork and exec it has all files of this process.
+    fn drop(&mut self) {
+        if !self.shared {
+            drop(self.file.unlock());
+        }
     }
 }
 

@@ -13,11 +13,13 @@
 //! A file contains the last state, not a history, so replaying any part or all of it again gives
 //! the same containers.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use causeway_host::file::{self, Outlives};
+use causeway_host::{FileLock, Wait};
 use causeway_model::{EndpointEvent, EndpointKey};
 use causeway_ruleset::name;
 
@@ -57,15 +59,8 @@ impl Spool {
         let bytes = serde_json::to_vec(event)?;
         let path = self.file(&event.key);
         let temporary = path.with_extension(TEMPORARY);
-        // The directory may be removed, and temporary files are, by other processes: each further
-        // round needs another such moment.
-        for _ in 0..100 {
-            match self.write(&temporary, &path, &bytes) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(&self.path)?,
-                result => return result,
-            }
-        }
-        self.write(&temporary, &path, &bytes)
+        // The directory may be removed, and temporary files are, by others.
+        file::in_folder(&self.path, || self.write(&temporary, &path, &bytes))
     }
 
     /// Takes back the event of a container. Returns whether there was one, which no daemon can have
@@ -93,7 +88,7 @@ impl Spool {
     /// The directory cannot be made or read.
     pub fn events(&self) -> io::Result<(Vec<EndpointEvent>, Vec<String>)> {
         let claimed = self.claimed();
-        make_folder(&claimed)?;
+        file::make_folder(&claimed)?;
         self.remove_left_over();
         for name in names(&self.path, EVENT)? {
             match std::fs::rename(self.path.join(&name), claimed.join(&name)) {
@@ -150,32 +145,17 @@ impl Spool {
 
     fn write(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Says that a writer is at work; without it only the cleaner's patience is less.
-        let folder = File::open(&self.path)?;
-        drop(folder.try_lock_shared());
-        let written = (|| {
-            let mut options = OpenOptions::new();
-            // Not `create_new`: a killed process may have left one.
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
-            file.write_all(bytes)?;
-            std::fs::rename(temporary, path)
-        })();
-        if written.is_err() {
-            drop(std::fs::remove_file(temporary));
-        }
-        // Closing alone would leave it with a program that another thread starts at this moment.
-        drop(folder.unlock());
-        written
+        let _writing = FileLock::join(File::open(&self.path)?);
+        file::replace(path, temporary, bytes, 0o600, Outlives::Process)
     }
 
     /// Temporary files are removed while no writer is at work.
     fn remove_left_over(&self) {
-        let Ok(folder) = File::open(&self.path) else { return };
-        if folder.try_lock().is_ok() {
+        let taken = FileLock::take_existing(&self.path, Duration::ZERO);
+        if let Ok(Some(Wait::Locked(_cleaning))) = taken {
             for name in names(&self.path, TEMPORARY).unwrap_or_default() {
                 drop(std::fs::remove_file(self.path.join(name)));
             }
-            drop(folder.unlock());
         }
     }
 }
@@ -230,10 +210,6 @@ fn names(folder: &Path, ending: &str) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]

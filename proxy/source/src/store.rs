@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use causeway_model::{EndpointEvent, EndpointKey, Object, ObjectKey, ObjectKind};
 
-use disk::{Depth, StateLock};
+use causeway_host::{SealedLock, sealed};
+use disk::Depth;
 
 pub use recover::Recovered;
 
@@ -78,7 +79,7 @@ pub struct Store {
     path: PathBuf,
     /// `None` after a failure.
     db: RefCell<Option<sled::Db>>,
-    lock: StateLock,
+    lock: SealedLock,
     recovered: Option<Recovered>,
 }
 
@@ -90,7 +91,7 @@ impl Store {
     /// Locked by another daemon, disk full, permissions.
     pub fn open(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join("store");
-        let lock = StateLock::acquire(state_dir, &path)?;
+        let lock = disk::lock(state_dir, &path)?;
         let (db, recovered) = recover::open(&path, &lock)?;
         Ok(Self { path, db: RefCell::new(Some(db)), lock, recovered })
     }
@@ -141,7 +142,7 @@ impl Store {
             db.flush()?;
             Ok(generation)
         })?;
-        disk::sync(&self.path.join("db"))?;
+        disk::sync(&sealed::log(&self.path))?;
         self.lock.write_seal(generation);
         Ok(())
     }

@@ -63,7 +63,7 @@ fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("lock");
     let lock = FileLock::acquire(&path, SECOND).expect("free");
-    let inherited = lock.locked.file.try_clone().expect("another descriptor");
+    let inherited = lock.try_clone().expect("another descriptor");
     assert!(FileLock::is_held(&path));
     drop(lock);
     assert!(!FileLock::is_held(&path));
@@ -78,7 +78,7 @@ fn a_lock_that_is_shared_stays_with_the_child() {
     let path = folder.path().join("lock");
     let lock = FileLock::acquire(&path, SECOND).expect("free");
     let lock = lock.share_with_children().expect("shared");
-    let inherited = lock.locked.file.try_clone().expect("another descriptor");
+    let inherited = lock.try_clone().expect("another descriptor");
     drop(lock);
     FileLock::acquire(&path, Duration::ZERO).expect_err("the child has it");
     drop(inherited);

@@ -1,17 +1,17 @@
 //! Opening, locking and judging sled's files.
 //!
-//! sled has one opener per path and refuses a second one without saying who the first is, and it
-//! takes a torn end of its log for the end. So a lock of our own stands beside the database: its
-//! file says who holds it and which write was the last (the seal), and a database that does not
-//! know that write has been cut short. As `causeway-ipam` does it.
+//! A sealed lock stands beside the database ([`causeway_host::sealed`]): a database that does not
+//! know the write of the seal has been cut short.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
+
+use causeway_host::{FileLock, SealedLock, Wait, file, sealed};
 
 use super::Error;
 
@@ -27,35 +27,22 @@ const OPEN_TIME: Duration = Duration::from_secs(30);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// What sled may write beside the values: segments, snapshots.
 const RESERVE: u64 = 2 * 1024 * 1024;
-/// Where the seal begins in the lock's file; before it stands the process id.
-const SEAL_AT: u64 = 16;
-/// 20 digits, a space, 8 hexadecimal digits, a newline.
-const SEAL_LEN: usize = 30;
 
-/// The lock of a state directory's store, held until dropped.
-#[derive(Debug)]
-pub(super) struct StateLock {
-    file: File,
-}
-
-impl StateLock {
-    /// Takes the lock, creating file and directories as needed.
-    pub(super) fn acquire(state_dir: &Path, store: &Path) -> Result<Self, Error> {
-        let path = state_dir.join("store.lock");
-        let failed = |source| Error { action: format!("open {}", path.display()), source };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(store)
-            .map_err(|source| Error { action: format!("create {}", store.display()), source })?;
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed)?;
-        if let Err(error) = file.try_lock() {
-            if let TryLockError::Error(source) = error {
-                return Err(failed(source));
-            }
-            let holder = holder(&file).map_or_else(String::new, |pid| format!(" (process {pid})"));
+/// Takes the lock of the store of a state directory, creating file and folders as needed.
+pub(super) fn lock(state_dir: &Path, store: &Path) -> Result<SealedLock, Error> {
+    let path = state_dir.join("store.lock");
+    let failed = |source| Error { action: format!("open {}", path.display()), source };
+    file::make_folder(store)
+        .map_err(|source| Error { action: format!("create {}", store.display()), source })?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    let lock = match FileLock::take(file, Duration::ZERO).map_err(failed)? {
+        Wait::Locked(lock) => SealedLock::new(lock),
+        Wait::NoThread(source) => return Err(failed(source)),
+        Wait::TimedOut => {
+            let by = |pid| format!(" (process {pid})");
+            let holder = SealedLock::holder(&path).map_or_else(String::new, by);
             let action = format!(
                 "the store {} is in use by another causewayd{holder}; stop it, or give this one \
                  another --state-dir",
@@ -63,41 +50,13 @@ impl StateLock {
             );
             return Err(Error { action, source: io::ErrorKind::WouldBlock.into() });
         }
-        // For the message of those who come later; the lock holds without it.
-        drop(file.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        let lock = Self { file };
-        let empty = store.read_dir().map(|mut entries| entries.next().is_none());
-        if empty.map_err(|source| failed_at(store, "open", source))? {
-            // The seal was that of files which an operator has moved away.
-            lock.write_seal(0);
-        }
-        Ok(lock)
+    };
+    let empty = store.read_dir().map(|mut entries| entries.next().is_none());
+    if empty.map_err(|source| failed_at(store, "open", source))? {
+        // The seal was that of files which somebody has moved away.
+        lock.write_seal(0);
     }
-
-    /// The number of the last write that was on disk for certain. `None`: it is not readable.
-    pub(super) fn seal(&self) -> Option<u64> {
-        let mut bytes = [0; SEAL_LEN];
-        self.file.read_exact_at(&mut bytes, SEAL_AT).ok()?;
-        let text = std::str::from_utf8(&bytes).ok()?;
-        let (digits, crc) = text.trim_end().split_once(' ')?;
-        let crc = u32::from_str_radix(crc, 16).ok()?;
-        (crc32fast::hash(digits.as_bytes()) == crc).then(|| digits.parse().ok())?
-    }
-
-    /// Records the number of a write that is on disk. A failure leaves the older number, which is
-    /// true as well.
-    pub(super) fn write_seal(&self, generation: u64) {
-        let digits = format!("{generation:020}");
-        let crc = crc32fast::hash(digits.as_bytes());
-        drop(self.file.write_at(format!("{digits} {crc:08x}\n").as_bytes(), SEAL_AT));
-    }
-}
-
-impl Drop for StateLock {
-    /// Closing alone would leave the lock with a program that is being started at this moment.
-    fn drop(&mut self) {
-        drop(self.file.unlock());
-    }
+    Ok(lock)
 }
 
 /// How much is read of a database that is opened.
@@ -146,10 +105,9 @@ pub(super) fn open(path: &Path, seal: Option<u64>, depth: Depth) -> Result<sled:
 }
 
 fn open_files(path: &Path, depth: Depth) -> Result<sled::Db, Error> {
-    wait_for_last_opener(&path.join("db")).map_err(|source| failed_at(path, "open", source))?;
-    remove_unfinished(path).map_err(|source| failed_at(path, "open", source))?;
-    let log_exists = path.join("db").exists();
-    if !log_exists && has_snapshot(path) {
+    wait_for_last_opener(path).map_err(|source| failed_at(path, "open", source))?;
+    sealed::remove_unfinished(path).map_err(|found| failed_at(path, "open", found.source))?;
+    if !sealed::log(path).exists() && sealed::exists(path) {
         return Err(damaged(path, "there is a snapshot without its log"));
     }
     let opened = sled::Config::new()
@@ -255,63 +213,23 @@ fn damaged(path: &Path, why: &str) -> Error {
 
 /// The lock of the state directory is ours, so whoever has the files open is on the way out.
 fn wait_for_last_opener(path: &Path) -> io::Result<()> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file?,
-    };
-    match file.try_lock() {
-        Ok(()) => return file.unlock(),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
+    match FileLock::take_existing(&sealed::log(path), CLOSE_WAIT)? {
+        None | Some(Wait::Locked(_)) => Ok(()),
+        Some(Wait::TimedOut) => Err(io::ErrorKind::WouldBlock.into()),
+        Some(Wait::NoThread(source)) => Err(source),
     }
-    let (send, receive) = mpsc::channel();
-    let wait = move || drop(send.send(await_lock(&file)));
-    drop(std::thread::Builder::new().name("lock".into()).spawn(wait)?);
-    receive.recv_timeout(CLOSE_WAIT).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
-}
-
-/// sled writes a snapshot under a name of its own and then renames it, but reads the unfinished one
-/// of a killed process too, and writes its settings before it makes the log. What it needs is there
-/// under the proper name, or was never used.
-fn remove_unfinished(path: &Path) -> io::Result<()> {
-    let log_exists = path.join("db").exists();
-    for entry in path.read_dir()? {
-        let name = entry?.file_name();
-        let bytes = name.as_encoded_bytes();
-        if bytes.ends_with(b".generating") || (bytes == b"conf" && !log_exists) {
-            std::fs::remove_file(path.join(&name))?;
-        }
-    }
-    Ok(())
-}
-
-fn has_snapshot(path: &Path) -> bool {
-    let entries = path.read_dir().into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"snap."))
-}
-
-fn holder(file: &File) -> Option<u32> {
-    let mut bytes = [0; 15];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
 }
 
 /// Waits until the database that was dropped just now is closed: sled's threads hold its lock a
 /// moment longer, and sled does not wait. The lock of the state directory keeps all others out.
 pub(super) fn await_closed(path: &Path) -> Result<(), Error> {
     let failed = |source| failed_at(path, "open", source);
-    match File::open(path.join("db")) {
-        Ok(file) => await_lock(&file).map_err(failed),
+    match File::open(sealed::log(path)) {
+        // Closing alone would leave it with a program that another thread starts at this moment.
+        Ok(file) => file.lock().and_then(|()| file.unlock()).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
     }
-}
-
-/// Waits until nobody has the lock of `file`. Closing alone would leave it with a program that
-/// another thread starts at this moment.
-fn await_lock(file: &File) -> io::Result<()> {
-    file.lock()?;
-    file.unlock()
 }
 
 #[cfg(test)]
@@ -323,11 +241,11 @@ mod tests {
     fn a_lock_that_is_dropped_is_free_even_if_a_child_has_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("store");
-        let lock = StateLock::acquire(folder.path(), &store).expect("the lock");
-        let inherited = lock.file.try_clone().expect("another descriptor");
-        StateLock::acquire(folder.path(), &store).expect_err("held");
-        drop(lock);
-        drop(StateLock::acquire(folder.path(), &store).expect("free"));
+        let held = lock(folder.path(), &store).expect("the lock");
+        let inherited = held.try_clone().expect("another descriptor");
+        lock(folder.path(), &store).expect_err("held");
+        drop(held);
+        drop(lock(folder.path(), &store).expect("free"));
         drop(inherited);
     }
 }

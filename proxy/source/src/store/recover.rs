@@ -10,8 +10,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use causeway_host::{SealedLock, sealed};
+
 use super::Error;
-use super::disk::{self, Depth, StateLock, failed_at};
+use super::disk::{self, Depth, failed_at};
 
 /// What was done for damaged files, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,9 @@ const ASIDE: &str = "store.damaged-";
 ///
 /// # Errors
 /// As [`disk::open`], but not for damage.
-pub(super) fn open(path: &Path, lock: &StateLock) -> Result<(sled::Db, Option<Recovered>), Error> {
-    let aside = put_damaged_snapshots_aside(path).map_err(|e| failed_at(path, "open", e))?;
+pub(super) fn open(path: &Path, lock: &SealedLock) -> Result<(sled::Db, Option<Recovered>), Error> {
+    let aside = sealed::put_damaged_snapshots_aside(path)
+        .map_err(|found| failed_at(path, "open", found.source))?;
     match disk::open(path, lock.seal(), Depth::All) {
         Ok(db) => Ok((
             db,
@@ -58,7 +61,7 @@ pub(super) fn lost(state_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Puts what the log tells in the place of damaged files, or an empty store.
-fn replace(path: &Path, lock: &StateLock, why: &str) -> Result<(sled::Db, Recovered), Error> {
+fn replace(path: &Path, lock: &SealedLock, why: &str) -> Result<(sled::Db, Recovered), Error> {
     let failed = |source| failed_at(path, "replace", source);
     // In a copy: threads of a sled that gave up may have the files open for good.
     let copy = path.with_extension("retry");
@@ -91,7 +94,7 @@ fn replace(path: &Path, lock: &StateLock, why: &str) -> Result<(sled::Db, Recove
 }
 
 /// Whether the log knows the last write, and all of it can be read.
-fn is_whole(copy: &Path, lock: &StateLock) -> bool {
+fn is_whole(copy: &Path, lock: &SealedLock) -> bool {
     // Without a seal an empty log would do.
     let Some(seal) = lock.seal() else { return false };
     match disk::open(copy, Some(seal), Depth::All) {
@@ -101,32 +104,6 @@ fn is_whole(copy: &Path, lock: &StateLock) -> bool {
         }
         Err(_) => false,
     }
-}
-
-/// Puts snapshots aside whose checksum is wrong, and names the last one.
-fn put_damaged_snapshots_aside(path: &Path) -> io::Result<Option<PathBuf>> {
-    let mut found = None;
-    for entry in path.read_dir()? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let bytes = name.as_encoded_bytes();
-        if !bytes.starts_with(b"snap.") || bytes.ends_with(b".generating") {
-            continue;
-        }
-        if !snapshot_is_whole(&std::fs::read(entry.path())?) {
-            let aside = path.join(format!("damaged-{}", name.display()));
-            std::fs::rename(entry.path(), &aside)?;
-            found = Some(aside);
-        }
-    }
-    Ok(found)
-}
-
-/// Whether the checksum of a snapshot is that of its content: content, its length in 8 bytes, its
-/// CRC-32 in 4 (`read_snapshot` of sled 0.34).
-fn snapshot_is_whole(bytes: &[u8]) -> bool {
-    let Some((content, ends)) = bytes.split_last_chunk::<12>() else { return false };
-    !content.is_empty() && crc32fast::hash(content).to_le_bytes() == ends[8..]
 }
 
 /// Copies what sled needs to read its log from the start: neither snapshots nor its settings, which

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use causeway_host::file::{self, Outlives};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -203,12 +204,12 @@ impl Owner {
         }
     }
 
-    /// Replaces `file`. Only one process does so at a time, so the name of the part is fixed.
-    fn write(&self, file: &Path) -> Result<(), Error> {
-        let part = file.with_extension("part");
+    /// Replaces the file. Only one process does so at a time, so the name of the part is fixed.
+    fn write(&self, path: &Path) -> Result<(), Error> {
+        let part = path.with_extension("part");
         let text = serde_json::json!(self).to_string();
-        std::fs::write(&part, text).map_err(|source| failed("write", &part, source))?;
-        std::fs::rename(&part, file).map_err(|source| failed("rename", &part, source))
+        file::replace(path, &part, text.as_bytes(), 0o666, Outlives::Process)
+            .map_err(|source| failed("write", path, source))
     }
 
     fn with(mut self, subnets: &[IpNetwork]) -> Self {

@@ -1,17 +1,9 @@
 //! Atomically written files.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::Path;
 
-/// Makes a directory and those above it, root's alone.
-///
-/// # Errors
-/// Permissions, a file in the way.
-pub(crate) fn folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
+use causeway_host::file::{self, Outlives};
 
 /// Writes a file of `mode` under another name, on disk, and renames it.
 ///
@@ -20,16 +12,7 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
-    let temporary = path.with_file_name(name);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    file::replace(path, &path.with_file_name(name), content, mode, Outlives::Power)
 }
 
 /// Removes a file, or a directory with its content. Its absence is fine.

@@ -57,7 +57,8 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
         let remedy = if peers { "; remove it from the other nodes' peers files" } else { "" };
         return Err(Error::Alone(remedy));
     }
-    files::folder(&settings.run_dir).map_err(failed("make the run directory"))?;
+    causeway_host::file::make_folder(&settings.run_dir)
+        .map_err(failed("make the run directory"))?;
     // Whoever runs would join again.
     let lock = start::lock(&settings.run_dir).map_err(Error::Lock)?;
     if !force && cleanup::is_attached(&settings.run_dir) {

@@ -20,7 +20,6 @@ use crate::conditions::Concern;
 use crate::config::Settings;
 use crate::engine::{Engine, EngineParts};
 use crate::event::{Event, Events};
-use crate::files;
 use crate::forward::Forward;
 use crate::keeper;
 use crate::liveness::Watch;
@@ -134,7 +133,7 @@ fn taken(holder: Option<&Holder>) -> String {
 /// See [`Error`]. Nothing is programmed then.
 pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Result<(), Error> {
     for folder in [&settings.run_dir, &settings.state_dir, &settings.spool()] {
-        files::folder(folder).map_err(file("make", folder))?;
+        causeway_host::file::make_folder(folder).map_err(file("make", folder))?;
     }
     let _lock = lock(&settings.run_dir)?;
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;

@@ -9,29 +9,28 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use causeway_host::file::{self, Outlives};
+use causeway_host::paths;
+
 use crate::config::DATA_DIR;
 use crate::lock::NetworkLock;
 use crate::{auto, repair};
 
-/// Name of the directory below `runDir`.
-const NAME: &str = "data-dirs";
-
-/// Notes a directory that is not the default one, once. It serves lists alone, so that an ADD goes
-/// on without it.
+/// Notes a folder that is not the default one, once. It serves lists alone, so that an ADD goes on
+/// without it.
 pub(crate) fn note(run_dir: &Path, data_dir: &Path) {
     if data_dir == Path::new(DATA_DIR) {
         return;
     }
     let text = data_dir.as_os_str().as_bytes();
-    let folder = run_dir.join(NAME);
+    let folder = paths::data_dirs(run_dir);
     let path = folder.join(format!("{:08x}", crc32fast::hash(text)));
     if path.exists() {
         return;
     }
     let part = folder.join(format!(".{}", std::process::id()));
     let written = fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(&part, text))
-        .and_then(|()| fs::rename(&part, &path));
+        .and_then(|()| file::replace(&path, &part, text, 0o666, Outlives::Process));
     drop(written);
 }
 
@@ -85,7 +84,7 @@ fn is_leftover(path: &Path) -> bool {
 
 /// The directories with leases that ADD has noted below `run_dir`, without the default one.
 pub fn noted_data_dirs(run_dir: &Path) -> BTreeSet<PathBuf> {
-    let entries = run_dir.join(NAME).read_dir().into_iter().flatten().flatten();
+    let entries = paths::data_dirs(run_dir).read_dir().into_iter().flatten().flatten();
     let noted = entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b"."));
     let texts = noted.filter_map(|entry| fs::read(entry.path()).ok());
     let paths = texts.map(|text| PathBuf::from(std::ffi::OsString::from_vec(text)));
@@ -103,16 +102,16 @@ mod tests {
         let dirs = || data_dirs(run.path());
         assert_eq!(dirs(), [Path::new(DATA_DIR)]);
         note(run.path(), Path::new(DATA_DIR));
-        assert!(!run.path().join(NAME).exists());
+        assert!(!paths::data_dirs(run.path()).exists());
         for _ in 0..2 {
             note(run.path(), Path::new("/srv/b"));
             note(run.path(), Path::new("/srv/a"));
         }
         assert_eq!(dirs(), [Path::new(DATA_DIR), Path::new("/srv/a"), Path::new("/srv/b")]);
-        assert_eq!(run.path().join(NAME).read_dir().expect("a folder").count(), 2);
+        assert_eq!(paths::data_dirs(run.path()).read_dir().expect("a folder").count(), 2);
         // What a killed process leaves, and what another program wrote.
-        fs::write(run.path().join(NAME).join(".77"), "/srv/c").expect("written");
-        fs::write(run.path().join(NAME).join("x"), "no path").expect("written");
+        fs::write(paths::data_dirs(run.path()).join(".77"), "/srv/c").expect("written");
+        fs::write(paths::data_dirs(run.path()).join("x"), "no path").expect("written");
         assert_eq!(dirs().len(), 3);
     }
 

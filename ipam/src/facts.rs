@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
 use cni_plugin::{Code, Dns, Error};
 use ipnetwork::IpNetwork;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::allocator::Now;
@@ -107,12 +110,20 @@ fn parse_resolv_conf(text: &str) -> Dns {
     dns
 }
 
+/// What a record of the bridge plugin says, as far as it concerns leases.
+#[derive(Deserialize)]
+struct Attached {
+    /// `10.0.1.2/16`
+    #[serde(default)]
+    addresses: Vec<Value>,
+}
+
 /// The addresses of the network's live attachments, from the records of the bridge plugin. What
-/// cannot be read is left out: a record is a help here, not a condition. A record names its
-/// network itself; its directory's name may be shortened.
+/// cannot be read is left out: a record is a help here, not a condition.
 pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
+    let of_network = records(run_dir).into_iter().filter(|(key, _)| key.network == network);
     let mut leases: Vec<Lease> =
-        records(run_dir).iter().flat_map(|record| record_leases(record, network)).collect();
+        of_network.flat_map(|(key, record)| record_leases(key, &record)).collect();
     leases.sort_unstable_by_key(|lease| lease.address);
     leases.dedup_by_key(|lease| lease.address);
     leases
@@ -120,42 +131,17 @@ pub(crate) fn attached(run_dir: &Path, network: &str) -> Vec<Lease> {
 
 /// The networks that have live attachments, from the same records.
 pub(crate) fn attached_networks(run_dir: &Path) -> BTreeSet<String> {
-    let records = records(run_dir);
-    let name = |record: &Value| Some(record.pointer("/key/network")?.as_str()?.to_owned());
-    records.iter().filter_map(name).collect()
+    records(run_dir).into_iter().map(|(key, _)| key.network).collect()
 }
 
-fn records(run_dir: &Path) -> Vec<Value> {
-    entries(&run_dir.join("attachments").join("bridge"))
-        .iter()
-        .flat_map(|folder| entries(folder))
-        .filter(|file| file.extension().is_some_and(|e| e == "json"))
-        .filter_map(|file| std::fs::read(file).ok())
-        .filter_map(|text| serde_json::from_slice::<Value>(&text).ok())
-        .collect()
+fn records(run_dir: &Path) -> Vec<(RecordKey, Attached)> {
+    Records::new(run_dir, kind::BRIDGE).readable().unwrap_or_default()
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
-/// The leases of one record: `{"key": {..}, "record": {"addresses": ["10.0.1.2/16"]}}`.
-fn record_leases(record: &Value, network: &str) -> Vec<Lease> {
-    let text = |key: &str| record.get("key").and_then(|k| k.get(key)).and_then(Value::as_str);
-    let (Some(found), Some(container_id), Some(ifname)) =
-        (text("network"), text("container_id"), text("ifname"))
-    else {
-        return Vec::new();
-    };
-    if found != network {
-        return Vec::new();
-    }
-    let owner = Owner { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
-    let addresses = record.pointer("/record/addresses").and_then(Value::as_array);
+fn record_leases(key: RecordKey, record: &Attached) -> Vec<Lease> {
+    let owner = Owner { container_id: key.container_id, ifname: key.ifname };
+    let addresses = record.addresses.iter();
     addresses
-        .into_iter()
-        .flatten()
         .filter_map(|address| address.as_str()?.parse::<IpNetwork>().ok())
         .map(|network| canonical(network.ip()))
         .map(|address: IpAddr| Lease { address, owner: owner.clone(), since: 0, boot_ms: 0 })

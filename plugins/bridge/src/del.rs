@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
+use causeway_host::paths;
 use causeway_kernel::{Link, LinkChange, LinkKind, Netlink, Netns, NetnsError, RecordKey, Records};
 use causeway_ruleset::name;
 use cni_plugin::{Error, Request};
@@ -84,8 +85,8 @@ pub(crate) fn forget(run_dir: &Path, key: &RecordKey, record: Option<&Record>) -
     if let Some(record) = record
         && record::is_last(run_dir, 0)
     {
-        // Neighbours may have changed by the time of the next attachment.
-        drop(std::fs::remove_dir_all(run_dir.join(record::PROBED)));
+        // Neighbours may be others by the time of the next attachment.
+        drop(std::fs::remove_dir_all(paths::probed(run_dir)));
         if record.masq {
             errors.extend(masq::remove(run_dir, key, &[], true).err());
         }

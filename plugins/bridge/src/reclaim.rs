@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use causeway_host::paths::{self, kind};
 use causeway_kernel::{FileLock, Netlink, Program, RecordKey, Records, run};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Command, Error, Invocation, Request};
@@ -20,7 +21,7 @@ use crate::{fault, rules};
 /// The chained plugin whose rules name addresses.
 const SERVICE: &str = "causeway-service";
 /// Kinds of its records.
-const SERVICE_KINDS: [&str; 2] = ["service", "endpoint"];
+const SERVICE_KINDS: [&str; 2] = [kind::SERVICE, kind::ENDPOINT];
 /// As many are freed by one ADD at most: the runtime waits for it.
 const MANY: usize = 256;
 /// How long a list of leases may take.
@@ -102,11 +103,11 @@ impl Reclaim<'_> {
     /// container, which the boot id does not tell. A directory below the run directory says that
     /// this network was used there before.
     fn first_here(&self) -> Result<(), Error> {
-        let marker = self.run_dir.join("networks").join(name::owner_network_prefix(self.network()));
+        let marker = paths::networks(self.run_dir).join(name::owner_network_prefix(self.network()));
         if marker.exists() {
             return Ok(());
         }
-        let lock = self.run_dir.join("networks.lock");
+        let lock = paths::networks_lock(self.run_dir);
         let _lock = FileLock::acquire(&lock, FIRST_WAIT).map_err(fault::kernel)?;
         let looked = if marker.exists() {
             Ok(())

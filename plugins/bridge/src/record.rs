@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use causeway_host::paths::kind;
 use causeway_kernel::{NetnsId, RecordKey, Records};
 use cni_plugin::Request;
 use ipnetwork::IpNetwork;
@@ -9,13 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Kind of the records of this plugin below `runDir`.
-pub const KIND: &str = "bridge";
+pub const KIND: &str = kind::BRIDGE;
 
-/// Directory below `runDir` with the addresses that no neighbour had, for each bridge.
-pub(crate) const PROBED: &str = "probed";
 /// Kind of the notes below `runDir` that the chain of an attachment has failed: no runtime need send
 /// DEL for it. Written by whoever refuses, removed with the record.
-pub const FAILED: &str = "failed";
+pub const FAILED: &str = kind::FAILED;
 
 /// The IPAM plugin of this project.
 pub const OWN_IPAM: &str = "causeway-ipam";
@@ -153,11 +152,5 @@ pub(crate) fn key(request: &Request) -> RecordKey {
 /// Whether no more than `own` attachments (0 or 1) of any network have a record below `run_dir`.
 /// Stops at the first one too many.
 pub(crate) fn is_last(run_dir: &Path, own: usize) -> bool {
-    let networks = std::fs::read_dir(run_dir.join("attachments").join(KIND));
-    let records = networks.into_iter().flatten().flatten().flat_map(|network| {
-        std::fs::read_dir(network.path()).into_iter().flatten().flatten().filter(|entry| {
-            Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "json")
-        })
-    });
-    records.take(own + 1).count() <= own
+    !Records::new(run_dir, KIND).exceed(own)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use causeway_host::paths;
 use causeway_kernel::{FileLock, RecordKey};
 use causeway_nft::{Client, LastClient, OwnedTable};
 use causeway_ruleset::owned::{Claim, Layout, Missing, Question};
@@ -101,7 +102,7 @@ pub(crate) fn deleting_client() -> Result<Option<LastClient>, Error> {
 
 /// The lock around every read, compare and write of rules on this node.
 pub(crate) fn lock(run_dir: &Path) -> Result<FileLock, Error> {
-    let path = run_dir.join("rules.lock");
+    let path = paths::rules_lock(run_dir);
     FileLock::acquire(&path, LOCK_WAIT).map_err(|e| {
         let code = if e.is_transient() { Code::TryAgainLater } else { Code::Io };
         Error::caused(code, format!("runDir: {} could not be locked", path.display()), &e)

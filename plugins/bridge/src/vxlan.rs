@@ -18,7 +18,6 @@ mod underlay;
 pub(crate) use config::{Checked, Flood, Raw, check};
 pub(crate) use underlay::Underlay;
 
-pub(crate) use judge::ALIAS;
 use judge::{Change, Judgement, Target};
 
 /// How often to look again after another process changed the device. Each time means that one got

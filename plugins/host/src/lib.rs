@@ -5,11 +5,14 @@ mod clock;
 mod error;
 pub mod file;
 mod lock;
+mod node_file;
+pub mod paths;
 mod record;
 pub mod sealed;
 
 pub use clock::{Deadline, boot_id, boot_time};
 pub use error::{Error, Result};
 pub use lock::{FileLock, Wait};
+pub use node_file::NodeFile;
 pub use record::{RecordKey, Records};
 pub use sealed::SealedLock;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::file::{self, Outlives};
-use crate::{Error, FileLock, Result};
+use crate::{Error, FileLock, Result, paths};
 
 /// A record as it lies on disk.
 #[derive(Serialize, serde::Deserialize)]
@@ -49,7 +49,7 @@ pub struct Records {
 impl Records {
     /// Records of `kind` below `run_dir`. Touches nothing yet.
     pub fn new(run_dir: &Path, kind: &str) -> Self {
-        Self { root: run_dir.join("attachments").join(kind) }
+        Self { root: paths::attachments(run_dir).join(kind) }
     }
 
     /// Serialises operations on one attachment (row F12).
@@ -129,7 +129,7 @@ impl Records {
         let mut records = Vec::new();
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             for path in entries(&folder)? {
-                if path.extension().is_some_and(|extension| extension == "json")
+                if is_record(&path)
                     && let Ok(Some(stored)) = read_json::<Stored<T>>(&path)
                 {
                     records.push((stored.key, stored.record));
@@ -149,7 +149,7 @@ impl Records {
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             paths.extend(entries(&folder)?);
         }
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.retain(|path| is_record(path));
         let count = u128::try_from(paths.len().max(1)).unwrap_or(1);
         let start = fnv1a(key.container_id.as_bytes()) % count;
         paths.rotate_left(usize::try_from(start).unwrap_or_default());
@@ -168,8 +168,7 @@ impl Records {
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             for path in entries(&folder)? {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let json = Path::new(name).extension().is_some_and(|suffix| suffix == "json");
-                if json
+                if is_record(&path)
                     && (name.starts_with(&start) || name.contains('~'))
                     && let Ok(Some(stored)) = read_json::<StoredKey>(&path)
                 {
@@ -190,8 +189,8 @@ impl Records {
         let mut records = Vec::new();
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             for path in entries(&folder)? {
-                if path.extension().is_some_and(|extension| extension == "json") {
-                    // One that was removed since the directory was read is none.
+                if is_record(&path) {
+                    // One that was removed since the folder was read is none.
                     let stored: Option<Stored<T>> = read_json(&path)?;
                     records.extend(stored.map(|stored| stored.record));
                 }
@@ -213,6 +212,14 @@ impl Records {
         Ok(true)
     }
 
+    /// Whether there are more than `count` records, of any network. Stops at the first one too many;
+    /// what cannot be read is none.
+    pub fn exceed(&self, count: usize) -> bool {
+        let files = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let records = files(&self.root).flat_map(|network| files(&network.path()));
+        records.filter(|entry| is_record(entry.file_name().as_ref())).nth(count).is_some()
+    }
+
     fn folder(&self, network: &str) -> PathBuf {
         self.root.join(file_name(network, ""))
     }
@@ -223,11 +230,16 @@ impl Records {
     }
 }
 
-/// Whether a record is in a directory. Reads no further than the first.
+/// Whether this is the name of a record's file.
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+/// Whether a record is in a folder. Reads no further than the first.
 fn holds_record(folder: &Path) -> Result<bool> {
     for path in open_folder(folder)?.into_iter().flatten() {
         let path = path.map_err(|source| unlisted(folder, source))?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        if is_record(&path) {
             return Ok(true);
         }
     }

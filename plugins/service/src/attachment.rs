@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use causeway_host::paths;
 use causeway_kernel::{FileLock, RecordKey, Records};
 use causeway_model::EndpointRecord;
 use causeway_ruleset::name;
@@ -450,7 +451,7 @@ impl<'a> Attached<'a> {
 
 pub(crate) fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
     let msg = "wait for another change of the host ports";
-    FileLock::acquire(&run_dir.join("rules.lock"), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
+    FileLock::acquire(&paths::rules_lock(run_dir), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
 }
 
 /// GC: removes what belongs to the network of `request` and to none of the valid attachments. An

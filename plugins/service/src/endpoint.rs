@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_api::{Client, EventAnswer, Spool};
+use causeway_host::paths;
 use causeway_kernel::{Netns, NetnsId, NetnsLife, RecordKey, Records};
 use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
 use cni_plugin::{Code, Error};
@@ -26,7 +27,7 @@ use crate::attachment::warn;
 use crate::failure;
 
 /// Kind of our records below `runDir`.
-pub const KIND: &str = "endpoint";
+pub const KIND: &str = paths::kind::ENDPOINT;
 /// How long the daemon may take until its rules hold an event.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 

@@ -13,6 +13,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use causeway_host::paths;
 use causeway_kernel::{Link, Netlink, Sysctl};
 use cni_plugin::{CniResult, Code, Error};
 
@@ -31,7 +32,7 @@ pub(crate) struct Localnet {
 impl Localnet {
     /// Bookkeeping below `run_dir`.
     pub(crate) fn new(run_dir: &Path, backend: &'static str) -> Self {
-        Self { root: run_dir.join("route_localnet"), backend }
+        Self { root: paths::route_localnet(run_dir), backend }
     }
 
     /// Switches `route_localnet` on for `link`, for `attachment`. A link that is gone has nothing to

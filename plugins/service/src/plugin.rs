@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use causeway_api::Client;
+use causeway_host::paths::kind;
 use causeway_kernel::Records;
 use causeway_model::EndpointRecord;
 use cni_plugin::{CniResult, Code, Error, Plugin, Request};
@@ -82,12 +83,12 @@ fn add(request: &Request) -> Result<CniResult, Error> {
 /// runtimes send no DEL then, and all that the main plugin made would stay.
 fn note_failure(request: &Request, error: &Error) {
     let (run_dir, key) = (Place::of(request).run_dir, record::key(request));
-    let made = Records::new(&run_dir, record::MAIN).read::<Value>(&key);
+    let made = Records::new(&run_dir, kind::BRIDGE).read::<Value>(&key);
     if !matches!(made, Ok(Some(_))) {
         return;
     }
     let note = json!({ "plugin": "causeway-service", "msg": error.msg });
-    if let Err(error) = Records::new(&run_dir, record::FAILED).write(&key, &note) {
+    if let Err(error) = Records::new(&run_dir, kind::FAILED).write(&key, &note) {
         attachment::warn(&error.to_string());
     }
 }

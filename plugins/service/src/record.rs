@@ -1,5 +1,6 @@
 //! The record of an attachment: all that DEL, GC and repair need.
 
+use causeway_host::paths::kind;
 use causeway_kernel::RecordKey;
 use cni_plugin::Request;
 use ipnetwork::IpNetwork;
@@ -10,13 +11,7 @@ pub use crate::endpoint::{Announcement, KIND as ENDPOINT};
 pub use crate::mapping::{Binding, Protocol};
 
 /// Kind of our records below `runDir`.
-pub const KIND: &str = "service";
-
-/// Kind of the records of causeway-bridge, the main plugin.
-pub(crate) const MAIN: &str = "bridge";
-
-/// Kind of its notes that the chain of an attachment has failed.
-pub(crate) const FAILED: &str = "failed";
+pub const KIND: &str = kind::SERVICE;
 
 /// What an attachment owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Bridge, veth pair and their settings.
 
+use causeway_host::paths;
 use causeway_kernel::{
     ANNOUNCE_SYSCTLS, BridgeSpec, Link, LinkChange, PortChange, Sysctl, VethSpec, VlanRange,
 };
@@ -13,9 +14,6 @@ use crate::record::Record;
 use crate::undo::{Done, Undo};
 use crate::vxlan::{self, Underlay};
 use crate::{fault, node, plan, spoof};
-
-/// Alias of the bridges that we made.
-pub(super) const BRIDGE_ALIAS: &str = "causeway bridge";
 
 impl<'a> Site<'a> {
     /// The links and the IPAM plugin's answer, side by side if the plugin allows it. Both are
@@ -152,8 +150,8 @@ impl<'a> Site<'a> {
         };
         match self.host.add_bridge(&spec) {
             Ok(link) => {
-                // For `causewayd cleanup --all`, which removes no bridge of other programs.
-                drop(self.host.set_alias(name, BRIDGE_ALIAS));
+                // For `causewayd cleanup --all`, which removes no bridge of others.
+                drop(self.host.set_alias(name, paths::BRIDGE_ALIAS));
                 if !self.config.dad {
                     // While a link-local address is tentative, no neighbour is solicited for
                     // packets that are forwarded (`ndisc_send_ns` in net/ipv6/ndisc.c): the first

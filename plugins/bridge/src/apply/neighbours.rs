@@ -10,20 +10,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_host::paths;
 use causeway_kernel::{Link, Mac};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::links::BRIDGE_ALIAS;
 use super::{Links, Site, turnover};
 use crate::collision::Host;
 use crate::config;
 use crate::fault;
 use crate::ipam::{Ipam, with_ipam};
-use crate::record;
-use crate::vxlan::ALIAS as VXLAN_ALIAS;
 
 /// How long neighbours have to answer. RFC 5227 waits for seconds; who is on a bridge of this host or
 /// on the link of its card answers within milliseconds.
@@ -144,7 +142,7 @@ impl Site<'_> {
     }
 
     fn probed(&self) -> PathBuf {
-        self.config.run_dir.join(record::PROBED).join(&self.config.bridge)
+        paths::probed(&self.config.run_dir).join(&self.config.bridge)
     }
 
     /// Whether the runtime asked for just this address.
@@ -166,8 +164,8 @@ fn is_ours(port: &Link, bridge: &str) -> bool {
         network.is_some_and(|(network, _)| alias.starts_with(&name::owner_network_prefix(network)));
     let vlan = alias.strip_prefix(bridge).and_then(|rest| rest.strip_prefix('.'));
     owned
-        || alias.starts_with(VXLAN_ALIAS)
-        || alias == BRIDGE_ALIAS
+        || alias.starts_with(paths::VXLAN_ALIAS)
+        || alias == paths::BRIDGE_ALIAS
         || vlan.is_some_and(|vlan| {
             vlan.parse().is_ok_and(|vlan| config::gateway_link(bridge, vlan) == alias)
         })

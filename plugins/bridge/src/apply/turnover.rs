@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use causeway_host::paths;
 use causeway_kernel::{AddressState, FileLock, Link, LinkChange};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
 use super::Site;
-use super::links::BRIDGE_ALIAS;
 use crate::record::Record;
 use crate::{fault, plan};
 
@@ -19,8 +19,8 @@ impl Site<'_> {
     /// Serialises those who compare the bridge's addresses with records: our record is written, so
     /// whoever comes after us sees it, and we see what he took off.
     pub(super) fn lock_gateways(&self) -> Result<FileLock, Error> {
-        let path = self.config.run_dir.join("gateways.lock");
-        FileLock::acquire(&path, LOCK_WAIT).map_err(fault::kernel)
+        FileLock::acquire(&paths::gateways_lock(&self.config.run_dir), LOCK_WAIT)
+            .map_err(fault::kernel)
     }
 
     /// Takes the gateways of older subnets off `link`, as far as no container uses them, and
@@ -91,5 +91,5 @@ impl Site<'_> {
 
 /// Whether we made the bridge: what another program made is not ours to change.
 pub(super) fn is_ours(bridge: &Link) -> bool {
-    bridge.alias.as_deref() == Some(BRIDGE_ALIAS)
+    bridge.alias.as_deref() == Some(paths::BRIDGE_ALIAS)
 }

@@ -1,5 +1,6 @@
 //! What to do about a device that already exists. Pure.
 
+use causeway_host::paths::VXLAN_ALIAS;
 use causeway_kernel::{Link, LinkKind, VxlanAttributes};
 use cni_plugin::{Code, Error};
 
@@ -49,10 +50,8 @@ pub(super) struct Change {
 
 /// The alias that marks a device as made for `network`.
 pub(super) fn alias(network: &str) -> String {
-    format!("{ALIAS}{network}")
+    format!("{VXLAN_ALIAS}{network}")
 }
-
-pub(crate) const ALIAS: &str = "causeway vxlan ";
 
 impl Target<'_> {
     /// What to do about `link`, which bears our name.
@@ -156,7 +155,7 @@ impl Target<'_> {
 
 /// The network that a device was made for, if it was made by us.
 fn owner(link: &Link) -> Option<&str> {
-    link.alias.as_deref()?.strip_prefix(ALIAS)
+    link.alias.as_deref()?.strip_prefix(VXLAN_ALIAS)
 }
 
 fn kind(link: &Link) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use causeway_host::paths::{self, BRIDGE_ALIAS, VXLAN_ALIAS, kind};
 use causeway_kernel::{Link, LinkKind, Netlink, RecordKey, Records, Sysctl};
 use causeway_nft::Client;
 use causeway_ruleset::{Batch, Family, Op, TableId, name};
@@ -12,12 +13,8 @@ use serde_json::Value;
 use crate::backend;
 use crate::files;
 
-/// Alias of vxlan devices, before the name of their network.
-const VXLAN: &str = "causeway vxlan ";
-/// Alias of bridges.
-const BRIDGE: &str = "causeway bridge";
 /// Kinds of records.
-const KINDS: [&str; 3] = ["bridge", "service", "endpoint"];
+const KINDS: [&str; 3] = [kind::BRIDGE, kind::SERVICE, kind::ENDPOINT];
 
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
@@ -60,19 +57,19 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
     removed.extend(leases(run_dir, data_dir, dry_run)?);
     for (path, what) in [
         (
-            run_dir.join("attachments"),
+            paths::attachments(run_dir),
             match records.len() {
                 1 => "1 attachment record".to_owned(),
                 count => format!("{count} attachment records"),
             },
         ),
-        (run_dir.join("route_localnet"), String::new()),
-        (run_dir.join("rules.lock"), String::new()),
-        (run_dir.join("probed"), String::new()),
-        (run_dir.join("gateways.lock"), String::new()),
-        (run_dir.join("data-dirs"), String::new()),
-        (run_dir.join("networks"), String::new()),
-        (run_dir.join("networks.lock"), String::new()),
+        (paths::route_localnet(run_dir), String::new()),
+        (paths::rules_lock(run_dir), String::new()),
+        (paths::probed(run_dir), String::new()),
+        (paths::gateways_lock(run_dir), String::new()),
+        (paths::data_dirs(run_dir), String::new()),
+        (paths::networks(run_dir), String::new()),
+        (paths::networks_lock(run_dir), String::new()),
         (data_dir.to_owned(), format!("leases in {}", data_dir.display())),
     ] {
         if !path.exists() {
@@ -115,7 +112,7 @@ struct Record {
 fn records(run_dir: &Path) -> Vec<Record> {
     let mut records = Vec::new();
     for kind in KINDS {
-        let networks = entries(&run_dir.join("attachments").join(kind));
+        let networks = entries(&paths::attachments(run_dir).join(kind));
         for path in networks.iter().flat_map(|network| entries(network)) {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
@@ -184,13 +181,13 @@ fn is_veth(link: &Link, records: &[Record]) -> bool {
 }
 
 fn is_vxlan(link: &Link) -> bool {
-    link.alias.as_deref().is_some_and(|alias| alias.starts_with(VXLAN))
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(VXLAN_ALIAS))
 }
 
 fn is_bridge(link: &Link, records: &[Record]) -> bool {
     link.is_bridge()
         && match link.alias.as_deref() {
-            Some(alias) => alias == BRIDGE,
+            Some(alias) => alias == BRIDGE_ALIAS,
             None => records.iter().any(|record| record.bridge.as_ref() == Some(&link.name)),
         }
 }
@@ -239,7 +236,7 @@ fn chains(records: &[Record], dry_run: bool) -> Result<Vec<String>, Error> {
 /// `route_localnet` of interfaces, which a file each says was off before the plugins.
 fn localnet(run_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
     let here = Sysctl { netns: None };
-    let folders = entries(&run_dir.join("route_localnet"));
+    let folders = entries(&paths::route_localnet(run_dir));
     let mut removed = Vec::new();
     let names: BTreeSet<String> = folders
         .iter()

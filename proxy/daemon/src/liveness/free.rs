@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use causeway_bridge::record::{OWN_IPAM, Record};
 use causeway_bridge::{Outcome, Release};
+use causeway_host::paths;
 use causeway_kernel::{FileLock, RecordKey};
 use causeway_service::Daemon;
 use cni_plugin::{Code, Error};
@@ -42,7 +43,7 @@ impl Freer {
     pub(super) fn free(&mut self, key: &RecordKey, made: Made) -> Result<Outcome, Error> {
         let run_dir = self.run_dir.clone();
         // Waiting for it would hold up the next look.
-        let rules = FileLock::acquire(&run_dir.join("rules.lock"), Duration::ZERO);
+        let rules = FileLock::acquire(&paths::rules_lock(&run_dir), Duration::ZERO);
         drop(rules.map_err(|e| {
             Error::caused(
                 Code::TryAgainLater,

@@ -159,7 +159,7 @@ impl Place {
 
     /// The file of the node's facts.
     pub(crate) fn node_file(&self) -> PathBuf {
-        self.run_dir.join("node.json")
+        causeway_host::paths::node_file(&self.run_dir)
     }
 }
 

@@ -16,8 +16,8 @@ use crate::config::DATA_DIR;
 use crate::lock::NetworkLock;
 use crate::{auto, repair};
 
-/// Notes a folder that is not the default one, once. It serves lists alone, so that an ADD goes on
-/// without it.
+/// Notes a directory that is not the default one, once. It serves lists alone, so that an ADD goes
+/// on without it.
 pub(crate) fn note(run_dir: &Path, data_dir: &Path) {
     if data_dir == Path::new(DATA_DIR) {
         return;

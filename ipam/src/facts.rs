@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use causeway_host::paths::kind;
-use causeway_host::{RecordKey, Records};
+use causeway_host::{NodeFile, RecordKey, Records, boot_id, boot_time};
 use cni_plugin::{Code, Dns, Error};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -23,20 +23,12 @@ pub(crate) fn now() -> Now {
     let unix = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Now { unix, boot_ms: boot_ms(), boot: boot.trim().to_owned() }
-}
-
-/// `CLOCK_BOOTTIME` in milliseconds.
-fn boot_ms() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a timespec that lives through the call, which writes only to it.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) } != 0;
-    if failed {
-        return 0;
+    let boot_ms = boot_time().map_or(0, |time| time.as_millis());
+    Now {
+        unix,
+        boot_ms: u64::try_from(boot_ms).unwrap_or(u64::MAX),
+        boot: boot_id().unwrap_or_default(),
     }
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 /// The node's subnets, from the daemon's file.
@@ -46,34 +38,30 @@ fn boot_ms() -> u64 {
 /// it gives one; 6 when it does not decode, 5 when it cannot be read.
 pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
     let shown = path.display();
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(without_subnet(&Value::Null).details(format!("{shown} does not exist")));
+    let file = NodeFile::read(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return undecodable(path, &error.to_string());
         }
-        Err(error) => return Err(Error::caused(Code::Io, format!("read {shown}"), &error)),
+        Error::caused(Code::Io, format!("read {shown}"), &error)
+    })?;
+    let Some(file) = file else {
+        return Err(without_subnet(None).details(format!("{shown} does not exist")));
     };
-    let undecodable = |why: &str| {
-        Error::new(Code::Decode, format!("{shown} does not contain the node's subnets"))
-            .details(why)
-    };
-    let value: Value =
-        serde_json::from_slice(&text).map_err(|error| undecodable(&error.to_string()))?;
-    let list = value.get("subnets").and_then(Value::as_array);
-    let list = list.ok_or_else(|| undecodable("`subnets` is not a list"))?;
-    let subnets: Option<Vec<IpNetwork>> =
-        list.iter().map(|item| item.as_str()?.parse().ok()).collect();
-    match subnets {
+    match file.subnets {
         Some(subnets) if !subnets.is_empty() => Ok(subnets),
-        Some(_) => Err(without_subnet(&value).details(format!("{shown} lists no subnet"))),
-        None => Err(undecodable("an entry of `subnets` is not a network")),
+        Some(_) => Err(without_subnet(file.refused).details(format!("{shown} lists no subnet"))),
+        None => Err(undecodable(path, "`subnets` is absent")),
     }
 }
 
-/// Why a node that `value` tells of has no subnet: the daemon says, or has not got one yet.
-fn without_subnet(value: &Value) -> Error {
-    let why = value.get("subnetRefused").and_then(Value::as_str).filter(|why| !why.is_empty());
-    let msg = match why {
+fn undecodable(path: &Path, why: &str) -> Error {
+    let msg = format!("{} does not contain the node's subnets", path.display());
+    Error::new(Code::Decode, msg).details(why)
+}
+
+/// Why the node has no subnet: the daemon says, or has not got one yet.
+fn without_subnet(refused: Option<String>) -> Error {
+    let msg = match refused.filter(|why| !why.is_empty()) {
         Some(why) => format!("the node has no subnet for \"subnet\": \"auto\": {why}"),
         None => "the node has no subnet yet: \"subnet\": \"auto\" waits for causewayd".to_owned(),
     };

@@ -173,7 +173,7 @@ impl NetworkLock {
     }
 }
 
-/// Takes the `flock` of another program's lock file; `None` when there is no such file.
+/// Takes the `flock` of another process's lock file; `None` when there is no such file.
 ///
 /// # Errors
 /// [`Error::Locked`] after `wait`; I/O errors.

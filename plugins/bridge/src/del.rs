@@ -85,7 +85,7 @@ pub(crate) fn forget(run_dir: &Path, key: &RecordKey, record: Option<&Record>) -
     if let Some(record) = record
         && record::is_last(run_dir, 0)
     {
-        // Neighbours may be others by the time of the next attachment.
+        // Neighbours may have changed by the time of the next attachment.
         drop(std::fs::remove_dir_all(paths::probed(run_dir)));
         if record.masq {
             errors.extend(masq::remove(run_dir, key, &[], true).err());

@@ -3,47 +3,22 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use causeway_host::{NodeFile, paths};
 use cni_plugin::{Code, Error};
-use ipnetwork::IpNetwork;
-use serde::Deserialize;
 
-/// The parts of `node.json` that this plugin uses if its configuration is silent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Node {
-    /// MTU of the overlay in bytes.
-    #[serde(rename = "overlayMTU")]
-    pub overlay_mtu: Option<u32>,
-    /// Networks of all containers of the cluster.
-    #[serde(rename = "clusterCIDRs")]
-    pub cluster: Vec<IpNetwork>,
-    /// Networks of the services.
-    #[serde(rename = "serviceCIDRs")]
-    pub services: Vec<IpNetwork>,
-}
-
-impl Node {
-    /// Destinations that containers reach with their own address.
-    pub(crate) fn never_masqueraded(self) -> Vec<IpNetwork> {
-        self.cluster.into_iter().chain(self.services).collect()
-    }
-}
-
-/// Reads `node.json` below `run_dir`; its absence says nothing.
+/// Reads `node.json` below `run_dir`, for what the configuration does not say; its absence says
+/// nothing.
 ///
 /// # Errors
 /// Code 5 if it cannot be read, 6 if it does not decode.
-pub(crate) fn read(run_dir: &Path) -> Result<Node, Error> {
-    let path = run_dir.join("node.json");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Node::default()),
-        Err(error) => {
-            return Err(Error::caused(Code::Io, format!("cannot read {}", path.display()), &error));
+pub(crate) fn read(run_dir: &Path) -> Result<NodeFile, Error> {
+    let path = paths::node_file(run_dir);
+    NodeFile::read(&path).map(Option::unwrap_or_default).map_err(|error| {
+        let shown = path.display();
+        if error.kind() == ErrorKind::InvalidData {
+            let msg = format!("{shown} cannot be decoded; restart causewayd");
+            return Error::caused(Code::Decode, msg, &error);
         }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let msg = format!("{} cannot be decoded; restart causewayd", path.display());
-        Error::caused(Code::Decode, msg, &error)
+        Error::caused(Code::Io, format!("cannot read {shown}"), &error)
     })
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use causeway_host::NodeFile;
 use causeway_kernel::{Link, Netlink, RecordKey, Records};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
@@ -96,7 +97,7 @@ fn is_alive(record: &Record, link: Option<&Link>) -> bool {
 }
 
 fn never_masqueraded(run_dir: &Path) -> Result<Vec<IpNetwork>, Error> {
-    node::read(run_dir).map(node::Node::never_masqueraded)
+    node::read(run_dir).map(NodeFile::never_masqueraded)
 }
 
 /// `usual`: what an older version, which did not record it, took from the node file or was told.

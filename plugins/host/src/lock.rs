@@ -32,8 +32,8 @@ pub enum Wait {
 }
 
 impl FileLock {
-    /// Takes the lock of `path`, creating file and parent folders (0700) as needed. Whoever waits
-    /// is woken by the kernel in the order of arrival.
+    /// Takes the lock of `path`, creating file and parent directories (0700) as needed. Whoever
+    /// waits is woken by the kernel in the order of arrival.
     ///
     /// The file may be removed by whoever holds its lock: the lock taken is always that of the
     /// file `path` names at that moment.
@@ -98,7 +98,7 @@ impl FileLock {
         }
     }
 
-    /// Takes the lock of a file that others made; `None` if there is no such file.
+    /// Takes the lock of a file that another program made; `None` if there is no such file.
     ///
     /// # Errors
     /// It can be neither opened nor locked.

@@ -48,6 +48,11 @@ impl NodeFile {
         file.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
+    /// Destinations that containers reach with their own address.
+    pub fn never_masqueraded(self) -> Vec<IpNetwork> {
+        self.cluster.into_iter().chain(self.services).collect()
+    }
+
     /// Replaces the file, on disk when this returns.
     ///
     /// # Errors
@@ -55,7 +60,7 @@ impl NodeFile {
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec(self)?;
         text.push(b'\n');
-        // Plugins run as root, but what it says is no secret.
+        // Plugins run as root, but what it says is not secret.
         file::replace(path, &path.with_extension("json.new"), &text, 0o644, Outlives::Power)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Kinds of records, the folders of [`attachments`] that more than one program reads.
+/// Kinds of records, the directories of [`attachments`] that more than one program reads.
 pub mod kind {
     /// What `causeway-bridge` made.
     pub const BRIDGE: &str = "bridge";
@@ -50,12 +50,12 @@ pub fn probed(run_dir: &Path) -> PathBuf {
     run_dir.join("probed")
 }
 
-/// The folders of leases other than the default one.
+/// The directories of leases other than the default one.
 pub fn data_dirs(run_dir: &Path) -> PathBuf {
     run_dir.join("data-dirs")
 }
 
-/// A folder for each network that was used since this run directory began.
+/// A directory for each network that was used since this run directory began.
 pub fn networks(run_dir: &Path) -> PathBuf {
     run_dir.join("networks")
 }

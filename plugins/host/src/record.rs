@@ -190,7 +190,7 @@ impl Records {
         for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
             for path in entries(&folder)? {
                 if is_record(&path) {
-                    // One that was removed since the folder was read is none.
+                    // One that was removed since the directory was read is none.
                     let stored: Option<Stored<T>> = read_json(&path)?;
                     records.extend(stored.map(|stored| stored.record));
                 }
@@ -235,7 +235,7 @@ fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
 
-/// Whether a record is in a folder. Reads no further than the first.
+/// Whether a record is in a directory. Reads no further than the first.
 fn holds_record(folder: &Path) -> Result<bool> {
     for path in open_folder(folder)?.into_iter().flatten() {
         let path = path.map_err(|source| unlisted(folder, source))?.path();

@@ -79,7 +79,7 @@ pub struct Disorder {
     pub source: io::Error,
 }
 
-/// The log in sled's folder. sled's threads hold its lock a moment after the database was dropped,
+/// The log in sled's directory. sled's threads hold its lock a moment after the database was dropped,
 /// and sled gives up at once then.
 pub fn log(folder: &Path) -> PathBuf {
     folder.join("db")
@@ -107,7 +107,7 @@ const UNFINISHED: &[u8] = b".generating";
 /// makes the log; what it needs is still there under the proper name, or was never used.
 ///
 /// # Errors
-/// A file stays. A folder that cannot be read is for sled to name.
+/// A file stays. A directory that cannot be read is for sled to name.
 pub fn remove_unfinished(folder: &Path) -> Result<(), Disorder> {
     let log_exists = log(folder).exists();
     for entry in folder.read_dir().into_iter().flatten().flatten() {

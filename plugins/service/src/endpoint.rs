@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_api::{Client, EventAnswer, Spool};
-use causeway_host::paths;
+use causeway_host::{boot_id, boot_time, paths};
 use causeway_kernel::{Netns, NetnsId, NetnsLife, RecordKey, Records};
 use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
 use cni_plugin::{Code, Error};
@@ -197,27 +197,23 @@ impl<'a> Endpoint<'a> {
 
 fn event(key: &RecordKey, record: Option<EndpointRecord>) -> Result<EndpointEvent, Error> {
     let failed = |what: &str, error: io::Error| Error::caused(Code::Io, what, &error);
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let boot_id = boot_id.map_err(|error| failed("read the boot id", error))?;
-    let seq = boot_time().map_err(|error| failed("read the clock", error))?;
-    Ok(EndpointEvent { key: endpoint_key(key), seq, boot_id: boot_id.trim().to_owned(), record })
+    let boot_id = boot_id().map_err(|error| failed("read the boot id", error))?;
+    let time = boot_time().map_err(|error| failed("read the clock", error))?;
+    let seq = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Ok(EndpointEvent { key: endpoint_key(key.clone()), seq, boot_id, record })
 }
 
-/// The same attachment as the daemon calls it.
-pub(crate) fn endpoint_key(key: &RecordKey) -> EndpointKey {
-    let RecordKey { network, container_id, ifname } = key.clone();
+/// An attachment as the daemon's API calls it. The two differ in their form as JSON: records say
+/// `container_id`, events `containerID`.
+pub fn endpoint_key(key: RecordKey) -> EndpointKey {
+    let RecordKey { network, container_id, ifname } = key;
     EndpointKey { network, container_id, ifname }
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`.
-fn boot_time() -> io::Result<u64> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a timespec that lives through the call.
-    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let number = |part: i64| u64::try_from(part).unwrap_or_default();
-    Ok(number(now.tv_sec) * 1_000_000_000 + number(now.tv_nsec))
+/// An attachment as records on this node call it.
+pub fn record_key(key: EndpointKey) -> RecordKey {
+    let EndpointKey { network, container_id, ifname } = key;
+    RecordKey { network, container_id, ifname }
 }
 
 /// Tells the daemon. Returns what it wants to be known.

@@ -102,7 +102,7 @@ fn attached<'a>(request: &'a Request, run_dir: &'a Path, daemon: &'a Daemon) -> 
 fn endpoint_record(request: &Request, previous: &CniResult) -> Result<EndpointRecord, Error> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Ok(EndpointRecord {
-        key: endpoint_key(&record::key(request)),
+        key: endpoint_key(record::key(request)),
         netns: request.netns.clone(),
         ips: of_container(previous, &request.attachment.ifname).map(|one| one.ip()).collect(),
         labels: labels::of(request)?,

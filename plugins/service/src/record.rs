@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::{Mark, Masquerade};
-pub use crate::endpoint::{Announcement, KIND as ENDPOINT};
+pub use crate::endpoint::{Announcement, KIND as ENDPOINT, endpoint_key, record_key};
 pub use crate::mapping::{Binding, Protocol};
 
 /// Kind of our records below `runDir`.

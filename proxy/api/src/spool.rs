@@ -59,7 +59,7 @@ impl Spool {
         let bytes = serde_json::to_vec(event)?;
         let path = self.file(&event.key);
         let temporary = path.with_extension(TEMPORARY);
-        // The directory may be removed, and temporary files are, by others.
+        // The directory may be removed, and temporary files are, by other processes.
         file::in_folder(&self.path, || self.write(&temporary, &path, &bytes))
     }
 

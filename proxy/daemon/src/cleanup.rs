@@ -74,7 +74,8 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     if !args.dry_run {
         localhost::remove().map_err(|error| Error::Sysctls(error.to_string()))?;
     }
-    let facts = [args.run_dir.join("node.json"), args.state_dir.join("node.json")];
+    let facts =
+        [&args.run_dir, &args.state_dir].map(|folder| causeway_host::paths::node_file(folder));
     if attached {
         // The plugins draw addresses from the subnets it names, which these containers are in.
         let there = facts.iter().filter(|path| path.exists());

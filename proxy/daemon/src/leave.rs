@@ -71,7 +71,8 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
     let removed = ask(&cluster_settings(settings, identity))?;
     // What it had is free for other nodes: nothing here may ask for it or give addresses of it.
     for folder in [&settings.run_dir, &settings.state_dir] {
-        files::remove(&folder.join("node.json")).map_err(failed("remove node.json"))?;
+        files::remove(&causeway_host::paths::node_file(folder))
+            .map_err(failed("remove node.json"))?;
     }
     say(&removed).map_err(failed("print what was released"))?;
     drop(lock);

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use causeway_bridge::Outcome;
 use causeway_kernel::{Monitor, Netlink, RecordKey, wait_readable};
 use causeway_model::{EndpointKey, EndpointRecord};
+use causeway_service::record::{endpoint_key, record_key};
 
 use self::free::Freer;
 use self::judge::{Effect, Judge};
@@ -89,7 +90,7 @@ impl Watch {
             ips: record.ips.clone(),
         });
         // Its end is the process's.
-        drop(self.known.send((record_key(key), known)));
+        drop(self.known.send((record_key(key.clone()), known)));
     }
 }
 
@@ -207,16 +208,6 @@ impl Watcher {
             }
         }
     }
-}
-
-fn record_key(key: &EndpointKey) -> RecordKey {
-    let EndpointKey { network, container_id, ifname } = key.clone();
-    RecordKey { network, container_id, ifname }
-}
-
-fn endpoint_key(key: RecordKey) -> EndpointKey {
-    let RecordKey { network, container_id, ifname } = key;
-    EndpointKey { network, container_id, ifname }
 }
 
 /// The addresses, for people.

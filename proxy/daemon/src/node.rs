@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_host::{NodeFile, paths};
 use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::Known;
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
 
 use crate::config::{NodePorts, OverlayKind, Settings, StoreKind};
 use crate::files;
@@ -229,7 +229,8 @@ fn reachable(settings: &Settings, ips: &[IpAddr]) -> Result<(), Error> {
 /// # Errors
 /// No /proc.
 pub(crate) fn boot_id() -> Result<String, Error> {
-    read("/proc/sys/kernel/random/boot_id")
+    let path = "/proc/sys/kernel/random/boot_id";
+    causeway_host::boot_id().map_err(|source| Error::Read { path, source })
 }
 
 fn read(path: &'static str) -> Result<String, Error> {
@@ -288,22 +289,6 @@ pub(crate) fn primary_addresses(cluster: &[IpNetwork]) -> causeway_kernel::Resul
     Ok(addresses)
 }
 
-/// `node.json`
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct NodeFile {
-    node: String,
-    subnets: Vec<IpNetwork>,
-    /// Why there is none.
-    #[serde(rename = "subnetRefused", default, skip_serializing_if = "Option::is_none")]
-    refused: Option<String>,
-    #[serde(rename = "overlayMTU", default, skip_serializing_if = "Option::is_none")]
-    mtu: Option<u32>,
-    #[serde(rename = "clusterCIDRs")]
-    cluster: Vec<IpNetwork>,
-    #[serde(rename = "serviceCIDRs")]
-    services: Vec<IpNetwork>,
-}
-
 /// This node's subnets of the cluster network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
@@ -348,24 +333,24 @@ pub(crate) fn publish(
     parts: &Parts,
     mtu: Option<u32>,
 ) -> Result<(), Error> {
-    let durable = settings.state_dir.join("node.json");
+    let durable = paths::node_file(&settings.state_dir);
     let known = known(settings);
     let (subnets, refused) = match parts {
         Parts::Own => (subnets(settings, &known), None),
-        Parts::Before => (known.subnets, known.refused),
+        Parts::Before => (known.subnets.unwrap_or_default(), known.refused),
         Parts::Given(subnets) => (subnets.clone(), None),
         Parts::Refused(why) => (Vec::new(), Some(why.clone())),
     };
     let file = NodeFile {
         node: facts.name.to_string(),
-        subnets,
+        subnets: Some(subnets),
         refused,
-        mtu: mtu.or(known.mtu.filter(|_| settings.overlay != OverlayKind::None)),
+        overlay_mtu: mtu.or(known.overlay_mtu.filter(|_| settings.overlay != OverlayKind::None)),
         cluster: settings.cluster_cidrs.clone(),
         services: settings.service_cidrs.clone(),
     };
-    for path in [&durable, &settings.run_dir.join("node.json")] {
-        write(path, &file)
+    for path in [&durable, &paths::node_file(&settings.run_dir)] {
+        file.write(path)
             .map_err(|source| Error::Write { path: path.display().to_string(), source })?;
     }
     Ok(())
@@ -373,12 +358,11 @@ pub(crate) fn publish(
 
 /// Parts of the cluster network that an earlier run had.
 pub(crate) fn previous(settings: &Settings) -> Vec<IpNetwork> {
-    known(settings).subnets
+    known(settings).subnets.unwrap_or_default()
 }
 
 fn known(settings: &Settings) -> NodeFile {
-    let text = std::fs::read(settings.state_dir.join("node.json")).ok();
-    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    NodeFile::read(&paths::node_file(&settings.state_dir)).ok().flatten().unwrap_or_default()
 }
 
 /// Which machine this is: `/etc/machine-id`; if that is absent, a random one kept in the state
@@ -400,13 +384,6 @@ pub(crate) fn machine_id(settings: &Settings) -> Result<String, Error> {
     Ok(random)
 }
 
-fn write(path: &Path, file: &NodeFile) -> io::Result<()> {
-    let mut text = serde_json::to_vec(file)?;
-    text.push(b'\n');
-    // Plugins run as root, but what it says is not secret.
-    files::replace(path, &text, 0o644)
-}
-
 /// The node's part of each cluster network: as asked for, as before, or the second one (the first
 /// begins with the network's own address).
 fn subnets(settings: &Settings, known: &NodeFile) -> Vec<IpNetwork> {
@@ -419,7 +396,8 @@ fn subnets(settings: &Settings, known: &NodeFile) -> Vec<IpNetwork> {
             IpNetwork::V6(cluster) => 64.max(cluster.prefix()),
         };
         let asked = settings.node_subnets.iter().find(like);
-        let before = known.subnets.iter().filter(|subnet| subnet.prefix() == length).find(like);
+        let before =
+            known.subnets.iter().flatten().filter(|subnet| subnet.prefix() == length).find(like);
         asked.or(before).copied().unwrap_or_else(|| second(*cluster, length))
     };
     settings.cluster_cidrs.iter().map(choose).collect()

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use causeway_bridge::record::{KIND, Record};
+use causeway_host::{NodeFile, paths};
 use causeway_kernel::{Interest, Link, LinkKind, Monitor, Netlink, Records, wait_readable};
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
 
 use crate::clock;
 use crate::config::Settings;
@@ -121,13 +121,7 @@ fn look(run_dir: &Path, cluster: &[IpNetwork]) -> causeway_kernel::Result<Vec<St
 
 /// What a new attachment would get of the overlay.
 fn overlay(run_dir: &Path) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Node {
-        #[serde(rename = "overlayMTU")]
-        mtu: Option<u32>,
-    }
-    let text = std::fs::read(run_dir.join("node.json")).ok()?;
-    serde_json::from_slice::<Node>(&text).ok()?.mtu
+    NodeFile::read(&paths::node_file(run_dir)).ok()??.overlay_mtu
 }
 
 /// What bridges carry whose ports lead to other nodes by vxlan.

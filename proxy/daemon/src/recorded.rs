@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use causeway_kernel::{RecordKey, Records};
+use causeway_kernel::Records;
 use causeway_model::{EndpointEvent, EndpointKey};
-use causeway_service::record::{Announcement, ENDPOINT, KIND, Record};
+use causeway_service::record::{Announcement, ENDPOINT, KIND, Record, endpoint_key, record_key};
 
 use crate::host_ports;
 
@@ -19,23 +19,19 @@ pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
 /// The host ports of all attachments. What cannot be read is left out.
 pub(crate) fn host_ports(run_dir: &Path) -> host_ports::Records {
     let records = Records::new(run_dir, KIND).readable::<Record>().unwrap_or_default();
-    let key = |key: RecordKey| {
-        let RecordKey { network, container_id, ifname } = key;
-        EndpointKey { network, container_id, ifname }
-    };
-    records.into_iter().map(|(of, record)| (key(of), record)).collect()
+    records.into_iter().map(|(key, record)| (endpoint_key(key), record)).collect()
 }
 
 /// Those of one attachment, if it has some.
 pub(crate) fn host_ports_of(run_dir: &Path, key: &EndpointKey) -> Option<Record> {
-    let EndpointKey { network, container_id, ifname } = key.clone();
-    let key = RecordKey { network, container_id, ifname };
-    Records::new(run_dir, KIND).read(&key).ok().flatten()
+    Records::new(run_dir, KIND).read(&record_key(key.clone())).ok().flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use causeway_kernel::RecordKey;
 
     use super::*;
 

@@ -150,7 +150,7 @@ impl<'a> Site<'a> {
         };
         match self.host.add_bridge(&spec) {
             Ok(link) => {
-                // For `causewayd cleanup --all`, which removes no bridge of others.
+                // For `causewayd cleanup --all`, which removes no bridge of other programs.
                 drop(self.host.set_alias(name, paths::BRIDGE_ALIAS));
                 if !self.config.dad {
                     // While a link-local address is tentative, no neighbour is solicited for

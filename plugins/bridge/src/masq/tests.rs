@@ -13,7 +13,6 @@ use super::{
     Backend, Masquerade, add, check, check_in_table, claim, in_table, layout, questions, remove,
     table,
 };
-use crate::node::Node;
 use crate::rules;
 use crate::rules::testing::{Host, key};
 
@@ -98,7 +97,7 @@ fn chain_is_named_by_what_it_excludes() {
 /// Rows: O-50, O-53
 #[test]
 fn what_the_node_says_of_cluster_and_services_is_never_masqueraded_in_either_family() {
-    let node: Node = serde_json::from_str(
+    let node: causeway_host::NodeFile = serde_json::from_str(
         r#"{ "clusterCIDRs": ["10.0.0.0/16", "fd00:10::/48"],
              "serviceCIDRs": ["10.96.0.0/16", "fd00:96::/112"] }"#,
     )

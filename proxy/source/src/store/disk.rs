@@ -28,7 +28,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// What sled may write beside the values: segments, snapshots.
 const RESERVE: u64 = 2 * 1024 * 1024;
 
-/// Takes the lock of the store of a state directory, creating file and folders as needed.
+/// Takes the lock of the store of a state directory, creating file and directories as needed.
 pub(super) fn lock(state_dir: &Path, store: &Path) -> Result<SealedLock, Error> {
     let path = state_dir.join("store.lock");
     let failed = |source| Error { action: format!("open {}", path.display()), source };
@@ -53,7 +53,7 @@ pub(super) fn lock(state_dir: &Path, store: &Path) -> Result<SealedLock, Error> 
     };
     let empty = store.read_dir().map(|mut entries| entries.next().is_none());
     if empty.map_err(|source| failed_at(store, "open", source))? {
-        // The seal was that of files which somebody has moved away.
+        // The seal was that of files which an operator has moved away.
         lock.write_seal(0);
     }
     Ok(lock)

@@ -24,3 +24,18 @@ impl Fnv {
         (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Health-check ports of services are cut out of it, and stay across versions.
+    #[test]
+    fn values_never_change() {
+        let mut hash = Fnv::default();
+        assert_eq!(hash.value(), 37_560_289_290_734_390);
+        hash.text("default");
+        hash.text("web");
+        assert_eq!(hash.value(), 27_789_697_014_933_802);
+    }
+}

@@ -57,6 +57,9 @@ fn link(name: &str, kind: LinkKind) -> Link {
 
 #[test]
 fn host_names_are_stable_short_and_differ() {
+    // Published: the links of a build before are found by these names.
+    let owner = "48044129-d2149a85f0593d75 causeway/0123456789ab/eth0";
+    assert_eq!([0, 1].map(|salt| host_ifname(owner, salt)), ["vethe490c9d6", "vethf256694f"]);
     let name = host_ifname("owner a", 0);
     assert_eq!(name, host_ifname("owner a", 0));
     assert_eq!(name.len(), 12);

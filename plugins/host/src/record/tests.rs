@@ -154,3 +154,11 @@ fn a_hundred_at_once_neither_fail_nor_overlap() {
     });
     assert!(files(run.path()).is_empty(), "{:?}", files(run.path()));
 }
+
+/// What lies on disks: another value would hide the records of the build before.
+#[test]
+fn names_that_are_shortened_never_change() {
+    let name = shorten("x".repeat(300), ".json");
+    assert_eq!(name.len(), 255);
+    assert!(name.ends_with("x~0ca87c95ae2960615decdb050f1a92bd.json"), "{name}");
+}

@@ -12,7 +12,10 @@
 //! | `o` bucket | the addresses of the owners whose hash falls into the bucket |
 
 use std::collections::BTreeMap;
+use std::hash::Hasher as _;
 use std::net::IpAddr;
+
+use fnv::FnvHasher;
 
 use super::{Damage, Lease, Owner, State};
 use crate::range::{Family, number};
@@ -215,10 +218,9 @@ pub(crate) fn owner_tag(container_id: &str) -> u32 {
 
 /// FNV-1a, 64 bits, with a final mix, as its low bits alone are weak.
 fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let mut hasher = FnvHasher::default();
+    hasher.write(bytes);
+    let mut hash = hasher.finish();
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }

@@ -1,9 +1,11 @@
 //! Decisions as values: names, addresses, routes, changes to the bridge, the result. Pure.
 
+use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_kernel::{AddressState, Link, LinkChange, LinkKind, Mac, RouteSpec};
 use cni_plugin::{CniResult, Code, Dns, Error, Interface, Ip, Route};
+use fnv::FnvHasher;
 use ipnetwork::IpNetwork;
 
 use crate::config::{Checked, Gateway};
@@ -55,10 +57,10 @@ pub(crate) struct Ends<'a> {
 /// Name of the host end for an owner: `veth` and 32 bits of FNV-1a as hexadecimal digits. `salt`
 /// gives another name if something foreign has the first (row F22).
 pub(crate) fn host_ifname(owner: &str, salt: u32) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in owner.bytes().chain(salt.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut hasher = FnvHasher::default();
+    hasher.write(owner.as_bytes());
+    hasher.write(&salt.to_le_bytes());
+    let hash = hasher.finish();
     format!("veth{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff)
 }
 

@@ -1,27 +1,26 @@
 //! FNV-1a: a hash that is the same in every process, for searches and compact indices. Equal hashes
 //! of different things are expected everywhere it is used.
 
-/// A hash under way.
-pub(crate) struct Fnv(u64);
+use std::hash::Hasher as _;
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
+use fnv::FnvHasher;
+
+/// A hash under way.
+#[derive(Default)]
+pub(crate) struct Fnv(FnvHasher);
 
 impl Fnv {
     /// Takes in a text and its end.
     pub(crate) fn text(&mut self, text: &str) {
-        for byte in text.bytes().chain([0xff]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.0.write(text.as_bytes());
+        self.0.write(&[0xff]);
     }
 
     /// The hash of what was taken in.
     pub(crate) fn value(&self) -> u64 {
+        let hash = self.0.finish();
         // The low bits of FNV mix badly; ranges are cut out of them.
-        (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
+        (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
     }
 }
 

@@ -8,6 +8,8 @@
 //! Records and kernel objects outlive an upgrade, so these names never change: the hash is
 //! SipHash-2-4 with a fixed key, over each part's length and bytes.
 
+use siphasher::sip::SipHasher24;
+
 /// What `nft` accepts for a comment, in bytes.
 const COMMENT_MAX: usize = 128;
 /// Bytes of a chain's or a set's name; the kernel takes 255.
@@ -88,36 +90,7 @@ pub(crate) fn hash(input: &[u8]) -> u64 {
 
 /// SipHash-2-4, <https://www.aumasson.jp/siphash/siphash.pdf>.
 fn siphash((k0, k1): (u64, u64), input: &[u8]) -> u64 {
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    let chunks = input.chunks_exact(8);
-    let last = word(chunks.remainder()) | (input.len() as u64) << 56;
-    for m in chunks.map(word).chain([last]) {
-        v[3] ^= m;
-        (0..2).for_each(|_| sip_round(&mut v));
-        v[0] ^= m;
-    }
-    v[2] ^= 0xff;
-    (0..4).for_each(|_| sip_round(&mut v));
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-fn sip_round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
+    SipHasher24::new_with_keys(k0, k1).hash(input)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) fn now() -> Now {
     let unix = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let boot_ms = boot_time().map_or(0, |time| time.as_millis());
+    let boot_ms = boot_time().as_millis();
     Now {
         unix,
         boot_ms: u64::try_from(boot_ms).unwrap_or(u64::MAX),

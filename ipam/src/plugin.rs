@@ -88,7 +88,7 @@ impl Plugin for Ipam {
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
-        finish_in_spite_of_sigterm();
+        causeway_host::ignore_sigterm();
         let place = Place::new(request);
         if !session::exists(&place) {
             return Ok(());
@@ -205,12 +205,6 @@ impl Ipam {
         // A store that cannot be written holds nothing new either.
         drop(self.release(place, owner));
     }
-}
-
-/// A runtime that gives up on DEL sends SIGTERM first; what was begun is done (row F48).
-fn finish_in_spite_of_sigterm() {
-    // SAFETY: SIG_IGN runs no code of ours, and the program sets no other action for the signal.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
 
 fn owner_of(attachment: &Attachment) -> Owner {

@@ -6,6 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use causeway_host::sealed;
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::allocator::Now;
 use crate::config::Place;
@@ -143,20 +145,15 @@ where
 /// So all stay on this processor, and this thread runs before them; the flag gives the others the
 /// usual urgency. Without the right to that the work takes longer and nothing else.
 fn start_threads_gently() {
-    // SAFETY: a cpu_set_t and a sched_param are plain bits, for which zero is valid. Both live
-    // through the calls that read them; CPU_SET stays within the set for a number below its size.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let cpu = usize::try_from(libc::sched_getcpu()).unwrap_or(usize::MAX);
-        if cpu < 8 * size_of::<libc::cpu_set_t>() {
-            libc::CPU_SET(cpu, &mut set);
-            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-        }
+    let cpu = sched_getcpu();
+    if cpu < CpuSet::MAX_CPU {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set).ok();
     }
     if !schedule(libc::SCHED_FIFO, 1) {
         schedule(libc::SCHED_OTHER, 0);
-        // SAFETY: setpriority takes numbers.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        setpriority_process(None, -20).ok();
     }
 }
 

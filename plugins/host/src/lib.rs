@@ -9,6 +9,7 @@ mod node_file;
 pub mod paths;
 mod record;
 pub mod sealed;
+mod signal;
 
 pub use clock::{Deadline, boot_id, boot_time};
 pub use error::{Error, Result};
@@ -16,3 +17,4 @@ pub use lock::{FileLock, Wait};
 pub use node_file::NodeFile;
 pub use record::{RecordKey, Records};
 pub use sealed::SealedLock;
+pub use signal::ignore_sigterm;

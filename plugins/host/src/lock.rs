@@ -3,11 +3,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Deref;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
+
+use rustix::io::FdFlags;
 
 use crate::clock::Deadline;
 use crate::{Error, Result, file};
@@ -128,13 +129,13 @@ impl FileLock {
     /// # Errors
     /// The descriptor's flag could not be changed.
     pub fn share_with_children(mut self) -> Result<Self> {
-        // SAFETY: the descriptor is open; the command takes a flag.
-        if unsafe { libc::fcntl(self.as_raw_fd(), libc::F_SETFD, 0) } == 0 {
-            self.shared = true;
-            return Ok(self);
-        }
-        let source = io::Error::last_os_error();
-        Err(Error { action: "share a lock with children".to_owned(), source })
+        let set = rustix::io::fcntl_setfd(&self.file, FdFlags::empty());
+        set.map_err(|error| Error {
+            action: "share a lock with children".to_owned(),
+            source: error.into(),
+        })?;
+        self.shared = true;
+        Ok(self)
     }
 
     /// Whether another process holds the lock of `path` at this moment. Creates nothing.

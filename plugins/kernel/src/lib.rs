@@ -25,11 +25,12 @@ mod route;
 mod sysctl;
 #[cfg(test)]
 mod testing;
+mod wait;
 mod warn;
 
 pub use advertised::{FORWARD_V6, accept_ra_before_forwarding};
 pub use announce::ANNOUNCE_SYSCTLS;
-pub use causeway_host::{Error, FileLock, RecordKey, Records, Result};
+pub use causeway_host::{Error, FileLock, RecordKey, Records, Result, ignore_sigterm};
 pub use closing::close_in_child;
 pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
@@ -39,12 +40,13 @@ pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,
     VlanRange, VxlanAttributes,
 };
-pub use monitor::{Interest, Monitor, wait_readable};
+pub use monitor::{Interest, Monitor};
 pub use neigh::FdbEntry;
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsError, NetnsId, NetnsLife, own_netns};
 pub use netns_lock::{Holder, NetnsLock};
-pub use process::{Output, Program, ignore_sigterm, run};
+pub use process::{Output, Program, run};
 pub use route::{AddressSpec, AddressState, RouteSpec, Way};
 pub use sysctl::Sysctl;
+pub use wait::wait_readable;
 pub use warn::{warn, warn_raw};

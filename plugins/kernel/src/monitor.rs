@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -102,35 +101,9 @@ impl Monitor {
     }
 }
 
-/// Waits until one of `files` is readable or at its end, or `timeout` is over, or a signal comes.
-///
-/// # Errors
-/// `poll` fails.
-pub fn wait_readable(files: &[BorrowedFd<'_>], timeout: Duration) -> Result<()> {
-    let as_poll = |file: &BorrowedFd<'_>| libc::pollfd {
-        fd: file.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let mut polled: Vec<libc::pollfd> = files.iter().map(as_poll).collect();
-    let count = libc::nfds_t::try_from(polled.len()).unwrap_or_default();
-    // Rounded up: not to wake before the time.
-    let millis = timeout.as_nanos().div_ceil(1_000_000);
-    let millis = libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX);
-    // SAFETY: `count` valid entries whose descriptors are open.
-    match unsafe { libc::poll(polled.as_mut_ptr(), count, millis) } {
-        -1 => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            source => Err(Error { action: "wait for changes".to_owned(), source }),
-        },
-        _ => Ok(()),
-    }
-}
-
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the socket is open as long as `self` is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+        self.socket.as_fd()
     }
 }
 

@@ -10,6 +10,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 pub use id::{NetnsId, NetnsLife};
 
+use rustix::fs::fstatfs;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use crate::Error;
 
 /// The namespace of the calling thread.
@@ -131,11 +134,8 @@ impl Netns {
 
     /// Moves the calling thread into the namespace.
     fn enter(&self) -> io::Result<()> {
-        // SAFETY: setns takes a descriptor that `self` keeps open, and changes this thread only.
-        match unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        let kind = Some(LinkNameSpaceType::Network);
+        Ok(move_into_link_name_space(self.file.as_fd(), kind)?)
     }
 
     fn io_error(&self, source: io::Error) -> NetnsError {
@@ -170,14 +170,8 @@ impl From<NetnsError> for Error {
 }
 
 fn is_netns(file: &File) -> io::Result<bool> {
-    // SAFETY: statfs is plain data; all-zero is a valid value.
-    let mut statfs: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open and `statfs` is a valid place to write to.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut statfs) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
     #[expect(clippy::cast_sign_loss, reason = "magic numbers are 32 bits in a field of any sign")]
-    if statfs.f_type as u64 != NSFS_MAGIC {
+    if fstatfs(file)?.f_type as u64 != NSFS_MAGIC {
         return Ok(false);
     }
     // SAFETY: the request takes no argument; the descriptor is open.

@@ -4,13 +4,14 @@
 //! sends requests it could be taken for an answer.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::clock::Deadline;
+use crate::wait::poll;
 use crate::{Error, Netlink, Result};
 
 /// A multicast group of rtnetlink whose messages hold a link's index in bytes 4 to 8 of the
@@ -67,15 +68,9 @@ impl Notifications {
     }
 
     fn readable(&self) -> Result<bool> {
-        let mut fd = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd; the descriptor is open.
-        match unsafe { libc::poll(&raw mut fd, 1, self.deadline.poll_timeout()) } {
-            -1 => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-                error => Err(self.failed(error)),
-            },
-            ready => Ok(ready > 0),
-        }
+        let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+        let ready = poll(&mut polled, self.deadline.remaining());
+        ready.map(|ready| ready > 0).map_err(|error| self.failed(error))
     }
 
     /// Whether the datagram at hand is about our link.

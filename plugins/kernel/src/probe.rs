@@ -3,8 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socket_with};
 
 use crate::clock::Deadline;
 use crate::{Error, Mac, Netns, Result, wait_readable};
@@ -69,20 +72,18 @@ fn ask(
 }
 
 fn open(index: u32) -> io::Result<OwnedFd> {
-    let all = u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be();
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: socket takes numbers. No protocol yet, so that nothing of other links comes in.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: a sockaddr_ll is plain numbers, for which zero is valid.
-    let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    place.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or_default();
-    place.sll_protocol = all;
-    place.sll_ifindex = i32::try_from(index).unwrap_or_default();
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // No protocol yet, so that nothing of other links comes in.
+    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    let place = libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
+        sll_protocol: u16::try_from(libc::ETH_P_ALL).unwrap_or_default().to_be(),
+        sll_ifindex: i32::try_from(index).unwrap_or_default(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
     let size = u32::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or_default();
     // SAFETY: the address lives through the call and has the size that is said.
     if unsafe { libc::bind(socket.as_raw_fd(), (&raw const place).cast(), size) } != 0 {
@@ -92,26 +93,19 @@ fn open(index: u32) -> io::Result<OwnedFd> {
 }
 
 fn send(socket: &OwnedFd, frame: &[u8]) -> io::Result<()> {
-    // SAFETY: a valid descriptor and a buffer with its length.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    rustix::net::send(socket, frame, SendFlags::empty())?;
+    Ok(())
 }
 
 fn receive(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
     let mut frame = vec![0; 256];
-    let room = frame.len();
-    // SAFETY: a valid descriptor and a buffer with its length.
-    let got = unsafe { libc::recv(socket.as_raw_fd(), frame.as_mut_ptr().cast(), room, 0) };
-    match usize::try_from(got) {
-        Ok(length) => {
+    match rustix::net::recv(socket, &mut frame[..], RecvFlags::empty()) {
+        Ok((length, _)) => {
             frame.truncate(length);
             Ok(Some(frame))
         }
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            error => Err(error),
-        },
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

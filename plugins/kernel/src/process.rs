@@ -6,13 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
 use crate::clock::{Deadline, backoff};
+use crate::wait::poll;
 use crate::{Error, Result};
 
 /// How much of stdout and of stderr is read, in bytes: more than any ruleset that `iptables-save`
@@ -83,16 +88,8 @@ pub fn run(program: &Program<'_>) -> Result<Output> {
 /// Kills a child and what it started: a script that waits for another program would leave that
 /// behind, which then goes on with what was given up.
 fn kill_group(child: &Child) {
-    let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
-    // SAFETY: kill takes numbers. The child leads a group of its number, which stays taken until
-    // the child was waited for.
-    unsafe { libc::kill(-group, libc::SIGKILL) };
-}
-
-/// Ignores SIGTERM from now on, here and in children (row F48: a DEL that was begun is finished).
-pub fn ignore_sigterm() {
-    // SAFETY: SIG_IGN runs no code of ours.
-    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    // The child leads a group of its number, which stays taken until the child was waited for.
+    kill_process_group(Pid::from_child(child), Signal::KILL).ok();
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns programs")]
@@ -143,9 +140,9 @@ impl<'a> Exchange<'a> {
             stdout: Vec::new(),
             stderr: Vec::new(),
         };
-        for fd in exchange.fds().into_iter().skip(1).filter(|fd| *fd >= 0) {
-            set_nonblocking(fd)?;
-        }
+        exchange.stdin.as_ref().map_or(Ok(()), set_nonblocking)?;
+        exchange.out.as_ref().map_or(Ok(()), set_nonblocking)?;
+        exchange.err.as_ref().map_or(Ok(()), set_nonblocking)?;
         Ok(exchange)
     }
 
@@ -179,31 +176,21 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Process, stdin, stdout, stderr; -1 if closed.
-    fn fds(&self) -> [RawFd; 4] {
-        [
-            self.process.as_raw_fd(),
-            self.stdin.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-            self.out.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-            self.err.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-        ]
-    }
-
+    /// Which of process, stdin, stdout and stderr have something; what is closed has nothing.
     fn poll(&self, deadline: Deadline) -> io::Result<[bool; 4]> {
-        let events = [libc::POLLIN, libc::POLLOUT, libc::POLLIN, libc::POLLIN];
-        let fds = self.fds();
-        let mut polled =
-            [0, 1, 2, 3].map(|i: usize| libc::pollfd { fd: fds[i], events: events[i], revents: 0 });
-        // SAFETY: four valid entries; poll passes over negative descriptors.
-        let ready = unsafe { libc::poll(polled.as_mut_ptr(), 4, deadline.poll_timeout()) };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-            return Ok([false; 4]);
-        }
-        Ok(polled.map(|fd| fd.revents != 0))
+        let open = [
+            Some((self.process.as_fd(), PollFlags::IN)),
+            self.stdin.as_ref().map(|stdin| (stdin.as_fd(), PollFlags::OUT)),
+            self.out.as_ref().map(|out| (out.as_fd(), PollFlags::IN)),
+            self.err.as_ref().map(|err| (err.as_fd(), PollFlags::IN)),
+        ];
+        let polled = open.iter().flatten();
+        let mut polled: Vec<PollFd<'_>> =
+            polled.map(|(fd, events)| PollFd::from_borrowed_fd(*fd, *events)).collect();
+        poll(&mut polled, deadline.remaining())?;
+        let mut polled = polled.iter();
+        Ok(open
+            .map(|one| one.is_some() && polled.next().is_some_and(|fd| !fd.revents().is_empty())))
     }
 
     fn feed(&mut self) -> io::Result<()> {
@@ -245,22 +232,13 @@ fn is_passing(error: &io::Error) -> bool {
 /// A descriptor of a process: this one, or a child that is not waited for yet, so that its number
 /// is its own.
 pub(crate) fn pidfd(process: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
-    match RawFd::try_from(fd) {
-        // SAFETY: a new descriptor that nothing else owns.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
-    }
+    let number = i32::try_from(process).ok().and_then(Pid::from_raw);
+    Ok(pidfd_open(number.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
 }
 
-fn set_nonblocking(fd: RawFd) -> io::Result<()> {
-    // SAFETY: the descriptor is open; these commands take and return flags.
-    let done = unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) == 0
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&fd)?;
+    Ok(fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?)
 }
 
 #[cfg(test)]

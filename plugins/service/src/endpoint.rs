@@ -196,10 +196,8 @@ impl<'a> Endpoint<'a> {
 }
 
 fn event(key: &RecordKey, record: Option<EndpointRecord>) -> Result<EndpointEvent, Error> {
-    let failed = |what: &str, error: io::Error| Error::caused(Code::Io, what, &error);
-    let boot_id = boot_id().map_err(|error| failed("read the boot id", error))?;
-    let time = boot_time().map_err(|error| failed("read the clock", error))?;
-    let seq = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let boot_id = boot_id().map_err(|error| Error::caused(Code::Io, "read the boot id", &error))?;
+    let seq = u64::try_from(boot_time().as_nanos()).unwrap_or(u64::MAX);
     Ok(EndpointEvent { key: endpoint_key(key.clone()), seq, boot_id, record })
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 use causeway_kernel::{FileLock, Holder, NetnsLock};
 use causeway_nft::{Change, Monitor};
 use causeway_source::{DirWatch, ManifestDir, Store};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -327,11 +329,9 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     // Nobody may connect before its mode is right.
-    // SAFETY: takes and returns a mode.
-    let before = unsafe { libc::umask(0o177) };
+    let before = umask(Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(path);
-    // SAFETY: as above.
-    unsafe { libc::umask(before) };
+    umask(before);
     listener
 }
 

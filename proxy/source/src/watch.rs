@@ -4,33 +4,42 @@
 //! or replaced anywhere on the path is noticed. All watches are set again then.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::ffi::{CStr, OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
 /// A name in the directory comes, goes, or its content is complete.
-const CONTENT: u32 = libc::IN_CLOSE_WRITE
-    | libc::IN_MOVED_TO
-    | libc::IN_MOVED_FROM
-    | libc::IN_DELETE
-    | libc::IN_CREATE
-    | libc::IN_ATTRIB;
+const CONTENT: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::ATTRIB);
 /// The way to the directory changes.
-const WAY: u32 = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_MOVED_FROM | libc::IN_DELETE;
+const WAY: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE);
 /// The watched directory itself goes.
-const ITSELF: u32 = libc::IN_DELETE_SELF | libc::IN_MOVE_SELF;
-/// `struct inotify_event` without the name.
-const HEADER: usize = 16;
+const ITSELF: WatchFlags = WatchFlags::DELETE_SELF.union(WatchFlags::MOVE_SELF);
+/// A watch is or may be gone.
+const GONE: ReadFlags = ReadFlags::DELETE_SELF
+    .union(ReadFlags::MOVE_SELF)
+    .union(ReadFlags::IGNORED)
+    .union(ReadFlags::UNMOUNT);
 
 /// Watches a directory. Readable ([`AsFd`], [`AsRawFd`], for `tokio::io::unix::AsyncFd`) when
 /// [`DirWatch::changed`] has something to look at.
 #[derive(Debug)]
 pub struct DirWatch {
-    inotify: File,
+    inotify: OwnedFd,
     path: PathBuf,
     /// Whether a name in the directory matters.
     concerns: fn(&OsStr) -> bool,
@@ -52,13 +61,7 @@ impl DirWatch {
     /// # Errors
     /// No inotify instance or watch is left (`fs.inotify.max_user_instances`, `max_user_watches`).
     pub fn new(path: &Path, concerns: fn(&OsStr) -> bool) -> io::Result<Self> {
-        // SAFETY: takes flags.
-        let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nothing else owns.
-        let inotify = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let path = std::path::absolute(path)?;
         let mut watch = Self { inotify, path, concerns, watches: BTreeMap::new() };
         watch.arm()?;
@@ -72,19 +75,18 @@ impl DirWatch {
     /// See [`DirWatch::new`].
     pub fn changed(&mut self) -> io::Result<bool> {
         let (mut changed, mut lost) = (false, false);
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
-            let length = match self.inotify.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                length => length?,
-            };
-            for event in events(&buffer[..length]) {
-                match self.judge(&event) {
+            match reader.next() {
+                Ok(event) => match self.judge(&event) {
                     Meaning::Nothing => {}
                     Meaning::Changed => changed = true,
                     Meaning::WayLost => lost = true,
-                }
+                },
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if lost {
@@ -94,16 +96,17 @@ impl DirWatch {
     }
 
     fn judge(&self, event: &Event<'_>) -> Meaning {
-        if event.mask & libc::IN_Q_OVERFLOW != 0 {
+        if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
             return Meaning::WayLost;
         }
-        let Some(watched) = self.watches.get(&event.watch) else { return Meaning::Nothing };
-        if event.mask & (ITSELF | libc::IN_IGNORED | libc::IN_UNMOUNT) != 0 {
+        let Some(watched) = self.watches.get(&event.wd()) else { return Meaning::Nothing };
+        if event.events().intersects(GONE) {
             return Meaning::WayLost;
         }
+        let name = OsStr::from_bytes(event.file_name().map(CStr::to_bytes).unwrap_or_default());
         match watched {
-            Watched::Way(next) if event.name == next => Meaning::WayLost,
-            Watched::Content if (self.concerns)(event.name) && self.is_complete(event) => {
+            Watched::Way(next) if name == next => Meaning::WayLost,
+            Watched::Content if (self.concerns)(name) && self.is_complete(event, name) => {
                 Meaning::Changed
             }
             Watched::Way(_) | Watched::Content => Meaning::Nothing,
@@ -112,9 +115,9 @@ impl DirWatch {
 
     /// A new file is written after it was made, and its closing is another event. Links are
     /// complete at once.
-    fn is_complete(&self, event: &Event<'_>) -> bool {
-        event.mask & libc::IN_CREATE == 0
-            || std::fs::symlink_metadata(self.path.join(event.name))
+    fn is_complete(&self, event: &Event<'_>, name: &OsStr) -> bool {
+        !event.events().contains(ReadFlags::CREATE)
+            || std::fs::symlink_metadata(self.path.join(name))
                 .is_ok_and(|found| !found.is_file() || found.nlink() > 1)
     }
 
@@ -122,8 +125,8 @@ impl DirWatch {
     /// by the watch above it.
     fn arm(&mut self) -> io::Result<()> {
         for watch in std::mem::take(&mut self.watches).into_keys() {
-            // SAFETY: takes two numbers. One that is gone by itself is an error that says so.
-            unsafe { libc::inotify_rm_watch(self.inotify.as_raw_fd(), watch) };
+            // One that is gone by itself is an error that says so.
+            inotify::remove_watch(&self.inotify, watch).ok();
         }
         let mut folders: Vec<&Path> = self.path.ancestors().collect();
         folders.reverse();
@@ -143,13 +146,9 @@ impl DirWatch {
         Ok(())
     }
 
-    fn add(&self, folder: &Path, mask: u32) -> io::Result<i32> {
-        let name = CString::new(folder.as_os_str().as_bytes())?;
-        let mask = mask | libc::IN_ONLYDIR | libc::IN_MASK_ADD;
-        // SAFETY: a terminated name that lives through the call.
-        let watch =
-            unsafe { libc::inotify_add_watch(self.inotify.as_raw_fd(), name.as_ptr(), mask) };
-        if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(watch) }
+    fn add(&self, folder: &Path, mask: WatchFlags) -> io::Result<i32> {
+        let mask = mask | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
+        Ok(inotify::add_watch(&self.inotify, folder, mask)?)
     }
 }
 
@@ -170,27 +169,6 @@ enum Meaning {
     Changed,
     /// Watches no longer are where they should be.
     WayLost,
-}
-
-struct Event<'a> {
-    watch: i32,
-    mask: u32,
-    name: &'a OsStr,
-}
-
-/// The events that one `read` gave.
-fn events(mut bytes: &[u8]) -> impl Iterator<Item = Event<'_>> {
-    std::iter::from_fn(move || {
-        let word = |at: usize| -> Option<[u8; 4]> { bytes.get(at..at + 4)?.try_into().ok() };
-        let watch = i32::from_ne_bytes(word(0)?);
-        let mask = u32::from_ne_bytes(word(4)?);
-        let length = usize::try_from(u32::from_ne_bytes(word(12)?)).ok()?;
-        let name = bytes.get(HEADER..HEADER.checked_add(length)?)?;
-        bytes = &bytes[HEADER + length..];
-        // Padded with zeros.
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        Some(Event { watch, mask, name: OsStr::from_bytes(&name[..end]) })
-    })
 }
 
 /// The directory, or one above it, is not there (any more).

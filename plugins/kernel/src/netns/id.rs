@@ -1,8 +1,8 @@
 //! Which network namespace: told apart from every other one, gone ones among them.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ impl Netns {
     /// The file cannot be looked at, or the namespace not be entered.
     pub fn id(&self) -> Result<NetnsId, NetnsError> {
         let failed = |source| NetnsError::Io { path: self.path.clone(), source };
-        let inside = self.run(socket)?.map_err(failed)?;
+        let inside = self.run(UnixDatagram::unbound)?.map_err(failed)?;
         self.id_with(cookie_of(&inside))
     }
 
@@ -101,16 +101,6 @@ impl Netns {
         let failed = |source| NetnsError::Io { path: self.path.clone(), source };
         let file = self.file.metadata().map_err(failed)?;
         Ok(NetnsId { dev: file.dev(), inode: file.ino(), cookie })
-    }
-}
-
-/// A socket of the calling thread's namespace.
-fn socket() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; the descriptor is new and nobody else's.
-    match unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: as above.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
 

@@ -117,7 +117,7 @@ fn a_child_ignores_sigterm_where_we_do() {
     // SAFETY: the child only calls into libc and execs.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        ignore_sigterm();
+        crate::ignore_sigterm();
         let script = c"kill -TERM $$; exit 7";
         // SAFETY: terminated strings; execl returns only on failure.
         unsafe {

@@ -59,7 +59,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         IpAddr::V4(_) => TcpSocket::new_v4()?,
         IpAddr::V6(_) => {
             let socket = TcpSocket::new_v6()?;
-            only_v6(&socket)?;
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
             socket
         }
     };
@@ -98,21 +98,4 @@ pub(crate) fn serve(listener: TcpListener, router: Router, strangers: Strangers)
             strangers.with(|held| held.places.ends_by(id, task.abort_handle()));
         }
     })
-}
-
-fn only_v6(socket: &TcpSocket) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let on: libc::c_int = 1;
-    let size = u32::try_from(size_of_val(&on)).unwrap_or_default();
-    // SAFETY: the option's value lives through the call, and its size is given.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IPV6,
-            libc::IPV6_V6ONLY,
-            (&raw const on).cast(),
-            size,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::nodes::{self, Ready};
 use crate::clock;
@@ -334,24 +335,15 @@ impl Usage {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages: u64 =
             statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        // SAFETY: sysconf takes a number and has no other effect.
-        let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let page = rustix::param::page_size() as u64;
         let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
         Self { resident: pages * page, cpu: cpu_seconds(), descriptors }
     }
 }
 
 fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` lives through the call, which writes only to it.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } != 0;
-    if failed {
-        return 0.0;
-    }
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    std::time::Duration::from_secs(seconds).as_secs_f64()
-        + std::time::Duration::from_nanos(nanos).as_secs_f64()
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    std::time::Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
@@ -150,14 +149,8 @@ pub(super) fn require_space(path: &Path, size: usize) -> Result<(), Error> {
 
 /// Bytes that a file may still take on the disk of `path`.
 fn free(path: &Path) -> io::Result<u64> {
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: a statvfs is plain numbers, for which zero is valid.
-    let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a terminated name and a statvfs that live through the call.
-    if unsafe { libc::statvfs(name.as_ptr(), &raw mut space) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if space.f_flag & libc::ST_RDONLY != 0 {
+    let space = rustix::fs::statvfs(path)?;
+    if space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Err(io::Error::from_raw_os_error(libc::EROFS));
     }
     Ok(space.f_bavail.saturating_mul(space.f_frsize))

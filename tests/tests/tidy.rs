@@ -89,8 +89,10 @@ fn arrows_between_packages_are_those_of_the_design() {
                 continue;
             }
             let features = dependency["features"].as_array().expect("a list");
-            if features.iter().any(|feature| feature == "fake") && !for_tests {
-                wrong += &format!("{name} must not have the fake of {other} outside its tests\n");
+            let of_tests = ["fake", "fuzz", "testing"];
+            if !for_tests && features.iter().any(|one| of_tests.iter().any(|it| one == it)) {
+                wrong +=
+                    &format!("{name} must not have {other}'s parts for tests outside its tests\n");
             }
             if !dependency["path"].is_null() && !may.contains(&other.as_str()) {
                 wrong += &format!("{name} must not use {other}\n");

@@ -7,6 +7,7 @@ mod error;
 #[cfg(feature = "fake")]
 mod fake;
 mod foreign;
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod monitor;

@@ -14,6 +14,7 @@ pub mod owned;
 pub mod plan;
 pub mod services;
 pub mod spread;
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
 pub mod text;

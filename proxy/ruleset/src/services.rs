@@ -92,7 +92,7 @@ impl Mirror {
 
     /// The transaction for a change of the plan. Every prefix of it keeps references valid (I5).
     /// Empty if nothing that the kernel holds changes.
-    pub fn change(&mut self, _plan: &Plan, delta: &Delta) -> Batch {
+    pub fn change(&mut self, delta: &Delta) -> Batch {
         let before =
             delta.services.iter().filter_map(|(key, old, _)| Some((key, &**old.as_ref()?)));
         let after = delta.services.iter().filter_map(|(key, _, new)| Some((key, &**new.as_ref()?)));

@@ -16,6 +16,7 @@
 //! | `claims/KIND/..` | owner `NAMESPACE/NAME` of a cluster address or node port | - | with the object, in one transaction |
 
 mod config;
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod keys;
 mod listing;

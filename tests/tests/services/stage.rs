@@ -195,7 +195,7 @@ impl Stage {
     fn carry_out(&mut self, delta: &Delta) {
         let node = &self.lab.nodes[0];
         match &mut self.mirror {
-            Mirror::Nftables(mirror) => commit(node, &mirror.change(&self.plan, delta)),
+            Mirror::Nftables(mirror) => commit(node, &mirror.change(delta)),
             Mirror::Iptables(mirror) => restore(node, &mirror.change(&self.plan, delta)),
         }
     }

@@ -64,7 +64,7 @@ impl Nftables {
 
     pub(super) fn apply_delta(&mut self, plan: &Plan, delta: &Delta) -> Result<()> {
         let Some(mirror) = self.mirror.as_mut() else { return self.full_sync(plan).map(drop) };
-        let batch = mirror.change(plan, delta);
+        let batch = mirror.change(delta);
         self.client.commit(&batch).map_err(|error| {
             self.mirror = None;
             refused(error)

@@ -15,7 +15,7 @@ fn check(before: &str, after: &str, expected: &str) {
     let after = services(&after);
     let all = before.keys().chain(after.keys()).cloned().collect::<BTreeSet<_>>();
     let delta = plan.update(&all, &|key| after.get(key).cloned());
-    let text = crate::text::batch(&mirror.change(&plan, &delta));
+    let text = crate::text::batch(&mirror.change(&delta));
     let text = text.replace("ip causeway_services", "t").replace("ip6 causeway_services", "t6");
     let text = text.replace("balance-d30fe5f682e26996", "B");
     // Lines that are indented further go on.
@@ -220,7 +220,7 @@ fn many_endpoints_share_a_chain_for_their_number() {
         let key = causeway_model::ObjectKey::new("default", name);
         kept.remove(&key);
         let delta = plan.update(&[key].into(), &|key| kept.get(key).cloned());
-        crate::text::batch(&mirror.change(&plan, &delta))
+        crate::text::batch(&mirror.change(&delta))
     };
     let chain_goes = "delete chain ip causeway_services n-17";
     assert!(!remove("a").contains(chain_goes));

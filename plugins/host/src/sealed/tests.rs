@@ -10,7 +10,7 @@ fn lock(path: &Path) -> SealedLock {
     let file = options.read(true).write(true).create(true).truncate(false).open(path);
     match FileLock::take(file.expect("a file"), Duration::ZERO).expect("no error") {
         Wait::Locked(lock) => SealedLock::new(lock),
-        other => panic!("{other:?}"),
+        other @ (Wait::TimedOut | Wait::NoThread(_)) => panic!("{other:?}"),
     }
 }
 

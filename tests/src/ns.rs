@@ -42,7 +42,9 @@ impl Ns {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let file = File::open(&path).unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
         let ns = Self { name, path, file: Arc::new(file) };
-        ns.sh("ip link set lo up");
+        // A new namespace has the IPv4 settings of the machine (net.core.devconf_inherit_init_net).
+        ns.sh("ip link set lo up
+            for of in all default; do echo 0 >/proc/sys/net/ipv4/conf/$of/route_localnet; done");
         ns
     }
 

@@ -56,7 +56,7 @@ impl Iptables {
         Ok(Self { tools, mirror: None, kernel })
     }
 
-    /// As [`Self::whole`], if the plan is the one of the last change.
+    /// As [`Self::full_sync`], if the plan is the one of the last change.
     pub(super) fn check_drift(&mut self, plan: &Plan) -> Result<bool> {
         let saved = self.saved()?;
         match &self.mirror {

@@ -1,7 +1,7 @@
 //! Programs.
 //!
 //! A signal that we ignore stays ignored in the child (exec keeps `SIG_IGN`): after
-//! [`ignore_sigterm`] a delegate is not ended by the SIGTERM of a whole process group either, and
+//! [`crate::ignore_sigterm`] a delegate is not ended by the SIGTERM of a whole process group either, and
 //! finishes its part of DEL (row F48). SIGPIPE and the signal mask are the defaults.
 
 use std::collections::BTreeMap;

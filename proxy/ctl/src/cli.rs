@@ -157,7 +157,7 @@ pub(crate) enum SvcCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SvcTestArgs {
-    /// [NAMESPACE/]NAME[:PORT], PORT by name or number [default: the first port]
+    /// [NAMESPACE/]NAME, then :PORT by name or number [default: the first port]
     #[arg(value_name = "NAME")]
     pub(crate) service: String,
     /// Number of connections

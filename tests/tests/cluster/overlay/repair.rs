@@ -230,7 +230,7 @@ fn attachments_with_the_old_mtu_are_named() {
     stage.node(0).sh("ip link set eth0 mtu 1400");
     stage.daemons[0].until("it is named", || names(&old.id));
     let text = warnings().join("\n");
-    assert!(text.contains("has MTU 1450") && text.contains("carries 1350"), "{text}");
+    assert!(text.contains("has MTU 1450") && text.contains("to other nodes has 1350"), "{text}");
     assert!(stage.daemons[0].causeway(&["status"]).ok().contains(&old.id));
     // One that is attached now has the new one.
     let (new, _) = stage.pod(0);

@@ -92,7 +92,10 @@ fn a_range_with_an_address_of_the_host_is_refused() {
     node.ip("link add eth0 type veth peer name wire\nlink set wire up\nlink set eth0 up\naddr add 192.0.2.9/24 dev eth0\n\
          route add default via 192.0.2.1\n");
     for (range, part) in [
-        (json!({ "subnet": "192.0.2.0/23" }), "ipam.ranges: 192.0.2.1-192.0.3.254 holds 192.0.2."),
+        (
+            json!({ "subnet": "192.0.2.0/23" }),
+            "ipam.ranges: 192.0.2.1-192.0.3.254 contains 192.0.2.",
+        ),
         (
             json!({ "subnet": "192.0.0.0/16", "rangeStart": "192.0.2.100", "gateway": "192.0.2.1" }),
             "has 192.0.2.1 as the gateway: the router of this node",

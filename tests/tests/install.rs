@@ -1,6 +1,7 @@
-//! README's Install section, run as it is written on a machine with Debian's packages.
+//! README's Install section and its worked example, run as they are written.
 
 use causeway_tests::{Lab, Machine, Node, bins, executable};
+use serde_json::Value;
 
 /// Names that `make install LINKS=1` makes, and where they lead to.
 const LINKS: [(&str, &str); 6] = [
@@ -104,6 +105,34 @@ fn links_never_replace_what_is_there() {
     assert_eq!(install(), said, "a second run changes nothing");
 }
 
+/// Rows: RA8
+#[test]
+fn the_worked_example_prints_what_the_readme_shows() {
+    let lab = Lab::one_node();
+    let machine = Machine::start(&lab.nodes[0]);
+    machine.shipped_network("10-causeway.conflist");
+    let _daemon = machine.causewayd(&[]);
+    let section = section("A worked example");
+    let block = |start: &str| {
+        let (_, rest) = section.split_once(start).expect("a block");
+        rest.split("```").next().expect("the text of a block").to_owned()
+    };
+    for name in ["web1", "web2"] {
+        machine.run(name, &["--label", "app=web", "--net", "causeway"]);
+    }
+    std::fs::write(machine.path("/run/causeway/web.yaml"), block("```yaml\n")).expect("a file");
+    let applied = machine.causeway(&["apply", "-f", "/run/causeway/web.yaml"]).ok();
+    let service = machine.causeway(&["get", "service", "web", "-o", "json"]).ok();
+    let service: Value = serde_json::from_str(&service).expect("JSON");
+    let address = service["spec"]["clusterIP"].as_str().expect("a cluster address");
+    let traced =
+        machine.causeway(&["trace", "10.0.1.9", "web"]).ok().replace(address, "10.96.3.50");
+    let shown = block("```text\n");
+    let shown: Vec<&str> = shown.lines().filter(|line| !line.starts_with("# ")).collect();
+    assert_eq!(format!("{applied}{traced}").trim_end(), shown.join("\n"));
+    lab.client.tcp("172.18.0.2:30081").expect("an answer at the node port");
+}
+
 /// What a line prints that is run as a user would, in the top directory, with the debug build for
 /// what `make` builds.
 fn typed(machine: &Machine<'_>, line: &str) -> String {
@@ -117,11 +146,16 @@ fn typed(machine: &Machine<'_>, line: &str) -> String {
     ))
 }
 
+/// The text of a section of the README.
+fn section(name: &str) -> String {
+    let readme = std::fs::read_to_string(bins::workspace().join("README.md")).expect("the README");
+    let (_, rest) = readme.split_once(&format!("\n## {name}\n")).expect("the section");
+    rest.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
 /// The command lines of README's section Install, without their comments.
 fn commands() -> Vec<String> {
-    let readme = std::fs::read_to_string(bins::workspace().join("README.md")).expect("the README");
-    let (_, section) = readme.split_once("\n## Install\n").expect("a section Install");
-    let section = section.split("\n## ").next().unwrap_or_default();
+    let section = section("Install");
     let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap_or_default());
     let lines = lines.map(|line| line.trim().replace("IMAGE", Machine::IMAGE));

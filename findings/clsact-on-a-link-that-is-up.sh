@@ -18,7 +18,7 @@ if [ "${1-}" != inside ]; then
   trap 'rm -rf "$work"' EXIT
   chmod 755 "$work"
   cd "$work"
-  apt-get download -q iproute2=6.1.0-3 libbpf1=1:1.1.2-0+deb12u1 iputils-ping=3:20221126-1+deb12u1 >/dev/null
+  apt-get -o APT::Sandbox::User=root download -q iproute2=6.1.0-3 libbpf1=1:1.1.2-0+deb12u1 iputils-ping=3:20221126-1+deb12u1 >/dev/null
   for package in *.deb; do dpkg-deb -x "$package" "$work/root"; done
   unshare --net --mount --propagation private "$self" inside "$work"
   exit

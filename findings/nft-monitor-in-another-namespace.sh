@@ -18,7 +18,7 @@ if [ "${1-}" != inside ]; then
   trap 'rm -rf "$work"' EXIT
   chmod 755 "$work"
   cd "$work"
-  apt-get download -q nftables=1.0.6-2+deb12u2 libnftables1=1.0.6-2+deb12u2 libnftnl11=1.2.4-2 \
+  apt-get -o APT::Sandbox::User=root download -q nftables=1.0.6-2+deb12u2 libnftables1=1.0.6-2+deb12u2 libnftnl11=1.2.4-2 \
     libmnl0=1.0.4-3 libjansson4=2.14-2 >/dev/null
   for package in *.deb; do dpkg-deb -x "$package" "$work/root"; done
   unshare --net --mount --propagation private "$self" inside "$work"

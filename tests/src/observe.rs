@@ -94,7 +94,8 @@ impl Node {
 /// All of a node that a plugin could change: links, addresses, routes, permanent neighbours and FDB
 /// entries, policy rules, firewall rules, leases, and files below its state directories. Lock files, empty
 /// directories and the inside of a lease database do not count: they stay by design. Neither does
-/// what comes and goes by itself: timers, carrier, link-local addresses, their routes and groups.
+/// what comes and goes by itself: timers, carrier, link-local addresses, their routes and
+/// solicited-node groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
@@ -119,7 +120,7 @@ impl Snapshot {
             ("routes", steady_routes(ns.routes())),
             ("policy rules", sh("ip rule show; ip -6 rule show")),
             ("neighbours", sh("ip neigh show nud permanent; ip neigh show proxy")),
-            ("fdb", sh("bridge fdb show | grep -w permanent | grep -v ^33:33: || true")),
+            ("fdb", sh("bridge fdb show | grep -w permanent | grep -v ^33:33:ff: || true")),
             ("nft", ns.nft().lines().map(str::to_owned).collect()),
             ("iptables", ns.iptables().lines().map(str::to_owned).collect()),
         ]))

@@ -204,7 +204,7 @@ fn placeholders(text: &str) -> String {
 /// Files that a shell reads.
 fn scripts() -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
-    for folder in ["tests", ".ci", "conf"] {
+    for folder in ["tests", ".ci", "conf", "findings"] {
         let entries = std::fs::read_dir(bins::workspace().join(folder)).expect("a folder");
         for path in entries.map(|entry| entry.expect("an entry").path()) {
             if path.is_file() && read(&path).starts_with("#!/bin/") {

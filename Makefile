@@ -21,7 +21,7 @@ DEMO := $(PLUGINS) $(PROGRAMS)
 help:
 	@echo 'make deps     install what tests, demo and benchmarks need beside Rust'
 	@echo 'make fmt      format the sources'
-	@echo 'make check    format, lints, unit and property tests; minutes, needs no root and nothing but Rust'
+	@echo 'make check    format, lints, unit and property tests; minutes, needs no root'
 	@echo 'make test     every check; the last line says what passed and failed'
 	@echo '              T=bridge: this test program, package or part of a name alone; T='\''bridge one_mtu'\'': both'
 	@echo 'make fresh    make test of HEAD in a minimal Debian 12 that has never seen the project, as root'
@@ -50,6 +50,7 @@ fresh:
 
 # Needs a nightly compiler and cargo-fuzz.
 fuzz:
+	tests/deps.sh fuzz
 	set -e; for target in manifest nft-decode api-json api-body store-record cni-config; do tests/fuzz.sh $$target 600; done
 
 # A profile of its own and only what it starts: the first container is attached minutes earlier.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What to run before each commit: format, lints, unit and property tests. Needs no root, no etcd, no
-# Go and no program beside Rust, iproute2 and nftables; the last line says how long it took.
+# Go; CONTRIBUTING.md lists what it needs. The last line says how long it took.
 #
 # The lints measure the size of functions (clippy.toml); tidy measures the tree: arrows between
 # packages, charters, sizes of files.

@@ -90,7 +90,7 @@ pub(crate) struct ApplyArgs {
 /// How to treat a document with a field that Kubernetes does not know. kubectl's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Validation {
-    /// Reject the document
+    /// Refuse the document
     #[value(alias = "true")]
     Strict,
     /// Apply the document without the field, with a warning

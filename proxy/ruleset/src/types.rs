@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::{DataType, Field, Match, NatTarget, RegValue, Statement};
+use crate::{DataType, Field, Match, NatPort, NatTarget, RegValue, Statement, Verdict};
 
 impl DataType {
     /// Bytes of a value, before padding.
@@ -84,7 +84,48 @@ impl Match {
     }
 }
 
+impl Verdict {
+    /// The chain that it leads to.
+    pub fn chain(&self) -> Option<&str> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
+}
+
 impl Statement {
+    /// Sets that it reads or writes, and whether it wants a map.
+    pub fn sets(&self) -> impl Iterator<Item = (&str, bool)> {
+        let (first, second) = match self {
+            Self::Match(Match::InSet { set, .. }) | Self::Update { set, .. } => {
+                (Some((set.as_str(), false)), None)
+            }
+            Self::VerdictMap { map, .. }
+            | Self::Dnat(NatTarget::Map { map, .. })
+            | Self::Snat(NatTarget::Map { map, .. }) => (Some((map.as_str(), true)), None),
+            Self::Dnat(NatTarget::Apart { map, port, .. })
+            | Self::Snat(NatTarget::Apart { map, port, .. }) => {
+                let of_port = match port {
+                    NatPort::Fixed(_) => None,
+                    NatPort::Map { map, .. } => Some((map.as_str(), true)),
+                };
+                (Some((map.as_str(), true)), of_port)
+            }
+            Self::Match(_)
+            | Self::Counter
+            | Self::SetMark { .. }
+            | Self::SetCtMark { .. }
+            | Self::Masquerade { .. }
+            | Self::Dnat(NatTarget::Fixed(..))
+            | Self::Snat(NatTarget::Fixed(..))
+            | Self::Reject
+            | Self::Verdict(_)
+            | Self::Other(..) => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+
     /// Fields that it reads, those of a port apart from its address left out.
     pub fn fields(&self) -> &[Field] {
         match self {

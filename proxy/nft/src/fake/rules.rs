@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::result::Result as StdResult;
 
 use causeway_ruleset::{
-    BaseChain, ChainSpec, Element, ElementValue, Family, Hook, Key, MapTarget, Match, NatPort,
-    NatTarget, Op, RegValue, Rule, SetSpec, Statement, TableId, TableState, Verdict,
+    BaseChain, ChainSpec, Element, ElementValue, Family, Hook, Key, MapTarget, Op, RegValue, Rule,
+    SetSpec, Statement, TableId, TableState, Verdict,
 };
 use libc::{EBUSY, EEXIST, EINVAL, EMLINK, ENOENT, EOPNOTSUPP};
 
@@ -208,7 +208,7 @@ fn delete_set(table: &mut TableState, set: &str) -> Result<bool> {
     set_of(table, set)?;
     let mut rules = table.chains.values().flat_map(|(_, rules)| rules);
     let used = rules.any(|(_, rule)| {
-        rule.statements.iter().any(|statement| sets_of(statement).any(|(name, _)| name == set))
+        rule.statements.iter().any(|statement| statement.sets().any(|(name, _)| name == set))
     });
     if used {
         return Err(EBUSY);
@@ -305,14 +305,14 @@ fn fits(spec: &SetSpec, element: &Element) -> bool {
 
 /// `nft_verdict_init`
 fn check_verdict(table: &TableState, verdict: &Verdict) -> Result<()> {
-    let Some(chain) = target(verdict) else { return Ok(()) };
+    let Some(chain) = verdict.chain() else { return Ok(()) };
     let (spec, _) = table.chains.get(chain).ok_or(ENOENT)?;
     if spec.base.is_some() { Err(EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// `nft_lookup_init`, `nft_dynset_init`, `nft_immediate_init`
 fn check_statement(table: &TableState, statement: &Statement) -> Result<()> {
-    for (name, as_map) in sets_of(statement) {
+    for (name, as_map) in statement.sets() {
         let (spec, _) = set_of(table, name)?;
         let gives = match (&spec.target, statement) {
             (Some(MapTarget::Verdict), Statement::VerdictMap { .. }) => true,
@@ -335,53 +335,15 @@ fn check_statement(table: &TableState, statement: &Statement) -> Result<()> {
     Ok(())
 }
 
-/// Sets that a statement reads or writes, and whether it wants a map.
-fn sets_of(statement: &Statement) -> impl Iterator<Item = (&str, bool)> {
-    let (first, second) = match statement {
-        Statement::Match(Match::InSet { set, .. }) | Statement::Update { set, .. } => {
-            (Some((set.as_str(), false)), None)
-        }
-        Statement::VerdictMap { map, .. }
-        | Statement::Dnat(NatTarget::Map { map, .. })
-        | Statement::Snat(NatTarget::Map { map, .. }) => (Some((map.as_str(), true)), None),
-        Statement::Dnat(NatTarget::Apart { map, port, .. })
-        | Statement::Snat(NatTarget::Apart { map, port, .. }) => {
-            let of_port = match port {
-                NatPort::Fixed(_) => None,
-                NatPort::Map { map, .. } => Some((map.as_str(), true)),
-            };
-            (Some((map.as_str(), true)), of_port)
-        }
-        Statement::Match(_)
-        | Statement::Counter
-        | Statement::SetMark { .. }
-        | Statement::SetCtMark { .. }
-        | Statement::Masquerade { .. }
-        | Statement::Dnat(NatTarget::Fixed(..))
-        | Statement::Snat(NatTarget::Fixed(..))
-        | Statement::Reject
-        | Statement::Verdict(_)
-        | Statement::Other(..) => (None, None),
-    };
-    first.into_iter().chain(second)
-}
-
-fn target(verdict: &Verdict) -> Option<&str> {
-    match verdict {
-        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
-        Verdict::Accept | Verdict::Drop | Verdict::Return => None,
-    }
-}
-
 fn target_of_rule(rule: &Rule) -> impl Iterator<Item = &str> {
     rule.statements.iter().filter_map(|statement| {
-        if let Statement::Verdict(verdict) = statement { target(verdict) } else { None }
+        if let Statement::Verdict(verdict) = statement { verdict.chain() } else { None }
     })
 }
 
 fn target_of_element(element: &Element) -> Option<&str> {
     match &element.value {
-        Some(ElementValue::Verdict(verdict)) => target(verdict),
+        Some(ElementValue::Verdict(verdict)) => verdict.chain(),
         _ => None,
     }
 }
@@ -400,7 +362,7 @@ fn targets<'a>(table: &'a TableState, chain: &str) -> Vec<&'a str> {
     let mut all = Vec::new();
     for (_, rule) in rules {
         all.extend(target_of_rule(rule));
-        for map in rule.statements.iter().flat_map(sets_of).map(|(name, _)| name) {
+        for map in rule.statements.iter().flat_map(Statement::sets).map(|(name, _)| name) {
             let elements = table.sets.get(map).map(|(_, elements)| elements.as_slice());
             all.extend(elements.unwrap_or_default().iter().filter_map(target_of_element));
         }

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::services::{Tables, layout};
-use crate::{
-    Element, ElementValue, MapTarget, Match, NatPort, NatTarget, Op, Rule, Statement, TableState,
-    Verdict,
-};
+use crate::{Element, ElementValue, MapTarget, Op, Rule, Statement, TableState};
 use causeway_model::IpFamily;
 
 /// Carries an operation out.
@@ -97,42 +94,16 @@ impl<'a> References<'a> {
 
     fn rule(&mut self, rule: &'a Rule) {
         for statement in &rule.statements {
-            match statement {
-                Statement::Match(Match::InSet { set, .. }) | Statement::Update { set, .. } => {
-                    self.sets.insert(set);
-                }
-                Statement::VerdictMap { map, .. } | Statement::Dnat(NatTarget::Map { map, .. }) => {
-                    self.sets.insert(map);
-                }
-                Statement::Dnat(NatTarget::Apart { map, port, .. }) => {
-                    self.sets.insert(map);
-                    if let NatPort::Map { map, .. } = port {
-                        self.sets.insert(map);
-                    }
-                }
-                Statement::Verdict(verdict) => self.verdict(verdict),
-                Statement::Match(_)
-                | Statement::Counter
-                | Statement::SetMark { .. }
-                | Statement::SetCtMark { .. }
-                | Statement::Masquerade { .. }
-                | Statement::Dnat(NatTarget::Fixed(..))
-                | Statement::Snat(_)
-                | Statement::Reject
-                | Statement::Other(..) => {}
+            self.sets.extend(statement.sets().map(|(set, _)| set));
+            if let Statement::Verdict(verdict) = statement {
+                self.chains.extend(verdict.chain());
             }
         }
     }
 
     fn element(&mut self, element: &'a Element) {
         if let Some(ElementValue::Verdict(verdict)) = &element.value {
-            self.verdict(verdict);
-        }
-    }
-
-    fn verdict(&mut self, verdict: &'a Verdict) {
-        if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
-            self.chains.insert(chain);
+            self.chains.extend(verdict.chain());
         }
     }
 }

@@ -177,6 +177,11 @@ impl Conditions {
         }
     }
 
+    /// Whether something of a concern does not work.
+    pub(crate) fn has(&self, concern: &Concern) -> bool {
+        self.degraded.contains_key(concern)
+    }
+
     /// Something works. Whether it did not.
     pub(crate) fn clear(&mut self, concern: &Concern) -> Change {
         match self.degraded.remove(concern) {

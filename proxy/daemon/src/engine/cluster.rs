@@ -144,6 +144,8 @@ impl Engine {
             Effect::Publish(command) => self.publish(command),
             Effect::Condition(concern, text, rule) => self.set_condition(concern, text, rule),
             Effect::Listed => {
+                // What the store listed is on this node's disk, in the place of what did not decode.
+                self.state.conditions.clear(&Concern::StoredObjects);
                 self.pending.manifests = true;
                 self.trim_pending = true;
             }

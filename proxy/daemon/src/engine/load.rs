@@ -150,11 +150,7 @@ impl Engine {
 
     fn read_objects(&mut self) -> Result<(), causeway_source::Error> {
         let (stored, damaged) = self.store.objects()?;
-        if !damaged.is_empty() {
-            let text = format!(
-                "stored objects that do not decode: {}; apply them again",
-                damaged.join(", ")
-            );
+        if let Some(text) = undecodable(&damaged) {
             tracing::error!("{text}");
             self.state.conditions.set(Concern::StoredObjects, text);
         }
@@ -170,6 +166,15 @@ impl Engine {
         let changes = self.state.index.apply(Event::Reset(objects));
         self.note(changes);
         Ok(())
+    }
+
+    /// Objects that did not decode may have been stored again.
+    pub(super) fn look_for_undecodable(&mut self) {
+        if self.state.conditions.has(&Concern::StoredObjects)
+            && let Ok((_, damaged)) = self.store.objects()
+        {
+            self.state.conditions.update(Concern::StoredObjects, undecodable(&damaged));
+        }
     }
 
     fn read_containers(&mut self) -> Result<(), causeway_source::Error> {
@@ -202,6 +207,13 @@ impl Engine {
         let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
         planning(&self.state.settings, &self.facts, zone)
     }
+}
+
+/// Names objects of this node's store that do not decode, with the remedy.
+fn undecodable(damaged: &[String]) -> Option<String> {
+    let all = damaged.join(", ");
+    (!damaged.is_empty())
+        .then(|| format!("stored objects that do not decode: {all}; apply them again"))
 }
 
 /// What answers are rendered from before anything is read.

@@ -37,6 +37,7 @@ impl Engine {
         }
         tell_written(put.iter().map(id_of), gone.iter().cloned());
         self.adopt(put, gone);
+        self.look_for_undecodable();
         Ok(())
     }
 

@@ -463,5 +463,21 @@ fn what_does_not_decode_is_told_after_the_store_has_answered() {
         assert!(degraded.contains("unreachable") && degraded.contains(text), "{degraded}");
         world.report(Report::Connection(Ok(())));
         assert_eq!(world.degraded(), format!("store: {text}\n"));
+        // The list puts them on this node's disk again.
+        let objects = vec![stored(&at("web", "10.96.0.7"), Origin::Api)];
+        world.reset(View { objects, ..view(&["n1"]) }, STORE, true);
+        assert_eq!(world.degraded(), "");
+    });
+}
+
+#[test]
+fn what_does_not_decode_is_told_until_it_is_applied_again() {
+    test(|world| {
+        let mut world = world.restart(StoreKind::Embedded);
+        let text = "stored objects that do not decode: default/web; apply them again";
+        world.engine.state.conditions.set(Concern::StoredObjects, text.to_owned());
+        let mut web = world.apply(vec![service("web")]);
+        assert_eq!(outcomes(&mut web), [AppliedOutcome::Created]);
+        assert_eq!(world.degraded(), "");
     });
 }

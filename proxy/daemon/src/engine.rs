@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_api::{Applied, Spool};
-use causeway_model::{Changes, EndpointEvent, EndpointKey, ObjectKey};
+use causeway_model::{Changes, EndpointEvent, EndpointKey, Event as Fact, ObjectKey};
 use causeway_source::cluster::Cluster;
 use causeway_source::{ManifestDir, Store};
 use tokio::net::UnixListener;
@@ -197,9 +197,7 @@ impl Engine {
             Event::Health { key, healthy } => {
                 let node = Arc::clone(&self.facts.name);
                 self.pending.publish.insert(key.clone());
-                let fact = causeway_model::Event::Health { node, key, healthy };
-                let changes = self.state.index.apply(fact);
-                self.note(changes);
+                self.apply(Fact::Health { node, key, healthy });
             }
             Event::Cluster(report) => self.on_report(report),
             Event::Overlay(state) => self.on_overlay(state),
@@ -295,6 +293,12 @@ impl Engine {
         let text = format!("rules that another process removed are being written again: {text}");
         tracing::warn!("{text}");
         self.state.conditions.set(Concern::Attachments, text);
+    }
+
+    /// Takes a fact into the index, and notes what it concerned.
+    fn apply(&mut self, fact: Fact) {
+        let changes = self.state.index.apply(fact);
+        self.note(changes);
     }
 
     /// Notes what a fact concerned.

@@ -238,11 +238,6 @@ impl Engine {
         self.apply(fact);
     }
 
-    fn apply(&mut self, fact: Fact) {
-        let changes = self.state.index.apply(fact);
-        self.note(changes);
-    }
-
     /// What the next run is to know, on disk.
     fn keep_known(&mut self, known: &Known) {
         let kept = self.store.set_known(known);

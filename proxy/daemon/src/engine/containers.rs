@@ -64,12 +64,10 @@ impl Engine {
             Some(ports) => drop(self.state.host_ports.insert(event.key.clone(), ports)),
             None => drop(self.state.host_ports.remove(&event.key)),
         }
-        let fact = match event.record {
+        self.apply(match event.record {
             Some(record) => Event::Attach { node: Arc::clone(&self.facts.name), record },
             None => Event::Detach { node: Arc::clone(&self.facts.name), key: event.key },
-        };
-        let changes = self.state.index.apply(fact);
-        self.note(changes);
+        });
         Ok(())
     }
 

@@ -163,8 +163,7 @@ impl Engine {
             objects.push(object);
         }
         tracing::info!(objects = objects.len(), "read the store");
-        let changes = self.state.index.apply(Event::Reset(objects));
-        self.note(changes);
+        self.apply(Event::Reset(objects));
         Ok(())
     }
 
@@ -194,8 +193,7 @@ impl Engine {
             if let Some(record) = event.record {
                 self.front.look_up(&record.key.container_id);
                 let node = Arc::clone(&self.facts.name);
-                let changes = self.state.index.apply(Event::Attach { node, record });
-                self.note(changes);
+                self.apply(Event::Attach { node, record });
             }
         }
         Ok(())

@@ -76,8 +76,7 @@ impl Engine {
             ObjectKind::Node => {}
         }
         self.pending.touched.objects.insert((kind, key));
-        let changes = self.state.index.apply(fact);
-        self.note(changes);
+        self.apply(fact);
     }
 
     /// Reads all files and makes this node's store follow.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use causeway_model::allocate::{Allocator, Pools};
 use causeway_model::manifest::Refusal;
-use causeway_model::{Index, Object, ObjectKey, ObjectKind, Service};
+use causeway_model::{Index, Object, ObjectKey, Service};
 use causeway_source::{Origin, Stored};
 use ipnetwork::IpNetwork;
 
@@ -34,7 +34,7 @@ use crate::config::Settings;
 use crate::log;
 use crate::membership::Membership;
 use crate::node::Facts;
-use crate::state::{ObjectId, State};
+use crate::state::{ObjectId, State, id_of};
 
 /// Addresses and ports of services, and whose manifest directory has what.
 #[derive(Debug)]
@@ -178,32 +178,6 @@ impl Staged {
         }
         (put, gone)
     }
-}
-
-/// An object as the index has it.
-pub(crate) fn stored(index: &Index, (kind, key): &ObjectId) -> Option<Object> {
-    match kind {
-        ObjectKind::Service => {
-            index.services().get(key).map(|one| Object::Service((**one).clone()))
-        }
-        ObjectKind::EndpointSlice => {
-            index.slices().get(key).map(|one| Object::EndpointSlice((**one).clone()))
-        }
-        ObjectKind::Node => index.nodes().get(&*key.name).map(|one| Object::Node((**one).clone())),
-    }
-}
-
-fn has_stored(index: &Index, (kind, key): &ObjectId) -> bool {
-    match kind {
-        ObjectKind::Service => index.services().contains_key(key),
-        ObjectKind::EndpointSlice => index.slices().contains_key(key),
-        ObjectKind::Node => index.nodes().contains_key(&*key.name),
-    }
-}
-
-/// Kind and key of a stored object.
-pub(crate) fn id_of(stored: &Stored) -> ObjectId {
-    (stored.object.kind(), stored.object.key().clone())
 }
 
 /// A line of the log for what was stored, and one for what was deleted.

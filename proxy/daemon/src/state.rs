@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use causeway_model::{EndpointKey, Index, Labels, MacAddress, ObjectKey, ObjectKind, Peer};
+use causeway_model::{EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer};
 use causeway_ruleset::plan::{Delta, Plan};
+use causeway_source::Stored;
 use causeway_source::cluster::Subnets;
 use ipnetwork::IpNetwork;
 
@@ -18,6 +19,33 @@ use crate::left_out;
 
 /// Kind and key of an object.
 pub(crate) type ObjectId = (ObjectKind, ObjectKey);
+
+/// Kind and key of a stored object.
+pub(crate) fn id_of(stored: &Stored) -> ObjectId {
+    (stored.object.kind(), stored.object.key().clone())
+}
+
+/// An object as the index has it.
+pub(crate) fn stored(index: &Index, (kind, key): &ObjectId) -> Option<Object> {
+    match kind {
+        ObjectKind::Service => {
+            index.services().get(key).map(|one| Object::Service((**one).clone()))
+        }
+        ObjectKind::EndpointSlice => {
+            index.slices().get(key).map(|one| Object::EndpointSlice((**one).clone()))
+        }
+        ObjectKind::Node => index.nodes().get(&*key.name).map(|one| Object::Node((**one).clone())),
+    }
+}
+
+/// Whether the index has an object.
+pub(crate) fn has_stored(index: &Index, (kind, key): &ObjectId) -> bool {
+    match kind {
+        ObjectKind::Service => index.services().contains_key(key),
+        ObjectKind::EndpointSlice => index.slices().contains_key(key),
+        ObjectKind::Node => index.nodes().contains_key(&*key.name),
+    }
+}
 
 /// The state.
 #[derive(Debug)]

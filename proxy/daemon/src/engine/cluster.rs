@@ -260,6 +260,7 @@ impl Engine {
         }
     }
 }
+
 /// The cluster store of `settings`, for a node that asks for nothing and knows nothing.
 pub(crate) fn cluster_settings(settings: &Settings, identity: NodeIdentity) -> ClusterSettings {
     ClusterSettings {

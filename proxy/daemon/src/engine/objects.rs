@@ -7,9 +7,9 @@ use causeway_source::{Origin, Stored};
 
 use super::Engine;
 use crate::conditions::Concern;
-use crate::objects::{Context, Pass, Stage, Staged, id_of, ports, tell_written};
+use crate::objects::{Context, Pass, Stage, Staged, ports, tell_written};
 use crate::request::Refused;
-use crate::state::ObjectId;
+use crate::state::{ObjectId, id_of};
 
 impl Engine {
     /// Begins to stage changes.
@@ -58,7 +58,7 @@ impl Engine {
             self.tell(kind, key.clone(), Event::Delete(kind, key));
         }
         for stored in put {
-            let (kind, key) = (stored.object.kind(), stored.object.key().clone());
+            let (kind, key) = id_of(&stored);
             self.comes_from((kind, key.clone()), stored.origin);
             self.tell(kind, key, Event::Apply(stored.object));
         }
@@ -108,7 +108,7 @@ impl Engine {
         for problem in conditions.set_lines(Concern::Manifests, problems) {
             tracing::error!("{problem}");
         }
-        for warning in conditions.set_warnings(Concern::Manifests, warnings) {
+        for warning in conditions.update_warnings(Concern::Manifests, warnings) {
             tracing::warn!("{warning}");
         }
     }

@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 
 use super::{Engine, Waiting};
 use crate::clock;
-use crate::objects::{self, Pass, Staged, id_of, tell_written};
+use crate::objects::{Pass, Staged, tell_written};
 use crate::request::{Refused, Reply, Target};
-use crate::state::ObjectId;
+use crate::state::{self, ObjectId, id_of};
 
 /// How long the store may take for a write, and to let us see it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -212,12 +212,12 @@ impl Engine {
             let known = if self.membership.is_missing_in_store(id) {
                 None
             } else {
-                objects::stored(&self.state.index, id)
+                state::stored(&self.state.index, id)
             };
             known.as_ref().map(claims).unwrap_or_default()
         };
         let put = put.into_iter().map(|stored| {
-            let former = former(&(stored.object.kind(), stored.object.key().clone()));
+            let former = former(&id_of(&stored));
             (stored, former)
         });
         let put: Vec<(Stored, Vec<String>)> = put.collect();

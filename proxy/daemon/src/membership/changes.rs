@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use causeway_model::{EndpointKey, NodeRecord, Object, ObjectKind, SubnetRecord};
+use causeway_model::{EndpointKey, NodeRecord, ObjectKind, SubnetRecord};
 use causeway_source::cluster::{Change, Container, Known, View};
 use causeway_source::{Origin, Stored};
 use ipnetwork::IpNetwork;
@@ -15,7 +15,7 @@ use super::node_grace::Cause;
 use super::{Effect, LocalState, LogRule, Membership, Placed, tenure};
 use crate::conditions::Concern;
 use crate::log;
-use crate::state::ObjectId;
+use crate::state::{self, ObjectId, id_of};
 
 /// So many keys that do not decode are named, with so many characters each.
 const FEW: usize = 5;
@@ -229,7 +229,7 @@ impl Membership {
         same: bool,
         batch: &mut Batch<'_>,
     ) {
-        let there: BTreeSet<ObjectId> = stored.iter().map(id).collect();
+        let there: BTreeSet<ObjectId> = stored.iter().map(id_of).collect();
         let missing: Vec<ObjectId> =
             objects(batch.local).filter(|id| !there.contains(id)).collect();
         for id in missing {
@@ -244,7 +244,7 @@ impl Membership {
             }
         }
         for stored in stored {
-            let id = id(&stored);
+            let id = id_of(&stored);
             if !is_stored(batch.local, &id, &stored) {
                 batch.objects.insert(id, Some(stored));
             } else {
@@ -306,7 +306,7 @@ impl Membership {
                     self.remove_container(&node, key, batch);
                 }
             }
-            Change::Object(stored) => drop(batch.objects.insert(id(&stored), Some(stored))),
+            Change::Object(stored) => drop(batch.objects.insert(id_of(&stored), Some(stored))),
             Change::ObjectGone(kind, key) => drop(batch.objects.insert((kind, key), None)),
         }
     }
@@ -471,19 +471,10 @@ fn is_stored(local: LocalState<'_>, id: &ObjectId, stored: &Stored) -> bool {
         (None, Some((node, file))) => Origin::Elsewhere { node: node.clone(), file: file.clone() },
         (None, None) => Origin::Api,
     };
-    let (kind, key) = id;
-    let index = local.index;
-    let known = match kind {
-        ObjectKind::Service => {
-            index.services().get(key).map(|one| Object::Service((**one).clone()))
-        }
-        ObjectKind::EndpointSlice => {
-            index.slices().get(key).map(|one| Object::EndpointSlice((**one).clone()))
-        }
-        ObjectKind::Node => index.nodes().get(&*key.name).map(|one| Object::Node((**one).clone())),
-    };
+    let known = state::stored(local.index, id);
     origin == stored.origin && known.as_ref() == Some(&stored.object)
 }
+
 /// The node that it takes a container from.
 fn loses_a_container(change: &Change) -> Option<&String> {
     if let Change::ContainerGone(node, _) = change { Some(node) } else { None }
@@ -528,10 +519,6 @@ fn named(unreadable: &BTreeMap<String, String>) -> String {
 /// named here.
 pub(super) fn few(all: impl Iterator<Item = impl AsRef<str>>) -> String {
     log::few(all.map(|text| log::short(text.as_ref(), LONG)), FEW)
-}
-
-fn id(stored: &Stored) -> ObjectId {
-    (stored.object.kind(), stored.object.key().clone())
 }
 
 /// A kind as `causeway get` takes it.

@@ -10,10 +10,10 @@ use causeway_source::{Origin, Stored, check_size};
 use serde_json::value::RawValue;
 
 use super::removal::{self, Standing};
-use super::{Context, Objects, Staged, as_service, has_stored, ports, stored};
+use super::{Context, Objects, Staged, as_service, ports};
 use crate::clock;
 use crate::request::Target;
-use crate::state::ObjectId;
+use crate::state::{ObjectId, has_stored, stored};
 
 /// Changes that are being staged.
 #[derive(Debug)]

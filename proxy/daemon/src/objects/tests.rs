@@ -1,7 +1,7 @@
 //! Staging, without a store.
 
 use causeway_api::{AppliedOutcome, Apply};
-use causeway_model::Event as Fact;
+use causeway_model::{Event as Fact, ObjectKind};
 use causeway_source::Scan;
 use serde_json::{Value, json};
 

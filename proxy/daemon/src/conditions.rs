@@ -2,7 +2,6 @@
 //! and the metrics. Pure: who sets a condition says so in the log, by what [`Change`] tells.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +10,7 @@ use std::path::PathBuf;
 use causeway_model::ObjectKey;
 
 /// What a condition is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Concern {
     /// Rules of attachments, and attachments that are gone without DEL.
     Attachments,
@@ -123,20 +122,6 @@ impl fmt::Display for Concern {
     }
 }
 
-/// The order of `status`: by name.
-impl Ord for Concern {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let objects = |one: &Self| *one == Self::StoredObjects;
-        (self.name(), objects(self)).cmp(&(other.name(), objects(other)))
-    }
-}
-
-impl PartialOrd for Concern {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 /// What setting or clearing a condition changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -213,12 +198,26 @@ impl Conditions {
         }
     }
 
-    /// All that is to know of a concern. Returns what is new of it.
+    /// All that is to know of a concern, or that there was something. Returns what is new of it.
     pub(crate) fn set_warnings(&mut self, concern: Concern, warnings: Vec<String>) -> Vec<String> {
         let before = self.warnings.get(&concern).map_or(&[][..], Vec::as_slice);
         let new = warnings.iter().filter(|one| !before.contains(one)).cloned().collect();
         self.warnings.insert(concern, warnings);
         new
+    }
+
+    /// All that is to know of a concern; that there was something is forgotten if there is nothing.
+    /// Returns what is new of it.
+    pub(crate) fn update_warnings(
+        &mut self,
+        concern: Concern,
+        warnings: Vec<String>,
+    ) -> Vec<String> {
+        if warnings.is_empty() {
+            self.take_warnings(&concern);
+            return warnings;
+        }
+        self.set_warnings(concern, warnings)
     }
 
     /// Nothing is to know of a concern any more. Returns what was.
@@ -238,17 +237,14 @@ impl Conditions {
 
     /// What does not work, a line each, by name of the concern.
     pub(crate) fn degraded(&self) -> impl Iterator<Item = String> {
-        let lines = |(concern, text): (&Concern, &String)| {
-            let name = concern.name();
-            text.lines().map(|line| format!("{name}: {line}")).collect::<Vec<_>>()
-        };
-        self.degraded.iter().flat_map(lines)
+        let all = by_name(&self.degraded).into_iter();
+        all.flat_map(|(name, text)| text.lines().map(move |line| format!("{name}: {line}")))
     }
 
     /// What is to know of, a line each, by name of the concern.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        let all = self.warnings.iter();
-        all.flat_map(|(concern, all)| all.iter().map(move |one| format!("{concern}: {one}")))
+        let all = by_name(&self.warnings).into_iter();
+        all.flat_map(|(name, all)| all.iter().map(move |one| format!("{name}: {one}")))
     }
 
     /// How many concerns do not work.
@@ -260,6 +256,13 @@ impl Conditions {
     pub(crate) fn mentions(&self, words: &str) -> bool {
         self.degraded.values().any(|text| text.contains(words))
     }
+}
+
+/// In the order of `status`. Of two concerns with one name the order of [`Concern`] counts.
+fn by_name<T>(all: &BTreeMap<Concern, T>) -> Vec<(Cow<'static, str>, &T)> {
+    let mut all: Vec<_> = all.iter().map(|(concern, one)| (concern.name(), one)).collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all
 }
 
 #[cfg(test)]

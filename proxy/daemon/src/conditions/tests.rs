@@ -31,15 +31,21 @@ fn the_order_is_that_of_the_names() {
         Concern::Directory("/a".into()),
         Concern::Listener("metrics-listen", address),
         Concern::HeldNodes,
+        Concern::StoredObjects,
+        Concern::HealthCheckPort(ObjectKey::new("default", "web")),
+        Concern::Store,
     ] {
         conditions.set(concern, "x\ny".to_owned());
     }
     let names: Vec<String> = degraded(&conditions).into_iter().step_by(2).collect();
     let wanted = [
         "--metrics-listen 127.0.0.1:80: x",
+        "health check port of service default/web: x",
         "held nodes: x",
         "node.json: x",
         "rules: x",
+        "store: x",
+        "store: x",
         "subnet: x",
         "watch of /a: x",
         "watch of /b: x",
@@ -76,6 +82,9 @@ fn warnings_are_added_replaced_and_taken() {
     assert_eq!(conditions.warnings_of(&Concern::Sysctls), ["a", "b"]);
     assert_eq!(conditions.take_warnings(&port), ["d"]);
     assert!(!conditions.has_warned(&port));
+    assert_eq!(conditions.update_warnings(Concern::Mtu, lines(&["e"])), ["e"]);
+    assert_eq!(conditions.update_warnings(Concern::Mtu, Vec::new()), [""; 0]);
+    assert!(!conditions.has_warned(&Concern::Mtu), "it is forgotten");
     conditions.set_warnings(Concern::Localhost, Vec::new());
     assert!(conditions.has_warned(&Concern::Localhost), "it was, and is over");
 }

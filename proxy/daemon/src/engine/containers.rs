@@ -118,7 +118,7 @@ impl Engine {
 
     /// Names attachments in `status`.
     pub(super) fn report_dead(&mut self, named: Vec<String>) {
-        self.state.conditions.set_warnings(Concern::Attachments, named);
+        self.state.conditions.update_warnings(Concern::Attachments, named);
     }
 
     /// What containerd says of the attachments of a container.

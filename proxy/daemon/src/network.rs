@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use causeway_model::{MacAddress, Peer};
 use causeway_source::cluster::{Reach, Subnets};
@@ -32,7 +33,9 @@ pub(crate) struct Network {
     /// What the cluster was told.
     reach: Option<Reach>,
     /// Addresses that the watch of other rules was told.
-    followed: Vec<IpAddr>,
+    followed: Option<Vec<IpAddr>>,
+    /// An overlay is kept.
+    has_overlay: bool,
 }
 
 /// What it follows from.
@@ -44,10 +47,8 @@ pub(crate) struct Context<'a> {
     pub refused: Option<&'a str>,
     /// The cluster store has said what there is.
     pub has_viewed: bool,
-    /// An overlay is kept.
-    pub has_overlay: bool,
-    /// Subnets of `node.json` as it is: on disk.
-    pub previous: fn(&Settings) -> Vec<IpNetwork>,
+    /// Subnets of `node.json` as it is on disk.
+    pub previous: &'a [IpNetwork],
 }
 
 /// What the peers file means.
@@ -60,20 +61,16 @@ pub(crate) struct PeersRead {
 }
 
 impl Network {
+    /// Nobody has been told anything.
+    pub(crate) fn new(has_overlay: bool) -> Self {
+        Self { has_overlay, ..Self::default() }
+    }
+
     /// This node's addresses: the peers file knows better than a look at the default route.
     pub(crate) fn own_ips(&self, state: &State) -> Vec<IpAddr> {
         match &self.own {
             Some(own) => own.ips.clone(),
             None => state.node.ips.clone(),
-        }
-    }
-
-    /// This node's parts of the cluster network.
-    pub(crate) fn own_subnets(&self, context: Context<'_>) -> Vec<IpNetwork> {
-        match self.parts(context) {
-            Parts::Given(subnets) => subnets,
-            Parts::Refused(_) => Vec::new(),
-            Parts::Own | Parts::Before => (context.previous)(&context.state.settings),
         }
     }
 
@@ -92,14 +89,15 @@ impl Network {
         let Some(path) = &state.settings.peers_file else { return Parts::Own };
         match &self.own {
             Some(own) => Parts::Given(own.subnets.clone()),
-            None if !previous(&state.settings).is_empty() => Parts::Before,
+            None if !previous.is_empty() => Parts::Before,
             None => Parts::Refused(missing(&path.display().to_string(), &state.node.name)),
         }
     }
 
-    /// Takes in the peers file. What it said last goes on if it is wrong now.
+    /// Takes in the peers file at `path`. What it said last goes on if it is wrong now.
     pub(crate) fn on_peers(
         &mut self,
+        path: &Path,
         entries: Result<Vec<Entry>, peers::Error>,
         state: &State,
     ) -> PeersRead {
@@ -118,7 +116,6 @@ impl Network {
         let (own, others): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.name == *name);
         let own = own.into_iter().next();
-        let path = state.settings.peers_file.as_deref().unwrap_or("".as_ref());
         let problem = own.is_none().then(|| missing(&path.display().to_string(), name));
         self.own = own.or(self.own.take());
         let vxlan = vtep_id(&state.settings);
@@ -131,7 +128,7 @@ impl Network {
     pub(crate) fn reach(&mut self, context: Context<'_>) -> Option<Reach> {
         let state = context.state;
         let overlay = state.overlay.as_ref();
-        let early = context.has_overlay && overlay.is_none();
+        let early = self.has_overlay && overlay.is_none();
         // The store gives a subnet to whoever says how it is reached.
         if early || context.refused.is_some() {
             return None;
@@ -158,10 +155,7 @@ impl Network {
     /// Addresses of this node, for the watch of other rules.
     pub(crate) fn followed(&mut self, state: &State) -> Option<Vec<IpAddr>> {
         let ips = self.own_ips(state);
-        (self.followed != ips).then(|| {
-            self.followed.clone_from(&ips);
-            ips
-        })
+        told(&mut self.followed, ips)
     }
 
     /// Peers and subnets, for the overlay.
@@ -171,7 +165,7 @@ impl Network {
         let orders = Orders {
             node: own.clone(),
             ips: self.own_ips(state),
-            subnets: self.own_subnets(context),
+            subnets: own_subnets(&self.parts(context), context.previous),
             peers: state.peers.values().filter(|peer| peer.name != *own).cloned().collect(),
             complete: match state.settings.peers_file {
                 Some(_) => self.has_read,
@@ -179,6 +173,15 @@ impl Network {
             },
         };
         told(&mut self.orders, orders)
+    }
+}
+
+/// This node's parts of the cluster network; `previous` are those of `node.json` as it is on disk.
+pub(crate) fn own_subnets(parts: &Parts, previous: &[IpNetwork]) -> Vec<IpNetwork> {
+    match parts {
+        Parts::Given(subnets) => subnets.clone(),
+        Parts::Refused(_) => Vec::new(),
+        Parts::Own | Parts::Before => previous.to_vec(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::followers::Followers;
 use crate::forward::Forward;
 use crate::left_out;
 use crate::membership::Membership;
-use crate::node::Facts;
+use crate::node::{self, Facts};
 use crate::notify::Notifier;
 use crate::objects::{self, Objects};
 use crate::overlay::Overlay;
@@ -78,6 +78,7 @@ impl Engine {
             machine_id,
         } = parts;
         let now = clock::now();
+        let previous = node::previous(&settings);
         let membership = Membership::new(
             Arc::clone(&facts.name),
             settings.endpoint_ttl,
@@ -91,7 +92,7 @@ impl Engine {
             state: first_state(settings, &facts, now),
             store,
             cluster: None,
-            network: NetworkState::new(overlay, forward),
+            network: NetworkState::new(overlay, forward, previous),
             machine_id,
             membership,
             manifests_wait: false,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use causeway_model::Peer;
 use causeway_source::cluster::Command;
+use ipnetwork::IpNetwork;
 
 use super::Engine;
 use crate::clock;
@@ -29,6 +30,8 @@ pub(super) struct NetworkState {
     forward: Option<Forward>,
     /// What they are told.
     wanted: Network,
+    /// Subnets of `node.json` as it is on disk.
+    previous: Vec<IpNetwork>,
     /// Addresses of the store's names.
     pub(super) store: BTreeSet<IpAddr>,
     /// When what others bring about was said in the log.
@@ -38,9 +41,14 @@ pub(super) struct NetworkState {
 }
 
 impl NetworkState {
-    /// Nobody has been told anything.
-    pub(super) fn new(overlay: Option<Overlay>, forward: Option<Forward>) -> Self {
-        Self { overlay, forward, ..Self::default() }
+    /// Nobody has been told anything. `previous` are the subnets of `node.json` as it is on disk.
+    pub(super) fn new(
+        overlay: Option<Overlay>,
+        forward: Option<Forward>,
+        previous: Vec<IpNetwork>,
+    ) -> Self {
+        let wanted = Network::new(overlay.is_some());
+        Self { overlay, forward, wanted, previous, ..Self::default() }
     }
 }
 
@@ -103,7 +111,7 @@ impl Engine {
     pub(super) fn read_peers(&mut self) {
         let Some(path) = self.state.settings.peers_file.clone() else { return };
         let entries = peers::read(&path, &self.state.settings.cluster_cidrs);
-        let read = self.network.wanted.on_peers(entries, &self.state);
+        let read = self.network.wanted.on_peers(&path, entries, &self.state);
         self.degrade(Concern::PeersFile, read.problem.into_iter().collect());
         match read.peers {
             Some(peers) => self.set_peers(peers),
@@ -154,7 +162,7 @@ impl Engine {
                 &self.state,
                 &self.facts,
                 &self.membership,
-                self.network.overlay.is_some(),
+                &self.network.previous,
             ))
         {
             overlay.order(orders);
@@ -168,25 +176,21 @@ impl Engine {
             &self.state,
             &self.facts,
             &self.membership,
-            self.network.overlay.is_some(),
+            &self.network.previous,
         )) else {
             return;
         };
-        match node::publish(&self.state.settings, &self.facts, &wanted.0, wanted.1) {
+        let published = node::publish(&self.state.settings, &self.facts, &wanted.0, wanted.1);
+        self.network.previous = node::previous(&self.state.settings);
+        self.state.node.subnets = network::own_subnets(&wanted.0, &self.network.previous);
+        self.state.node.ips = network.own_ips(&self.state);
+        match published {
             Ok(()) => {
                 network.on_node_file(wanted);
                 self.degrade(Concern::NodeFile, Vec::new());
             }
             Err(error) => self.degrade(Concern::NodeFile, vec![causeway_api::chain(&error)]),
         }
-        let network = &self.network.wanted;
-        self.state.node.subnets = network.own_subnets(context(
-            &self.state,
-            &self.facts,
-            &self.membership,
-            self.network.overlay.is_some(),
-        ));
-        self.state.node.ips = network.own_ips(&self.state);
         self.pending.touched.nodes.insert(self.state.node.name.clone());
     }
 
@@ -197,7 +201,7 @@ impl Engine {
             &self.state,
             &self.facts,
             &self.membership,
-            self.network.overlay.is_some(),
+            &self.network.previous,
         )) {
             cluster.send(Command::Reach(reach));
         }
@@ -216,13 +220,12 @@ fn context<'a>(
     state: &'a State,
     facts: &'a node::Facts,
     membership: &Membership,
-    has_overlay: bool,
+    previous: &'a [IpNetwork],
 ) -> Context<'a> {
     Context {
         state,
         refused: facts.refused.as_deref(),
         has_viewed: membership.has_viewed(),
-        has_overlay,
-        previous: node::previous,
+        previous,
     }
 }

@@ -1,6 +1,10 @@
+use std::sync::LazyLock;
+
 use super::*;
 use crate::state::{ClusterState, OverlayState};
 use crate::testing::{ip, state};
+
+const PEERS: &str = "/etc/peers.toml";
 
 struct World {
     state: State,
@@ -12,8 +16,9 @@ fn net(text: &str) -> IpNetwork {
     text.parse().expect("a network")
 }
 
-fn before(_: &Settings) -> Vec<IpNetwork> {
-    vec![net("10.0.9.0/24")]
+fn before() -> &'static [IpNetwork] {
+    static BEFORE: LazyLock<[IpNetwork; 1]> = LazyLock::new(|| [net("10.0.9.0/24")]);
+    &*BEFORE
 }
 
 fn entry(name: &str, address: &str, subnet: &str) -> Entry {
@@ -42,13 +47,17 @@ impl World {
     fn vxlan() -> Self {
         let mut world = Self::new();
         world.state.settings.overlay = OverlayKind::Vxlan;
-        world.state.settings.peers_file = Some("/etc/peers.toml".into());
+        world.state.settings.peers_file = Some(PEERS.into());
         world
     }
 }
 
 fn context(state: &State) -> Context<'_> {
-    Context { state, refused: None, has_viewed: false, has_overlay: false, previous: before }
+    Context { state, refused: None, has_viewed: false, previous: before() }
+}
+
+fn subnets(network: &Network, context: Context<'_>) -> Vec<IpNetwork> {
+    own_subnets(&network.parts(context), context.previous)
 }
 
 #[test]
@@ -57,7 +66,7 @@ fn subnets_are_those_of_before_until_the_store_gives_some() {
     let Some((Parts::Before, None)) = world.network.node_file(context(&world.state)) else {
         panic!("not known yet")
     };
-    assert_eq!(world.network.own_subnets(context(&world.state)), [net("10.0.9.0/24")]);
+    assert_eq!(subnets(&world.network, context(&world.state)), [net("10.0.9.0/24")]);
     let held = Subnets::Held(vec![net("10.0.1.0/24")]);
     world.state.cluster.as_mut().expect("a cluster").subnets = Some(held);
     let wanted = world.network.node_file(context(&world.state)).expect("other ones");
@@ -69,17 +78,18 @@ fn subnets_are_those_of_before_until_the_store_gives_some() {
     let refused = Context { refused: Some("nobody chose it"), ..context(&world.state) };
     let none = Parts::Refused("nobody chose it".to_owned());
     assert_eq!(world.network.node_file(refused), Some((none, None)));
-    assert!(world.network.own_subnets(refused).is_empty());
+    assert!(subnets(&world.network, refused).is_empty());
 }
 
 #[test]
 fn the_cluster_is_told_the_way_once_it_is_known_and_when_it_changes() {
     let mut world = World::cluster();
     world.state.settings.overlay = OverlayKind::Vxlan;
-    let early = Context { has_overlay: true, ..context(&world.state) };
+    world.network = Network::new(true);
+    let early = context(&world.state);
     assert_eq!(world.network.reach(early), None, "the overlay has not looked");
     world.state.overlay = Some(OverlayState { mtu: 1450, ..OverlayState::default() });
-    let looked = Context { has_overlay: true, ..context(&world.state) };
+    let looked = context(&world.state);
     let refused = Context { refused: Some("nobody chose it"), ..looked };
     assert_eq!(world.network.reach(refused), None, "whoever says it is given a subnet");
     let reach = world.network.reach(looked).expect("the first word");
@@ -96,10 +106,10 @@ fn a_wrong_peers_file_changes_nothing() {
     let mut world = World::vxlan();
     let wrong = || {
         let text = "[[node]]\nname = 1\n";
-        peers::parse("/etc/peers.toml".as_ref(), text, &[]).map(drop).expect_err("wrong");
-        peers::parse("/etc/peers.toml".as_ref(), text, &[])
+        peers::parse(PEERS.as_ref(), text, &[]).map(drop).expect_err("wrong");
+        peers::parse(PEERS.as_ref(), text, &[])
     };
-    let read = world.network.on_peers(wrong(), &world.state);
+    let read = world.network.on_peers(PEERS.as_ref(), wrong(), &world.state);
     assert!(read.peers.is_none());
     assert!(read.problem.expect("wrong").ends_with("what there is of an overlay stays"));
     let orders = world.network.orders(context(&world.state)).expect("the first ones");
@@ -107,7 +117,7 @@ fn a_wrong_peers_file_changes_nothing() {
 
     let both =
         vec![entry("n1", "192.0.2.7", "10.0.1.0/24"), entry("n2", "192.0.2.2", "10.0.2.0/24")];
-    let read = world.network.on_peers(Ok(both), &world.state);
+    let read = world.network.on_peers(PEERS.as_ref(), Ok(both), &world.state);
     assert_eq!(read.problem, None);
     world.state.peers = read.peers.expect("a good file");
     assert_eq!(world.state.peers.keys().collect::<Vec<_>>(), ["n2"]);
@@ -117,12 +127,12 @@ fn a_wrong_peers_file_changes_nothing() {
     assert_eq!((orders.ips, orders.subnets), (vec![ip("192.0.2.7")], vec![net("10.0.1.0/24")]));
     assert_eq!(world.network.orders(context(&world.state)), None, "told once");
 
-    let read = world.network.on_peers(wrong(), &world.state);
+    let read = world.network.on_peers(PEERS.as_ref(), wrong(), &world.state);
     assert!(read.problem.expect("wrong").ends_with("its last content counts"));
     assert_eq!(world.network.own_ips(&world.state), [ip("192.0.2.7")]);
     // This node is missing from it: what it was counts.
     let others = vec![entry("n2", "192.0.2.2", "10.0.2.0/24")];
-    let read = world.network.on_peers(Ok(others), &world.state);
+    let read = world.network.on_peers(PEERS.as_ref(), Ok(others), &world.state);
     assert!(read.problem.expect("missing").contains("--node-name"));
     assert_eq!(world.network.own_ips(&world.state), [ip("192.0.2.7")]);
 }

@@ -57,6 +57,8 @@ pub(crate) struct Context<'a> {
     pub membership: &'a Membership,
     /// Reads on which ports of this node somebody listens.
     pub listening: fn() -> Listening,
+    /// The time, in seconds since 1970.
+    pub now: u64,
 }
 
 impl Objects {

@@ -6,6 +6,7 @@ use causeway_model::{Event, ObjectKey, ObjectKind};
 use causeway_source::{Origin, Stored};
 
 use super::Engine;
+use crate::clock;
 use crate::conditions::Concern;
 use crate::objects::{Context, Pass, Stage, Staged, ports, tell_written};
 use crate::request::Refused;
@@ -18,6 +19,7 @@ impl Engine {
             state: &self.state,
             membership: &self.membership,
             listening: ports::listening,
+            now: clock::unix().as_secs(),
         };
         Stage::new(&mut self.objects, context)
     }

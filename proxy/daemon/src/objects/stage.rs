@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 
 use super::removal::{self, Standing};
 use super::{Context, Objects, Staged, as_service, ports};
-use crate::clock;
 use crate::request::Target;
 use crate::state::{ObjectId, has_stored, stored};
 
@@ -178,7 +177,7 @@ impl<'a> Stage<'a> {
         object: Object,
         previous: Option<&Object>,
     ) -> Result<(Object, Vec<String>), Refusal> {
-        let now = clock::unix().as_secs();
+        let now = self.context.now;
         Ok(match (object, previous) {
             (Object::Service(mut service), previous) => {
                 let previous = previous.and_then(as_service);

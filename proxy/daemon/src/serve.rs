@@ -87,8 +87,13 @@ impl Front {
         }
     }
 
-    /// Answers a question; `conntrack` is what does not work there. What takes long is spawned.
-    pub(crate) fn answer(&mut self, state: &State, query: Query, conntrack: Option<String>) {
+    /// Answers a question; `conntrack` tells what does not work there. What takes long is spawned.
+    pub(crate) fn answer(
+        &mut self,
+        state: &State,
+        query: Query,
+        conntrack: impl FnOnce() -> Option<String>,
+    ) {
         /// Whoever asked may be gone.
         fn give<T>(reply: Reply<T>, answer: Result<T, Refused>) {
             drop(reply.send(answer));
@@ -106,8 +111,11 @@ impl Front {
             }
             Query::Describe { key, reply } => give(reply, describe::describe(state, &key)),
             Query::Status { reply } => {
-                let more =
-                    [("conntrack", conntrack), ("state-dir", disk(state)), ("store", lost(state))];
+                let more = [
+                    ("conntrack", conntrack()),
+                    ("state-dir", disk(state)),
+                    ("store", lost(state)),
+                ];
                 let more = more.into_iter().filter_map(|(of, what)| Some((of.to_owned(), what?)));
                 give(reply, Ok(status::status(state, &more.collect::<BTreeMap<_, _>>())));
             }

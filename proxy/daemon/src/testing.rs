@@ -233,7 +233,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
         loop {
             tokio::select! {
                 Some(event) = inbox.recv() => match event {
-                    Event::Request(Request::Query(query)) => front.answer(&state, query, None),
+                    Event::Request(Request::Query(query)) => front.answer(&state, query, || None),
                     Event::Request(change) => changed.send(change).await.expect("a receiver"),
                     Event::Health { key, healthy } => {
                         let commit = commit(&mut state, vec![Fact::Health { node: "n1".into(), key, healthy }]);

@@ -13,7 +13,7 @@ use crate::conditions::Concern;
 use crate::host_ports;
 use crate::membership::waiting;
 use crate::reconcile::{Synced, Work};
-use crate::request::{Query, Refused};
+use crate::request::Refused;
 use crate::sharing;
 
 /// How long after much work its memory is free for certain.
@@ -71,9 +71,7 @@ impl Engine {
             self.report_connection();
         }
         for query in mem::take(&mut self.pending.queries) {
-            let is_status = matches!(query, Query::Status { .. });
-            let conntrack = is_status.then(|| self.followers.conntrack_trouble()).flatten();
-            self.front.answer(&self.state, query, conntrack);
+            self.front.answer(&self.state, query, || self.followers.conntrack_trouble());
         }
         if self.deadlines.flush.take(clock::now())
             && let Err(error) = self.store.flush()

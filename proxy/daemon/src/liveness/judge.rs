@@ -8,7 +8,7 @@ use causeway_kernel::{NetnsLife, RecordKey};
 
 use super::addresses;
 use crate::clock;
-use crate::schedule::Backoff;
+use crate::schedule::{Backoff, Retry};
 
 /// After an attempt that failed.
 const BACKOFF: Backoff =
@@ -91,10 +91,9 @@ struct Gone {
     since: Instant,
     /// The ADD that is meant.
     seq: u64,
-    /// What is to be freed is tried then.
-    due: Option<Instant>,
-    /// Attempts that failed, and why the last one did.
-    attempts: u32,
+    /// When what it owns is to be freed; not due while it may come back.
+    retry: Retry,
+    /// Why the last attempt failed.
     why: String,
 }
 
@@ -131,15 +130,19 @@ impl Judge {
             let mut gone = known.unwrap_or_else(|| Gone {
                 since: now,
                 seq: one.seq,
-                due: None,
-                attempts: 0,
+                retry: Retry::default(),
                 why: String::new(),
             });
             let grace = if one.failed { Duration::ZERO } else { self.grace };
-            let due = gone.due.filter(|_| gone.attempts > 0).unwrap_or(gone.since + grace);
-            gone.due = one.is_dead().then_some(due);
+            if !one.is_dead() {
+                gone.retry = Retry::after(gone.retry.failures());
+            } else if gone.retry.failures() == 0 {
+                gone.retry = Retry::at(gone.since + grace);
+            } else if gone.retry.due().is_none() {
+                gone.retry.again(now);
+            }
             names.push(self.name(one, &gone));
-            if one.is_dead() && due <= now {
+            if gone.retry.due().is_some_and(|due| due <= now) {
                 effects.push(Effect::Free { key: one.key.clone(), made: one.made });
             }
             self.gone.insert(one.key.clone(), gone);
@@ -162,15 +165,14 @@ impl Judge {
     /// An attachment could not be freed.
     pub(super) fn failed(&mut self, key: &RecordKey, why: &str, now: Instant) {
         if let Some(gone) = self.gone.get_mut(key) {
-            gone.attempts += 1;
-            gone.due = Some(now + BACKOFF.pause(gone.attempts));
+            gone.retry.failed(BACKOFF, now);
             why.clone_into(&mut gone.why);
         }
     }
 
     /// When something is to be freed next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.gone.values().filter_map(|gone| gone.due).min()
+        self.gone.values().filter_map(|gone| gone.retry.due()).min()
     }
 
     fn name(&self, one: &Seen, gone: &Gone) -> String {

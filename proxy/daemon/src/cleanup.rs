@@ -47,6 +47,15 @@ pub(crate) enum Error {
     Print(#[source] io::Error),
 }
 
+/// What was done, or would be, with what it was done to.
+#[derive(Debug)]
+enum Done {
+    /// It is gone.
+    Removed(String),
+    /// It is as it was before.
+    Restored(String),
+}
+
 /// Removes everything and prints what it was.
 ///
 /// # Errors
@@ -64,12 +73,14 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let keep: &[&str] = if attached { &FORWARDING } else { &[] };
     let changed = sysctls.changed(keep).map_err(Error::Sysctls)?;
     let mut kept: Vec<String> = changed.iter().map(|key| format!("sysctl {key}")).collect();
-    let mut removed = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
-    removed.extend(backend::remove(args.dry_run).map_err(Error::Rules)?);
+    let restored = sysctls.restore(keep, args.dry_run).map_err(Error::Sysctls)?;
+    let mut done: Vec<Done> = restored.into_iter().map(Done::Restored).collect();
+    let mut removed = backend::remove(args.dry_run).map_err(Error::Rules)?;
     removed.extend(overlay::leave(args.dry_run).map_err(Error::Overlay)?);
+    done.extend(removed.into_iter().map(Done::Removed));
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);
-        removed.extend(made.map_err(Error::Attachments)?);
+        done.extend(made.map_err(Error::Attachments)?);
     }
     if !args.dry_run {
         localhost::remove().map_err(|error| Error::Sysctls(error.to_string()))?;
@@ -81,10 +92,10 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
         let there = facts.iter().filter(|path| path.exists());
         kept.extend(there.map(|path| path.display().to_string()));
     } else {
-        removed.extend(remove(facts.to_vec(), args.dry_run)?);
+        done.extend(remove(facts.to_vec(), args.dry_run)?);
     }
-    removed.extend(remove(files_of(args), args.dry_run)?);
-    say(&removed, &kept, args.dry_run).map_err(Error::Print)?;
+    done.extend(remove(files_of(args), args.dry_run)?);
+    say(&done, &kept, args.dry_run).map_err(Error::Print)?;
     if !args.dry_run {
         // Last, while it is ours: whoever starts now makes its own.
         drop(std::fs::remove_file(args.run_dir.join(start::LOCK)));
@@ -112,27 +123,30 @@ fn files_of(args: &CleanupArgs) -> Vec<PathBuf> {
 }
 
 /// Removes those of `paths` that are there, or only lists them.
-fn remove(mut paths: Vec<PathBuf>, dry_run: bool) -> Result<Vec<String>, Error> {
+fn remove(mut paths: Vec<PathBuf>, dry_run: bool) -> Result<Vec<Done>, Error> {
     paths.retain(|path| path.symlink_metadata().is_ok());
     if !dry_run {
         for path in &paths {
             files::remove(path).map_err(|source| Error::File { path: path.clone(), source })?;
         }
     }
-    Ok(paths.iter().map(|path| path.display().to_string()).collect())
+    Ok(paths.iter().map(|path| Done::Removed(path.display().to_string())).collect())
 }
 
-fn say(removed: &[String], kept: &[String], dry_run: bool) -> io::Result<()> {
+fn say(done: &[Done], kept: &[String], dry_run: bool) -> io::Result<()> {
     let (remove, restore) =
         if dry_run { ("would remove", "would restore") } else { ("removed", "restored") };
     let mut out = io::stdout().lock();
-    for what in removed {
-        let word = if what.starts_with("sysctl ") { restore } else { remove };
+    for done in done {
+        let (word, what) = match done {
+            Done::Removed(what) => (remove, what),
+            Done::Restored(what) => (restore, what),
+        };
         writeln!(out, "{word} {what}")?;
     }
     for what in kept {
         writeln!(out, "kept {what} (containers are attached)")?;
     }
-    let count = removed.len();
+    let count = done.len();
     writeln!(out, "{remove} {count} {}", if count == 1 { "item" } else { "items" })
 }

@@ -10,6 +10,7 @@ use causeway_nft::Client;
 use causeway_ruleset::{Batch, Family, Op, TableId, name};
 use serde_json::Value;
 
+use super::Done;
 use crate::backend;
 use crate::files;
 
@@ -44,17 +45,18 @@ pub(super) fn exist(run_dir: &Path) -> bool {
     KINDS.iter().any(|kind| !Records::new(run_dir, kind).is_empty().unwrap_or(false))
 }
 
-/// Removes attachments and their traces, or only lists them. Returns their descriptions.
+/// Removes attachments and their traces, or only lists them.
 ///
 /// # Errors
 /// See [`Error`].
-pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
+pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<Vec<Done>, Error> {
     let records = records(run_dir);
     let mut removed = chains(&records, dry_run)?;
     removed.extend(links(&records, dry_run)?);
     removed.extend(tables(dry_run)?);
-    removed.extend(localnet(run_dir, dry_run)?);
-    removed.extend(leases(run_dir, data_dir, dry_run)?);
+    let mut done: Vec<Done> = removed.into_iter().map(Done::Removed).collect();
+    done.extend(localnet(run_dir, dry_run)?.into_iter().map(Done::Restored));
+    done.extend(leases(run_dir, data_dir, dry_run)?.into_iter().map(Done::Removed));
     for (path, what) in [
         (
             paths::attachments(run_dir),
@@ -76,13 +78,13 @@ pub(super) fn remove(run_dir: &Path, data_dir: &Path, dry_run: bool) -> Result<V
             continue;
         }
         if !what.is_empty() {
-            removed.push(what);
+            done.push(Done::Removed(what));
         }
         if !dry_run {
             files::remove(&path).map_err(|source| Error::File { path, source })?;
         }
     }
-    Ok(removed)
+    Ok(done)
 }
 
 /// Leases in directories that networks' configurations name. What else is in those stays.
@@ -237,7 +239,7 @@ fn chains(records: &[Record], dry_run: bool) -> Result<Vec<String>, Error> {
 fn localnet(run_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
     let here = Sysctl { netns: None };
     let folders = entries(&paths::route_localnet(run_dir));
-    let mut removed = Vec::new();
+    let mut restored = Vec::new();
     let names: BTreeSet<String> = folders
         .iter()
         .flat_map(|folder| entries(folder))
@@ -246,11 +248,11 @@ fn localnet(run_dir: &Path, dry_run: bool) -> Result<Vec<String>, Error> {
     for name in names {
         let key = format!("net/ipv4/conf/{name}/route_localnet");
         if here.read(&key)?.as_deref() == Some("1") {
-            removed.push(format!("sysctl {key}: 1 -> 0"));
+            restored.push(format!("sysctl {key}: 1 -> 0"));
             if !dry_run {
                 here.ensure(&[(key, "0")])?;
             }
         }
     }
-    Ok(removed)
+    Ok(restored)
 }

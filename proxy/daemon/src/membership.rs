@@ -1,9 +1,10 @@
 //! Who is in the cluster, who lives, and what the cluster store has: reports of the store and the time
-//! in, effects out. Pure: the engine carries the effects out, in their order.
+//! in, effects out, for the engine to carry out in their order. Reads neither clock, disk nor kernel;
+//! what it learns of the store is a line of the log here.
 //!
 //! | module | charter |
 //! |---|---|
-//! | [`changes`] | what is there by the store, compared with what is known |
+//! | [`changes`] | what the store has, compared with what is known |
 //! | [`grace`] | what is missing from the store and may be there all the same |
 //! | [`node_grace`] | the same of nodes and their containers |
 //! | [`tenure`] | whose word about a node or a part of the cluster network counts |
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_model::{EndpointKey, Index, NodeRecord, Peer, SubnetRecord};
-use causeway_source::cluster::{Change, Command, Known, Report, Subnets, WriteError};
+use causeway_source::cluster::{Change, Command, Known, Report, Subnets};
 use ipnetwork::IpNetwork;
 
 use crate::clock;
@@ -44,8 +45,6 @@ pub(crate) enum Effect {
     },
     /// What the next run is to know.
     KeepKnown(Known),
-    /// What answers say of the cluster.
-    Cluster(ClusterState),
     /// The other nodes, if they are not as before.
     Peers(BTreeMap<String, Peer>),
     /// Something of these nodes may be different.
@@ -64,8 +63,6 @@ pub(crate) enum Effect {
     WritesMayGoOn,
     /// What the store has up to this revision is known.
     RevisionSeen,
-    /// What became of a write.
-    Written(u64, Result<i64, WriteError>),
 }
 
 /// When a condition is a line of the log.
@@ -167,7 +164,8 @@ impl Membership {
         match report {
             Report::Reset { view, known, same } => self.on_view(view, known, same, local, now),
             Report::Changed { changes, revision } => self.on_changes(changes, revision, local, now),
-            Report::Written { id, result } => vec![Effect::Written(id, result)],
+            // The engine alone knows of writes.
+            Report::Written { .. } => Vec::new(),
             Report::Connection(connection) => self.on_connection(connection, local, now),
             Report::Lease(lease) => {
                 self.known.lease = Some(lease);
@@ -214,7 +212,6 @@ impl Membership {
             }
         }
         effects.extend([
-            Effect::Cluster(self.cluster.clone()),
             // Whether they live is not known while the store is away.
             Effect::TouchNodes(local.peers.keys().cloned().collect()),
             self.describe_connection(now),
@@ -243,7 +240,6 @@ impl Membership {
         self.cluster.excluded.clone_from(&why);
         vec![
             Effect::Condition(Concern::Cluster, why, LogRule::Never),
-            Effect::Cluster(self.cluster.clone()),
             Effect::StoreIsBack,
             Effect::WritesMayGoOn,
         ]
@@ -262,7 +258,6 @@ impl Membership {
         self.cluster.subnets = Some(subnets);
         let mut effects = vec![
             Effect::Condition(Concern::Subnet, refused, LogRule::Never),
-            Effect::Cluster(self.cluster.clone()),
             Effect::SubnetsChanged,
         ];
         effects.extend(self.another_subnet(local));
@@ -306,9 +301,13 @@ impl Membership {
             self.missing_in_store.remove(id);
         }
         let mut effects = vec![Effect::Adopt { changes, on_disk: false }];
-        effects.extend(self.describe_missing());
-        effects.push(self.keep_known());
+        effects.extend([self.describe_missing(), self.keep_known()]);
         effects
+    }
+
+    /// What answers say of the cluster.
+    pub(crate) fn cluster(&self) -> &ClusterState {
+        &self.cluster
     }
 
     /// What the task is to know of an earlier run.

@@ -22,7 +22,7 @@ const QUEUE: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(3);
 
 impl Engine {
-    /// Connects to the cluster store, where there is to be one. Inside the runtime, once what the
+    /// Connects to the cluster store, if there is to be one. Inside the runtime, once what the
     /// disk holds is in the kernel (rows C-05, O-67).
     pub(crate) fn start_cluster(&mut self, events: Events, previous: Vec<IpNetwork>) {
         if self.state.cluster.is_none() {
@@ -41,7 +41,7 @@ impl Engine {
         });
     }
 
-    /// A planned end: what is on its way to the store gets there, where that answers. Nothing is
+    /// A planned end: what is on its way to the store gets there, if that answers. Nothing is
     /// given up.
     pub(crate) async fn leave(&mut self) {
         let Some(cluster) = self.cluster.take() else { return };
@@ -88,11 +88,13 @@ impl Engine {
 
     /// Takes in what the store says.
     pub(super) fn on_report(&mut self, report: Report) {
-        if self.state.cluster.is_some() {
-            self.ask_membership(|membership, local| {
-                membership.on_report(report, local, clock::now())
-            });
+        if self.state.cluster.is_none() {
+            return;
         }
+        if let Report::Written { id, result } = report {
+            return self.on_written(id, result);
+        }
+        self.ask_membership(|membership, local| membership.on_report(report, local, clock::now()));
     }
 
     /// Gives up what has been in doubt for long enough.
@@ -128,7 +130,11 @@ impl Engine {
             files: &self.state.files,
             elsewhere: &self.objects.elsewhere,
         };
-        for effect in ask(&mut self.membership, local) {
+        let effects = ask(&mut self.membership, local);
+        if let Some(cluster) = &mut self.state.cluster {
+            cluster.clone_from(self.membership.cluster());
+        }
+        for effect in effects {
             self.carry_out(effect);
         }
     }
@@ -137,7 +143,6 @@ impl Engine {
         match effect {
             Effect::Adopt { changes, on_disk } => self.adopt_changes(changes, on_disk),
             Effect::KeepKnown(known) => self.keep_known(&known),
-            Effect::Cluster(cluster) => self.state.cluster = Some(cluster),
             Effect::Peers(peers) => self.set_peers(peers),
             Effect::TouchNodes(names) => self.pending.touched.nodes.extend(names),
             Effect::SubnetsChanged => self.peers_changed(),
@@ -159,7 +164,6 @@ impl Engine {
                 self.advance_writes();
             }
             Effect::RevisionSeen => self.seen_writes(),
-            Effect::Written(id, result) => self.on_written(id, result),
         }
     }
 

@@ -1,5 +1,5 @@
-//! What is there by the store, compared with what is known. Everything is compared by value (rows
-//! C-06, O-40): what is as it was costs nothing and is not written.
+//! What the store has, compared with what is known. Everything is compared by value (rows C-06,
+//! O-40): what is as it was costs nothing and is not written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -89,12 +89,12 @@ impl Membership {
             tracing::warn!("the snapshot does not decode in part: {unreadable}");
         }
         self.cluster.revision = known.revision;
-        let mut effects = vec![Effect::Cluster(self.cluster.clone())];
+        let mut effects = Vec::new();
         self.known = known;
         if self.known.store.is_none() {
             // Of the embedded store: nobody has asked to share them.
             self.missing_in_store = objects(local).collect();
-            effects.extend(self.describe_missing());
+            effects.push(self.describe_missing());
         }
         let mut batch = Batch::new(local, now);
         for record in view.nodes.into_values() {
@@ -323,9 +323,7 @@ impl Membership {
         effects.extend(self.describe_held());
         effects.push(self.describe_newcomers());
         self.cluster.revision = revision;
-        effects.push(Effect::Cluster(self.cluster.clone()));
-        effects.extend(self.describe_missing());
-        effects.extend([self.keep_known(), Effect::RevisionSeen]);
+        effects.extend([self.describe_missing(), self.keep_known(), Effect::RevisionSeen]);
         effects
     }
 
@@ -348,7 +346,7 @@ impl Membership {
     }
 
     /// Objects that the store has lost, in words.
-    pub(super) fn describe_missing(&mut self) -> Vec<Effect> {
+    pub(super) fn describe_missing(&mut self) -> Effect {
         let missing = &self.missing_in_store;
         self.cluster.held_objects = missing.len();
         let text = missing.first().map(|(_, first)| {
@@ -362,10 +360,7 @@ impl Membership {
                 missing.len()
             )
         });
-        vec![
-            Effect::Cluster(self.cluster.clone()),
-            Effect::Condition(Concern::LostObjects, text, LogRule::Appeared),
-        ]
+        Effect::Condition(Concern::LostObjects, text, LogRule::Appeared)
     }
 
     fn put_node(&mut self, record: NodeRecord, batch: &mut Batch<'_>) {

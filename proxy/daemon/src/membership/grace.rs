@@ -57,7 +57,6 @@ impl Membership {
             )
         });
         vec![
-            Effect::Cluster(self.cluster.clone()),
             Effect::TouchNodes(held.iter().cloned().collect()),
             Effect::Condition(Concern::HeldNodes, text, LogRule::Paced),
         ]

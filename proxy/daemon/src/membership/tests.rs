@@ -84,14 +84,12 @@ impl World {
                 Effect::Condition(concern, None, _) => {
                     self.conditions.remove(&concern.to_string());
                 }
-                Effect::Cluster(_)
-                | Effect::TouchNodes(_)
+                Effect::TouchNodes(_)
                 | Effect::SubnetsChanged
                 | Effect::Listed
                 | Effect::StoreIsBack
                 | Effect::WritesMayGoOn
-                | Effect::RevisionSeen
-                | Effect::Written(..) => {}
+                | Effect::RevisionSeen => {}
             }
         }
     }
@@ -348,7 +346,7 @@ fn what_does_not_decode_stays_as_it_was() {
 #[test]
 fn another_subnet_is_asked_for_once_no_container_needs_the_lost_one() {
     let mut world = World::of(&["n1"]);
-    let Change::Container(_, ours) = there("n1", "a") else { unreachable!() };
+    let Change::Container(_, ours) = there("n1", "a") else { panic!("not a container") };
     world.index.apply(Fact::Attach { node: "n1".into(), record: ours.record });
     let owner = node("n2").identity;
     let lost = Subnets::Lost { subnet: "10.0.2.0/24".parse().unwrap(), owner };

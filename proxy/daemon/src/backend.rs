@@ -115,7 +115,7 @@ impl Backend {
         }
     }
 
-    /// Where the kernel reports changes made by other processes; `None` where it does not and one
+    /// Where the kernel reports changes made by other processes; `None` if it does not and one
     /// has to look. Open it before the first [`Backend::full_sync`].
     ///
     /// # Errors

@@ -249,7 +249,7 @@ pub(crate) enum Error {
     Value {
         /// Flag, variable, or file and key.
         field: String,
-        /// What is there.
+        /// The value that stands there.
         value: String,
         /// What is wrong with it and what would be right.
         reason: String,

@@ -1,4 +1,4 @@
-//! The thread that looks whether somebody else's rules drop what containers of several nodes send
+//! The thread that looks whether rules of other programs drop what containers of several nodes send
 //! each other (row O-52), and says so.
 //!
 //! It is a thread because rtnetlink and programs block. It changes nothing: other tables are not
@@ -26,8 +26,8 @@ use crate::schedule::{Gap, Pace, Schedule};
 
 /// How often the kernel is asked whether any rules have changed.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often the rules are read though none is known to have changed: those of the older iptables
-/// and devices tell nobody.
+/// How often the rules are read though none is known to have changed: the older iptables and devices
+/// do not tell of it.
 const LONG: Duration = Duration::from_secs(10);
 /// After a look, the next one waits so many times as long as that took: if there are many rules and
 /// another process changes them all the time, looking is not to cost more.
@@ -61,7 +61,7 @@ struct Watcher {
 }
 
 impl Forward {
-    /// Starts the thread, where this node is one of many. It answers with [`Event::Forward`] whenever
+    /// Starts the thread, if this node is one of many. It answers with [`Event::Forward`] whenever
     /// it finds something other than before.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Watcher {
         }
     }
 
-    /// What is dropped; `None` where that cannot be other than before.
+    /// What is dropped; `None` if that cannot be other than before.
     fn look(&mut self) -> Result<Option<Vec<String>>, Box<dyn std::error::Error>> {
         if self.client.is_none() {
             self.client = Client::open_if_supported()?;
@@ -192,7 +192,7 @@ impl Watcher {
     }
 }
 
-/// The table `filter` of the older iptables, where it is in use. Its program is asked: the kernel
+/// The table `filter` of the older iptables, if it is in use. Its program is asked: the kernel
 /// gives its rules as memory of the program's own layout.
 fn legacy(ipv6: bool) -> Option<ForeignTable> {
     let (names, tool) = match ipv6 {

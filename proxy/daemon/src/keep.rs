@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::contest::Contest;
 use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 
-/// How often everything is compared though nobody is known to have changed anything: the older
-/// iptables tells nobody.
+/// How often everything is compared though no change is known of: the older iptables does not tell.
 const PERIOD: Duration = Duration::from_secs(10);
 /// Not more often than this, however often the rules are changed.
 const GAP: Duration = Duration::from_millis(200);
@@ -21,7 +20,7 @@ const BACKOFF: Backoff = Backoff { first: RETRY, longest: Duration::from_secs(60
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// These are missing; none are any more where empty.
+    /// These are missing; none are any more if it is empty.
     Report(Vec<String>),
     /// Put them back.
     Restore,

@@ -12,7 +12,7 @@
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
 //! | [`network`] | what overlay, plugins and cluster are to know of this node among the others; pure |
 //! | [`node`] | facts of this node, `node.json` |
-//! | [`membership`] | who is in the cluster and lives, and what the cluster store has; pure |
+//! | [`membership`] | who is in the cluster and lives, and what the cluster store has: decided, not done |
 //! | [`objects`] | objects of users: completed, checked, staged |
 //! | [`old_mtu`] | attachments whose MTU is more than the path to other nodes carries |
 //! | [`overlay`] | the thread that keeps links, routes, neighbours and FDB to the other nodes |
@@ -60,7 +60,6 @@ mod log;
 mod membership;
 mod network;
 mod node;
-
 mod notify;
 mod objects;
 mod old_mtu;

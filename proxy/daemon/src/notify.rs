@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// Where to say them; nowhere, where nobody asked.
+/// Where to say them; nowhere, if systemd did not ask.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,

@@ -55,7 +55,7 @@ pub(crate) struct Context<'a> {
     pub state: &'a State,
     /// What the cluster store has lost, and which nodes may live.
     pub membership: &'a Membership,
-    /// Reads on which ports of this node somebody listens.
+    /// Reads on which ports of this node a process listens.
     pub listening: fn() -> Listening,
     /// The time, in seconds since 1970.
     pub now: u64,

@@ -33,7 +33,7 @@ use crate::node;
 use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 use crate::state::OverlayState;
 
-/// How often everything is compared though nobody is known to have changed anything.
+/// How often everything is compared though no change is known of.
 const PERIOD: Duration = Duration::from_secs(10);
 /// After what others changed was put right, or a failure, the next look at changes waits this long;
 /// twice as long each time that they change it again, or that it fails again.
@@ -110,7 +110,7 @@ struct Keeper {
     failures: Retry,
 }
 
-/// How packets get to the other nodes by these settings; `None`: somebody else sees to it.
+/// How packets get to the other nodes by these settings; `None`: another program sees to it.
 pub(crate) fn mode(settings: &Settings) -> Option<Mode> {
     match settings.overlay {
         OverlayKind::None => None,
@@ -146,7 +146,7 @@ pub(crate) fn mtu(mode: &Mode, ips: &[IpAddr]) -> causeway_kernel::Result<Option
 }
 
 impl Overlay {
-    /// Starts the thread, where there is an overlay by the settings. It answers with
+    /// Starts the thread, if there is an overlay by the settings. It answers with
     /// [`Event::Overlay`] whenever something is other than it said before. When this value is
     /// dropped it ends and leaves everything in place.
     ///

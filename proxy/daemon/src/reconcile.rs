@@ -1,6 +1,7 @@
 //! Brings the kernel to the plan. What changes is planned and applied; what another process changed is
 //! looked for and put right; what failed is tried again as a whole, without the services that the
-//! kernel refuses. When all of that happens follows from the time that is given.
+//! kernel refuses. Whether something is due follows from the time that is given; how long it took,
+//! which the next one waits for, is read from the clock.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -23,7 +24,7 @@ use crate::isolation::Isolation;
 use crate::schedule::{Backoff, Gap, Pace, Retry, Schedule};
 use crate::state::{Committed, State, Touched};
 
-/// How often everything is compared though nobody is known to have changed anything (row 91).
+/// How often everything is compared though no change is known of (row 91).
 const FULL_PERIOD: Duration = Duration::from_secs(3600);
 /// Pause after a failed transaction.
 const BACKOFF: Backoff =
@@ -47,7 +48,7 @@ pub(crate) struct Reconciler {
     next_full: Instant,
     /// Attempts to bring the kernel to the plan, if it does not hold that.
     retry: Retry,
-    /// Looks for changes by other processes: they were said to have happened, or nobody would tell.
+    /// Looks for changes by other processes: they were told of, or the kernel does not tell.
     looks: Schedule,
     /// Another process may have changed our rules.
     may_differ: bool,
@@ -71,7 +72,7 @@ pub(crate) struct Work {
     pub touched: Touched,
     /// What planning knows of this node now, if that may be different.
     pub facts: Option<Facts>,
-    /// Somebody waits for it.
+    /// A client waits for it.
     pub is_awaited: bool,
 }
 
@@ -85,7 +86,7 @@ pub(crate) struct Synced {
 }
 
 impl Reconciler {
-    /// Nobody knows what the kernel holds: the first sync compares everything. `notifies`: the kernel
+    /// What the kernel holds is not known: the first sync compares everything. `notifies`: the kernel
     /// tells of changes that other processes make.
     pub(crate) fn new(backend: Backend, notifies: bool, now: Instant) -> Self {
         let period = (!notifies).then_some(POLL);

@@ -29,7 +29,7 @@ impl Engine {
     /// its attachment, or of another boot, does nothing.
     ///
     /// # Errors
-    /// 503 where it cannot be stored: then it is not taken at all.
+    /// 503 if it cannot be stored: then it is not taken at all.
     pub(super) fn on_container_event(
         &mut self,
         mut event: EndpointEvent,

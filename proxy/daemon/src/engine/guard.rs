@@ -70,7 +70,7 @@ impl Engine {
     }
 }
 
-/// Keeps the addresses of the store's names known, where it has some.
+/// Keeps the addresses of the store's names known, if it has some.
 pub(super) async fn look_up(endpoints: Vec<String>, events: Events) {
     let named = endpoints.iter().filter_map(|endpoint| guard::host(endpoint));
     let named: Vec<(&str, u16)> =

@@ -48,7 +48,7 @@ pub(crate) struct EngineParts {
     pub sysctls: Sysctls,
     /// Started, without orders; `None` without one.
     pub overlay: Option<Overlay>,
-    /// Started; `None` where this node is alone.
+    /// Started; `None` if this node is alone.
     pub forward: Option<Forward>,
     /// Not started.
     pub front: Front,

@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// Tells the overlay of the peers and subnets that there are now, and the plugins of the
-    /// subnets. Costs nothing where these are what was told before.
+    /// subnets. Costs nothing if these are what was told before.
     pub(super) fn peers_changed(&mut self) {
         let vxlan = self.state.settings.overlay == OverlayKind::Vxlan;
         let State { waiting, peers, .. } = &mut self.state;

@@ -1,7 +1,7 @@
 //! Changes of objects on their way to the cluster store: one at a time, in order.
 //!
 //! What is asked is staged against what this node has seen, written by comparing revisions, and
-//! answered when the write has come back as a change and is in the kernel. Where somebody else wrote
+//! answered when the write has come back as a change and is in the kernel. If another node wrote
 //! first it is staged anew from what was asked, once that is seen.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -48,7 +48,7 @@ pub(super) enum Asked {
 #[derive(Debug)]
 struct Job {
     asked: Asked,
-    /// `None` where nobody waits (any more).
+    /// `None` if no client waits (any more).
     reply: Option<Reply<Applied>>,
     /// Given up then, if it had no turn.
     until: Instant,
@@ -64,21 +64,21 @@ struct Current {
     applied: Applied,
     /// What is written and what is deleted, for the log.
     ids: (Vec<ObjectId>, Vec<ObjectId>),
-    /// What the manifest directory had, where it is that.
+    /// What the manifest directory had, if it is that.
     pass: Option<Pass>,
-    stage: Stage,
+    progress: Progress,
     /// Given up then.
     until: Instant,
 }
 
 /// How far a write is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum Progress {
     /// Not answered.
     Sent,
     /// Done at this revision, which is not seen yet.
     Written(i64),
-    /// Somebody else wrote first, at this revision, which is not seen yet.
+    /// Another node wrote first, at this revision, which is not seen yet.
     Conflict(i64),
 }
 
@@ -154,7 +154,7 @@ impl Engine {
         Some(refused)
     }
 
-    /// Begins the next change, where there is one and the store answers.
+    /// Begins the next change, if there is one and the store answers.
     pub(super) fn advance_writes(&mut self) {
         while self.writes.current.is_none() && self.membership.has_viewed() && self.connected() {
             let Some(job) = self.writes.queue.pop_front() else { return };
@@ -190,8 +190,8 @@ impl Engine {
         let mut gone: BTreeSet<ObjectId> = gone.collect();
         gone.extend(write.nodes.iter().map(|name| (ObjectKind::Node, ObjectKey::new("", &**name))));
         let gone = gone.into_iter().collect();
-        let (id, stage, ids) = (write.id, Stage::Sent, (put, gone));
-        let mut current = Current { job, id, applied, ids, pass, stage, until };
+        let (id, progress, ids) = (write.id, Progress::Sent, (put, gone));
+        let mut current = Current { job, id, applied, ids, pass, progress, until };
         if write.put.is_empty() && write.delete.is_empty() && write.nodes.is_empty() {
             return self.finish(&mut current, None);
         }
@@ -239,7 +239,7 @@ impl Engine {
                 self.state.progress.writes += 1;
                 let (put, gone) = mem::take(&mut current.ids);
                 tell_written(put.into_iter(), gone.into_iter());
-                current.stage = Stage::Written(revision);
+                current.progress = Progress::Written(revision);
                 current.until = clock::now() + PATIENCE;
                 if !waits(&current.job.asked) {
                     answer(current.job.reply.take(), Ok(mem::take(&mut current.applied)));
@@ -255,7 +255,7 @@ impl Engine {
                     );
                     return self.give_up(current, Refused::new(503, text));
                 }
-                current.stage = Stage::Conflict(revision);
+                current.progress = Progress::Conflict(revision);
                 current.until = clock::now() + PATIENCE;
                 self.writes.current = Some(current);
             }
@@ -273,12 +273,12 @@ impl Engine {
     /// Goes on with a write whose revision has been seen.
     pub(super) fn seen_writes(&mut self) {
         let seen = self.state.cluster.as_ref().map_or(0, |cluster| cluster.revision);
-        let reached = |current: &mut Current| match current.stage {
-            Stage::Sent => false,
-            Stage::Written(revision) | Stage::Conflict(revision) => revision <= seen,
+        let reached = |current: &mut Current| match current.progress {
+            Progress::Sent => false,
+            Progress::Written(revision) | Progress::Conflict(revision) => revision <= seen,
         };
         if let Some(mut current) = self.writes.current.take_if(reached) {
-            if let Stage::Conflict(_) = current.stage {
+            if let Progress::Conflict(_) = current.progress {
                 self.objects.claim_anew(&self.state.index);
                 self.attempt(current.job);
             } else {
@@ -314,15 +314,15 @@ impl Engine {
     /// Gives up what has waited too long.
     pub(super) fn expire_writes(&mut self, now: Instant) {
         if let Some(current) = self.writes.current.take_if(|current| current.until <= now) {
-            let text = match current.stage {
-                Stage::Sent => format!(
+            let text = match current.progress {
+                Progress::Sent => format!(
                     "the cluster store does not answer a write; whether it was stored is not \
                      known; {REMEDY}"
                 ),
-                Stage::Written(revision) => format!(
+                Progress::Written(revision) => format!(
                     "stored at revision {revision}, but this node has not received it; {REMEDY}"
                 ),
-                Stage::Conflict(revision) => format!(
+                Progress::Conflict(revision) => format!(
                     "another node wrote first, at revision {revision}, which this node has not \
                      received; a large change may be stored in part; {REMEDY}"
                 ),
@@ -360,7 +360,7 @@ impl Engine {
         self.deadlines.manifests.set(clock::now() + MANIFESTS_AGAIN);
     }
 
-    /// Reads the manifest directory again, where its time has come.
+    /// Reads the manifest directory again, if its time has come.
     pub(super) fn retry_manifests(&mut self) {
         if self.deadlines.manifests.take(clock::now()) {
             self.pending.manifests = true;

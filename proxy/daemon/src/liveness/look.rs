@@ -105,7 +105,7 @@ impl Look {
         Ok(all)
     }
 
-    /// An attachment of causeway-bridge; `None` where its record has gone meanwhile.
+    /// An attachment of causeway-bridge; `None` if its record has gone meanwhile.
     fn ours(&self, key: &RecordKey, record: &Record, owners: &Owners) -> Option<Seen> {
         let link = owners.have(key, Some(record));
         let mut seen = Seen {

@@ -2,9 +2,10 @@
 //!
 //! The lease of a node that dies runs out, and its record vanishes: that is believed at once. But a
 //! store that stood still lets all leases run out the moment it goes on, and one that was wiped has
-//! no records at all. So where more than half of the peers vanish together soon after the store
-//! came back, or in a list of everything, they are held for one TTL: living nodes publish
-//! themselves again in that time. An only peer is no majority of itself. The last word on time is a monotonic clock's (row C-09).
+//! no records at all. So if more than half of the peers vanish together soon after the store came
+//! back, or in a list of everything, they are held for one TTL: living nodes publish themselves again
+//! in that time. An only peer is no majority of itself. The last word on time is a monotonic clock's
+//! (row C-09).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -127,8 +128,8 @@ impl NodeGrace {
         believed
     }
 
-    /// The record of a node is there (again). `containers`: those known of it, asked for only where
-    /// it was held; what is not confirmed of them by the end of the hold goes then.
+    /// The record of a node is there (again). `containers`: those known of it, asked for only if it
+    /// was held; what is not confirmed of them by the end of the hold goes then.
     pub(super) fn returned(
         &mut self,
         now: Instant,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_model::{Protocol, Service};
 
-/// Protocols and ports on which somebody listens.
+/// Protocols and ports on which a process listens.
 pub(crate) type Listening = BTreeSet<(Protocol, u16)>;
 
 /// Reads them from /proc, which tells of the reading thread's namespace.
@@ -24,7 +24,7 @@ pub(crate) fn listening() -> Listening {
     listening
 }
 
-/// The local port of a line, where its socket is in `state`.
+/// The local port of a line, if its socket is in `state`.
 fn port(line: &str, state: &str) -> Option<u16> {
     let mut fields = line.split_whitespace().skip(1);
     let (_, port) = fields.next()?.rsplit_once(':')?;
@@ -32,7 +32,7 @@ fn port(line: &str, state: &str) -> Option<u16> {
     if found == state { u16::from_str_radix(port, 16).ok() } else { None }
 }
 
-/// What to say of node ports that `previous` had not and that somebody listens on.
+/// What to say of node ports that `previous` had not and that a process listens on.
 pub(crate) fn shadowed(
     service: &Service,
     previous: Option<&Service>,

@@ -1,5 +1,5 @@
-//! Objects that are to be stored or deleted: completed, checked, and staged if they differ from what
-//! is there.
+//! Objects that are to be stored or deleted: completed, checked, and staged if they differ from those
+//! that are stored.
 
 use std::mem;
 
@@ -118,7 +118,7 @@ impl<'a> Stage<'a> {
         services
     }
 
-    /// Completes an object and stages it, where it differs from what is stored.
+    /// Completes an object and stages it, if it differs from what is stored.
     ///
     /// # Errors
     /// An address or port is not to be had.

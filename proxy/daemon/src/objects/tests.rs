@@ -17,7 +17,7 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-/// Somebody listens at the first node port.
+/// A process listens at the first node port.
 fn listening() -> Listening {
     [(causeway_model::Protocol::Tcp, 30_000)].into()
 }

@@ -67,7 +67,7 @@ impl<'a> Hands<'a> {
             Ok(())
         });
         match tuned {
-            // Somebody removes it right now: the next look finds that.
+            // Another process removes it right now: the next look finds that.
             Err(error) if error.is_not_found() => Ok(()),
             tuned => tuned.map_err(|error| causeway_api::chain(&error)),
         }
@@ -123,7 +123,7 @@ impl<'a> Hands<'a> {
         accept_no_advertisements(&link.name)
     }
 
-    /// Replaces a route of ours; one of somebody else's is never touched.
+    /// Replaces a route of ours; one of another program is never touched.
     fn put_route(&self, subnet: IpNetwork, hop: &Hop) -> Result<()> {
         let (dev, gateway, onlink) = match hop {
             Hop::Tunnel => (self.index()?, subnet.network(), true),
@@ -163,7 +163,7 @@ impl<'a> Hands<'a> {
         done
     }
 
-    /// In words, with the remedy where one is known.
+    /// In words, with the remedy if one is known.
     fn explain(&self, step: &Step, error: &Error) -> String {
         let known = if let Step::PutRoute(subnet, _) = step {
             error.is_exists().then(|| self.same_route(*subnet)).flatten()

@@ -18,7 +18,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Makes the kernel hold what is wanted, and nothing where there is no tunnel.
+    /// Makes the kernel hold what is wanted, and nothing if there is no tunnel.
     pub(super) fn keep(&mut self, wanted: &Wanted) -> Result<(), String> {
         let kept = self.try_keep(wanted);
         if kept.is_err() {

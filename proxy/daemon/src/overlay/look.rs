@@ -138,7 +138,7 @@ fn nowhere(ips: &[IpAddr]) -> String {
     match ips.first() {
         Some(ip) => format!(
             "no device of this node carries its address {ip}; give the right one (--node-ip, or ip \
-             in the peers file), or restart causewayd where it has changed"
+             in the peers file), or restart causewayd if it has changed"
         ),
         None => "this node has no address; give --node-ip".to_owned(),
     }

@@ -84,7 +84,7 @@ pub(crate) enum Ready {
     Yes,
     /// It does not respond.
     No,
-    /// Nobody says.
+    /// That is not known.
     Unknown,
 }
 

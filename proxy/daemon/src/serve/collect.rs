@@ -7,7 +7,7 @@ use std::sync::Arc;
 use causeway_model::{Container, Index, ObjectKey};
 use serde_json::Value;
 
-use super::nodes::{self};
+use super::nodes;
 use super::render::{self, Pod};
 pub(crate) use crate::request::answer::{Item, Kind};
 use crate::state::State;

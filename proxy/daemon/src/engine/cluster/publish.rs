@@ -11,7 +11,7 @@ use super::cluster_config;
 use crate::clock;
 
 impl Engine {
-    /// Says something to the task, where there is one.
+    /// Says something to the task, if there is one.
     pub(in super::super) fn publish(&self, command: Command) {
         if let Some(cluster) = &self.cluster {
             cluster.send(command);

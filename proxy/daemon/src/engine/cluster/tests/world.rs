@@ -143,7 +143,7 @@ impl World {
         self.engine.commit();
     }
 
-    /// What somebody wrote, at the next revision.
+    /// What another node wrote, at the next revision.
     pub(super) fn changed(&mut self, changes: Vec<Change>) {
         self.revision += 1;
         self.report(Report::Changed { changes, revision: self.revision });

@@ -1,27 +1,15 @@
 //! From an environment and stdin to a reply: order of checks, version rules, error objects.
 
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::request::Refused;
-use crate::{CniResult, Code, Command, Error, Request, Version, environment};
-
-/// The process environment as a value.
-pub type Environment = BTreeMap<String, String>;
-
-/// `vars` (of `std::env::vars_os`) as an [`Environment`]. What is not UTF-8 is left out: no variable
-/// of the specification may be anything else, so it counts as unset.
-pub fn environment_of(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-    let text = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    vars.into_iter().filter_map(text).collect()
-}
+use crate::about::About;
+use crate::environment::{self, Command, Environment};
+use crate::request::{Refused, Request};
+use crate::{CniResult, Code, Error, Version};
 
 /// All bytes of `input`, for [`dispatch()`] to read stdin with.
 ///
@@ -31,20 +19,6 @@ pub fn read_all(mut input: impl io::Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// What a plugin says of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// Type name, for instance `causeway-bridge`.
-    pub name: &'static str,
-    /// Version of the program.
-    pub version: &'static str,
-    /// Supported protocol versions, oldest first.
-    pub supported: &'static [Version],
-    /// `CNI_ARGS` keys that this plugin knows beside `IgnoreUnknown` and
-    /// [`crate::CniArgs::COMMON`] (row C23).
-    pub known_args: &'static [&'static str],
 }
 
 /// The operations of a plugin. Each is called with a checked request.
@@ -150,25 +124,6 @@ pub fn dispatch(
             Reply { stdout: printed(&result), added: Some(Box::new(request)), ..Reply::default() }
         }
         Err(error) => Reply::failure(request.version, &error),
-    }
-}
-
-impl About {
-    fn newest(&self) -> Version {
-        self.supported.iter().copied().max().unwrap_or(Version::V1_1_0)
-    }
-
-    fn text(&self) -> String {
-        let Self { name, version, .. } = self;
-        let version = version.trim_start_matches('v');
-        let supported: Vec<_> = self.supported.iter().map(|version| version.as_str()).collect();
-        let supported = supported.join(", ");
-        format!("CNI {name} plugin v{version}\nCNI protocol versions supported: {supported}\n")
-    }
-
-    fn versions(&self) -> Value {
-        let supported: Vec<_> = self.supported.iter().map(|version| version.as_str()).collect();
-        json!({ "cniVersion": self.newest().as_str(), "supportedVersions": supported })
     }
 }
 

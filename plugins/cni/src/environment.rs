@@ -1,9 +1,78 @@
 //! The environment, checked: the command, who, where, and `CNI_ARGS` (rows C2 to C8, C23).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::{About, Attachment, Code, Command, Environment, Error};
+use crate::about::About;
+use crate::{Code, Error, Version};
+
+/// The process environment as a value.
+pub type Environment = BTreeMap<String, String>;
+
+/// `vars` (of `std::env::vars_os`) as an [`Environment`]. What is not UTF-8 is left out: no variable
+/// of the specification may be anything else, so it counts as unset.
+pub fn environment_of(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    vars.into_iter().filter_map(text).collect()
+}
+
+/// `CNI_COMMAND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Attach.
+    Add,
+    /// Detach.
+    Del,
+    /// Verify (0.4.0).
+    Check,
+    /// Remove what no valid attachment owns (1.1.0).
+    Gc,
+    /// Whether ADD can work (1.1.0).
+    Status,
+    /// Print supported versions.
+    Version,
+}
+
+impl Command {
+    /// The command written as `text`, in upper case exactly.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Add, Self::Del, Self::Check, Self::Gc, Self::Status, Self::Version];
+        all.into_iter().find(|command| command.as_str() == text)
+    }
+
+    /// The text in `CNI_COMMAND`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+            Self::Version => "VERSION",
+        }
+    }
+
+    /// The version that brought the command.
+    pub(crate) const fn since(self) -> Version {
+        match self {
+            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
+            Self::Check => Version::V0_4_0,
+            Self::Gc | Self::Status => Version::V1_1_0,
+        }
+    }
+}
+
+/// Identity of an attachment within a network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+}
 
 /// `CNI_ARGS`, parsed (rows C23, C24). Keys are case-sensitive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! here reads the process environment, a clock or a file, and nothing prints.
 #![forbid(unsafe_code)]
 
+mod about;
 mod address;
 mod delegate;
 mod dispatch;
@@ -18,10 +19,11 @@ mod result;
 mod testing;
 mod version;
 
+pub use about::About;
 pub use delegate::{Invocation, find_plugin_candidates};
-pub use dispatch::{About, Environment, Plugin, Reply, dispatch, environment_of, read_all};
-pub use environment::CniArgs;
+pub use dispatch::{Plugin, Reply, dispatch, read_all};
+pub use environment::{Attachment, CniArgs, Command, Environment, environment_of};
 pub use error::{Code, Error};
-pub use request::{Attachment, Command, Request};
+pub use request::Request;
 pub use result::{CniResult, Dns, Interface, Ip, Route};
 pub use version::Version;

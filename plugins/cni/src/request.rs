@@ -6,63 +6,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{About, CniArgs, CniResult, Code, Environment, Error, Version};
-use crate::{environment, json, version};
-
-/// `CNI_COMMAND`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Attach.
-    Add,
-    /// Detach.
-    Del,
-    /// Verify (0.4.0).
-    Check,
-    /// Remove what no valid attachment owns (1.1.0).
-    Gc,
-    /// Whether ADD can work (1.1.0).
-    Status,
-    /// Print supported versions.
-    Version,
-}
-
-impl Command {
-    /// The command written as `text`, in upper case exactly.
-    pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Add, Self::Del, Self::Check, Self::Gc, Self::Status, Self::Version];
-        all.into_iter().find(|command| command.as_str() == text)
-    }
-
-    /// The text in `CNI_COMMAND`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Del => "DEL",
-            Self::Check => "CHECK",
-            Self::Gc => "GC",
-            Self::Status => "STATUS",
-            Self::Version => "VERSION",
-        }
-    }
-
-    /// The version that brought the command.
-    const fn since(self) -> Version {
-        match self {
-            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
-            Self::Check => Version::V0_4_0,
-            Self::Gc | Self::Status => Version::V1_1_0,
-        }
-    }
-}
-
-/// Identity of an attachment within a network.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Attachment {
-    /// `CNI_CONTAINERID`.
-    pub container_id: String,
-    /// `CNI_IFNAME`.
-    pub ifname: String,
-}
+use crate::about::About;
+use crate::environment::{self, Attachment, CniArgs, Command, Environment};
+use crate::{CniResult, Code, Error, Version, json, version};
 
 /// A checked request for any command but VERSION.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Order of checks, versions, what is printed, and the exit status.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::testing::{ABOUT, Recorder, any_json, call, env, line, unread};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Netlink, Netns, NetnsError};
+use crate::{Netns, NetnsError};
 
 /// `SO_NETNS_COOKIE` (asm-generic/socket.h), from Linux 5.14 on.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -89,11 +89,11 @@ impl Netns {
         self.id_with(cookie_of(&inside))
     }
 
-    /// The same without entering it, given a connection to it.
+    /// The same without entering it, given a socket in it.
     ///
     /// # Errors
     /// The file cannot be looked at.
-    pub fn id_by(&self, inside: &Netlink) -> Result<NetnsId, NetnsError> {
+    pub fn id_by(&self, inside: &impl AsRawFd) -> Result<NetnsId, NetnsError> {
         self.id_with(cookie_of(inside))
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Netlink;
 use crate::testing::{enter, other};
 
 /// Rows: RB1

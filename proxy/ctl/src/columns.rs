@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::age;
-use crate::kind::Kind;
+use crate::kind::{self, Kind};
 
 const NONE: &str = "<none>";
 const UNSET: &str = "<unset>";
@@ -14,8 +14,37 @@ const UNKNOWN: &str = "<unknown>";
 /// How many addresses or ports a cell shows before `+ n more...`.
 const SHOWN: usize = 3;
 
+/// How rows are shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) kind: Kind,
+    pub(crate) wide: bool,
+    /// With the namespace as first column.
+    pub(crate) namespace: bool,
+    /// With the kind before the name, if several kinds are shown.
+    pub(crate) prefixed: bool,
+}
+
+impl Look {
+    pub(crate) fn header(self) -> Vec<&'static str> {
+        let namespace = self.namespace.then_some("NAMESPACE");
+        namespace.into_iter().chain(header(self.kind, self.wide)).collect()
+    }
+
+    pub(crate) fn row(self, object: &Value, now: u64) -> Vec<String> {
+        let mut cells = cells(self.kind, object, self.wide, now);
+        if self.prefixed {
+            cells[0] = format!("{}/{}", self.kind.singular(), cells[0]);
+        }
+        if self.namespace {
+            cells.insert(0, kind::namespace(object).to_owned());
+        }
+        cells
+    }
+}
+
 /// Column titles.
-pub(crate) fn header(kind: Kind, wide: bool) -> Vec<&'static str> {
+fn header(kind: Kind, wide: bool) -> Vec<&'static str> {
     let (always, when_wide): (&[_], &[_]) = match kind {
         Kind::Service => {
             (&["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"], &["SELECTOR"])
@@ -135,7 +164,7 @@ fn pod_name(object: &Value) -> String {
     match label("nerdctl/name").filter(|_| meta["name"].is_string() && meta["name"] == *id) {
         None => text(&meta["name"], NONE),
         Some(name) => match label("nerdctl/namespace") {
-            Some(namespace) if namespace != crate::kind::namespace(object) => {
+            Some(namespace) if namespace != kind::namespace(object) => {
                 format!("{name} ({namespace})")
             }
             _ => name.to_owned(),

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::cli::{Format, GetArgs};
-use crate::columns;
+use crate::columns::{self, Look};
 use crate::daemon::{Daemon, list_path};
-use crate::kind::{self, Kind, Selection};
+use crate::kind::{Kind, Selection};
 use crate::screen::{Screen, Style};
 use crate::table;
 use crate::watch;
@@ -23,35 +23,6 @@ struct Group {
 struct Found {
     groups: Vec<Group>,
     missing: Vec<(Kind, String)>,
-}
-
-/// How rows are shown.
-#[derive(Clone, Copy)]
-pub(crate) struct Look {
-    pub(crate) kind: Kind,
-    pub(crate) wide: bool,
-    /// With the namespace as first column.
-    pub(crate) namespace: bool,
-    /// With the kind before the name, if several kinds are shown.
-    pub(crate) prefixed: bool,
-}
-
-impl Look {
-    pub(crate) fn header(self) -> Vec<&'static str> {
-        let namespace = self.namespace.then_some("NAMESPACE");
-        namespace.into_iter().chain(columns::header(self.kind, self.wide)).collect()
-    }
-
-    pub(crate) fn row(self, object: &Value, now: u64) -> Vec<String> {
-        let mut cells = columns::cells(self.kind, object, self.wide, now);
-        if self.prefixed {
-            cells[0] = format!("{}/{}", self.kind.singular(), cells[0]);
-        }
-        if self.namespace {
-            cells.insert(0, kind::namespace(object).to_owned());
-        }
-        cells
-    }
 }
 
 pub(crate) fn run(

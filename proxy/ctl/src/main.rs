@@ -14,6 +14,7 @@ mod screen;
 mod status;
 mod svc;
 mod table;
+mod text;
 mod trace;
 mod watch;
 mod yaml;

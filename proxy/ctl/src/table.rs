@@ -1,7 +1,7 @@
 //! Columns of text, aligned by kubectl's rule: three spaces after the widest cell, six characters
 //! at least. Lines never wrap and are never cut.
 
-use crate::screen::clean;
+use crate::text::clean;
 
 const GAP: usize = 3;
 const LEAST: usize = 6;

@@ -7,9 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::{Format, GetArgs};
-use crate::columns;
+use crate::columns::{self, Look};
 use crate::daemon::{Daemon, list_path};
-use crate::get::Look;
 use crate::kind::{self, Kind, Selection};
 use crate::screen::{Screen, Style};
 use crate::table::Table;

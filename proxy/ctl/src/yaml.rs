@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::screen::is_unsafe;
+use crate::text::is_unsafe;
 
 /// A document without its `---`, ending in a newline.
 pub(crate) fn document(value: &Value) -> String {

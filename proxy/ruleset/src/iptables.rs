@@ -41,6 +41,7 @@
 //! If REJECT answers, the kernel must have a route to the address (the default route): a packet
 //! without one is refused by routing, before table filter.
 
+mod edit;
 mod fixed;
 mod half;
 mod hash;
@@ -59,7 +60,7 @@ use causeway_model::IpFamily;
 use crate::plan::{Delta, Plan};
 pub use hash::{BUCKETS as HASH_BUCKETS, bucket as hash_bucket};
 
-use half::{Edit, Half};
+use half::Half;
 
 const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 

@@ -129,6 +129,11 @@ pub struct PortPlan {
     pub frontends: Box<[Frontend]>,
 }
 
+/// A service port as people read it: `default/web:http`.
+pub(crate) fn port_name(key: &ObjectKey, port: &str) -> String {
+    if port.is_empty() { key.to_string() } else { format!("{key}:{port}") }
+}
+
 /// An endpoint that may be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {

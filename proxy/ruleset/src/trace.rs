@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{At, Frontend, Place, Plan, PortPlan};
+use crate::plan::{At, Frontend, Place, Plan, PortPlan, port_name};
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +71,6 @@ pub struct Choice {
 /// Reads the whole plan: for many packets make a [`Tracer`].
 pub fn trace(plan: &Plan, packet: &Packet) -> Trace {
     Tracer::new(plan).trace(packet)
-}
-
-/// A service by key in a trace.
-pub fn port_name(key: &ObjectKey, port: &str) -> String {
-    if port.is_empty() { key.to_string() } else { format!("{key}:{port}") }
 }
 
 /// Where the frontends of a plan are, for many packets.

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use causeway_model::{IpFamily, ObjectKey};
 
+use super::edit::{Edit, Stamp};
 use super::port::Port;
 use super::saved::Saved;
 use super::seats::{Address, Lines, NodePort, Owner, Seat, Seats};
@@ -22,47 +22,11 @@ pub(super) struct Half {
     node_ports: Seats<NodePort>,
 }
 
-/// What is kept of a chain's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    hash: u64,
-    rules: u32,
-}
-
-/// Chains to write and to delete, while they are collected.
-#[derive(Debug)]
-pub(super) struct Edit<'a> {
-    known: &'a BTreeMap<ChainName, Stamp>,
-    write: Chains,
-    delete: BTreeSet<ChainName>,
-}
-
 /// Frontends whose surroundings are to be rendered again.
 #[derive(Default)]
 struct Touched {
     addresses: BTreeSet<Address>,
     node_ports: BTreeSet<NodePort>,
-}
-
-impl Edit<'_> {
-    pub(super) fn delete(&mut self, table: Table, name: String) {
-        self.delete.insert((table, name.into()));
-    }
-
-    pub(super) fn put_unless_empty(&mut self, table: Table, name: String, lines: Vec<String>) {
-        if lines.is_empty() {
-            self.delete(table, name);
-        } else {
-            self.write.insert((table, name.into()), lines);
-        }
-    }
-
-    /// Whether the chain is there afterwards.
-    pub(super) fn will_have(&self, table: Table, name: &str) -> bool {
-        let name = (table, name.into());
-        self.write.contains_key(&name)
-            || self.known.contains_key(&name) && !self.delete.contains(&name)
-    }
 }
 
 impl Half {
@@ -93,7 +57,7 @@ impl Half {
         let (mut more, _) = half.replace(plan, &[], &all, &BTreeMap::new());
         write.append(&mut more);
         write.append(&mut fixed::of_containers(&plan.facts, &plan.here.containers, family));
-        half.chains = write.iter().map(|(name, lines)| (name.clone(), stamp(lines))).collect();
+        half.chains = write.iter().map(|(name, lines)| (name.clone(), Stamp::of(lines))).collect();
         let stale = saved.chains.keys().filter(|name| !half.chains.contains_key(*name));
         let stale = stale.cloned().collect();
         let text = script(&write, &stale, &jump_commands(family, saved));
@@ -117,7 +81,7 @@ impl Half {
             write.append(&mut fixed::of_containers(&plan.facts, &here.containers, self.family));
         }
         write.retain(|name, lines| {
-            let stamp = stamp(lines);
+            let stamp = Stamp::of(lines);
             self.chains.insert(name.clone(), stamp) != Some(stamp)
         });
         delete.retain(|name| self.chains.remove(name).is_some());
@@ -247,12 +211,6 @@ impl Touched {
             Slots::NodePort(slot) => self.node_ports.insert(slot.bucket()),
         };
     }
-}
-
-fn stamp(lines: &[String]) -> Stamp {
-    let mut hasher = DefaultHasher::new();
-    lines.hash(&mut hasher);
-    Stamp { hash: hasher.finish(), rules: u32::try_from(lines.len()).unwrap_or(u32::MAX) }
 }
 
 /// Commands by table that leave each jump there once: at the head, in order, if it was not.

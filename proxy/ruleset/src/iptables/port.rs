@@ -4,8 +4,8 @@ use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::hash::{self, Digit};
 use super::{Chains, Table, names, rule};
-use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target};
-use crate::{spread, trace};
+use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target, port_name};
+use crate::spread;
 
 /// A service port and what its rules depend on.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl Port<'_> {
 
     /// Name of the service port, for comments.
     pub(super) fn name(&self) -> String {
-        trace::port_name(self.key, &self.plan.name)
+        port_name(self.key, &self.plan.name)
     }
 
     fn actions(&self, decision: Decision) -> Vec<String> {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use causeway_model::{IpFamily, ObjectKey, Protocol};
 use ipnetwork::IpNetwork;
 
+use super::edit::Edit;
 use super::port::Port;
-use super::{Edit, Table, names, rule};
+use super::{Table, names, rule};
 use crate::plan::{At, Facts, Frontend, ServicePlan};
 
 /// So many stand in the top chain.

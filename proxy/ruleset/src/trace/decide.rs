@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use causeway_model::Balance;
 
-use super::{Choice, Found, Outcome, Packet, port_name};
+use super::{Choice, Found, Outcome, Packet};
 use crate::iptables::{HASH_BUCKETS, hash_bucket};
-use crate::plan::{Decision, Facts, Masquerade, Plan, Pool, PortPlan, SourceHash, Target};
+use crate::plan::{
+    Decision, Facts, Masquerade, Plan, Pool, PortPlan, SourceHash, Target, port_name,
+};
 use crate::spread;
 
 /// Where the packet comes from.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_api::chain;
-use causeway_model::{ObjectKey, limits};
+use causeway_model::ObjectKey;
 use causeway_ruleset::plan::{Delta, Facts, Plan, ServicePlan};
 
 use crate::backend::{self, Backend};
@@ -217,7 +217,7 @@ impl Reconciler {
         let iptables = state.settings.backend == BackendKind::Iptables;
         let resolve = |key: &ObjectKey| {
             let mut resolved = index.resolve(key).filter(|_| !isolation.is_out(key))?;
-            if iptables && let Err(excess) = limits::iptables(&resolved) {
+            if iptables && let Err(excess) = resolved.fits_iptables() {
                 resolved.left_out.service = Some(excess);
             }
             if !resolved.left_out.is_empty() {

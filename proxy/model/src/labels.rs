@@ -1,8 +1,10 @@
 //! Labels and annotations of objects, in one allocation.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::Labels;
+/// Labels of a container.
+pub type Labels = BTreeMap<String, String>;
 
 /// A map of strings, ordered by key, in one block of memory: a tenth of what a `BTreeMap` of one
 /// label takes.
@@ -59,7 +61,7 @@ fn take(text: &str) -> Option<(&str, &str)> {
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for LabelSet {
     /// Of equal keys the last counts.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let map: std::collections::BTreeMap<String, V> =
+        let map: BTreeMap<String, V> =
             pairs.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value)).collect();
         let mut text = String::new();
         for (key, value) in &map {

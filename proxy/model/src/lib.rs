@@ -24,12 +24,12 @@ pub use cluster::{
 };
 pub use guarded::Guarded;
 pub use index::{Changes, Container, Event, Home, Index};
-pub use labels::LabelSet;
+pub use labels::{LabelSet, Labels};
 pub use manifest::special;
 pub use object::{
-    Balance, EndpointSlice, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Node, Object, ObjectKey,
-    ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TargetPort,
-    TrafficDistribution, TrafficPolicy,
+    Balance, EndpointSlice, Hints, Ingress, IpFamily, IpFamilyPolicy, Misplaced, Node, Object,
+    ObjectKey, ObjectKind, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    TargetPort, TrafficDistribution, TrafficPolicy,
 };
-pub use record::{EndpointEvent, EndpointKey, EndpointRecord, HeldRecord, Labels};
-pub use resolved::{Endpoint, Hints, LeftOut, Resolved, ResolvedPort};
+pub use record::{EndpointEvent, EndpointKey, EndpointRecord, HeldRecord};
+pub use resolved::{Endpoint, LeftOut, Resolved, ResolvedPort};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use crate::{EndpointSlice, IpFamily, Protocol, Resolved, Service, ServicePort};
+use crate::{EndpointSlice, IpFamily, Protocol, Service, ServicePort};
 
 /// Ports of a service.
 pub const PORTS: usize = 10_000;
@@ -92,25 +92,6 @@ pub fn service(service: &Service) -> Result<(), Excess> {
     }
     let ways = ports.saturating_mul(addresses(service).iter().sum());
     if ways > WAYS { Err(Excess::Ways(ways)) } else { Ok(()) }
-}
-
-/// Whether `iptables` can carry the rules of a service.
-///
-/// # Errors
-/// Which limit is exceeded.
-pub fn iptables(resolved: &Resolved) -> Result<(), Excess> {
-    for (port, resolved) in resolved.service.ports.iter().zip(&resolved.ports) {
-        let v4 = resolved.endpoints.iter().filter(|one| one.address.is_ipv4()).count();
-        let count = v4.max(resolved.endpoints.len() - v4);
-        if count > IPTABLES_ENDPOINTS {
-            return Err(Excess::Iptables { port: Some(named(port)), count });
-        }
-    }
-    let count = resolved.ports.iter().map(|port| port.endpoints.len()).sum();
-    match count > IPTABLES_ALL {
-        true => Err(Excess::Iptables { port: None, count }),
-        false => Ok(()),
-    }
 }
 
 /// What a service takes so far.
@@ -248,7 +229,8 @@ fn family(family: IpFamily) -> usize {
     }
 }
 
-fn named(port: &ServicePort) -> String {
+/// Name and number of a port.
+pub(crate) fn named(port: &ServicePort) -> String {
     match port.name.is_empty() {
         true => port.port.to_string(),
         false => format!("{} ({})", port.name, port.port),

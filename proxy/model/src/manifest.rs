@@ -238,7 +238,8 @@ impl Adding<'_> {
     }
 
     fn unknown(&self, root: &Field<'_>, fields: schema::Fields) -> Vec<Refusal> {
-        let found = if self.fields { root.unknown(fields) } else { Vec::new() };
+        let tree = root.tree().filter(|_| self.fields);
+        let found = tree.map(|tree| schema::unknown(tree, fields)).unwrap_or_default();
         found.into_iter().map(|problem| refusal(root, problem)).collect()
     }
 }

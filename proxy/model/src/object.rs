@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::{Hints, LabelSet};
+use crate::LabelSet;
 
 /// Namespace and name. A clone shares both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -412,6 +412,15 @@ pub struct SliceEndpoint {
     pub hints: Option<Arc<Hints>>,
     /// `targetRef` to a pod.
     pub target: Option<Arc<ObjectKey>>,
+}
+
+/// Topology hints of an endpoint (KEP-2433, KEP-3015).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    /// `hints.forNodes`
+    pub for_nodes: Box<[Box<str>]>,
+    /// `hints.forZones`
+    pub for_zones: Box<[Box<str>]>,
 }
 
 /// A checked `discovery.k8s.io/v1 EndpointSlice`.

@@ -1,14 +1,10 @@
 //! What `causeway-service` tells the daemon about a container.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelSet, ObjectKey};
-
-/// Labels of a container.
-pub type Labels = BTreeMap<String, String>;
+use crate::{LabelSet, Labels, ObjectKey};
 
 /// Identity of an attachment: network, container, interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-#[cfg(doc)]
-use crate::limits;
-use crate::limits::Excess;
-use crate::{ObjectKey, Service};
+use crate::limits::{self, Excess};
+use crate::{Hints, ObjectKey, Service};
 
 /// A service and, port by port, the endpoints of all families.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +16,27 @@ pub struct Resolved {
     pub ports: Vec<ResolvedPort>,
     /// What is over the limits and therefore not part of it.
     pub left_out: LeftOut,
+}
+
+impl Resolved {
+    /// Whether `iptables` can carry the rules.
+    ///
+    /// # Errors
+    /// Which limit is exceeded.
+    pub fn fits_iptables(&self) -> Result<(), Excess> {
+        for (port, resolved) in self.service.ports.iter().zip(&self.ports) {
+            let v4 = resolved.endpoints.iter().filter(|one| one.address.is_ipv4()).count();
+            let count = v4.max(resolved.endpoints.len() - v4);
+            if count > limits::IPTABLES_ENDPOINTS {
+                return Err(Excess::Iptables { port: Some(limits::named(port)), count });
+            }
+        }
+        let count = self.ports.iter().map(|port| port.endpoints.len()).sum();
+        match count > limits::IPTABLES_ALL {
+            true => Err(Excess::Iptables { port: None, count }),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What is over the [`limits`] of a service.
@@ -69,13 +88,4 @@ pub struct Endpoint {
     pub hostname: Option<Arc<str>>,
     /// The pod.
     pub pod: Option<Arc<ObjectKey>>,
-}
-
-/// Topology hints of an endpoint (KEP-2433, KEP-3015).
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hints {
-    /// `hints.forNodes`
-    pub for_nodes: Box<[Box<str>]>,
-    /// `hints.forZones`
-    pub for_zones: Box<[Box<str>]>,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Resolved;
 use crate::{ObjectKey, SliceEndpoint, SlicePort};
 
 fn key(name: &str) -> ObjectKey {
@@ -130,11 +131,11 @@ fn iptables_takes_less() {
             left_out: crate::LeftOut::default(),
         }
     };
-    assert_eq!(iptables(&resolved(5, 10_000)), Ok(()));
+    assert_eq!(resolved(5, 10_000).fits_iptables(), Ok(()));
     let one = Excess::Iptables { port: Some("p1 (1)".to_owned()), count: 10_001 };
-    assert_eq!(iptables(&resolved(1, 10_001)), Err(one));
+    assert_eq!(resolved(1, 10_001).fits_iptables(), Err(one));
     let all = Excess::Iptables { port: None, count: 60_000 };
-    assert_eq!(iptables(&resolved(6, 10_000)), Err(all));
+    assert_eq!(resolved(6, 10_000).fits_iptables(), Err(all));
 }
 
 /// There is no limit for all services together that these would reach.

@@ -2,8 +2,6 @@
 
 use serde_json::Value as Json;
 
-use super::schema::{self, Fields};
-
 /// A value and the line where it begins; 0 where it has none (JSON of the API).
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -226,9 +224,9 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// What is in it that Kubernetes does not have there.
-    pub(super) fn unknown(&self, fields: Fields) -> Vec<Problem> {
-        self.tree.map(|tree| schema::unknown(tree, fields)).unwrap_or_default()
+    /// What is there; `None`: nothing.
+    pub(super) fn tree(&self) -> Option<&'t Tree> {
+        self.tree
     }
 
     /// Lines of the field, of what it has, and of what that has, by path.

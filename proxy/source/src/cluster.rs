@@ -25,6 +25,7 @@ mod registry;
 mod removal;
 mod session;
 mod silence;
+mod state;
 mod store;
 mod task;
 mod value;

@@ -6,9 +6,11 @@ pub mod etcd;
 mod manifests;
 mod size;
 mod store;
+mod stored;
 mod watch;
 
 pub use manifests::{ManifestDir, Scan};
 pub use size::{check_size, claims};
-pub use store::{Error, Origin, Recovered, Store, Stored, disk_trouble, lost_stores};
+pub use store::{Error, Recovered, Store, disk_trouble, lost_stores};
+pub use stored::{Origin, Stored};
 pub use watch::DirWatch;

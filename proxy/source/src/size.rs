@@ -2,8 +2,7 @@
 
 use causeway_model::{Object, allocate};
 
-use crate::Stored;
-use crate::store::value::encode_object;
+use crate::stored::{self, Stored};
 
 /// What one object may take with its claims. The server's limit for a request is 1.5 MiB.
 const LARGEST: usize = 1 << 20;
@@ -27,7 +26,7 @@ pub fn check_size(stored: &Stored) -> Result<(), String> {
     let key = stored.object.key();
     let claims = claims(&stored.object).len();
     let each = CLAIM + key.namespace.len() + key.name.len();
-    let size = encode_object(stored).len() + claims * each;
+    let size = stored::encode(stored).len() + claims * each;
     if size <= LARGEST {
         return Ok(());
     }

@@ -10,13 +10,15 @@
 mod cluster;
 mod disk;
 mod recover;
-pub(crate) mod value;
+mod value;
 
 use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use causeway_model::{EndpointEvent, EndpointKey, Object, ObjectKey, ObjectKind};
+use causeway_model::{EndpointEvent, EndpointKey, ObjectKey, ObjectKind};
+
+use crate::stored::{self, Stored};
 
 use causeway_host::{SealedLock, sealed};
 use disk::Depth;
@@ -25,31 +27,6 @@ pub use recover::Recovered;
 
 /// How often a database is used for the sake of its memory: some hundredths of a second.
 const USES: usize = 20_000;
-
-/// Who an object came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `causeway apply`.
-    Api,
-    /// A file of the manifest directory, by name: the object goes when the file has it no longer.
-    Manifest(String),
-    /// A file of another node's manifest directory, which alone changes it.
-    Elsewhere {
-        /// The node.
-        node: String,
-        /// The file.
-        file: String,
-    },
-}
-
-/// A stored object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The object, with all that was allocated.
-    pub object: Object,
-    /// Who it came from.
-    pub origin: Origin,
-}
 
 /// Failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +87,7 @@ impl Store {
             let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
             for entry in db.scan_prefix(value::OBJECTS) {
                 let (key, bytes) = entry?;
-                match value::decode_object(&bytes) {
+                match stored::decode(&bytes) {
                     Ok(stored) => objects.push(stored),
                     Err(why) => unreadable.push(format!("{}: {why}", value::name(&key))),
                 }
@@ -130,7 +107,7 @@ impl Store {
             batch.remove(value::object_key(*kind, key));
         }
         for stored in put {
-            let bytes = value::encode_object(stored);
+            let bytes = stored::encode(stored);
             size += bytes.len();
             batch.insert(value::object_key(stored.object.kind(), stored.object.key()), bytes);
         }

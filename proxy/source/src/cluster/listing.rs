@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::config::{self, Agreed};
 use super::keys::Keys;
-use super::publish::Held;
 use super::store::{self, Failure, bounded};
 use super::value::Reader;
 use super::{Change, ClusterSettings, View};
@@ -23,7 +22,28 @@ pub(super) struct Opened {
 pub(super) struct Listing {
     pub(super) revision: i64,
     pub(super) view: View,
-    pub(super) own: Vec<(String, Held)>,
+    pub(super) own: Vec<(String, OwnKey)>,
+}
+
+/// A key of this node as it is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnKey {
+    pub(super) revision: i64,
+    /// When the key was made; 0: not known.
+    pub(super) created: i64,
+    /// Value and lease; `None`: it was deleted.
+    pub(super) entry: Option<(Vec<u8>, i64)>,
+}
+
+impl OwnKey {
+    pub(super) fn of(pair: &KeyValue) -> Self {
+        let entry = Some((pair.value.clone(), pair.lease));
+        Self { revision: pair.mod_revision, created: pair.create_revision, entry }
+    }
+
+    pub(super) fn gone(revision: i64) -> Self {
+        Self { revision, created: 0, entry: None }
+    }
 }
 
 impl Opened {
@@ -74,7 +94,7 @@ impl Listing {
 
     fn add(&mut self, reader: Reader<'_>, pair: &KeyValue) {
         if let Some(own) = own_key(reader.keys, reader.me, &pair.key) {
-            self.own.push((own, Held::of(pair)));
+            self.own.push((own, OwnKey::of(pair)));
         }
         let view = &mut self.view;
         match reader.decode(pair) {

@@ -10,8 +10,9 @@ use causeway_model::{NodeIdentity, NodeRecord};
 use ipnetwork::IpNetwork;
 use tokio::time::Instant;
 
+use super::listing::OwnKey;
+use super::state::TaskState;
 use super::store::{self, Failure, bounded};
-use super::task::Task;
 use super::{Reach, Report, value};
 use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
 
@@ -22,32 +23,11 @@ const BYTES: usize = 1 << 20;
 /// Leases are renewed this often at least.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A key of this node as it is in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    revision: i64,
-    /// When the key was made; 0: not known.
-    created: i64,
-    /// Value and lease; `None`: it was deleted.
-    entry: Option<(Vec<u8>, i64)>,
-}
-
-impl Held {
-    pub(super) fn of(pair: &KeyValue) -> Self {
-        let entry = Some((pair.value.clone(), pair.lease));
-        Self { revision: pair.mod_revision, created: pair.create_revision, entry }
-    }
-
-    pub(super) fn gone(revision: i64) -> Self {
-        Self { revision, created: 0, entry: None }
-    }
-}
-
 /// What is known of this node's keys, and the leases they hang on.
 #[derive(Default)]
 pub(super) struct Publisher {
     /// The node's record and its containers.
-    own: BTreeMap<String, Held>,
+    own: BTreeMap<String, OwnKey>,
     short: Option<i64>,
     long: Option<i64>,
     renew_long: Option<Instant>,
@@ -69,13 +49,13 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Takes in all keys of this node.
-    pub(super) fn reset(&mut self, own: Vec<(String, Held)>) {
+    pub(super) fn reset(&mut self, own: Vec<(String, OwnKey)>) {
         self.own = own.into_iter().collect();
         self.settled = false;
     }
 
     /// Takes in a change of a key of this node; says whether it is one.
-    pub(super) fn saw(&mut self, key: String, held: Held) -> bool {
+    pub(super) fn saw(&mut self, key: String, held: OwnKey) -> bool {
         let known = self.own.get(&key);
         if known.is_some_and(|known| known.revision >= held.revision) {
             return false;
@@ -93,13 +73,13 @@ impl Publisher {
     /// it does not have was written by something else, and goes.
     pub(super) fn saw_subnet(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         subnet: IpNetwork,
         owner: Option<&NodeIdentity>,
         revision: i64,
     ) -> bool {
-        let named = owner == Some(&task.settings.identity);
-        let ours = (named || task.previous.contains(&subnet)) && revision > self.subnets_at;
+        let named = owner == Some(&state.settings.identity);
+        let ours = (named || state.previous.contains(&subnet)) && revision > self.subnets_at;
         self.settled &= !(ours || self.waiting);
         ours || self.waiting
     }
@@ -117,7 +97,7 @@ impl Publisher {
     /// Keeps leases alive. Returns when to come again.
     pub(super) async fn renew(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
     ) -> Result<Duration, Failure> {
         let now = Instant::now();
@@ -130,73 +110,77 @@ impl Publisher {
         if let Some(id) = self.long
             && self.renew_long.is_none_or(|at| now >= at)
         {
-            self.renew_long = Some(now + period(task.settings.subnet_ttl));
+            self.renew_long = Some(now + period(state.settings.subnet_ttl));
             if !store::keep_alive(client, id).await? {
                 (self.long, self.settled) = (None, false);
             }
         }
-        Ok(period(task.settings.endpoint_ttl).min(period(task.settings.subnet_ttl)))
+        Ok(period(state.settings.endpoint_ttl).min(period(state.settings.subnet_ttl)))
     }
 
     /// Brings about what is wanted, as far as this node may take part.
     pub(super) async fn publish(
         &mut self,
-        task: &mut Task,
+        state: &mut TaskState,
         client: &Client,
     ) -> Result<(), Failure> {
-        let Some(record) = task.wanted.node.clone() else { return Ok(()) };
-        let lease = self.short_lease(task, client).await?;
-        let done = self.publish_short(task, client, (&record, lease)).await;
+        let Some(record) = state.wanted.node.clone() else { return Ok(()) };
+        let lease = self.short_lease(state, client).await?;
+        let done = self.publish_short(state, client, (&record, lease)).await;
         if done == Err(Failure::NoLease) {
             self.short = None;
         }
         let excluded = done?;
         if excluded.is_none() {
-            self.publish_subnets(task, client).await?;
+            self.publish_subnets(state, client).await?;
         }
-        task.say_excluded(excluded);
+        state.say_excluded(excluded);
         Ok(())
     }
 
     /// Node and containers. Returns why not if another node of this name lives.
     async fn publish_short(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         (record, lease): (&NodeRecord, i64),
     ) -> Result<Option<String>, Failure> {
-        let excluded = self.claim_node(task, client, (record, lease)).await?;
-        if excluded.is_none() && task.wanted.complete {
-            self.publish_containers(task, client, lease).await?;
+        let excluded = self.claim_node(state, client, (record, lease)).await?;
+        if excluded.is_none() && state.wanted.complete {
+            self.publish_containers(state, client, lease).await?;
         }
         Ok(excluded)
     }
 
     /// The lease of an earlier session or run while it lasts, else a new one.
-    async fn short_lease(&mut self, task: &mut Task, client: &Client) -> Result<i64, Failure> {
+    async fn short_lease(
+        &mut self,
+        state: &mut TaskState,
+        client: &Client,
+    ) -> Result<i64, Failure> {
         if let Some(lease) = self.short {
             return Ok(lease);
         }
-        let ttl = seconds(task.settings.endpoint_ttl);
-        let lease = match task.known.lease.filter(|lease| self.is_ours(task, *lease)) {
+        let ttl = seconds(state.settings.endpoint_ttl);
+        let lease = match state.known.lease.filter(|lease| self.is_ours(state, *lease)) {
             Some(lease) if store::lease_lives(client, lease, ttl).await? => lease,
             _ => store::grant(client, ttl).await?,
         };
         self.short = Some(lease);
-        task.lease_is_ours = true;
-        if task.known.lease != Some(lease) {
-            task.known.lease = Some(lease);
-            task.say(Report::Lease(lease));
+        state.lease_is_ours = true;
+        if state.known.lease != Some(lease) {
+            state.known.lease = Some(lease);
+            state.say(Report::Lease(lease));
         }
         Ok(lease)
     }
 
     /// Whether a lease is of this node and not of one that its state was copied from.
-    fn is_ours(&self, task: &Task, lease: i64) -> bool {
-        let identity = &task.settings.identity;
-        let record = self.own.get(&task.keys.node(&identity.node));
+    fn is_ours(&self, state: &TaskState, lease: i64) -> bool {
+        let identity = &state.settings.identity;
+        let record = self.own.get(&state.keys.node(&identity.node));
         let record = record.and_then(|held| held.entry.as_ref());
-        task.lease_is_ours
+        state.lease_is_ours
             || record.is_some_and(|(bytes, of)| {
                 let record = value::json::<NodeRecord>(bytes);
                 *of == lease && record.is_ok_and(|record| record.identity == *identity)
@@ -206,11 +190,11 @@ impl Publisher {
     /// Writes the node's record, unless another node of this name lives: then says so.
     async fn claim_node(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         (record, lease): (&NodeRecord, i64),
     ) -> Result<Option<String>, Failure> {
-        let key = task.keys.node(&record.identity.node);
+        let key = state.keys.node(&record.identity.node);
         let wanted = Some((value::encode(record), lease));
         loop {
             if let Some(held) = self.own.get(&key)
@@ -225,11 +209,11 @@ impl Publisher {
             let found = found.kvs.first();
             if let Some(other) = found
                 && other.lease != lease
-                && Some(other.lease) != task.known.lease
+                && Some(other.lease) != state.known.lease
                 && !self.is_false(other, record)
                 && let Some(why) = clash(&other.value, record)
             {
-                self.own.insert(key, Held::of(other));
+                self.own.insert(key, OwnKey::of(other));
                 return Ok(Some(why));
             }
             let at = found.map_or(0, |pair| pair.mod_revision);
@@ -242,7 +226,7 @@ impl Publisher {
                 let revision = done.header.map_or(at, |header| header.revision);
                 self.doubted |= found.is_none() && self.claimed != 0;
                 self.claimed = found.map_or(revision, |pair| pair.create_revision);
-                self.own.insert(key, Held { revision, created: self.claimed, entry: wanted });
+                self.own.insert(key, OwnKey { revision, created: self.claimed, entry: wanted });
                 return Ok(None);
             }
         }
@@ -259,13 +243,13 @@ impl Publisher {
     /// Writes containers that differ, removes those that are not there any more.
     async fn publish_containers(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         lease: i64,
     ) -> Result<(), Failure> {
-        let me = &task.settings.identity.node;
-        let node = task.keys.node(me);
-        let mut todo = self.differences(task, lease).into_iter().peekable();
+        let me = &state.settings.identity.node;
+        let node = state.keys.node(me);
+        let mut todo = self.differences(state, lease).into_iter().peekable();
         while todo.peek().is_some() {
             let (mut batch, mut size) = (Vec::new(), 0);
             while let Some((_, bytes)) = todo.peek()
@@ -292,7 +276,7 @@ impl Publisher {
             let revision = done.header.map_or(0, |header| header.revision);
             for (key, bytes) in batch {
                 let entry = bytes.map(|bytes| (bytes, lease));
-                self.own.insert(key, Held { revision, created: 0, entry });
+                self.own.insert(key, OwnKey { revision, created: 0, entry });
             }
         }
         self.doubted = false;
@@ -300,16 +284,16 @@ impl Publisher {
     }
 
     /// Keys of containers with what they should say; `None`: they should not be there.
-    fn differences(&self, task: &Task, lease: i64) -> Vec<(String, Option<Vec<u8>>)> {
-        let me = &task.settings.identity.node;
+    fn differences(&self, state: &TaskState, lease: i64) -> Vec<(String, Option<Vec<u8>>)> {
+        let me = &state.settings.identity.node;
         let text = |key: &causeway_model::EndpointKey| {
-            task.keys.text(&super::keys::Key::Container(me.clone(), key.clone()))
+            state.keys.text(&super::keys::Key::Container(me.clone(), key.clone()))
         };
         let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for (key, container) in &task.wanted.containers {
+        for (key, container) in &state.wanted.containers {
             wanted.insert(text(key), value::encode(container));
         }
-        let prefix = task.keys.containers(me);
+        let prefix = state.keys.containers(me);
         let there = self.own.range(prefix.clone()..);
         let there = there.take_while(|(key, _)| key.starts_with(&prefix));
         let surplus = there

@@ -1,6 +1,7 @@
 //! One connection: its listing, its watch, commands and answers.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::config::Agreed;
 use super::keys::{Key, Keys};
-use super::listing::{Listing, Opened, own_key, watch};
-use super::publish::{Held, Publisher};
+use super::listing::{Listing, Opened, OwnKey, own_key, watch};
+use super::publish::Publisher;
 use super::silence::{Duty, Silence};
+use super::state::TaskState;
 use super::store::{self, Failure, bounded};
-use super::task::Task;
 use super::value::Reader;
 use super::{Change, Command, Report, Write, WriteError, value, write};
 use crate::etcd::{self, Client, EventType, KeyValue, RangeRequest, Watch, WatchResponse};
@@ -53,7 +54,7 @@ impl From<Failure> for End {
 
 /// See the module.
 pub(super) struct Session<'a> {
-    task: &'a mut Task,
+    state: &'a mut TaskState,
     client: Client,
     agreed: Agreed,
     listing: Listing,
@@ -98,11 +99,11 @@ enum Wake {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(task: &'a mut Task, opened: Opened) -> Self {
+    pub(super) fn new(state: &'a mut TaskState, opened: Opened) -> Self {
         let Opened { client, agreed, listing, watch } = opened;
         let now = Instant::now();
         Self {
-            task,
+            state,
             client,
             agreed,
             revision: listing.revision,
@@ -126,7 +127,7 @@ impl<'a> Session<'a> {
 
     /// Serves until something ends it.
     pub(super) async fn run(mut self) -> End {
-        self.task.say_connection(Ok(()));
+        self.state.say_connection(Ok(()));
         if let Some(why) = self.agreed.excluded.take() {
             return self.excluded(why).await;
         }
@@ -141,20 +142,20 @@ impl<'a> Session<'a> {
     /// Looks for other settings of the cluster from time to time. A node that was in stays where
     /// others find it, so that no slip in the settings of the cluster takes all nodes down.
     async fn excluded(&mut self, why: String) -> End {
-        self.task.say_excluded(Some(why));
-        for lease in self.task.leases() {
+        self.state.say_excluded(Some(why));
+        for lease in self.state.leases() {
             if let Err(failure) = store::keep_alive(&self.client, lease).await {
                 return failure.into();
             }
         }
-        let pause = RETRY.min(self.task.settings.endpoint_ttl / 3);
-        self.task.meanwhile(sleep(pause)).await.map_or(End::Stopped, |()| End::Again)
+        let pause = RETRY.min(self.state.settings.endpoint_ttl / 3);
+        self.state.meanwhile(sleep(pause)).await.map_or(End::Stopped, |()| End::Again)
     }
 
     /// Reports everything.
     fn reset(&mut self) {
         let listing = std::mem::take(&mut self.listing);
-        let known = &mut self.task.known;
+        let known = &mut self.state.known;
         let same = known.store.as_ref().is_none_or(|store| *store == self.agreed.store)
             && known.revision <= listing.revision;
         self.revision = listing.revision;
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
         self.publisher.reset(listing.own);
         self.unreadable.clone_from(&listing.view.unreadable);
         self.timers.name = None;
-        self.task.say(Report::Reset { view: listing.view, known, same });
+        self.state.say(Report::Reset { view: listing.view, known, same });
         self.timers.publish = Some(Instant::now());
     }
 
@@ -175,7 +176,7 @@ impl<'a> Session<'a> {
             Wake::Command(command) => {
                 self.take(command)?;
                 // A burst is one piece of work.
-                while let Ok(command) = self.task.commands.try_recv() {
+                while let Ok(command) = self.state.commands.try_recv() {
                     self.take(Some(command))?;
                 }
             }
@@ -192,8 +193,8 @@ impl<'a> Session<'a> {
 
     async fn wake(&mut self) -> Wake {
         let due = self.timers.next();
-        let Self { task, watch, writes, timers, .. } = self;
-        let Task { outbox, commands, .. } = &mut **task;
+        let Self { state, watch, writes, timers, .. } = self;
+        let TaskState { outbox, commands, .. } = &mut **state;
         let room = outbox.queue.len() < BACKLOG;
         if !room {
             // Not heard because not listened to.
@@ -203,12 +204,12 @@ impl<'a> Session<'a> {
         let message = async {
             match watch {
                 Some(watch) => watch.message().await,
-                None => super::task::never().await,
+                None => pending().await,
             }
         };
         let written = async {
             if writes.is_empty() {
-                return super::task::never().await;
+                return pending().await;
             }
             writes.join_next().await
         };
@@ -229,7 +230,7 @@ impl<'a> Session<'a> {
                 if matches!(other, Command::TakeAnotherSubnet) {
                     self.publisher.unsettle();
                 }
-                self.task.want(other);
+                self.state.want(other);
                 self.timers.publish = Some(Instant::now());
             }
         }
@@ -238,18 +239,19 @@ impl<'a> Session<'a> {
 
     fn write(&mut self, write: Write) {
         let id = write.id;
-        if let Some(why) = self.task.excluded() {
+        if let Some(why) = self.state.excluded() {
             let result = Err(WriteError::Refused(why.clone()));
-            self.task.say(Report::Written { id, result });
+            self.state.say(Report::Written { id, result });
             return;
         }
         if write.seen > self.revision {
             // Decided by what was there before the store was restored or wiped.
-            self.task.say(Report::Written { id, result: Err(WriteError::Conflict(self.revision)) });
+            self.state
+                .say(Report::Written { id, result: Err(WriteError::Conflict(self.revision)) });
             return;
         }
-        let (client, keys) = (self.client.clone(), Arc::clone(&self.task.keys));
-        let me = self.task.settings.identity.node.clone();
+        let (client, keys) = (self.client.clone(), Arc::clone(&self.state.keys));
+        let me = self.state.settings.identity.node.clone();
         self.pending.insert(id, written_key(&keys, &write));
         self.writes.spawn(async move { (id, write::write(client, keys, me, write).await) });
     }
@@ -282,8 +284,8 @@ impl<'a> Session<'a> {
     }
 
     fn changed(&mut self, response: &WatchResponse) -> Result<(), End> {
-        let settings = Arc::clone(&self.task.settings);
-        let keys = Arc::clone(&self.task.keys);
+        let settings = Arc::clone(&self.state.settings);
+        let keys = Arc::clone(&self.state.keys);
         let (reader, me) = (Reader::new(&keys, &settings), settings.identity.node.as_str());
         let (mut changes, mut revision) = (Vec::new(), self.revision);
         for event in &response.events {
@@ -337,8 +339,8 @@ impl<'a> Session<'a> {
     ) {
         let revision = pair.mod_revision;
         let mut concerns = false;
-        if let Some(own) = own_key(keys, &self.task.settings.identity.node, &pair.key) {
-            let held = if put { Held::of(pair) } else { Held::gone(revision) };
+        if let Some(own) = own_key(keys, &self.state.settings.identity.node, &pair.key) {
+            let held = if put { OwnKey::of(pair) } else { OwnKey::gone(revision) };
             concerns = self.publisher.saw(own, held);
         }
         if let Some(Key::Subnet(subnet) | Key::Reservation(subnet)) = keys.parse(&pair.key) {
@@ -346,7 +348,7 @@ impl<'a> Session<'a> {
                 Some(Some(Change::Subnet(record))) => Some(&record.owner),
                 _ => None,
             };
-            concerns |= self.publisher.saw_subnet(self.task, subnet, owner, revision);
+            concerns |= self.publisher.saw_subnet(self.state, subnet, owner, revision);
         }
         if concerns {
             self.timers.publish = Some(Instant::now());
@@ -355,14 +357,14 @@ impl<'a> Session<'a> {
 
     fn report(&mut self, changes: Vec<Change>, revision: i64) {
         self.revision = revision;
-        self.task.known.revision = revision;
+        self.state.known.revision = revision;
         self.publisher.forget_until(revision);
-        self.task.say(Report::Changed { changes, revision });
+        self.state.say(Report::Changed { changes, revision });
     }
 
     /// Reads everything again and watches on from there.
     async fn list_again(&mut self) -> Result<(), End> {
-        let (settings, keys) = (Arc::clone(&self.task.settings), Arc::clone(&self.task.keys));
+        let (settings, keys) = (Arc::clone(&self.state.settings), Arc::clone(&self.state.keys));
         self.listing = Listing::read(&self.client, &settings, &keys).await?;
         let watch = watch(&self.client, keys.root(), self.listing.revision).await?;
         self.watch = Some(watch);
@@ -376,14 +378,14 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         self.listen(now).await?;
         if now >= self.timers.renew {
-            self.timers.renew = now + self.publisher.renew(self.task, &self.client).await?;
+            self.timers.renew = now + self.publisher.renew(self.state, &self.client).await?;
             if self.publisher.needs_lease() {
                 self.timers.publish = Some(now);
             }
         }
         if self.timers.name.take_if(|at| now >= *at).is_some() {
             self.timers.unnamed = now + NAMED_AGAIN;
-            self.task.say(Report::Unreadable(self.unreadable.clone()));
+            self.state.say(Report::Unreadable(self.unreadable.clone()));
         }
         if self.timers.denied.take_if(|at| now >= *at).is_some() {
             self.ask_to_write().await?;
@@ -401,7 +403,7 @@ impl<'a> Session<'a> {
             Duty::Wait => return Ok(()),
             Duty::AskWatch => {}
             Duty::AskStore => {
-                let config = self.task.keys.text(&Key::Config);
+                let config = self.state.keys.text(&Key::Config);
                 let range = RangeRequest::one(config).keys_only();
                 let answer = bounded(self.client.get(range)).await?;
                 let store = answer.header.map_or(0, |header| header.revision);
@@ -424,11 +426,11 @@ impl<'a> Session<'a> {
     }
 
     async fn publish(&mut self) -> Result<(), End> {
-        match self.publisher.publish(self.task, &self.client).await {
+        match self.publisher.publish(self.state, &self.client).await {
             Ok(()) => {}
             Err(Failure::Refused(why)) => {
                 let why = format!("the store refuses the record of this node: {why}");
-                self.task.say_excluded(Some(why));
+                self.state.say_excluded(Some(why));
                 self.timers.publish = Some(Instant::now() + RETRY);
             }
             Err(Failure::NoLease) => self.timers.publish = Some(Instant::now()),
@@ -440,11 +442,11 @@ impl<'a> Session<'a> {
     /// Asks whether the store takes what it refused. A node that asks for nothing more would never
     /// know.
     async fn ask_to_write(&mut self) -> Result<(), End> {
-        let Some(key) = &self.task.denied else { return Ok(()) };
+        let Some(key) = &self.state.denied else { return Ok(()) };
         match store::may_write(&self.client, key).await {
             Ok(()) => {
-                self.task.denied = None;
-                self.task.say_denied(None);
+                self.state.denied = None;
+                self.state.say_denied(None);
             }
             Err(Failure::Refused(why)) => self.deny(&why),
             Err(other) => return Err(other.into()),
@@ -454,14 +456,14 @@ impl<'a> Session<'a> {
 
     fn deny(&mut self, why: &str) {
         self.timers.denied = Some(Instant::now() + RETRY);
-        self.task.say_denied(Some(format!("the store refuses objects of this node: {why}")));
+        self.state.say_denied(Some(format!("the store refuses objects of this node: {why}")));
     }
 
     /// The end of the session. What is being written is answered.
     async fn close(mut self, end: End) -> End {
         if matches!(end, End::Stopped) {
             let last = async {
-                drop(self.publisher.publish(self.task, &self.client).await);
+                drop(self.publisher.publish(self.state, &self.client).await);
                 while let Some(done) = self.writes.join_next().await {
                     if let Ok((id, result)) = done {
                         self.answer(id, result);
@@ -476,7 +478,7 @@ impl<'a> Session<'a> {
         };
         for id in std::mem::take(&mut self.pending).into_keys() {
             let result = Err(WriteError::Away(why.to_owned()));
-            self.task.say(Report::Written { id, result });
+            self.state.say(Report::Written { id, result });
         }
         end
     }
@@ -484,10 +486,10 @@ impl<'a> Session<'a> {
     fn answer(&mut self, id: u64, result: Result<i64, WriteError>) {
         let key = self.pending.remove(&id);
         if let Err(WriteError::Denied(why)) = &result {
-            self.task.denied = key;
+            self.state.denied = key;
             self.deny(why);
         }
-        self.task.say(Report::Written { id, result });
+        self.state.say(Report::Written { id, result });
     }
 }
 

@@ -1,75 +1,19 @@
 //! The task: connects, and connects again.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, pending};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_model::{EndpointKey, NodeRecord};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::keys::Keys;
 use super::listing::Opened;
 use super::session::{End, Session};
-use super::{
-    ClusterSettings, Command, Container, Known, Reach, Report, Subnets, WriteError, random,
-};
+use super::state::{Ended, TaskState};
+use super::{ClusterSettings, Command, Report, random};
 
 /// Pauses between attempts to reach the store.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What does not depend on a connection.
-pub(super) struct Task {
-    pub(super) settings: Arc<ClusterSettings>,
-    pub(super) keys: Arc<Keys>,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
-    pub(super) outbox: Outbox,
-    pub(super) wanted: Wanted,
-    pub(super) known: Known,
-    /// The short lease is of this run, so nobody else uses it.
-    pub(super) lease_is_ours: bool,
-    /// The lease of the subnets, once this run has seen it.
-    pub(super) long_lease: Option<i64>,
-    /// A key that the store did not let this node write.
-    pub(super) denied: Option<String>,
-    /// What this node had, as long as it wants it back.
-    pub(super) previous: Vec<ipnetwork::IpNetwork>,
-    /// Subnets are lost, and nobody has said yet that others may be taken.
-    pub(super) lost: bool,
-    /// Said last.
-    pub(super) said: Said,
-}
-
-/// What was reported last, so that only changes are.
-#[derive(Default)]
-pub(super) struct Said {
-    connection: Option<Result<(), String>>,
-    excluded: Option<String>,
-    denied: Option<String>,
-    subnets: Option<Subnets>,
-}
-
-/// What this node wants to be in the store.
-#[derive(Default)]
-pub(super) struct Wanted {
-    pub(super) node: Option<NodeRecord>,
-    pub(super) reach: Option<Reach>,
-    pub(super) containers: BTreeMap<EndpointKey, Container>,
-    /// All containers are known.
-    pub(super) complete: bool,
-}
-
-/// Reports on their way: nothing is lost if the receiver is slow, and nothing waits for it.
-pub(super) struct Outbox {
-    reports: mpsc::Sender<Report>,
-    pub(super) queue: VecDeque<Report>,
-}
-
-/// The other side is gone, or said to stop.
-pub(super) struct Ended;
 
 /// See [`super::Cluster::start`].
 pub(super) async fn run(
@@ -77,197 +21,59 @@ pub(super) async fn run(
     commands: mpsc::UnboundedReceiver<Command>,
     reports: mpsc::Sender<Report>,
 ) {
-    let mut task = Task {
-        keys: Arc::new(Keys::new(&settings.prefix)),
-        commands,
-        outbox: Outbox { reports, queue: VecDeque::new() },
-        wanted: Wanted::default(),
-        known: settings.known.clone(),
-        lease_is_ours: false,
-        long_lease: None,
-        denied: None,
-        previous: settings.previous.clone(),
-        lost: false,
-        said: Said::default(),
-        settings: Arc::new(settings),
-    };
-    drop(task.run().await);
+    let mut state = TaskState::new(settings, commands, reports);
+    drop(connect(&mut state).await);
     // What was decided is told, as long as there is a receiver.
-    task.outbox.flush().await;
+    state.outbox.flush().await;
 }
 
-impl Task {
-    async fn run(&mut self) -> Result<(), Ended> {
-        let (mut next, mut pause) = (0, FIRST_PAUSE);
-        loop {
-            let began = Instant::now();
-            let why = self.round(&mut next).await?;
-            // One that lasted is none of a row of failures.
-            if began.elapsed() > 2 * LONGEST_PAUSE {
-                pause = FIRST_PAUSE;
-            }
-            if let Some(why) = why {
-                self.say_connection(Err(why));
-            }
-            self.meanwhile(sleep(jittered(pause))).await?;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+/// Connects, and connects again.
+async fn connect(state: &mut TaskState) -> Result<(), Ended> {
+    let (mut next, mut pause) = (0, FIRST_PAUSE);
+    loop {
+        let began = Instant::now();
+        let why = round(state, &mut next).await?;
+        // One that lasted is none of a row of failures.
+        if began.elapsed() > 2 * LONGEST_PAUSE {
+            pause = FIRST_PAUSE;
         }
+        if let Some(why) = why {
+            state.say_connection(Err(why));
+        }
+        state.meanwhile(sleep(jittered(pause))).await?;
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
+}
 
-    /// Tries all endpoints, from `next` on, until one serves, and stays there. Says why it does
-    /// not any more; `None`: nothing is wrong with the connection.
-    async fn round(&mut self, next: &mut usize) -> Result<Option<String>, Ended> {
-        let settings = Arc::clone(&self.settings);
-        let mut why = "no etcd endpoint is set: set --etcd-endpoints".to_owned();
-        for _ in 0..settings.endpoints.len() {
-            let endpoint = &settings.endpoints[*next % settings.endpoints.len()];
-            let opening =
-                Opened::open(Arc::clone(&self.settings), Arc::clone(&self.keys), endpoint);
-            match self.meanwhile(opening).await? {
-                Ok(opened) => match Session::new(self, opened).run().await {
-                    End::Stopped => return Err(Ended),
-                    End::Again => return Ok(None),
-                    End::Lost(reason) => {
-                        // Another endpoint may do better at once.
-                        *next += 1;
-                        return Ok(Some(reason));
-                    }
-                },
-                Err(reason) => {
+/// Tries all endpoints, from `next` on, until one serves, and stays there. Says why it does
+/// not any more; `None`: nothing is wrong with the connection.
+async fn round(state: &mut TaskState, next: &mut usize) -> Result<Option<String>, Ended> {
+    let settings = Arc::clone(&state.settings);
+    let mut why = "no etcd endpoint is set: set --etcd-endpoints".to_owned();
+    for _ in 0..settings.endpoints.len() {
+        let endpoint = &settings.endpoints[*next % settings.endpoints.len()];
+        let opening = Opened::open(Arc::clone(&state.settings), Arc::clone(&state.keys), endpoint);
+        match state.meanwhile(opening).await? {
+            Ok(opened) => match Session::new(state, opened).run().await {
+                End::Stopped => return Err(Ended),
+                End::Again => return Ok(None),
+                End::Lost(reason) => {
+                    // Another endpoint may do better at once.
                     *next += 1;
-                    why = reason;
+                    return Ok(Some(reason));
                 }
-            }
-        }
-        Ok(Some(why))
-    }
-
-    /// Waits for something while commands come and reports go.
-    pub(super) async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Ended> {
-        let mut what = pin!(what);
-        loop {
-            tokio::select! {
-                delivered = self.outbox.deliver() => delivered?,
-                command = self.commands.recv() => self.take_unconnected(command)?,
-                done = &mut what => return Ok(done),
+            },
+            Err(reason) => {
+                *next += 1;
+                why = reason;
             }
         }
     }
-
-    fn take_unconnected(&mut self, command: Option<Command>) -> Result<(), Ended> {
-        match command {
-            None | Some(Command::Stop) => Err(Ended),
-            Some(Command::Write(write)) => {
-                let why = match (&self.said.excluded, &self.said.connection) {
-                    (Some(why), Some(Ok(()))) => WriteError::Refused(why.clone()),
-                    (_, Some(Err(why))) => WriteError::Away(why.clone()),
-                    (_, Some(Ok(())) | None) => WriteError::Away("not connected yet".into()),
-                };
-                self.outbox.queue.push_back(Report::Written { id: write.id, result: Err(why) });
-                Ok(())
-            }
-            Some(other) => {
-                self.want(other);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes in a command that says what is wanted.
-    pub(super) fn want(&mut self, command: Command) {
-        match command {
-            Command::Node(record) => self.wanted.node = Some(record),
-            Command::Reach(reach) => self.wanted.reach = Some(reach),
-            Command::Containers(all) => {
-                let keyed = |one: Container| (one.record.key.clone(), one);
-                self.wanted.containers = all.into_iter().map(keyed).collect();
-                self.wanted.complete = true;
-            }
-            Command::Container(key, Some(container)) => {
-                self.wanted.containers.insert(key, container);
-            }
-            Command::Container(key, None) => drop(self.wanted.containers.remove(&key)),
-            Command::TakeAnotherSubnet => {
-                if self.lost {
-                    self.previous.clear();
-                    self.lost = false;
-                }
-            }
-            Command::Write(_) | Command::Stop => {}
-        }
-    }
-
-    pub(super) fn say(&mut self, report: Report) {
-        self.outbox.queue.push_back(report);
-    }
-
-    pub(super) fn say_connection(&mut self, state: Result<(), String>) {
-        // Why it is away may read otherwise each time; that it is away is said once a reason.
-        if self.said.connection.as_ref() != Some(&state) {
-            self.said.connection = Some(state.clone());
-            self.say(Report::Connection(state));
-        }
-    }
-
-    pub(super) fn say_excluded(&mut self, state: Option<String>) {
-        if self.said.excluded != state {
-            self.said.excluded.clone_from(&state);
-            self.say(Report::Excluded(state));
-        }
-    }
-
-    pub(super) fn say_denied(&mut self, state: Option<String>) {
-        if self.said.denied != state {
-            self.said.denied.clone_from(&state);
-            self.say(Report::Denied(state));
-        }
-    }
-
-    pub(super) fn say_subnets(&mut self, state: Subnets) {
-        if self.said.subnets.as_ref() != Some(&state) {
-            self.said.subnets = Some(state.clone());
-            self.say(Report::Subnets(state));
-        }
-    }
-
-    /// What this run hangs on.
-    pub(super) fn leases(&self) -> impl Iterator<Item = i64> + use<> {
-        let short = self.known.lease.filter(|_| self.lease_is_ours);
-        short.into_iter().chain(self.long_lease)
-    }
-
-    /// Why this node is kept out, as said last.
-    pub(super) fn excluded(&self) -> Option<&String> {
-        self.said.excluded.as_ref()
-    }
-}
-
-impl Outbox {
-    /// Hands over the first report, once there is one and room for it.
-    pub(super) async fn deliver(&mut self) -> Result<(), Ended> {
-        if self.queue.is_empty() {
-            self.reports.closed().await;
-            return Err(Ended);
-        }
-        let permit = self.reports.reserve().await.map_err(|_| Ended)?;
-        if let Some(report) = self.queue.pop_front() {
-            permit.send(report);
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) {
-        while !self.queue.is_empty() && self.deliver().await.is_ok() {}
-    }
+    Ok(Some(why))
 }
 
 /// Half of it to all of it, so that nodes do not come back together.
 fn jittered(pause: Duration) -> Duration {
     let share = random() % 512;
     pause.mul_f64(0.5 + f64::from(u16::try_from(share).unwrap_or(0)) / 1024.0)
-}
-
-/// For a branch that is off.
-pub(super) async fn never<T>() -> T {
-    pending().await
 }

@@ -11,8 +11,7 @@ use super::keys::{Key, Keys};
 use super::registry::is_part;
 use super::{Change, ClusterSettings, Container};
 use crate::etcd::KeyValue;
-use crate::store::value::{decode_object, encode_object};
-use crate::{Origin, Stored};
+use crate::stored::{self, Origin, Stored};
 
 /// Of a node's name and its machine id, in bytes: what DNS allows a name.
 const LONGEST_NAME: usize = 253;
@@ -27,9 +26,9 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 
 /// An object as it is written by the node `me`: with whose manifest directory it is from.
 pub(super) fn encode_stored(stored: &Stored, me: &str) -> Vec<u8> {
-    let Origin::Manifest(file) = &stored.origin else { return encode_object(stored) };
+    let Origin::Manifest(file) = &stored.origin else { return stored::encode(stored) };
     let origin = Origin::Elsewhere { node: me.to_owned(), file: file.clone() };
-    encode_object(&Stored { object: stored.object.clone(), origin })
+    stored::encode(&Stored { object: stored.object.clone(), origin })
 }
 
 /// Who reads, and by what agreement.
@@ -87,7 +86,7 @@ impl<'a> Reader<'a> {
                 Change::Subnet(record)
             }
             Key::Object(kind, key) => {
-                let mut stored = decode_object(&pair.value)?;
+                let mut stored = stored::decode(&pair.value)?;
                 same(&kind, &stored.object.kind())?;
                 same(&key, stored.object.key())?;
                 if let Origin::Elsewhere { node, file } = &stored.origin

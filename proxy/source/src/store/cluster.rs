@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Store, disk, value};
 use crate::cluster::{Change, Known, View};
+use crate::stored;
 
 const NODES: &[u8] = b"n";
 const SUBNETS: &[u8] = b"s";
@@ -47,7 +48,7 @@ impl Store {
                 Change::ContainerGone(node, key) => (remote_key(node, key), None),
                 Change::Object(stored) => {
                     let key = value::object_key(stored.object.kind(), stored.object.key());
-                    (key, Some(value::encode_object(stored)))
+                    (key, Some(stored::encode(stored)))
                 }
                 Change::ObjectGone(kind, key) => (value::object_key(*kind, key), None),
             };

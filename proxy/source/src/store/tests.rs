@@ -5,6 +5,7 @@ use causeway_model::{EndpointRecord, Labels, manifest};
 use serde_json::json;
 
 use super::*;
+use crate::Origin;
 
 fn key(id: &str) -> EndpointKey {
     EndpointKey { network: "net".into(), container_id: id.into(), ifname: "eth0".into() }

@@ -8,8 +8,8 @@ use ipnetwork::IpNetwork;
 use super::{Publisher, seconds};
 use crate::cluster::keys::{Key, Keys};
 use crate::cluster::registry::{Taken, Wish, choose, is_part};
+use crate::cluster::state::TaskState;
 use crate::cluster::store::{self, Failure, bounded};
-use crate::cluster::task::Task;
 use crate::cluster::{Reach, Subnets, random, value};
 use crate::etcd::{Client, Compare, CompareResult, KeyValue, RangeRequest, RequestOp, TxnRequest};
 
@@ -35,35 +35,35 @@ impl Publisher {
     /// Takes subnets, or writes how they are reached, or says why there are none.
     pub(super) async fn publish_subnets(
         &mut self,
-        task: &mut Task,
+        state: &mut TaskState,
         client: &Client,
     ) -> Result<(), Failure> {
-        let Some(reach) = task.wanted.reach.clone() else { return Ok(()) };
-        if task.lost || self.settled && self.reach.as_ref() == Some(&reach) {
+        let Some(reach) = state.wanted.reach.clone() else { return Ok(()) };
+        if state.lost || self.settled && self.reach.as_ref() == Some(&reach) {
             return Ok(());
         }
         for _ in 0..RACES {
-            let mut there = Registered::read(client, task).await?;
-            there.put_right(&self.parts, &task.settings.identity);
-            let chosen = choose(&wish(task, &reach), &there.taken());
+            let mut there = Registered::read(client, state).await?;
+            there.put_right(&self.parts, &state.settings.identity);
+            let chosen = choose(&wish(state, &reach), &there.taken());
             self.waiting = matches!(chosen, Err(Subnets::None(_)));
             let subnets = match chosen {
                 Ok(subnets) => subnets,
                 Err(none) => {
-                    task.lost = matches!(none, Subnets::Lost { .. });
+                    state.lost = matches!(none, Subnets::Lost { .. });
                     (self.settled, self.reach) = (true, Some(reach));
-                    self.adopt_long(task, client, &there).await?;
-                    task.say_subnets(none);
+                    self.adopt_long(state, client, &there).await?;
+                    state.say_subnets(none);
                     return Ok(());
                 }
             };
-            let lease = self.long_lease(task, client, &there).await?;
-            task.long_lease = Some(lease);
-            match self.settle(task, client, (&there, &subnets), (&reach, lease)).await {
+            let lease = self.long_lease(state, client, &there).await?;
+            state.long_lease = Some(lease);
+            match self.settle(state, client, (&there, &subnets), (&reach, lease)).await {
                 Ok(true) => {
                     (self.settled, self.reach) = (true, Some(reach));
-                    task.previous.clone_from(&subnets);
-                    task.say_subnets(Subnets::Held(subnets));
+                    state.previous.clone_from(&subnets);
+                    state.say_subnets(Subnets::Held(subnets));
                     return Ok(());
                 }
                 // Another node was faster: look again.
@@ -78,12 +78,12 @@ impl Publisher {
     /// The lease that our records hang on, if it lives.
     async fn adopt_long(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         there: &Registered,
     ) -> Result<(), Failure> {
-        let ttl = seconds(task.settings.subnet_ttl);
-        let own = there.own(&task.settings.identity).map(|(_, entry)| entry.lease).next();
+        let ttl = seconds(state.settings.subnet_ttl);
+        let own = there.own(&state.settings.identity).map(|(_, entry)| entry.lease).next();
         if let (None, Some(lease)) = (self.long, own)
             && lease != 0
             && store::lease_lives(client, lease, ttl).await?
@@ -95,15 +95,15 @@ impl Publisher {
 
     async fn long_lease(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         there: &Registered,
     ) -> Result<i64, Failure> {
-        self.adopt_long(task, client, there).await?;
+        self.adopt_long(state, client, there).await?;
         match self.long {
             Some(lease) => Ok(lease),
             None => {
-                let lease = store::grant(client, seconds(task.settings.subnet_ttl)).await?;
+                let lease = store::grant(client, seconds(state.settings.subnet_ttl)).await?;
                 self.long = Some(lease);
                 Ok(lease)
             }
@@ -113,7 +113,7 @@ impl Publisher {
     /// Writes records of both families in one transaction. `false`: another node was faster.
     async fn settle(
         &mut self,
-        task: &Task,
+        state: &TaskState,
         client: &Client,
         (there, subnets): (&Registered, &[IpNetwork]),
         (reach, lease): (&Reach, i64),
@@ -122,23 +122,23 @@ impl Publisher {
         let unchanged =
             |key: &str, revision| Compare::mod_revision(key, CompareResult::Equal, revision);
         for subnet in subnets {
-            let key = task.keys.text(&Key::Subnet(*subnet));
-            let bytes = value::encode(&record(task, *subnet, reach));
+            let key = state.keys.text(&Key::Subnet(*subnet));
+            let bytes = value::encode(&record(state, *subnet, reach));
             let entry = there.records.get(subnet);
             if entry.is_some_and(|entry| entry.value == bytes && entry.lease == lease) {
                 continue;
             }
             compares.push(unchanged(&key, entry.map_or(0, |entry| entry.revision)));
-            let known = self.parts.contains_key(subnet) || task.settings.asked.contains(subnet);
+            let known = self.parts.contains_key(subnet) || state.settings.asked.contains(subnet);
             if entry.is_none() && !known {
-                let reserved = task.keys.text(&Key::Reservation(*subnet));
+                let reserved = state.keys.text(&Key::Reservation(*subnet));
                 compares.push(Compare::create_revision(reserved, CompareResult::Equal, 0));
             }
             operations.push(RequestOp::put(key, bytes, lease));
         }
-        for (subnet, entry) in there.own(&task.settings.identity) {
+        for (subnet, entry) in there.own(&state.settings.identity) {
             if !subnets.contains(subnet) {
-                let key = task.keys.text(&Key::Subnet(*subnet));
+                let key = state.keys.text(&Key::Subnet(*subnet));
                 compares.push(unchanged(&key, entry.revision));
                 operations.push(RequestOp::delete(key));
             }
@@ -165,21 +165,21 @@ impl Publisher {
     }
 }
 
-fn wish<'a>(task: &'a Task, reach: &'a Reach) -> Wish<'a> {
+fn wish<'a>(state: &'a TaskState, reach: &'a Reach) -> Wish<'a> {
     Wish {
-        identity: &task.settings.identity,
-        config: &task.settings.config,
-        asked: &task.settings.asked,
-        previous: &task.previous,
+        identity: &state.settings.identity,
+        config: &state.settings.config,
+        asked: &state.settings.asked,
+        previous: &state.previous,
         ips: &reach.ips,
         random: random(),
     }
 }
 
-fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
+fn record(state: &TaskState, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
     SubnetRecord {
         subnet,
-        owner: task.settings.identity.clone(),
+        owner: state.settings.identity.clone(),
         ips: reach.ips.clone(),
         vtep: reach.vtep,
         mtu: reach.mtu,
@@ -190,8 +190,8 @@ fn record(task: &Task, subnet: IpNetwork, reach: &Reach) -> SubnetRecord {
 impl Registered {
     /// Of keys that are not node subnets of this cluster, nothing: one such key would be many
     /// nodes' parts.
-    async fn read(client: &Client, task: &Task) -> Result<Self, Failure> {
-        let (keys, config): (&Keys, _) = (&task.keys, &task.settings.config);
+    async fn read(client: &Client, state: &TaskState) -> Result<Self, Failure> {
+        let (keys, config): (&Keys, _) = (&state.keys, &state.settings.config);
         let txn = TxnRequest::new().and_then([
             RequestOp::get(RangeRequest::prefix(keys.subnets())),
             RequestOp::get(RangeRequest::prefix(keys.reservations()).keys_only()),

@@ -3,8 +3,8 @@
 
 #[path = "tidy/advisories.rs"]
 mod advisories;
-#[path = "tidy/links.rs"]
-mod links;
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/literals.rs"]
 mod literals;
 #[path = "tidy/names.rs"]

@@ -60,6 +60,26 @@ pub(super) fn literals(source: &str) -> Vec<Literal> {
     found
 }
 
+/// A source without its comments and literals.
+pub(super) fn code(source: &str) -> String {
+    let text: Vec<char> = source.chars().collect();
+    let (mut code, mut at) = (String::new(), 0);
+    while let Some(&one) = text.get(at) {
+        match one {
+            '/' if text.get(at + 1) == Some(&'/') => {
+                at += text[at..].iter().take_while(|one| **one != '\n').count();
+            }
+            '\'' => at += character(&text[at..]),
+            '"' => at += string(&text[at..], raw(&text[..at])).1,
+            _ => {
+                code.push(one);
+                at += 1;
+            }
+        }
+    }
+    code
+}
+
 fn literal(text: String, open: &[(String, usize)], before: &[char]) -> Literal {
     let is_format = |name: &str| FORMATS.contains(&name);
     let format = open.last().is_some_and(|(name, _)| is_format(name));
@@ -145,4 +165,10 @@ fn literals_know_their_call() {
             " false false q\"q"
         ]
     );
+}
+
+#[test]
+fn code_is_what_is_left_of_a_source() {
+    let source = "let a = '\"'; // \"use\nlet b = r#\"x\"y\"#; let c = \"\\\"\nz\"; fn d<'a>() {}";
+    assert_eq!(code(source), "let a = ; \nlet b = r#; let c = ; fn d<a>() {}");
 }

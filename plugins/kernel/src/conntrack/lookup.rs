@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::message::Family;
 use super::socket::Connection;
-use super::wire;
+use super::wire::{self, Family};
 use crate::Result;
 
 /// The reply source of the connection of IP protocol `protocol` from `source` to `destination`, as
@@ -19,8 +18,7 @@ pub fn answered_by(
     destination: SocketAddr,
 ) -> Result<Option<SocketAddr>> {
     let Some(connection) = Connection::open()? else { return Ok(None) };
-    let family = if destination.is_ipv6() { Family::V6 } else { Family::V4 };
-    let request = wire::get(family, protocol, source, destination);
+    let request = wire::get(Family::of(destination.ip()), protocol, source, destination);
     let mut found = None;
     let action = format!("look up the connection from {source} to {destination} in conntrack");
     connection.exchange(&action, &request, 1, |payload| {

@@ -9,12 +9,11 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::message::Family;
 use super::socket::Connection;
-use super::wire::{self, Entry};
-use crate::clock::backoff;
-use crate::retry::retry;
-use crate::{Error, Netlink, Result};
+use super::wire::{End, Entry, Family, Filter};
+use crate::{Netlink, Result};
+
+const ACTION: &str = "reconcile UDP flows in conntrack";
 
 /// An address and port, or node port, where a UDP service answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +78,8 @@ pub fn reconcile_udp(
         let filters = filters(&ours, &services);
         let wanted = Wanted { services, ..Wanted::new(&ours, node_ports, family)? };
         for filter in filters {
-            let doomed = find(&connection, family, filter, |entry| wanted.dooms(entry))?;
-            deleted += delete(&connection, &doomed)?;
+            let doomed = connection.find(ACTION, family, filter, |entry| wanted.dooms(entry))?;
+            deleted += connection.delete(ACTION, &doomed)?;
         }
     }
     Ok(deleted)
@@ -88,15 +87,16 @@ pub fn reconcile_udp(
 
 /// What dumps are filtered by. A service's address and its node port, which have nothing in common,
 /// cost less by themselves than a dump of everything.
-fn filters(frontends: &[&UdpFrontend], services: &[IpNetwork]) -> Vec<wire::Filter> {
+fn filters(frontends: &[&UdpFrontend], services: &[IpNetwork]) -> Vec<Filter> {
     const FEW: usize = 2;
-    let one = |frontend: &&UdpFrontend| (frontend.address(), frontend.port);
+    let common = |frontends: &[&UdpFrontend]| {
+        let all = frontends.iter().map(|frontend| (frontend.address(), frontend.port));
+        Filter { destination: End::common(all), ..Filter::default() }
+    };
     match (frontends, services) {
-        (_, [_, ..]) => vec![wire::Filter::default()],
-        (few, []) if few.len() <= FEW => {
-            few.iter().map(|frontend| wire::Filter::common([one(frontend)].into_iter())).collect()
-        }
-        (many, []) => vec![wire::Filter::common(many.iter().map(one))],
+        (_, [_, ..]) => vec![Filter::default()],
+        (few, []) if few.len() <= FEW => few.chunks(1).map(common).collect(),
+        (many, []) => vec![common(many)],
     }
 }
 
@@ -175,53 +175,4 @@ impl<'a> Wanted<'a> {
             None => self.services.iter().any(|network| network.contains(entry.destination.0)),
         }
     }
-}
-
-/// Deletions sent at once: their acknowledgements must fit into the socket's buffer.
-const AT_ONCE: usize = 64;
-
-/// Longest pause between two attempts.
-const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-
-const ACTION: &str = "reconcile UDP flows in conntrack";
-
-/// The requests that delete the UDP entries that `doomed` picks.
-fn find(
-    connection: &Connection,
-    family: Family,
-    filter: wire::Filter,
-    doomed: impl Fn(&Entry<'_>) -> bool,
-) -> Result<Vec<Vec<u8>>> {
-    let unknown = |error: &Error| matches!(error.raw(), Some(libc::EINVAL | libc::EOPNOTSUPP));
-    let dump = |filter: Option<wire::Filter>| {
-        let request = wire::dump(family, filter);
-        let once = || {
-            let mut found = Vec::new();
-            connection.exchange(ACTION, &request, 1, |payload| {
-                let entry = wire::entry(payload, wire::UDP).filter(&doomed);
-                found.extend(entry.map(|entry| wire::delete(family, &entry)));
-            })?;
-            Ok(found)
-        };
-        retry(once, |attempt| backoff(attempt, LONGEST_PAUSE))
-    };
-    match dump(Some(filter)) {
-        // A kernel that knows CTA_FILTER in another form, or none of it.
-        Err(error) if unknown(&error) => {}
-        result => return result,
-    }
-    match dump(None) {
-        // No such subsystem: conntrack is not there.
-        Err(error) if unknown(&error) => Ok(Vec::new()),
-        result => result,
-    }
-}
-
-/// How many were still there.
-fn delete(connection: &Connection, requests: &[Vec<u8>]) -> Result<usize> {
-    let mut deleted = 0;
-    for some in requests.chunks(AT_ONCE) {
-        deleted += connection.exchange(ACTION, &some.concat(), some.len(), |_| {})?;
-    }
-    Ok(deleted)
 }

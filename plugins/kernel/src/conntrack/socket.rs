@@ -1,10 +1,20 @@
 //! Exchanges of [`wire`] messages with the kernel.
 
+use std::time::Duration;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::wire::{self, Answer};
+use super::wire::{self, Answer, Entry, Family, Filter};
+use crate::clock::backoff;
+use crate::retry::retry;
 use crate::{Error, Result};
+
+/// Deletions sent at once: their acknowledgements must fit into the socket's buffer.
+const AT_ONCE: usize = 64;
+
+/// Longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A netfilter netlink socket of the calling thread's namespace.
 pub(super) struct Connection {
@@ -60,5 +70,48 @@ impl Connection {
             Some(errno) => Err(Error::errno(action, errno)),
             None => Ok(good),
         }
+    }
+
+    /// The requests that delete the UDP entries of `family` that `doomed` picks. `filter` is what
+    /// the kernel may leave out (since 5.8); older ones hand over all entries.
+    pub(super) fn find(
+        &self,
+        action: &str,
+        family: Family,
+        filter: Filter,
+        doomed: impl Fn(&Entry<'_>) -> bool,
+    ) -> Result<Vec<Vec<u8>>> {
+        let unknown = |error: &Error| matches!(error.raw(), Some(libc::EINVAL | libc::EOPNOTSUPP));
+        let dump = |filter: Option<Filter>| {
+            let request = wire::dump(family, filter);
+            let once = || {
+                let mut found = Vec::new();
+                self.exchange(action, &request, 1, |payload| {
+                    let entry = wire::entry(payload, wire::UDP).filter(&doomed);
+                    found.extend(entry.map(|entry| wire::delete(family, &entry)));
+                })?;
+                Ok(found)
+            };
+            retry(once, |attempt| backoff(attempt, LONGEST_PAUSE))
+        };
+        match dump(Some(filter)) {
+            // A kernel that knows CTA_FILTER in another form, or none of it.
+            Err(error) if unknown(&error) => {}
+            result => return result,
+        }
+        match dump(None) {
+            // No such subsystem: conntrack is not there.
+            Err(error) if unknown(&error) => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
+    /// Sends what [`Self::find`] returned; how many of the entries were still there.
+    pub(super) fn delete(&self, action: &str, requests: &[Vec<u8>]) -> Result<usize> {
+        let mut deleted = 0;
+        for some in requests.chunks(AT_ONCE) {
+            deleted += self.exchange(action, &some.concat(), some.len(), |_| {})?;
+        }
+        Ok(deleted)
     }
 }

@@ -1,8 +1,19 @@
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enums are open and grow with the kernel"
+)]
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
 
 use super::*;
 use crate::testing::enter;
@@ -11,8 +22,11 @@ mod services;
 
 const CLIENT: (&str, u16) = ("192.0.2.9", 40_000);
 
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
 fn tuple(from: (&str, u16), to: (&str, u16), protocol: Protocol) -> Vec<Tuple> {
-    let ip = |text: &str| text.parse().expect("an address");
     vec![
         Tuple::Ip(vec![IPTuple::SourceAddress(ip(from.0)), IPTuple::DestinationAddress(ip(to.0))]),
         Tuple::Proto(vec![
@@ -40,24 +54,73 @@ fn flow(client: (&str, u16), host: (&str, u16), container: (&str, u16), protocol
             state,
         )));
     }
-    let message = NetfilterMessage::new(
-        NetfilterHeader::new(family, 0, 0),
-        ConntrackMessage::New(attributes),
-    );
-    let connection = Connection::open().expect("a socket").expect("netfilter netlink");
-    connection
-        .request(&message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
-        .expect("a conntrack entry");
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    assert!(ask(family, ConntrackMessage::New(attributes), flags).is_empty());
+}
+
+/// Asks the kernel by another implementation than ours.
+fn ask(
+    family: NetfilterProtoFamily,
+    message: ConntrackMessage,
+    flags: u16,
+) -> Vec<Vec<ConntrackAttribute>> {
+    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    let socket = Socket::new(NETLINK_NETFILTER).expect("netfilter netlink");
+    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).expect("a request");
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full().expect("an answer");
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let answer = NetlinkMessage::<NetfilterMessage>::deserialize(rest).expect("netlink");
+            let length = usize::try_from(answer.header.length).expect("a length");
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            match answer.payload {
+                NetlinkPayload::InnerMessage(NetfilterMessage {
+                    inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)),
+                    ..
+                }) => answers.push(attributes),
+                NetlinkPayload::Done(_) => return answers,
+                NetlinkPayload::Error(error) if error.code.is_none() => return answers,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Original source and destination ports of the UDP entries.
+fn udp_ports() -> Vec<(u16, u16)> {
+    let mut all = Vec::new();
+    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
+        for entry in ask(family, ConntrackMessage::Get(Vec::new()), NLM_F_DUMP) {
+            let original = entry.iter().find_map(|attribute| match attribute {
+                ConntrackAttribute::CtaTupleOrig(tuple) => Some(tuple),
+                _ => None,
+            });
+            let ports = original.expect("a tuple").iter().find_map(|part| match part {
+                Tuple::Proto(parts) => match parts.as_slice() {
+                    [
+                        ProtoTuple::Protocol(Protocol::Udp),
+                        ProtoTuple::SourcePort(from),
+                        ProtoTuple::DestinationPort(to),
+                    ] => Some((*from, *to)),
+                    _ => None,
+                },
+                _ => None,
+            });
+            all.extend(ports);
+        }
+    }
+    all
 }
 
 fn udp_left() -> Vec<u16> {
-    let connection = Connection::open().expect("a socket").expect("netfilter netlink");
-    let mut ports = Vec::new();
-    for family in Family::BOTH {
-        for flow in connection.flows(family, None).expect("a dump") {
-            ports.extend(flow.original.destination_port);
-        }
-    }
+    let mut ports: Vec<u16> = udp_ports().into_iter().map(|(_, to)| to).collect();
     ports.sort_unstable();
     ports
 }
@@ -130,12 +193,22 @@ fn the_kernel_filters_by_the_request() {
     enter();
     table();
     let connection = Connection::open().expect("a socket").expect("netfilter netlink");
-    let filter = FlowFilter::HostPort { address: None, ipv6: false, port: 9053 };
-    let flows = connection.dump(Family::V4, Some(&filter)).expect("a filtered dump");
-    assert_eq!(flows.len(), 1, "{flows:?}");
-    let container =
-        FlowFilter::Container { address: "fd01::2".parse().expect("an address"), port: 53 };
-    assert_eq!(connection.dump(Family::V6, Some(&container)).expect("filtered by port").len(), 1);
-    assert_eq!(connection.dump(Family::V4, None).expect("a dump of UDP").len(), 3);
-    assert_eq!(connection.dump_all(Family::V4).expect("a dump").len(), 3);
+    let count = |family, filter: Option<Filter>| {
+        let mut count = 0;
+        let request = wire::dump(family, filter);
+        connection.exchange("count", &request, 1, |_| count += 1).expect("a dump");
+        count
+    };
+    let host_port = FlowFilter::HostPort { address: None, ipv6: false, port: 9053 };
+    assert_eq!(count(Family::V4, Some(host_port.for_the_kernel())), 1);
+    let host_port =
+        FlowFilter::HostPort { address: Some(ip("192.0.2.2")), ipv6: false, port: 8053 };
+    assert_eq!(count(Family::V4, Some(host_port.for_the_kernel())), 1);
+    let container = FlowFilter::Container { address: ip("10.1.0.2"), port: 53 };
+    assert_eq!(count(Family::V4, Some(container.for_the_kernel())), 2);
+    // By its port alone.
+    let container = FlowFilter::Container { address: ip("fd01::2"), port: 53 };
+    assert_eq!(count(Family::V6, Some(container.for_the_kernel())), 1);
+    assert_eq!(count(Family::V4, Some(Filter::default())), 3, "UDP");
+    assert_eq!(count(Family::V4, None), 4, "everything");
 }

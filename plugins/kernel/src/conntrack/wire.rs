@@ -3,8 +3,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::message::Family;
-
 const CTNETLINK: u16 = 1 << 8;
 const GET: u16 = CTNETLINK | 1;
 const DELETE: u16 = CTNETLINK | 2;
@@ -29,9 +27,11 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// IP protocol number.
 pub(super) const UDP: u8 = 17;
 
-/// Flags in `CTA_FILTER`: what of the tuple counts.
+/// Flags in `CTA_FILTER`: what of a tuple counts (kernel 5.8, `ctnetlink_parse_filter`).
+const BY_SOURCE: u32 = 1 << 0;
 const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
+const BY_SOURCE_PORT: u32 = 1 << 4;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
 
 const NLM_F_REQUEST: u16 = 1;
@@ -46,24 +46,48 @@ const NLMSG_HEADER: usize = 16;
 const NFGENMSG: usize = 4;
 const NESTED: u16 = 1 << 15;
 
-/// What the kernel is asked to pick of the UDP entries, by original destination.
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn of(address: IpAddr) -> Self {
+        if address.is_ipv6() { Self::V6 } else { Self::V4 }
+    }
+}
+
+/// What the kernel is asked to pick of the UDP entries of a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
+    /// Original destination.
+    pub(super) destination: End,
+    /// Reply source.
+    pub(super) answered_by: End,
+}
+
+/// What counts of an address and port. The kernel is not asked for IPv6 addresses: 6.18 leaves out
+/// just the entries of the address it is asked for. Callers compare addresses anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
     pub(super) address: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }
 
-impl Filter {
-    /// What all destinations have in common. IPv6 addresses are left out of it: kernel 6.18 leaves
-    /// out just the entries of the address it is asked for.
+impl End {
+    /// What all have in common.
     pub(super) fn common(mut all: impl Iterator<Item = (Option<IpAddr>, u16)>) -> Self {
         let Some((address, port)) = all.next() else { return Self::default() };
-        let mut filter = Self { address: address.filter(IpAddr::is_ipv4), port: Some(port) };
+        let mut common = Self { address, port: Some(port) };
         for (address, port) in all {
-            filter.address = filter.address.filter(|one| Some(*one) == address);
-            filter.port = filter.port.filter(|one| *one == port);
+            common.address = common.address.filter(|one| Some(*one) == address);
+            common.port = common.port.filter(|one| *one == port);
         }
-        filter
+        common
     }
 }
 
@@ -136,9 +160,8 @@ pub(super) fn entry(payload: &[u8], protocol: u8) -> Option<Entry<'_>> {
         }
     }
     let original = original?;
-    let destination = [CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT];
-    let destination = end(original, protocol, destination)?;
-    let answered_by = end(reply?, protocol, [CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_PROTO_SRC_PORT])?;
+    let destination = end(original, protocol, &DESTINATION)?;
+    let answered_by = end(reply?, protocol, &SOURCE)?;
     Some(Entry { destination, answered_by, original, id, zone })
 }
 
@@ -146,29 +169,65 @@ pub(super) fn entry(payload: &[u8], protocol: u8) -> Option<Entry<'_>> {
 /// kernels without `CTA_FILTER` take it.
 pub(super) fn dump(family: Family, filter: Option<Filter>) -> Vec<u8> {
     let mut body = Vec::new();
-    if let Some(filter) = filter {
-        let mut flags = BY_PROTOCOL;
-        let mut tuple = Vec::new();
-        if let Some(IpAddr::V4(address)) = filter.address {
-            let mut ip = Vec::new();
-            attribute(&mut ip, CTA_IP_V4_DST, &address.octets());
-            attribute(&mut tuple, CTA_TUPLE_IP | NESTED, &ip);
-            flags |= BY_DESTINATION;
-        }
-        let mut proto = Vec::new();
-        attribute(&mut proto, CTA_PROTO_NUM, &[UDP]);
-        if let Some(port) = filter.port {
-            attribute(&mut proto, CTA_PROTO_DST_PORT, &port.to_be_bytes());
-            flags |= BY_DESTINATION_PORT;
-        }
-        attribute(&mut tuple, CTA_TUPLE_PROTO | NESTED, &proto);
-        attribute(&mut body, CTA_TUPLE_ORIG | NESTED, &tuple);
+    if let Some(Filter { destination, answered_by }) = filter {
+        let by_original = counted(&mut body, CTA_TUPLE_ORIG, destination, &DESTINATION);
+        let by_reply = if answered_by == End::default() {
+            0
+        } else {
+            counted(&mut body, CTA_TUPLE_REPLY, answered_by, &SOURCE)
+        };
         let mut counts = Vec::new();
-        attribute(&mut counts, CTA_FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
-        attribute(&mut counts, CTA_FILTER_REPLY_FLAGS, &0u32.to_ne_bytes());
+        attribute(&mut counts, CTA_FILTER_ORIG_FLAGS, &by_original.to_ne_bytes());
+        attribute(&mut counts, CTA_FILTER_REPLY_FLAGS, &by_reply.to_ne_bytes());
         attribute(&mut body, CTA_FILTER | NESTED, &counts);
     }
     request(GET, NLM_F_REQUEST | NLM_F_DUMP, family, &body)
+}
+
+/// How one end of a direction is written, and which flags make it count.
+struct EndAttributes {
+    v4: u16,
+    v6: u16,
+    port: u16,
+    by_address: u32,
+    by_port: u32,
+}
+
+const SOURCE: EndAttributes = EndAttributes {
+    v4: CTA_IP_V4_SRC,
+    v6: CTA_IP_V6_SRC,
+    port: CTA_PROTO_SRC_PORT,
+    by_address: BY_SOURCE,
+    by_port: BY_SOURCE_PORT,
+};
+
+const DESTINATION: EndAttributes = EndAttributes {
+    v4: CTA_IP_V4_DST,
+    v6: CTA_IP_V6_DST,
+    port: CTA_PROTO_DST_PORT,
+    by_address: BY_DESTINATION,
+    by_port: BY_DESTINATION_PORT,
+};
+
+/// Adds a UDP tuple with that end; the flags of what counts in it.
+fn counted(body: &mut Vec<u8>, kind: u16, end: End, types: &EndAttributes) -> u32 {
+    let mut flags = BY_PROTOCOL;
+    let mut tuple = Vec::new();
+    if let Some(IpAddr::V4(address)) = end.address {
+        let mut ip = Vec::new();
+        attribute(&mut ip, types.v4, &address.octets());
+        attribute(&mut tuple, CTA_TUPLE_IP | NESTED, &ip);
+        flags |= types.by_address;
+    }
+    let mut proto = Vec::new();
+    attribute(&mut proto, CTA_PROTO_NUM, &[UDP]);
+    if let Some(port) = end.port {
+        attribute(&mut proto, types.port, &port.to_be_bytes());
+        flags |= types.by_port;
+    }
+    attribute(&mut tuple, CTA_TUPLE_PROTO | NESTED, &proto);
+    attribute(body, kind | NESTED, &tuple);
+    flags
 }
 
 /// The request that deletes an entry, acknowledged.
@@ -191,20 +250,15 @@ pub(super) fn get(
     destination: SocketAddr,
 ) -> Vec<u8> {
     let mut ip = Vec::new();
-    let types = match family {
-        Family::V4 => [CTA_IP_V4_SRC, CTA_IP_V4_DST],
-        Family::V6 => [CTA_IP_V6_SRC, CTA_IP_V6_DST],
-    };
-    for (kind, address) in types.into_iter().zip([source.ip(), destination.ip()]) {
-        match address {
-            IpAddr::V4(address) => attribute(&mut ip, kind, &address.octets()),
-            IpAddr::V6(address) => attribute(&mut ip, kind, &address.octets()),
-        }
-    }
     let mut proto = Vec::new();
     attribute(&mut proto, CTA_PROTO_NUM, &[protocol]);
-    attribute(&mut proto, CTA_PROTO_SRC_PORT, &source.port().to_be_bytes());
-    attribute(&mut proto, CTA_PROTO_DST_PORT, &destination.port().to_be_bytes());
+    for (end, types) in [(source, &SOURCE), (destination, &DESTINATION)] {
+        match end.ip() {
+            IpAddr::V4(address) => attribute(&mut ip, types.v4, &address.octets()),
+            IpAddr::V6(address) => attribute(&mut ip, types.v6, &address.octets()),
+        }
+        attribute(&mut proto, types.port, &end.port().to_be_bytes());
+    }
     let mut tuple = Vec::new();
     attribute(&mut tuple, CTA_TUPLE_IP | NESTED, &ip);
     attribute(&mut tuple, CTA_TUPLE_PROTO | NESTED, &proto);
@@ -230,20 +284,20 @@ fn request(kind: u16, flags: u16, family: Family, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// One end of a direction of `protocol`: the types of its address of either family and of its port.
-fn end(tuple: &[u8], protocol: u8, [v4, v6, port_kind]: [u16; 3]) -> Option<(IpAddr, u16)> {
+/// One end of a direction of `protocol`.
+fn end(tuple: &[u8], protocol: u8, types: &EndAttributes) -> Option<(IpAddr, u16)> {
     let (mut address, mut port, mut wanted) = (None, None, false);
     for (kind, value) in attributes(tuple) {
         for (inner, value) in attributes(value) {
             match (kind, inner) {
-                (CTA_TUPLE_IP, inner) if inner == v4 => {
+                (CTA_TUPLE_IP, inner) if inner == types.v4 => {
                     address = <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
                 }
-                (CTA_TUPLE_IP, inner) if inner == v6 => {
+                (CTA_TUPLE_IP, inner) if inner == types.v6 => {
                     address = <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
                 }
                 (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => wanted = value == [protocol],
-                (CTA_TUPLE_PROTO, inner) if inner == port_kind => {
+                (CTA_TUPLE_PROTO, inner) if inner == types.port => {
                     port = <[u8; 2]>::try_from(value).ok().map(u16::from_be_bytes);
                 }
                 _ => {}

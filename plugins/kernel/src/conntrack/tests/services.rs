@@ -8,10 +8,6 @@ use crate::{
 
 const ALL: NodePortAddresses = NodePortAddresses { networks: Vec::new(), localhost: true };
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
 fn frontend(at: &str, port: u16, serving: &[(&str, u16)]) -> UdpFrontend {
     let at = match at {
         "node" => UdpFrontendAt::NodePort { ipv6: false },
@@ -30,13 +26,7 @@ fn udp(client_port: u16, to: (&str, u16), answered: (&str, u16)) {
 
 /// Client ports of the UDP flows that are left.
 fn left() -> Vec<u16> {
-    let connection = Connection::open().expect("a socket").expect("netfilter netlink");
-    let mut ports = Vec::new();
-    for family in Family::BOTH {
-        for flow in connection.flows(family, None).expect("a dump") {
-            ports.extend(flow.original.source_port);
-        }
-    }
+    let mut ports: Vec<u16> = udp_ports().into_iter().map(|(from, _)| from).collect();
     ports.sort_unstable();
     ports
 }

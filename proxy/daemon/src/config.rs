@@ -2,7 +2,10 @@
 
 mod check;
 mod file;
+mod given;
+mod invocation;
 mod keys;
+pub(crate) mod store_url;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +17,8 @@ use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use keys::{CleanupArgs, Invocation, command, invocation};
+pub(crate) use invocation::{CleanupArgs, Invocation, invocation};
+pub(crate) use keys::command;
 
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use causeway_model::{Guarded, Peer, Protocol, part_len};
 use ipnetwork::IpNetwork;
 
-use crate::config::{OverlayKind, Settings, StoreKind};
+use crate::config::{OverlayKind, Settings, StoreKind, store_url};
 use crate::log;
 use crate::state::State;
 
@@ -38,25 +38,6 @@ pub(crate) struct Own<'a> {
     pub amid_cluster: bool,
 }
 
-/// The host and port of an endpoint of the store, `http://172.18.0.10:2379`.
-pub(crate) fn host(endpoint: &str) -> Option<(&str, u16)> {
-    let (_, rest) = endpoint.split_once("://")?;
-    let (host, port) = rest.rsplit_once(':')?;
-    Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
-}
-
-/// Addresses of the store that are not names.
-pub(crate) fn literals(endpoints: &[String]) -> impl Iterator<Item = IpAddr> {
-    endpoints.iter().filter_map(|endpoint| host(endpoint)?.0.parse().ok())
-}
-
-/// Whether an endpoint is this machine alone.
-pub(crate) fn is_loopback(endpoint: &str) -> bool {
-    host(endpoint).is_some_and(|(host, _)| {
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
-}
-
 /// What no service and no container of another node has. `resolved` are addresses of the store's
 /// names.
 pub(crate) fn guarded(
@@ -66,7 +47,7 @@ pub(crate) fn guarded(
     resolved: &BTreeSet<IpAddr>,
 ) -> Guarded {
     let ours = own.ips.iter().map(|ip| (*ip, format!("this node, {}", own.name)));
-    let store = literals(&settings.etcd_endpoints).chain(resolved.iter().copied());
+    let store = store_url::literals(&settings.etcd_endpoints).chain(resolved.iter().copied());
     let store = store.map(|ip| (ip, "the cluster store".to_owned()));
     // Nodes are apart from services and containers, or do not start: a record that says otherwise
     // must not take addresses of these away.
@@ -110,7 +91,10 @@ fn ports(settings: &Settings) -> Vec<((Protocol, u16), String)> {
         .map(|(protocol, port, what)| ((*protocol, *port), (*what).to_owned()))
         .collect();
     if settings.store == StoreKind::Etcd {
-        let store = settings.etcd_endpoints.iter().filter_map(|endpoint| Some(host(endpoint)?.1));
+        let store = settings
+            .etcd_endpoints
+            .iter()
+            .filter_map(|endpoint| Some(store_url::host(endpoint)?.1));
         let store = store.chain([ETCD_PEERS]);
         ports.extend(store.map(|port| ((Protocol::Tcp, port), "the cluster store".to_owned())));
     }

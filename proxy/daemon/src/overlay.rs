@@ -8,6 +8,7 @@
 mod apply;
 mod guard;
 mod look;
+mod settle;
 
 pub(crate) use look::leave;
 
@@ -55,7 +56,7 @@ pub(crate) struct Orders {
     pub node: String,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// Its parts of the cluster network.
+    /// Its subnets of the cluster network.
     pub subnets: Vec<IpNetwork>,
     /// The other nodes.
     pub peers: Vec<Peer>,

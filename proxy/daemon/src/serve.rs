@@ -1,5 +1,6 @@
 //! Everything that answers: HTTP router and rendering, watches, health and metrics.
 
+mod api;
 mod collect;
 mod describe;
 mod health;
@@ -29,9 +30,9 @@ use crate::event::Events;
 use crate::request::{Query, Refused, Reply};
 use crate::state::{Committed, State};
 
+pub(crate) use self::api::Api;
 use self::collect::Kind;
 pub(crate) use self::health::Health;
-pub(crate) use self::http::Api;
 pub(crate) use self::metrics::Metrics;
 
 /// Owned by the engine, on its thread; tasks that it spawns send events.

@@ -39,10 +39,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("plugins/service/src/iptables", &["save", "text"]),
     ("ipam/src", &["leftover", "repair", "session"]),
     ("ipam/src", &["lock", "store"]),
-    ("proxy/daemon/src", &["config", "guard", "host_ports", "left_out", "log", "state"]),
-    ("proxy/daemon/src/overlay", &["apply", "look"]),
-    ("proxy/daemon/src/config", &["check", "file", "keys"]),
-    ("proxy/daemon/src/serve", &["health", "http"]),
     ("proxy/nft/src", &["client", "fake", "subscriptions"]),
 ];
 

@@ -12,7 +12,7 @@ use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 
-use super::keys::{Given, Values};
+use super::given::{Given, Values};
 use super::{BackendKind, Error, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind};
 use value::{
     Reason, address, backend, duration, label, log_format, log_level, network, node_name,

@@ -5,7 +5,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::Error;
-use super::keys::{Given, KEYS, Values};
+use super::given::{Given, Values};
+use super::keys::KEYS;
 
 /// Reads a file.
 ///

@@ -9,6 +9,7 @@ use causeway_model::Home;
 
 use super::Engine;
 use crate::conditions::Concern;
+use crate::config::store_url;
 use crate::event::{Event, Events};
 use crate::guard::{self, Own};
 
@@ -72,7 +73,7 @@ impl Engine {
 
 /// Keeps the addresses of the store's names known, if it has some.
 pub(super) async fn look_up(endpoints: Vec<String>, events: Events) {
-    let named = endpoints.iter().filter_map(|endpoint| guard::host(endpoint));
+    let named = endpoints.iter().filter_map(|endpoint| store_url::host(endpoint));
     let named: Vec<(&str, u16)> =
         named.filter(|(host, _)| host.parse::<IpAddr>().is_err()).collect();
     let mut known = BTreeSet::new();

@@ -90,10 +90,10 @@ fn without_an_overlay_nobody_says_which_part_is_whose() {
 #[test]
 fn loopback_is_this_machine_alone() {
     for endpoint in ["http://127.0.0.1:2379", "https://[::1]:1", "http://localhost:2379"] {
-        assert!(is_loopback(endpoint), "{endpoint}");
+        assert!(store_url::is_loopback(endpoint), "{endpoint}");
     }
     for endpoint in ["http://172.18.0.10:2379", "http://etcd:2379", "https://[fd00::1]:2379"] {
-        assert!(!is_loopback(endpoint), "{endpoint}");
+        assert!(!store_url::is_loopback(endpoint), "{endpoint}");
     }
 }
 

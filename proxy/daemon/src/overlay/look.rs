@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::IpAddr;
 
-use causeway_kernel::{Interest, Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
+use causeway_kernel::{Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
 use causeway_model::{MacAddress, Peer};
 use causeway_overlay::{
     Carrier, Device, Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink,
     device_name,
 };
 
-use super::apply::Hands;
 use super::guard;
-use super::{Aim, Keeper, Orders};
+use super::{Aim, Orders};
 use crate::node;
 
 /// The index of lo in every network namespace.
@@ -84,67 +83,8 @@ fn device(link: &Link) -> Device {
     Device { index: link.index, mtu: link.mtu, leads_out: !inner && link.index != LOOPBACK }
 }
 
-impl Keeper {
-    /// Makes the kernel hold what it should. In words, what failed.
-    pub(super) fn settle(&mut self) -> Result<(), String> {
-        if self.kernel.is_none() {
-            self.kernel = Some(open().map_err(|error| causeway_api::chain(&error))?);
-        }
-        let (Some((netlink, _)), Some(orders)) = (&self.kernel, &self.orders) else {
-            return Ok(());
-        };
-        let chain = |error: causeway_kernel::Error| causeway_api::chain(&error);
-        // Until it is known which links matter, all do.
-        self.interest = Interest { links: BTreeSet::new(), protocol: ROUTE_PROTOCOL };
-        let found = underlay(netlink, &orders.ips, &orders.peers).map_err(chain)?;
-        let Found { underlay, name, links } = found.ok_or_else(|| nowhere(&orders.ips))?;
-        self.interest.links.extend(links);
-        let facts = facts(netlink, &self.aim, orders, underlay);
-        let wanted = causeway_overlay::plan(&facts);
-        let seen = see(netlink, &self.aim.mode, wanted.link.as_ref()).map_err(chain)?;
-        self.interest.links.extend(seen.held.link.as_ref().map(|link| link.index));
-        let mut steps = causeway_overlay::diff(&seen.held, &wanted, facts.underlay.index);
-        steps.retain(|step| orders.allow(step));
-        // What differs though nothing else is wanted than before was changed by others.
-        let before = self.settled.as_ref();
-        let repair = before == Some(&(wanted.clone(), orders.complete));
-        let swept = before.is_some_and(|(_, complete)| *complete);
-        // Before others can send by what was taken here.
-        let guarded = if orders.complete { self.guard.keep(&wanted).err() } else { None };
-        let mut hands = Hands::new(netlink, &wanted, seen, facts.underlay.index);
-        hands.guarded = self.aim.guarded;
-        let failures = guarded.into_iter().chain(hands.take(&steps, repair));
-        self.interest.links.extend(hands.device());
-        let failures = failures.chain(hands.tune(self.aim.no_tx_checksum).err());
-        let mut failures: Vec<String> = failures.collect();
-        if !swept && failures.is_empty() && orders.complete {
-            let others = remove_others(netlink, wanted.link.as_ref());
-            failures.extend(others.map_err(chain).err());
-        }
-        if repair {
-            self.state.repairs += steps.len() as u64;
-        }
-        self.state.underlay = name;
-        self.state.vtep = wanted.link.as_ref().map(|link| link.mac);
-        self.state.mtu = wanted.mtu;
-        self.state.problems.clone_from(&wanted.problems);
-        self.settled = Some((wanted, orders.complete));
-        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
-    }
-}
-
-/// Why there is no underlay.
-fn nowhere(ips: &[IpAddr]) -> String {
-    match ips.first() {
-        Some(ip) => format!(
-            "no device of this node carries its address {ip}; give the right one (--node-ip, or ip \
-             in the peers file), or restart causewayd if it has changed"
-        ),
-        None => "this node has no address; give --node-ip".to_owned(),
-    }
-}
-
-fn facts(netlink: &Netlink, aim: &Aim, orders: &Orders, underlay: Underlay) -> Facts {
+/// What planning is to know.
+pub(super) fn facts(netlink: &Netlink, aim: &Aim, orders: &Orders, underlay: Underlay) -> Facts {
     let direct = !matches!(aim.mode, Mode::Vxlan { direct: false, .. });
     Facts {
         mode: aim.mode.clone(),
@@ -157,12 +97,6 @@ fn facts(netlink: &Netlink, aim: &Aim, orders: &Orders, underlay: Underlay) -> F
     }
 }
 
-fn open() -> causeway_kernel::Result<(Netlink, causeway_kernel::Monitor)> {
-    let netlink = Netlink::open()?;
-    let monitor = causeway_kernel::Monitor::new(&netlink)?;
-    Ok((netlink, monitor))
-}
-
 /// Addresses of peers without a gateway on the way (row O-08). One without a way at all has none.
 fn on_link(netlink: &Netlink, underlay: &Underlay, peers: &[Peer]) -> BTreeSet<IpAddr> {
     let near = |ip: &IpAddr| {
@@ -172,7 +106,7 @@ fn on_link(netlink: &Netlink, underlay: &Underlay, peers: &[Peer]) -> BTreeSet<I
 }
 
 /// What the kernel holds of ours. Without vxlan, the device is one that is left of other settings.
-fn see(
+pub(super) fn see(
     netlink: &Netlink,
     mode: &Mode,
     wanted: Option<&VxlanLink>,
@@ -214,17 +148,6 @@ fn held(route: &RouteSpec) -> HeldRoute {
     HeldRoute { subnet: route.dst, dev: if ours { route.dev } else { 0 }, gateway: route.gw }
 }
 
-/// Removes devices that other settings made (`--vxlan-id`).
-fn remove_others(netlink: &Netlink, wanted: Option<&VxlanLink>) -> causeway_kernel::Result<()> {
-    for link in netlink.links()?.iter().filter(|link| is_ours(link)) {
-        if wanted.is_none_or(|wanted| wanted.name != link.name) {
-            tracing::info!("overlay: remove {}, which other settings made", link.name);
-            netlink.delete_link(link.index)?;
-        }
-    }
-    Ok(())
-}
-
 /// Removes all there is of an overlay, or only says what there is. Says what.
 ///
 /// # Errors
@@ -254,7 +177,7 @@ pub(crate) fn leave(dry_run: bool) -> causeway_kernel::Result<Vec<String>> {
 }
 
 /// Whether it is a vxlan device with a name that we give.
-fn is_ours(link: &Link) -> bool {
+pub(super) fn is_ours(link: &Link) -> bool {
     let LinkKind::Vxlan(vxlan) = &link.kind else { return false };
     link.name == device_name(vxlan.id)
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::http::{Api, unknown_method, unknown_path};
+use super::api::{Api, unknown_method, unknown_path};
 use crate::clock;
 pub(crate) use crate::request::answer::Health;
 use crate::request::{Query, Refused};

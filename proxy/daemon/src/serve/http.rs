@@ -1,7 +1,5 @@
 //! The router of the unix socket, and its parts for the TCP listeners.
 
-use std::path::Path as FilePath;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,31 +15,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 
+use super::api::{Api, unknown_method, unknown_path};
 use super::collect::{Item, Kind};
-use super::listen::Strangers;
-use super::metrics::Metrics;
 use super::watch::Lines;
 use super::{Query, health, render, svc_test, trace};
-use crate::containerd::Containerd;
-use crate::event::{Event, Events};
-use crate::request::{Refused, Reply, Request, Target};
+use crate::request::{Refused, Request, Target};
 
 /// Largest body of `POST /v1/apply`: 45,000 services are half of it.
 const APPLY_LIMIT: usize = 64 << 20;
 /// Largest body of any other request.
 const LIMIT: usize = 1 << 20;
-
-/// What handlers have at hand.
-#[derive(Clone, Debug)]
-pub(crate) struct Api {
-    pub(crate) events: Events,
-    pub(crate) containerd: Containerd,
-    pub(crate) metrics: Metrics,
-    pub(crate) run_dir: Arc<FilePath>,
-    pub(crate) strangers: Strangers,
-}
 
 /// Everything, for the unix socket.
 pub(crate) fn router(api: Api) -> Router {
@@ -61,54 +45,6 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(health::metrics(api))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-}
-
-impl Api {
-    /// Asks the engine. It answers in the order of requests, after the changes before them.
-    pub(crate) async fn ask<T>(
-        &self,
-        request: impl FnOnce(Reply<T>) -> Request,
-    ) -> Result<T, Refused> {
-        let ending =
-            |()| Refused::new(503, "causewayd is stopping; retry when it is running again");
-        let (reply, answer) = oneshot::channel();
-        let sent = self.events.send(Event::Request(request(reply))).await;
-        sent.map_err(|_| ending(()))?;
-        answer.await.map_err(|_| ending(()))?
-    }
-
-    /// As [`Api::ask`], for queries.
-    pub(crate) async fn query<T>(
-        &self,
-        query: impl FnOnce(Reply<T>) -> Query,
-    ) -> Result<T, Refused> {
-        self.ask(|reply| Request::Query(query(reply))).await
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(self.problem)).into_response()
-    }
-}
-
-/// `404` of a path that nothing answers, also of the TCP listeners.
-pub(crate) async fn unknown_path(request: HttpRequest) -> Refused {
-    let path = request.uri().path().to_owned();
-    Refused::new(
-        404,
-        format!(
-            "unknown path {path:?}; causewayd serves /v1/..., /healthz, /livez, /readyz, /metrics \
-             and /proxyMode"
-        ),
-    )
-}
-
-/// `405`
-pub(crate) async fn unknown_method(request: HttpRequest) -> Refused {
-    let (method, path) = (request.method(), request.uri().path());
-    Refused::new(405, format!("{path} does not support {method}"))
 }
 
 async fn put_event(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use causeway_model::part_len;
 use ipnetwork::IpNetwork;
 
-use super::super::keys::{Given, Values};
-use super::super::{Error, OverlayKind, Settings, StoreKind};
-use crate::guard;
+use super::super::given::{Given, Values};
+use super::super::{Error, OverlayKind, Settings, StoreKind, store_url};
 
 /// Settings that say something about etcd alone.
 const OF_ETCD: &[&str] = &[
@@ -162,7 +161,7 @@ fn tls(values: &Values, settings: &Settings) -> Result<Vec<String>, Error> {
 /// Addresses of services that nobody has lead nowhere.
 fn store_is_apart(values: &Values, settings: &Settings) -> Result<(), Error> {
     for network in &settings.service_cidrs {
-        let mut store = guard::literals(&settings.etcd_endpoints);
+        let mut store = store_url::literals(&settings.etcd_endpoints);
         if let Some(ip) = store.find(|ip| network.contains(*ip)) {
             let reason = format!(
                 "contains {ip}, the address of the store; choose a --service-cidr without it"
@@ -175,7 +174,7 @@ fn store_is_apart(values: &Values, settings: &Settings) -> Result<(), Error> {
 
 /// What to know of a store that is not this machine's alone: who else may write to it.
 fn open_store(settings: &Settings) -> Option<String> {
-    let mut outside = settings.etcd_endpoints.iter().filter(|url| !guard::is_loopback(url));
+    let mut outside = settings.etcd_endpoints.iter().filter(|url| !store_url::is_loopback(url));
     let url = outside.next()?;
     let known = settings.etcd_user.is_some() || settings.etcd_tls.cert.is_some();
     let why = match (url.starts_with("https://"), known) {

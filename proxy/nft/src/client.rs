@@ -12,6 +12,7 @@ use causeway_ruleset::{
 use crate::codec::object::{ReadRule, read_chain, read_rule};
 use crate::codec::set::{self, Parts, RawElement};
 use crate::codec::{batch, family_name, family_number};
+use crate::error::{Error, Result, failed};
 #[cfg(feature = "fake")]
 use crate::fake::Fake;
 use crate::socket::{Answer, DUMP_TRIES, Link};
@@ -22,7 +23,6 @@ use crate::uapi::{
     SET_TABLE, TABLE_NAME,
 };
 use crate::wire::{Message, Writer};
-use crate::{Error, Result};
 
 /// [`Client::table`] reads with several dumps; so often at most it starts over when a commit came
 /// in between.
@@ -115,9 +115,10 @@ impl Client {
         Ok(Self { way: Way::Kernel(link), subscriptions: Subscriptions::default() })
     }
 
+    /// A connection to rules in memory.
     #[cfg(feature = "fake")]
-    pub(crate) fn of_fake(fake: Fake) -> Self {
-        Self { way: Way::Fake(fake), subscriptions: Subscriptions::default() }
+    pub fn of_fake(fake: &Fake) -> Self {
+        Self { way: Way::Fake(fake.clone()), subscriptions: Subscriptions::default() }
     }
 
     #[cfg_attr(not(feature = "fake"), expect(clippy::unnecessary_wraps, reason = "as with it"))]
@@ -161,7 +162,14 @@ impl Client {
     /// a large transaction is made, by this connection or by a program: as long as any socket is in
     /// it, the kernel makes a message for every element. [`Client::commit`] does so itself.
     pub fn pause(&mut self) -> Pause {
-        Pause::begin(self)
+        let before = self.generation().ok();
+        Pause::begin(self.subscriptions.clone(), before)
+    }
+
+    /// Ends a pause. If there were other transactions than `own` ones, or if their number is not
+    /// known, each subscription tells of a change.
+    pub fn resume(&mut self, pause: Pause, own: Option<u32>) {
+        pause.end(own, || self.generation().ok());
     }
 
     /// Commits a batch as one transaction: all or nothing. A batch that does nothing sends nothing.
@@ -176,7 +184,7 @@ impl Client {
         }
         let pause = self.pause();
         let sent = self.send(batch);
-        pause.end(self, Some(u32::from(sent.is_ok())));
+        self.resume(pause, Some(u32::from(sent.is_ok())));
         sent
     }
 
@@ -509,10 +517,6 @@ fn deletes(op: &Op) -> bool {
         | Op::AddElements { .. }
         | Op::AddRule { .. } => false,
     }
-}
-
-pub(crate) fn failed(action: impl Into<String>, source: io::Error) -> Error {
-    Error { action: action.into(), op: None, source }
 }
 
 fn refused(batch: &Batch, first: u32, answer: Answer) -> Error {

@@ -16,6 +16,11 @@ pub struct Error {
 /// Result of nftables operations.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// `source` came of no operation of a batch.
+pub(crate) fn failed(action: impl Into<String>, source: std::io::Error) -> Error {
+    Error { action: action.into(), op: None, source }
+}
+
 impl Error {
     /// `ENOENT`: table, chain, set, element or rule absent.
     pub fn is_not_found(&self) -> bool {

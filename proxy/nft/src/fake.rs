@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use causeway_ruleset::{Batch, Element, Key, Op, Rule, SetSpec, TableId, TableState};
 
-use crate::client::failed;
 use crate::codec::batch::describe;
-use crate::{Client, Error, Result};
+use crate::error::{Error, Result, failed};
 
 mod rules;
 
@@ -37,11 +36,6 @@ struct Inner {
 }
 
 impl Fake {
-    /// A connection to it.
-    pub fn client(&self) -> Client {
-        Client::of_fake(self.clone())
-    }
-
     /// The next commits fail with these errors, one each, whatever they hold.
     pub fn refuse(&self, errors: impl IntoIterator<Item = i32>) {
         self.inner().refusals.extend(errors);

@@ -9,10 +9,11 @@ use causeway_ruleset::{Family, Hook, Verdict};
 use ipnetwork::IpNetwork;
 
 use crate::Result;
-use crate::client::{Client, failed};
+use crate::client::Client;
 use crate::codec::expr::Expr;
 use crate::codec::object::read_chain;
 use crate::codec::{family_name, family_number};
+use crate::error::failed;
 use crate::uapi::{
     CT_STATE, CT_STATE_ESTABLISHED, CT_STATUS, CT_STATUS_DNAT, DATA_VALUE, ELEM_KEY,
     ELEM_LIST_ELEMENTS, ELEM_LIST_SET, ELEM_LIST_TABLE, GETCHAIN, GETRULE, GETSETELEM,

@@ -8,8 +8,8 @@ use causeway_ruleset::TableId;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::client::failed;
 use crate::codec::family_number;
+use crate::error::failed;
 use crate::socket::{retry, set_option};
 use crate::subscriptions::{Heard, Seat, Subscriptions};
 use crate::uapi::{GEN_PROC_NAME, GEN_PROC_PID, NEWGEN, OF_TABLE};

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::Client;
 use crate::uapi::{NFNLGRP_NFTABLES, NLMSG_NOOP};
 
 /// Nothing was missed.
@@ -76,7 +75,7 @@ fn noop() -> [u8; 16] {
     header
 }
 
-/// The subscriptions that a [`Client`] knows.
+/// The subscriptions that a [`crate::Client`] knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subscriptions(Arc<Mutex<Seats>>);
 
@@ -116,8 +115,8 @@ impl Subscriptions {
     }
 }
 
-/// All subscriptions of a [`Client`] are aside until [`Pause::end`]; dropping it counts as an end at
-/// which another process may have committed.
+/// All subscriptions of a [`crate::Client`] are aside until [`crate::Client::resume`]; dropping it
+/// counts as an end at which another process may have committed.
 #[derive(Debug)]
 #[must_use = "the subscriptions hear nothing meanwhile"]
 pub struct Pause {
@@ -128,10 +127,8 @@ pub struct Pause {
 }
 
 impl Pause {
-    pub(crate) fn begin(client: &mut Client) -> Self {
-        let subscriptions = client.subscriptions.clone();
-        // A commit between the two is heard as well as counted.
-        let before = client.generation().ok();
+    /// `before`: the generation. A commit between that and this is heard as well as counted.
+    pub(crate) fn begin(subscriptions: Subscriptions, before: Option<u32>) -> Self {
         let mut all = subscriptions.lock();
         all.aside = true;
         for seat in all.alive() {
@@ -142,13 +139,13 @@ impl Pause {
         Self { subscriptions, before, ended: false }
     }
 
-    /// The subscriptions are back. If the generation says that there were other transactions than
-    /// `own` ones, or if `own` is not known, each of them tells of a change.
-    pub fn end(mut self, client: &mut Client, own: Option<u32>) {
+    /// The subscriptions are back. If the generation, which `after` asks for then, says that there
+    /// were other transactions than `own` ones, or if `own` is not known, each tells of a change.
+    pub(crate) fn end(mut self, own: Option<u32>, after: impl FnOnce() -> Option<u32>) {
         self.back();
-        let heard = own.zip(self.before).is_some_and(|(own, before)| {
-            client.generation().is_ok_and(|after| after == later(before, own))
-        });
+        let heard = own
+            .zip(self.before)
+            .is_some_and(|(own, before)| after().is_some_and(|after| after == later(before, own)));
         if !heard {
             self.tell();
         }

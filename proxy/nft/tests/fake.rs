@@ -29,7 +29,7 @@ struct Pair {
 impl Pair {
     /// In a namespace of its own.
     fn new(seed: u64) -> Self {
-        Self { kernel: client(), fake: Fake::default().client(), seed }
+        Self { kernel: client(), fake: Client::of_fake(&Fake::default()), seed }
     }
 
     fn both<T: PartialEq + std::fmt::Debug>(

@@ -119,14 +119,14 @@ fn what_others_change_during_a_large_transaction_is_noticed() {
 
     let pause = ours.pause();
     ours.commit(&batch(fill(&id, 10))).expect("a commit");
-    pause.end(&mut ours, Some(1));
+    ours.resume(pause, Some(1));
     assert!(!readable(&monitor), "nobody else did anything");
 
     let pause = ours.pause();
     nft(&["flush set ip ours ports"], "");
     ours.commit(&batch(fill(&id, 10))).expect("a commit");
     let mut late = again().expect("a subscription that begins meanwhile");
-    pause.end(&mut ours, Some(1));
+    ours.resume(pause, Some(1));
     assert!(readable(&monitor), "it wakes whoever waits for it");
     assert!(monitor.changes().expect("a read").expect("a change").lost);
     assert!(late.changes().expect("a read").expect("a change").lost);
@@ -134,7 +134,7 @@ fn what_others_change_during_a_large_transaction_is_noticed() {
 
     // Of a program's transactions nobody knows the number.
     let pause = ours.pause();
-    pause.end(&mut ours, None);
+    ours.resume(pause, None);
     assert!(monitor.changes().expect("a read").expect("a change").lost);
     drop(ours.pause());
     assert!(monitor.changes().expect("a read").expect("a change").lost);

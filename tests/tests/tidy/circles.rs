@@ -39,7 +39,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("plugins/service/src/iptables", &["save", "text"]),
     ("ipam/src", &["leftover", "repair", "session"]),
     ("ipam/src", &["lock", "store"]),
-    ("proxy/nft/src", &["client", "fake", "subscriptions"]),
 ];
 
 /// What a module's source names.

@@ -47,7 +47,7 @@ impl Host {
 
     pub(crate) fn client(&self) -> Client {
         match &self.fake {
-            Some(fake) => fake.client(),
+            Some(fake) => Client::of_fake(fake),
             None => Client::open().expect("nf_tables"),
         }
     }

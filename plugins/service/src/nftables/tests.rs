@@ -13,7 +13,7 @@ use super::*;
 const NONE: ByFamily<'_> = ByFamily { v4: None, v6: None };
 
 fn rules(fake: &Fake) -> Rules {
-    Rules::new(fake.client())
+    Rules::new(Client::of_fake(fake))
 }
 
 fn record(port: u16, target: &str) -> Record {
@@ -33,11 +33,11 @@ fn add(fake: &Fake, record: &Record, owner: &str) -> Result<(), Error> {
 }
 
 fn listed(fake: &Fake) -> Option<TableState> {
-    fake.client().table(&layout::table()).unwrap()
+    Client::of_fake(fake).table(&layout::table()).unwrap()
 }
 
 fn another_process(fake: &Fake, ops: Vec<Op>) {
-    fake.client().commit(&Batch { ops, generation: None }).unwrap();
+    Client::of_fake(fake).commit(&Batch { ops, generation: None }).unwrap();
 }
 
 #[test]

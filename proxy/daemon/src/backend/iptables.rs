@@ -127,7 +127,7 @@ impl Iptables {
         };
         let pause = kernel.pause();
         let restored = restore(&self.tools, scripts);
-        pause.end(kernel, None);
+        kernel.resume(pause, None);
         restored
     }
 }

@@ -33,7 +33,7 @@ impl Nftables {
     /// A connection to the fake.
     #[cfg(test)]
     pub(super) fn of(fake: &causeway_nft::Fake) -> Self {
-        Self { client: fake.client(), mirror: None }
+        Self { client: Client::of_fake(fake), mirror: None }
     }
 
     pub(super) fn full_sync(&mut self, plan: &Plan) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! Plan and kernel, over the fake of its rules.
 
 use causeway_model::Event as Fact;
-use causeway_nft::Fake;
+use causeway_nft::{Client, Fake};
 use causeway_ruleset::{Batch, Family, Op, TableId};
 
 use super::*;
@@ -59,7 +59,7 @@ impl World {
     fn flush(&mut self) {
         let table = |family| TableId { family, name: "causeway_services".to_owned() };
         let ops = [Family::Ip, Family::Ip6].map(|family| Op::DeleteTable(table(family))).to_vec();
-        self.fake.client().commit(&Batch { ops, generation: None }).expect("committed");
+        Client::of_fake(&self.fake).commit(&Batch { ops, generation: None }).expect("committed");
         self.reconciler.on_change(Some(("nft".to_owned(), 7)));
     }
 

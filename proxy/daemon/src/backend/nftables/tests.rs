@@ -11,12 +11,12 @@ const WEB: &str = "shop/web 172.30.0.1 80/tcp -> 10.0.1.2:8080 10.0.1.3:8080";
 
 /// A backend on a kernel that another process can change, too.
 fn backend(fake: &Fake) -> Nftables {
-    Nftables { client: fake.client(), mirror: None }
+    Nftables { client: Client::of_fake(fake), mirror: None }
 }
 
 fn listed(fake: &Fake) -> [TableState; 2] {
     tables().map(|table| {
-        let mut state = fake.client().table(&table).unwrap().unwrap_or_default();
+        let mut state = Client::of_fake(fake).table(&table).unwrap().unwrap_or_default();
         for (_, rules) in state.chains.values_mut() {
             rules.iter_mut().for_each(|(handle, _)| *handle = 0);
         }
@@ -32,13 +32,13 @@ fn wanted(plan: &Plan) -> [TableState; 2] {
 }
 
 fn another_process(fake: &Fake, ops: Vec<Op>) {
-    fake.client().commit(&Batch { ops, generation: None }).unwrap();
+    Client::of_fake(fake).commit(&Batch { ops, generation: None }).unwrap();
 }
 
 /// Deletes the first element that it finds in a map of IPv4.
 fn drift(fake: &Fake) -> Op {
     let [table, _] = tables();
-    let state = fake.client().table(&table).unwrap().unwrap();
+    let state = Client::of_fake(fake).table(&table).unwrap().unwrap();
     let filled = |(set, elements): (_, Vec<Element>)| {
         elements.into_iter().next().map(|element| (set, vec![element]))
     };
@@ -84,7 +84,7 @@ fn rules_that_another_process_flushed_are_written_again() {
     let plan = plan(WEB);
     backend.full_sync(&plan).unwrap();
     let [table, _] = tables();
-    let state = fake.client().table(&table).unwrap().unwrap();
+    let state = Client::of_fake(&fake).table(&table).unwrap().unwrap();
     let flush = state.chains.into_keys().map(|chain| Op::FlushChain(table.clone(), chain));
     another_process(&fake, flush.collect());
     assert!(backend.full_sync(&plan).unwrap());

@@ -38,18 +38,22 @@ pub(crate) fn now() -> Now {
 /// it gives one; 6 when it does not decode, 5 when it cannot be read.
 pub(crate) fn node_subnets(path: &Path) -> Result<Vec<IpNetwork>, Error> {
     let shown = path.display();
-    let file = NodeFile::read(path).map_err(|error| {
+    let failed = |error: io::Error| {
         if error.kind() == io::ErrorKind::InvalidData {
             return undecodable(path, &error.to_string());
         }
         Error::caused(Code::Io, format!("read {shown}"), &error)
-    })?;
+    };
+    let file = NodeFile::read(path).map_err(failed)?;
     let Some(file) = file else {
         return Err(without_subnet(None).details(format!("{shown} does not exist")));
     };
-    match file.subnets {
+    match file.subnets.get().map_err(failed)? {
         Some(subnets) if !subnets.is_empty() => Ok(subnets),
-        Some(_) => Err(without_subnet(file.refused).details(format!("{shown} lists no subnet"))),
+        Some(_) => {
+            let none = without_subnet(file.refused.if_valid());
+            Err(none.details(format!("{shown} lists no subnet")))
+        }
         None => Err(undecodable(path, "`subnets` is absent")),
     }
 }
@@ -123,7 +127,7 @@ pub(crate) fn attached_networks(run_dir: &Path) -> BTreeSet<String> {
 }
 
 fn records(run_dir: &Path) -> Vec<(RecordKey, Attached)> {
-    Records::new(run_dir, kind::BRIDGE).readable().unwrap_or_default()
+    Records::new(run_dir, kind::BRIDGE).readable_in_part()
 }
 
 fn record_leases(key: RecordKey, record: &Attached) -> Vec<Lease> {

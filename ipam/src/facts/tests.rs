@@ -1,6 +1,9 @@
 //! Files that other programs write.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use cni_plugin::Code;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 
@@ -49,12 +52,18 @@ fn node_subnets_are_waited_for_or_refused() {
         assert_eq!(error.code, Code::TryAgainLater, "{text}");
         assert!(error.msg.contains(part), "{text}: {error}");
     }
-    std::fs::write(&path, r#"{"node":"a","subnets":["10.0.1.0/24","fd00:1::/64"]}"#).unwrap();
-    let subnets = node_subnets(&path).unwrap();
-    assert_eq!(
-        subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["10.0.1.0/24", "fd00:1::/64"]
-    );
+    for text in [
+        r#"{"node":"a","subnets":["10.0.1.0/24","fd00:1::/64"]}"#,
+        // Fields that this plugin does not use may be of any type.
+        r#"{"node":1,"subnets":["10.0.1.0/24","fd00:1::/64"],"overlayMTU":"x","clusterCIDRs":7}"#,
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let subnets = node_subnets(&path).unwrap();
+        assert_eq!(
+            subnets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.1.0/24", "fd00:1::/64"]
+        );
+    }
 }
 
 #[test]
@@ -85,4 +94,34 @@ fn attachment_records_of_the_network_count_and_garbage_does_not() {
     let found: Vec<_> =
         leases.iter().map(|l| (l.address.to_string(), l.owner.container_id.as_str())).collect();
     assert_eq!(found, [("10.0.1.2".to_owned(), "c1"), ("10.0.1.9".to_owned(), "c1")]);
+}
+
+/// Users of the list would hand out the addresses that are missing from it.
+#[test]
+fn a_directory_that_cannot_be_read_hides_no_record_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| dir.path().join("attachments/bridge").join(name);
+    for name in ["a", "b", "c"] {
+        std::fs::create_dir_all(folder(name)).unwrap();
+        let key = format!(r#"{{"network":"{name}","container_id":"c1","ifname":"eth0"}}"#);
+        let record = format!(r#"{{"key":{key},"record":{{"addresses":["10.0.1.2/16"]}}}}"#);
+        std::fs::write(folder(name).join("c1.json"), record).unwrap();
+    }
+    let set_mode = |mode| {
+        std::fs::set_permissions(folder("b"), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0);
+    // Modes bind a thread without these rights, root's too.
+    let found = std::thread::scope(|scope| {
+        let ask = || {
+            let mut held = capabilities(None).unwrap();
+            held.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            set_capabilities(None, held).unwrap();
+            assert!(folder("b").read_dir().is_err());
+            attached_networks(dir.path())
+        };
+        scope.spawn(ask).join().unwrap()
+    });
+    set_mode(0o700);
+    assert_eq!(found, ["a", "c"].map(str::to_owned).into());
 }

@@ -224,7 +224,7 @@ fn rules(
         let recorded = recorded(request, config).and_then(|record| record.masq_exclude);
         let exclude = match recorded.or_else(|| config.masq_exclude.clone()) {
             Some(exclude) => exclude,
-            None => node::read(&config.run_dir)?.never_masqueraded(),
+            None => node::never_masqueraded(&config.run_dir)?,
         };
         masq::check(&masq::Masquerade {
             key,

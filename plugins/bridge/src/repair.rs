@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use causeway_host::NodeFile;
 use causeway_kernel::{Link, Netlink, RecordKey, Records};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
@@ -60,7 +59,7 @@ pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(
     let settled = others.into_iter().filter(|key| !records.is_busy(key));
     let some: Vec<_> = settled.filter_map(read).collect();
     let in_iptables = masq::in_iptables(run_dir);
-    let exclude = never_masqueraded(run_dir)?;
+    let exclude = node::never_masqueraded(run_dir)?;
     let (mut masq_told, mut spoof_told) = (false, false);
     for (key, record) in &some {
         let wanted = masquerade(run_dir, key, record, &exclude)
@@ -94,10 +93,6 @@ fn host_end(record: &Record) -> Result<Option<Link>, Error> {
 fn is_alive(record: &Record, link: Option<&Link>) -> bool {
     let owner = rules::owner(&record.key);
     link.is_some_and(|link| link.up && link.alias.as_ref().is_none_or(|alias| *alias == owner))
-}
-
-fn never_masqueraded(run_dir: &Path) -> Result<Vec<IpNetwork>, Error> {
-    node::read(run_dir).map(NodeFile::never_masqueraded)
 }
 
 /// `usual`: what an older version, which did not record it, took from the node file or was told.
@@ -137,7 +132,7 @@ fn run(
     records.retain(|(_, record)| is_alive(record, links.get(record.host_ifname.as_str()).copied()));
     let alive: BTreeSet<&RecordKey> = records.iter().map(|(key, _)| key).collect();
     let in_iptables = masq::in_iptables(run_dir);
-    let usual = never_masqueraded(run_dir)?;
+    let usual = node::never_masqueraded(run_dir)?;
     let of_nftables = records.iter().filter(|(key, _)| !in_iptables.contains(key));
     let wanted: Vec<Masquerade<'_>> =
         of_nftables.filter_map(|(key, record)| masquerade(run_dir, key, record, &usual)).collect();

@@ -4,39 +4,91 @@ use std::io;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Outlives};
 
-/// The content of `node.json`, of this version or an older one.
+/// The content of `node.json`, of this version or another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeFile {
     /// Name of the node.
-    pub node: String,
+    pub node: Field<String>,
     /// Its parts of the cluster network, from which `"subnet": "auto"` draws; `None` if the file
     /// does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subnets: Option<Vec<IpNetwork>>,
+    #[serde(skip_serializing_if = "Field::is_none")]
+    pub subnets: Field<Option<Vec<IpNetwork>>>,
     /// Why there is none.
-    #[serde(rename = "subnetRefused", skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
+    #[serde(rename = "subnetRefused", skip_serializing_if = "Field::is_none")]
+    pub refused: Field<Option<String>>,
     /// MTU of the overlay in bytes.
-    #[serde(rename = "overlayMTU", skip_serializing_if = "Option::is_none")]
-    pub overlay_mtu: Option<u32>,
+    #[serde(rename = "overlayMTU", skip_serializing_if = "Field::is_none")]
+    pub overlay_mtu: Field<Option<u32>>,
     /// Networks of all containers of the cluster.
     #[serde(rename = "clusterCIDRs")]
-    pub cluster: Vec<IpNetwork>,
+    pub cluster: Field<Vec<IpNetwork>>,
     /// Networks of the services.
     #[serde(rename = "serviceCIDRs")]
-    pub services: Vec<IpNetwork>,
+    pub services: Field<Vec<IpNetwork>>,
+}
+
+/// A field of the file, or why it does not decode. Plugins and daemon may be of different versions:
+/// only whoever uses a field minds what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field<T>(Result<T, String>);
+
+impl<T> Field<T> {
+    /// What it holds.
+    ///
+    /// # Errors
+    /// `InvalidData` if it does not decode.
+    pub fn get(self) -> io::Result<T> {
+        self.0.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+    }
+}
+
+impl<T> Field<Option<T>> {
+    /// What it holds; `None` if it does not decode either.
+    pub fn if_valid(self) -> Option<T> {
+        self.0.ok().flatten()
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self.0, Ok(None))
+    }
+}
+
+impl<T> From<T> for Field<T> {
+    fn from(value: T) -> Self {
+        Self(Ok(value))
+    }
+}
+
+impl<T: Default> Default for Field<T> {
+    fn default() -> Self {
+        Self(Ok(T::default()))
+    }
+}
+
+impl<T: Serialize> Serialize for Field<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Field<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_value(value).map_err(|error| error.to_string())))
+    }
 }
 
 impl NodeFile {
     /// Reads the file; `None` if there is none: no daemon has run.
     ///
     /// # Errors
-    /// It cannot be read; `InvalidData` if it does not decode.
+    /// It cannot be read; `InvalidData` if it is no JSON object.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -49,8 +101,11 @@ impl NodeFile {
     }
 
     /// Destinations that containers reach with their own address.
-    pub fn never_masqueraded(self) -> Vec<IpNetwork> {
-        self.cluster.into_iter().chain(self.services).collect()
+    ///
+    /// # Errors
+    /// `InvalidData` if a field does not decode.
+    pub fn never_masqueraded(self) -> io::Result<Vec<IpNetwork>> {
+        Ok([self.cluster.get()?, self.services.get()?].concat())
     }
 
     /// Replaces the file, on disk when this returns.
@@ -83,11 +138,13 @@ mod tests {
         std::fs::write(&path, WRITTEN).expect("written");
         let read = NodeFile::read(&path).expect("readable").expect("a file");
         let network = |text: &str| text.parse::<IpNetwork>().expect("a network");
-        assert_eq!(read.subnets, Some(vec![network("10.0.1.0/24"), network("fd00:1::/64")]));
-        assert_eq!((read.overlay_mtu, read.refused.as_deref()), (Some(1450), None));
+        let subnets = Some(vec![network("10.0.1.0/24"), network("fd00:1::/64")]);
+        assert_eq!(read.subnets, subnets.into());
+        assert_eq!((&read.overlay_mtu, &read.refused), (&Some(1450).into(), &None.into()));
         read.write(&path).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), WRITTEN);
-        let refused = NodeFile { refused: Some("why".into()), overlay_mtu: None, ..read };
+        let refused =
+            NodeFile { refused: Some("why".to_owned()).into(), overlay_mtu: None.into(), ..read };
         refused.write(&path).expect("written");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert!(text.contains(r#"fd00:1::/64"],"subnetRefused":"why","clusterCIDRs""#), "{text}");
@@ -98,12 +155,44 @@ mod tests {
     fn what_does_not_decode_is_told_from_what_cannot_be_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("node.json");
-        for text in ["", "[]", r#"{"subnets":["x"]}"#, r#"{"overlayMTU":-1}"#] {
+        for text in ["", "[]"] {
             std::fs::write(&path, text).expect("written");
             let error = NodeFile::read(&path).expect_err("not valid");
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
         }
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            NodeFile::read(&path).expect("readable").expect("a file")
+        };
+        let error = read(r#"{"subnets":["x"]}"#).subnets.get().expect_err("not valid");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = read(r#"{"overlayMTU":-1}"#).overlay_mtu.get().expect_err("not valid");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("`-1`, expected u32"), "{error}");
         std::fs::write(&path, "{}").expect("written");
         assert_eq!(NodeFile::read(&path).expect("readable"), Some(NodeFile::default()));
+    }
+
+    /// What one field holds is no matter to those who ask for another.
+    #[test]
+    fn each_field_is_decoded_for_whoever_uses_it() {
+        const FOREIGN: &str = r#"{"node":1,"subnets":{"v4":[]},"subnetRefused":[],
+            "overlayMTU":1450,"clusterCIDRs":["10.0.0.0/16"],"serviceCIDRs":["172.30.0.0/16"]}"#;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("node.json");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            NodeFile::read(&path).expect("readable").expect("a file")
+        };
+        let file = read(FOREIGN);
+        assert_eq!(file.overlay_mtu.clone().get().expect("a number"), Some(1450));
+        assert_eq!(
+            (file.clone().subnets.if_valid(), file.clone().refused.if_valid()),
+            (None, None)
+        );
+        assert!(file.clone().subnets.get().is_err() && file.clone().node.get().is_err());
+        assert_eq!(file.never_masqueraded().expect("networks").len(), 2);
+        let error = read(r#"{"serviceCIDRs":7}"#).never_masqueraded().expect_err("not valid");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -127,16 +127,15 @@ impl Records {
     /// A directory could not be read.
     pub fn readable<T: DeserializeOwned>(&self) -> Result<Vec<(RecordKey, T)>> {
         let mut records = Vec::new();
-        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
-            for path in entries(&folder)? {
-                if is_record(&path)
-                    && let Ok(Some(stored)) = read_json::<Stored<T>>(&path)
-                {
-                    records.push((stored.key, stored.record));
-                }
-            }
+        for path in self.files() {
+            records.extend(keyed(&path?));
         }
         Ok(records)
+    }
+
+    /// What [`Records::readable`] tells, without what lies in directories that cannot be read.
+    pub fn readable_in_part<T: DeserializeOwned>(&self) -> Vec<(RecordKey, T)> {
+        self.files().flatten().filter_map(|path| keyed(&path)).collect()
     }
 
     /// Keys of at most `most` records, of any network, other than that of `key`. Which ones is the file
@@ -145,11 +144,7 @@ impl Records {
     /// # Errors
     /// A directory could not be read.
     pub fn some_beside(&self, key: &RecordKey, most: usize) -> Result<Vec<RecordKey>> {
-        let mut paths = Vec::new();
-        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
-            paths.extend(entries(&folder)?);
-        }
-        paths.retain(|path| is_record(path));
+        let mut paths = self.files().collect::<Result<Vec<PathBuf>>>()?;
         let count = u128::try_from(paths.len().max(1)).unwrap_or(1);
         let start = fnv1a(key.container_id.as_bytes()) % count;
         paths.rotate_left(usize::try_from(start).unwrap_or_default());
@@ -165,15 +160,13 @@ impl Records {
     pub fn of_container(&self, container_id: &str) -> Result<Vec<RecordKey>> {
         let mut keys = Vec::new();
         let start = format!("{}:", escape(container_id));
-        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
-            for path in entries(&folder)? {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if is_record(&path)
-                    && (name.starts_with(&start) || name.contains('~'))
-                    && let Ok(Some(stored)) = read_json::<StoredKey>(&path)
-                {
-                    keys.push(stored.key);
-                }
+        for path in self.files() {
+            let path = path?;
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if (name.starts_with(&start) || name.contains('~'))
+                && let Ok(Some(stored)) = read_json::<StoredKey>(&path)
+            {
+                keys.push(stored.key);
             }
         }
         keys.retain(|key| key.container_id == container_id);
@@ -187,37 +180,38 @@ impl Records {
     /// A directory or a record that is unreadable or does not decode, naming it.
     pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         let mut records = Vec::new();
-        for folder in entries(&self.root)?.into_iter().filter(|folder| folder.is_dir()) {
-            for path in entries(&folder)? {
-                if is_record(&path) {
-                    // One that was removed since the directory was read is none.
-                    let stored: Option<Stored<T>> = read_json(&path)?;
-                    records.extend(stored.map(|stored| stored.record));
-                }
-            }
+        for path in self.files() {
+            // One that was removed since the directory was read is none.
+            let stored: Option<Stored<T>> = read_json(&path?)?;
+            records.extend(stored.map(|stored| stored.record));
         }
         Ok(records)
     }
 
     /// Whether there is no record at all, of any network: the last attachment of this kind is gone.
+    /// Reads no further than the first.
     ///
     /// # Errors
     /// A directory could not be read.
     pub fn is_empty(&self) -> Result<bool> {
-        for folder in entries(&self.root)? {
-            if folder.is_dir() && holds_record(&folder)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.files().next().transpose().map(|first| first.is_none())
     }
 
     /// Whether there are more than `count` records, of any network. Stops at the first one too many;
     /// what cannot be read is none.
     pub fn exceed(&self, count: usize) -> bool {
-        let files = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let records = files(&self.root).flat_map(|network| files(&network.path()));
-        records.filter(|entry| is_record(entry.file_name().as_ref())).nth(count).is_some()
+        self.files().flatten().nth(count).is_some()
+    }
+
+    /// Files of records, of every network, read as they are asked for.
+    fn files(&self) -> impl Iterator<Item = Result<PathBuf>> {
+        let folders =
+            listing(&self.root).filter(|folder| folder.as_ref().map_or(true, |f| f.is_dir()));
+        let paths = folders.flat_map(|folder| match folder {
+            Ok(folder) => listing(&folder),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+        paths.filter(|path| path.as_ref().map_or(true, |path| is_record(path)))
     }
 
     fn folder(&self, network: &str) -> PathBuf {
@@ -235,22 +229,16 @@ fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
 
-/// Whether a record is in a directory. Reads no further than the first.
-fn holds_record(folder: &Path) -> Result<bool> {
-    for path in open_folder(folder)?.into_iter().flatten() {
-        let path = path.map_err(|source| unlisted(folder, source))?.path();
-        if is_record(&path) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Paths in a directory; none if it does not exist.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = open_folder(folder)?.into_iter().flatten();
-    let path = |entry: io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
-    entries.map(|entry| path(entry).map_err(|source| unlisted(folder, source))).collect()
+/// Paths in a directory, read as they are asked for; none if it does not exist.
+fn listing(folder: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+    let entries = match open_folder(folder) {
+        Ok(entries) => entries.into_iter().flatten(),
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    let folder = folder.to_owned();
+    Box::new(entries.map(move |entry| {
+        entry.map(|entry| entry.path()).map_err(|source| unlisted(&folder, source))
+    }))
 }
 
 fn open_folder(folder: &Path) -> Result<Option<std::fs::ReadDir>> {
@@ -280,10 +268,17 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
 }
 
+/// A record with its key; `None` if it is damaged or gone.
+fn keyed<T: DeserializeOwned>(path: &Path) -> Option<(RecordKey, T)> {
+    let stored: Stored<T> = read_json(path).ok()??;
+    Some((stored.key, stored.record))
+}
+
 fn list_folder(folder: &Path) -> Result<(Vec<RecordKey>, Vec<Error>)> {
     let mut keys = Vec::new();
     let mut errors = Vec::new();
-    for path in entries(folder)? {
+    for path in listing(folder) {
+        let path = path?;
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => match read_json::<StoredKey>(&path) {
                 Ok(Some(stored)) => keys.push(stored.key),

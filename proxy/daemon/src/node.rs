@@ -336,18 +336,19 @@ pub(crate) fn publish(
     let durable = paths::node_file(&settings.state_dir);
     let known = known(settings);
     let (subnets, refused) = match parts {
-        Parts::Own => (subnets(settings, &known), None),
-        Parts::Before => (known.subnets.unwrap_or_default(), known.refused),
+        Parts::Own => (subnets(settings, known.subnets.if_valid()), None),
+        Parts::Before => (known.subnets.if_valid().unwrap_or_default(), known.refused.if_valid()),
         Parts::Given(subnets) => (subnets.clone(), None),
         Parts::Refused(why) => (Vec::new(), Some(why.clone())),
     };
+    let earlier = known.overlay_mtu.if_valid().filter(|_| settings.overlay != OverlayKind::None);
     let file = NodeFile {
-        node: facts.name.to_string(),
-        subnets: Some(subnets),
-        refused,
-        overlay_mtu: mtu.or(known.overlay_mtu.filter(|_| settings.overlay != OverlayKind::None)),
-        cluster: settings.cluster_cidrs.clone(),
-        services: settings.service_cidrs.clone(),
+        node: facts.name.to_string().into(),
+        subnets: Some(subnets).into(),
+        refused: refused.into(),
+        overlay_mtu: mtu.or(earlier).into(),
+        cluster: settings.cluster_cidrs.clone().into(),
+        services: settings.service_cidrs.clone().into(),
     };
     for path in [&durable, &paths::node_file(&settings.run_dir)] {
         file.write(path)
@@ -358,7 +359,7 @@ pub(crate) fn publish(
 
 /// Parts of the cluster network that an earlier run had.
 pub(crate) fn previous(settings: &Settings) -> Vec<IpNetwork> {
-    known(settings).subnets.unwrap_or_default()
+    known(settings).subnets.if_valid().unwrap_or_default()
 }
 
 fn known(settings: &Settings) -> NodeFile {
@@ -386,7 +387,8 @@ pub(crate) fn machine_id(settings: &Settings) -> Result<String, Error> {
 
 /// The node's part of each cluster network: as asked for, as before, or the second one (the first
 /// begins with the network's own address).
-fn subnets(settings: &Settings, known: &NodeFile) -> Vec<IpNetwork> {
+fn subnets(settings: &Settings, known: Option<Vec<IpNetwork>>) -> Vec<IpNetwork> {
+    let known = known.unwrap_or_default();
     let choose = |cluster: &IpNetwork| {
         let like = |subnet: &&IpNetwork| {
             subnet.is_ipv4() == cluster.is_ipv4() && cluster.contains(subnet.ip())
@@ -396,8 +398,7 @@ fn subnets(settings: &Settings, known: &NodeFile) -> Vec<IpNetwork> {
             IpNetwork::V6(cluster) => 64.max(cluster.prefix()),
         };
         let asked = settings.node_subnets.iter().find(like);
-        let before =
-            known.subnets.iter().flatten().filter(|subnet| subnet.prefix() == length).find(like);
+        let before = known.iter().filter(|subnet| subnet.prefix() == length).find(like);
         asked.or(before).copied().unwrap_or_else(|| second(*cluster, length))
     };
     settings.cluster_cidrs.iter().map(choose).collect()

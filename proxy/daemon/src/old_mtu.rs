@@ -121,7 +121,7 @@ fn look(run_dir: &Path, cluster: &[IpNetwork]) -> causeway_kernel::Result<Vec<St
 
 /// What a new attachment would get of the overlay.
 fn overlay(run_dir: &Path) -> Option<u32> {
-    NodeFile::read(&paths::node_file(run_dir)).ok()??.overlay_mtu
+    NodeFile::read(&paths::node_file(run_dir)).ok()??.overlay_mtu.if_valid()
 }
 
 /// What bridges carry whose ports lead to other nodes by vxlan.

@@ -181,7 +181,7 @@ impl<'a> Site<'a> {
         match &self.config.masq_exclude {
             _ if !self.config.ip_masq => Ok(None),
             Some(exclude) => Ok(Some(exclude.clone())),
-            None => node::read(&self.config.run_dir).map(|node| Some(node.never_masqueraded())),
+            None => node::never_masqueraded(&self.config.run_dir).map(Some),
         }
     }
 

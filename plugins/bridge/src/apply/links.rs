@@ -120,7 +120,7 @@ impl<'a> Site<'a> {
     pub(super) fn mtu(&self, fits: Option<u32>) -> Result<Option<u32>, Error> {
         match self.config.mtu.or(fits) {
             Some(mtu) => Ok(Some(mtu)),
-            None => Ok(node::read(&self.config.run_dir)?.overlay_mtu),
+            None => node::overlay_mtu(&self.config.run_dir),
         }
     }
 

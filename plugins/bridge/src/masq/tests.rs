@@ -104,7 +104,7 @@ fn what_the_node_says_of_cluster_and_services_is_never_masqueraded_in_either_fam
     .expect("node.json");
     let host = Host::fake();
     let mut one = Container::new("a", &["10.0.1.2/24", "fd00:10:0:1::2/64"]);
-    one.exclude = node.never_masqueraded();
+    one.exclude = node.never_masqueraded().expect("networks");
     one.add(&host);
     let listed = host.table(&table());
     let body = listed.split_once(&format!("chain {} {{", one.chain())).expect("the chain").1;

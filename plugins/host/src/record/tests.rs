@@ -15,7 +15,8 @@ fn key(network: &str, container_id: &str, ifname: &str) -> RecordKey {
 
 fn files(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for path in entries(folder).expect("a folder") {
+    for path in listing(folder) {
+        let path = path.expect("a folder");
         if path.is_dir() {
             found.extend(files(&path));
         } else {

@@ -263,6 +263,26 @@ fn a_record_that_contradicts_another_is_found() {
     assert!(damage.contains("marked as taken without a record"), "{damage}");
 }
 
+/// A new store in its place would hand out addresses that are in use.
+#[test]
+fn a_snapshot_without_its_log_is_damage_finished_or_not() {
+    for ending in ["", ".generating"] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 40);
+        for path in files(dir.path()) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            match name.starts_with("snap.") {
+                true => fs::rename(&path, path.with_file_name(format!("{name}{ending}"))).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        }
+        assert!(session::exists(&place(dir.path())), "{ending:?}");
+        assert_eq!(networks(dir.path()).unwrap(), ["net"], "{ending:?}");
+        let found = leases(dir.path());
+        assert!(matches!(found, Err(Error::Damaged { .. })), "{ending:?}: {found:?}");
+    }
+}
+
 /// The log holds all that the snapshot tells: a store is not lost for a file that a crash, or a
 /// full disk, left empty.
 ///

@@ -87,16 +87,21 @@ pub fn log(folder: &Path) -> PathBuf {
 
 /// sled's snapshots in `folder`, without those that a killed process began.
 pub fn snapshots(folder: &Path) -> Vec<PathBuf> {
+    let is_finished = |path: &PathBuf| !path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED);
+    all_snapshots(folder).filter(is_finished).collect()
+}
+
+fn all_snapshots(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
-    let is_snapshot = |name: &[u8]| name.starts_with(b"snap.") && !name.ends_with(UNFINISHED);
-    let found = entries.filter(|entry| is_snapshot(entry.file_name().as_encoded_bytes()));
-    found.map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"snap."))
+        .map(|entry| entry.path())
 }
 
 /// Whether `folder` holds a database. It may be damaged: without its [`log`] there is a snapshot,
-/// beside which sled would make an empty one.
+/// finished or not, beside which sled would make an empty one.
 pub fn exists(folder: &Path) -> bool {
-    log(folder).exists() || !snapshots(folder).is_empty()
+    log(folder).exists() || all_snapshots(folder).next().is_some()
 }
 
 /// Ending of a snapshot that is being written.

@@ -16,6 +16,10 @@ use crate::mapping::Protocol;
 use crate::plan::{self, ByFamily, Conflict, Holder, Observed, Restored};
 use crate::record::Record;
 
+/// How often an operation is tried if other processes change what it had read. Each try may commit
+/// twice, and the rules lock is held meanwhile.
+const TRIES: usize = 4;
+
 /// A connection to the rules of this namespace.
 #[derive(Debug)]
 pub(crate) struct Rules {
@@ -254,7 +258,7 @@ impl Rules {
         &mut self,
         mut work: impl FnMut(&mut Self) -> causeway_nft::Result<T>,
     ) -> Result<T, Error> {
-        owned::attempts(|| work(self)).map_err(|error| failure::nft(&error))
+        owned::attempts(TRIES, || work(self)).map_err(|error| failure::nft(&error))
     }
 
     fn owned(&mut self) -> OwnedTable<'_> {

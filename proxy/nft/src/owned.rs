@@ -51,8 +51,8 @@ impl<'a> OwnedTable<'a> {
     /// See [`crate::Error`].
     pub fn establish(&mut self, claim: &Claim) -> Result<()> {
         let layout = self.layout;
-        let seen = attempts(|| {
-            let seen = self.ask(layout.chains_of(claim), layout.questions(claim))?;
+        let seen = attempts(TRIES, || {
+            let seen = self.ask(layout.chains_of(claim), questions(claim))?;
             self.commit(layout.establish(claim, &seen))?;
             Ok(seen)
         })?;
@@ -67,8 +67,7 @@ impl<'a> OwnedTable<'a> {
     /// # Errors
     /// See [`crate::Error`].
     pub fn missing(&mut self, claim: &Claim) -> Result<Option<Missing>> {
-        let questions = claim.elements.iter().map(Placed::question).collect();
-        let seen = self.ask(self.layout.chains_of(claim), questions)?;
+        let seen = self.ask(self.layout.chains_of(claim), questions(claim))?;
         Ok(self.layout.missing(claim, &seen))
     }
 
@@ -111,7 +110,7 @@ impl<'a> OwnedTable<'a> {
     /// # Errors
     /// See [`crate::Error`].
     pub fn restore(&mut self, claims: &[Claim], write: bool) -> Result<BTreeSet<usize>> {
-        attempts(|| {
+        attempts(TRIES, || {
             let state = self.client.table(&self.layout.table)?.unwrap_or_default();
             let (ops, lacking) = self.layout.restore(claims, state);
             if write && !ops.is_empty() {
@@ -225,12 +224,19 @@ impl<'a> OwnedTable<'a> {
     }
 }
 
-/// Has `work` done again if another process changed meanwhile what it had read.
+/// What a claim's elements are called. Those that others tell of are asked for all the same: another
+/// process may have removed what tells.
+fn questions(claim: &Claim) -> Vec<Question> {
+    claim.elements.iter().map(Placed::question).collect()
+}
+
+/// Has `work` done again, `tries` times in all, if another process changed meanwhile what it had
+/// read.
 ///
 /// # Errors
 /// The last one of `work`.
-pub fn attempts<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    for _ in 1..TRIES {
+pub fn attempts<T>(tries: usize, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..tries {
         match work() {
             Err(error) if was_overtaken(&error) => {}
             done => return done,

@@ -192,14 +192,6 @@ impl Layout {
         self.chains.iter().chain(&claim.chains).map(|(spec, _)| spec.name.as_str())
     }
 
-    /// What of elements [`Layout::establish`] has to know. Companions are found by those that tell of
-    /// them.
-    pub fn questions(&self, claim: &Claim) -> Vec<Question> {
-        let told: Vec<Question> = claim.elements.iter().filter_map(self.companion).collect();
-        let all = claim.elements.iter().map(Placed::question);
-        all.filter(|question| !told.contains(question)).collect()
-    }
-
     /// The first thing that the claim lacks.
     pub fn missing(&self, claim: &Claim, seen: &Seen) -> Option<Missing> {
         if !self.stands(claim, seen) {

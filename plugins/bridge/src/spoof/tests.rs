@@ -96,6 +96,21 @@ fn flushed_rules_are_noticed_and_written_again() {
     assert_eq!(host.table(&table()), whole);
 }
 
+/// One of the sets was emptied: what is left in the others is the attachment's own.
+#[test]
+fn a_flushed_set_is_filled_again() {
+    let host = Host::fake();
+    let one = key("blue", "a");
+    add(&host, &one, "veth1", ONE);
+    let whole = host.table(&table());
+    for set in ["guarded", "allowed", "addresses"] {
+        host.meddle(vec![Op::FlushSet(table(), set.to_owned())]);
+        check(&host, &one, "veth1", ONE).expect_err("an element is missing");
+        add(&host, &one, "veth1", ONE);
+        assert_eq!(host.table(&table()), whole, "{set}");
+    }
+}
+
 /// Rows: C74
 #[test]
 fn gc_removes_what_of_its_network_is_not_kept() {

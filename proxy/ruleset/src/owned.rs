@@ -8,9 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    ChainSpec, Element, ElementValue, Key, Op, Rule, SetSpec, TableId, TableState, Verdict,
-};
+use crate::{ChainSpec, Element, ElementValue, Key, Op, Rule, SetSpec, TableId, TableState};
 
 #[cfg(test)]
 mod tests;
@@ -78,7 +76,7 @@ impl Placed {
     /// The chain that it leads to.
     fn target(&self) -> Option<&str> {
         match &self.element.value {
-            Some(ElementValue::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain))) => Some(chain),
+            Some(ElementValue::Verdict(verdict)) => verdict.chain(),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! What a table's plans say of what was seen.
 
 use super::*;
-use crate::{BaseChain, DataType, Family, Hook, MapTarget, RegValue, Statement};
+use crate::{BaseChain, DataType, Family, Hook, MapTarget, RegValue, Statement, Verdict};
 
 fn rule(comment: &str) -> Rule {
     Rule { statements: vec![Statement::Counter], comment: Some(comment.to_owned()) }

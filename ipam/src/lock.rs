@@ -11,7 +11,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl NetworkLock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .map_err(io("open"))?;
         let lock = match FileLock::take(file, wait).map_err(io("lock"))? {
@@ -87,7 +88,7 @@ impl NetworkLock {
         self.data_dir.join(&self.network)
     }
 
-    /// The number of the last commit that was on disk for certain; `None` when none is recorded.
+    /// See [`SealedLock::seal`].
     pub(crate) fn seal(&self) -> Option<u64> {
         self.file.seal()
     }
@@ -166,8 +167,7 @@ impl NetworkLock {
         Error::Io { what: "write", path, source }
     }
 
-    /// Records the number of a commit that is on disk. A failure leaves the older number, which
-    /// is true as well; so no flush is needed either.
+    /// See [`SealedLock::write_seal`].
     pub(crate) fn write_seal(&self, generation: u64) {
         self.file.write_seal(generation);
     }

@@ -1,6 +1,6 @@
-//! Errors of the edge, by errno.
+//! Errors by errno.
 
-/// A failed kernel operation. `Display` says what was tried and with which object; the cause is
+/// A failed operation on this node. `Display` says what was tried and with which object; the cause is
 /// the source.
 #[derive(Debug, thiserror::Error)]
 #[error("{action}")]
@@ -12,7 +12,7 @@ pub struct Error {
     pub source: std::io::Error,
 }
 
-/// Result of kernel operations.
+/// Result of such operations.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

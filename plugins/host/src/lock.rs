@@ -64,16 +64,31 @@ impl FileLock {
         }
     }
 
+    /// Takes the lock of an open file at once; `None` if another process has it.
+    ///
+    /// # Errors
+    /// The file cannot be locked at all.
+    pub fn try_take(file: File) -> io::Result<Option<Self>> {
+        let lock = Self { file, shared: false };
+        Ok(lock.lock_now()?.then_some(lock))
+    }
+
+    fn lock_now(&self) -> io::Result<bool> {
+        match self.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Takes the lock of an open file: at once, or within `wait`.
     ///
     /// # Errors
     /// The file cannot be locked at all.
     pub fn take(file: File, wait: Duration) -> io::Result<Wait> {
         let lock = Self { file, shared: false };
-        match lock.try_lock() {
-            Ok(()) => return Ok(Wait::Locked(lock)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+        if lock.lock_now()? {
+            return Ok(Wait::Locked(lock));
         }
         if wait.is_zero() {
             return Ok(Wait::TimedOut);

@@ -5,10 +5,10 @@
 //! a torn end of its log for the end, so a log cut short opens without complaint: the seal says
 //! which write such a log has to know. Nothing here needs sled itself.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::FileLock;
@@ -28,9 +28,8 @@ impl SealedLock {
 
     /// Signs a file whose lock was taken.
     pub fn new(lock: FileLock) -> Self {
-        // Both only serve messages and manners; the lock holds without them.
+        // It only serves messages; the lock holds without it.
         drop(lock.write_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0));
-        drop(lock.set_permissions(Permissions::from_mode(0o600)));
         Self(lock)
     }
 

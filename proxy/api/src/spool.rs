@@ -16,10 +16,9 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use causeway_host::FileLock;
 use causeway_host::file::{self, Outlives};
-use causeway_host::{FileLock, Wait};
 use causeway_model::{EndpointEvent, EndpointKey};
 use causeway_ruleset::name;
 
@@ -151,8 +150,8 @@ impl Spool {
 
     /// Temporary files are removed while no writer is at work.
     fn remove_left_over(&self) {
-        let taken = FileLock::take_existing(&self.path, Duration::ZERO);
-        if let Ok(Some(Wait::Locked(_cleaning))) = taken {
+        let taken = File::open(&self.path).and_then(FileLock::try_take);
+        if let Ok(Some(_cleaning)) = taken {
             for name in names(&self.path, TEMPORARY).unwrap_or_default() {
                 drop(std::fs::remove_file(self.path.join(name)));
             }

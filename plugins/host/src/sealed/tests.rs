@@ -1,17 +1,12 @@
 //! Locks and seals on real files.
 
-use std::time::Duration;
-
 use super::*;
-use crate::Wait;
 
 fn lock(path: &Path) -> SealedLock {
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    match FileLock::take(file.expect("a file"), Duration::ZERO).expect("no error") {
-        Wait::Locked(lock) => SealedLock::new(lock),
-        other @ (Wait::TimedOut | Wait::NoThread(_)) => panic!("{other:?}"),
-    }
+    let lock = FileLock::try_take(file.expect("a file")).expect("no error");
+    SealedLock::new(lock.expect("not taken"))
 }
 
 #[test]

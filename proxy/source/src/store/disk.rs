@@ -36,20 +36,17 @@ pub(super) fn lock(state_dir: &Path, store: &Path) -> Result<SealedLock, Error> 
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(&path).map_err(failed)?;
-    let lock = match FileLock::take(file, Duration::ZERO).map_err(failed)? {
-        Wait::Locked(lock) => SealedLock::new(lock),
-        Wait::NoThread(source) => return Err(failed(source)),
-        Wait::TimedOut => {
-            let by = |pid| format!(" (process {pid})");
-            let holder = SealedLock::holder(&path).map_or_else(String::new, by);
-            let action = format!(
-                "the store {} is in use by another causewayd{holder}; stop it, or give this one \
-                 another --state-dir",
-                store.display()
-            );
-            return Err(Error { action, source: io::ErrorKind::WouldBlock.into() });
-        }
+    let Some(lock) = FileLock::try_take(file).map_err(failed)? else {
+        let by = |pid| format!(" (process {pid})");
+        let holder = SealedLock::holder(&path).map_or_else(String::new, by);
+        let action = format!(
+            "the store {} is in use by another causewayd{holder}; stop it, or give this one \
+             another --state-dir",
+            store.display()
+        );
+        return Err(Error { action, source: io::ErrorKind::WouldBlock.into() });
     };
+    let lock = SealedLock::new(lock);
     let empty = store.read_dir().map(|mut entries| entries.next().is_none());
     if empty.map_err(|source| failed_at(store, "open", source))? {
         // The seal was that of files which an operator has moved away.

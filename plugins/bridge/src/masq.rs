@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use causeway_nft::Client;
 use causeway_ruleset::owned::{Claim, Layout, Missing, Placed, Question};
 use causeway_ruleset::{
@@ -89,7 +89,7 @@ pub(crate) fn add(wanted: &Masquerade<'_>) -> Result<(), Error> {
     in_table(&mut rules::client()?).add(wanted.run_dir, &claim(wanted))
 }
 
-/// Takes the masquerade of `addresses` back where it belongs to `key`. `last`: this node has no
+/// Takes the masquerade of `addresses` back if it belongs to `key`. `last`: this node has no
 /// other attachment, so the table goes too unless another program keeps something in it.
 ///
 /// # Errors
@@ -103,9 +103,7 @@ pub(crate) fn remove(
     if iptables::remove(run_dir, key)? {
         return Ok(());
     }
-    let _lock = rules::lock(run_dir)?;
-    let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    in_table(&mut client).remove(key, questions(addresses), last)
+    rules::deleting(run_dir, layout(), |table| table.remove(key, questions(addresses), last))
 }
 
 /// Removes what upstream's bridge left to an attachment that we have no record of.
@@ -150,14 +148,8 @@ fn check_in_table(client: &mut Client, wanted: &Masquerade<'_>) -> Result<(), Er
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let iptables = iptables::gc(run_dir, network, keep);
-    let nftables = gc_table(run_dir, network, keep);
+    let nftables = rules::deleting(run_dir, layout(), |table| table.gc(network, keep));
     iptables.and(nftables)
-}
-
-fn gc_table(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    let _lock = rules::lock(run_dir)?;
-    let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    in_table(&mut client).gc(network, keep)
 }
 
 /// Puts in place what of `wanted` is missing in nftables, or only looks (`write` false). Returns the

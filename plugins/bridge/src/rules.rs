@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_host::paths;
-use causeway_kernel::{FileLock, RecordKey};
+use causeway_host::{FileLock, RecordKey, paths};
 use causeway_nft::{Client, LastClient, OwnedTable};
 use causeway_ruleset::owned::{Claim, Layout, Missing, Question};
 use causeway_ruleset::{Element, name};
@@ -98,6 +97,21 @@ pub(crate) fn client() -> Result<Client, Error> {
 pub(crate) fn deleting_client() -> Result<Option<LastClient>, Error> {
     let client = Client::open_if_supported().map_err(|e| refused(&e))?;
     Ok(client.map(LastClient::from))
+}
+
+/// Has `work` delete from a table, under the lock below `run_dir`. A kernel without nf_tables has
+/// nothing to delete.
+///
+/// # Errors
+/// Those of the lock and of `work`.
+pub(crate) fn deleting(
+    run_dir: &Path,
+    layout: Layout,
+    work: impl FnOnce(&mut Table<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let _lock = lock(run_dir)?;
+    let Some(mut client) = deleting_client()? else { return Ok(()) };
+    work(&mut Table { client: &mut client, layout })
 }
 
 /// The lock around every read, compare and write of rules on this node.

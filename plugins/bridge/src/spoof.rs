@@ -11,7 +11,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use causeway_kernel::{Mac, RecordKey};
+use causeway_host::RecordKey;
+use causeway_kernel::Mac;
 use causeway_nft::Client;
 use causeway_ruleset::owned::{Claim, Layout, Missing, Placed, Question};
 use causeway_ruleset::{
@@ -39,7 +40,7 @@ pub(crate) fn add(
     in_table(&mut rules::client()?).add(run_dir, &claim(key, host_ifname, mac))
 }
 
-/// Takes the check of `host_ifname` back where it belongs to `key`. `last`: this node has no
+/// Takes the check of `host_ifname` back if it belongs to `key`. `last`: this node has no
 /// other attachment, so the table goes too unless another program keeps something in it.
 ///
 /// # Errors
@@ -50,9 +51,7 @@ pub(crate) fn remove(
     host_ifname: &str,
     last: bool,
 ) -> Result<(), Error> {
-    let _lock = rules::lock(run_dir)?;
-    let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    in_table(&mut client).remove(key, questions(host_ifname), last)
+    rules::deleting(run_dir, layout(), |table| table.remove(key, questions(host_ifname), last))
 }
 
 /// Whether everything that [`add`] makes is there. Changes nothing.
@@ -92,9 +91,7 @@ fn check_in_table(
 /// # Errors
 /// As [`remove`].
 pub(crate) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    let _lock = rules::lock(run_dir)?;
-    let Some(mut client) = rules::deleting_client()? else { return Ok(()) };
-    in_table(&mut client).gc(network, keep)
+    rules::deleting(run_dir, layout(), |table| table.gc(network, keep))
 }
 
 /// Puts in place what of `wanted` (attachment, host end, its address) is missing, or only looks

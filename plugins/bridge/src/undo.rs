@@ -1,7 +1,8 @@
 //! What a failing ADD takes back, in reverse order. Dropping an [`Undo`] that was not committed
 //! runs it, so that `?` and a panic unwind alike (I7).
 
-use causeway_kernel::{Netlink, RecordKey, Records};
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::Netlink;
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
@@ -95,5 +96,53 @@ impl Scene<'_> {
             Some(link) => self.host.delete_link(link.index),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_host::paths::{self, kind};
+    use causeway_kernel::BridgeSpec;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::testing::{Host, key};
+
+    /// Whether the record is left of an ADD that failed after `done`.
+    fn leaves_record(host: &Host, done: impl IntoIterator<Item = Done>) -> bool {
+        let key = &key("blue", "a");
+        let records = &Records::new(host.run_dir(), kind::BRIDGE);
+        records.write(key, &json!({})).expect("a record");
+        let netlink = &Netlink::open().expect("a socket");
+        let scene = Scene { key, run_dir: host.run_dir(), host: netlink, records, ipam: None };
+        let mut undo = Undo::new(scene);
+        done.into_iter().for_each(|one| undo.push(one));
+        drop(undo);
+        records.read::<Value>(key).expect("readable").is_some()
+    }
+
+    #[test]
+    fn the_record_goes_once_all_else_is_gone() {
+        let host = Host::fake();
+        assert!(!leaves_record(&host, [Done::Record, Done::Lease]));
+        // A directory in the lock's place keeps rules from being removed.
+        std::fs::create_dir(paths::rules_lock(host.run_dir())).expect("a directory");
+        let spoof = || Done::Spoof("veth1".to_owned());
+        assert!(leaves_record(&host, [Done::Record, spoof()]));
+        // What succeeds after the failure does not make up for it.
+        assert!(leaves_record(&host, [Done::Record, Done::Lease, spoof(), Done::Lease]));
+        assert!(leaves_record(&host, []), "not ours to remove");
+    }
+
+    #[test]
+    fn a_step_that_fails_keeps_nothing_but_the_record() {
+        let host = Host::enter();
+        std::fs::create_dir(paths::rules_lock(host.run_dir())).expect("a directory");
+        let netlink = Netlink::open().expect("a socket");
+        let link = BridgeSpec { name: "veth1", mtu: None, mac: None, vlan_filtering: false };
+        netlink.add_bridge(&link).expect("a link");
+        let (veth, spoof) = (Done::Veth("veth1".to_owned()), Done::Spoof("veth1".to_owned()));
+        assert!(leaves_record(&host, [Done::Record, veth, spoof]));
+        assert_eq!(netlink.link("veth1").expect("links"), None);
     }
 }

@@ -1,8 +1,9 @@
-//! Rules in a kernel that is a fake, as an ordinary user; those of a real one where many act at once.
+//! Rules in a kernel that is a fake, as an ordinary user; those of a real one where many act at once or others
+//! have rules.
 
 use std::path::Path;
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use causeway_nft::OwnedTable;
 use causeway_ruleset::owned::append;
 use causeway_ruleset::{ChainSpec, Element, Op, Rule, Statement};
@@ -192,17 +193,26 @@ fn flushed_rules_are_noticed_and_written_again() {
 /// Rows: F39
 #[test]
 fn what_others_put_into_the_table_stays() {
-    let host = Host::fake();
+    theirs_stays(&Host::fake());
+}
+
+/// Rows: F39
+#[test]
+fn what_others_put_into_the_table_of_the_kernel_stays() {
+    theirs_stays(&Host::enter());
+}
+
+fn theirs_stays(host: &Host) {
     let one = Container::new("a", &["10.1.0.2/16"]);
-    one.add(&host);
+    one.add(host);
     let foreign = Rule { statements: vec![Statement::Counter], comment: Some("mine".to_owned()) };
     host.meddle(vec![
         Op::AddChain(table(), ChainSpec { name: "theirs".to_owned(), base: None }),
         append(&table(), "theirs", &foreign),
         append(&table(), "postrouting", &foreign),
     ]);
-    one.check(&host).expect("ours is there");
-    one.add(&host);
+    one.check(host).expect("ours is there");
+    one.add(host);
     let present = host.client().rules(&table(), "postrouting").expect("rules");
     assert_eq!(present.len(), 3, "{present:?}");
     // One of ours is gone: the order of ours is restored around theirs.
@@ -212,9 +222,9 @@ fn what_others_put_into_the_table_stays() {
         chain: "postrouting".to_owned(),
         handle: *handle,
     }]);
-    one.add(&host);
-    one.check(&host).expect("repaired");
-    one.remove(&host, true);
+    one.add(host);
+    one.check(host).expect("repaired");
+    one.remove(host, true);
     let left = host.table(&table());
     assert!(left.contains("theirs") && left.matches("mine").count() == 2, "{left}");
 }

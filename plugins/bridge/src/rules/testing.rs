@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use causeway_nft::{Client, Fake};
 use causeway_ruleset::{Batch, Op, TableId, text};
 

@@ -1,6 +1,7 @@
-//! Rules in a kernel that is a fake, as an ordinary user.
+//! Rules in a kernel that is a fake, as an ordinary user; once those of a real one.
 
-use causeway_kernel::{Mac, RecordKey};
+use causeway_host::RecordKey;
+use causeway_kernel::Mac;
 use causeway_nft::OwnedTable;
 use causeway_ruleset::Op;
 use cni_plugin::Error;
@@ -31,9 +32,17 @@ fn gc(host: &Host, network: &str, keep: &dyn Fn(&str) -> bool) {
 
 #[test]
 fn checks_come_and_go() {
-    let host = Host::fake();
+    come_and_go(&Host::fake());
+}
+
+#[test]
+fn checks_come_and_go_in_the_kernel() {
+    come_and_go(&Host::enter());
+}
+
+fn come_and_go(host: &Host) {
     let (one, two) = (key("blue", "a"), key("blue", "b"));
-    add(&host, &one, "veth1", ONE);
+    add(host, &one, "veth1", ONE);
     let alone = host.table(&table());
     let second = claim(&two, "veth2", TWO);
     // The busy path must find intact what the slow path made.
@@ -41,22 +50,22 @@ fn checks_come_and_go() {
     let both = host.table(&table());
     assert_eq!(both.matches(" accept").count(), 1 + 1, "rule and policy in:\n{both}");
     assert_eq!(both.matches(" drop").count(), 1, "{both}");
-    check(&host, &one, "veth1", ONE).expect("check");
-    check(&host, &two, "veth2", TWO).expect("check");
-    assert!(check(&host, &two, "veth2", ONE).is_err());
-    assert!(check(&host, &two, "veth1", ONE).is_err(), "of another attachment");
-    add(&host, &two, "veth2", TWO);
+    check(host, &one, "veth1", ONE).expect("check");
+    check(host, &two, "veth2", TWO).expect("check");
+    assert!(check(host, &two, "veth2", ONE).is_err());
+    assert!(check(host, &two, "veth1", ONE).is_err(), "of another attachment");
+    add(host, &two, "veth2", TWO);
     assert_eq!(host.table(&table()), both);
 
-    remove(&host, &one, "veth2", false);
+    remove(host, &one, "veth2", false);
     assert_eq!(host.table(&table()), both);
-    remove(&host, &two, "veth2", false);
+    remove(host, &two, "veth2", false);
     assert_eq!(host.table(&table()), alone);
-    remove(&host, &two, "veth2", true);
+    remove(host, &two, "veth2", true);
     assert_eq!(host.table(&table()), alone);
-    remove(&host, &one, "veth1", true);
+    remove(host, &one, "veth1", true);
     assert_eq!(host.table(&table()), "");
-    remove(&host, &one, "veth1", true);
+    remove(host, &one, "veth1", true);
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) fn owner(text: &str) -> Option<Owner> {
     Some(Owner { container_id, ifname })
 }
 
-/// Brings `found` into `store`. Any number of times: what is there already stays.
+/// Brings `found` into `store`. Any number of times: existing leases stay.
 ///
 /// # Errors
 /// The store failed; what was written before stays.

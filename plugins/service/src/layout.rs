@@ -208,7 +208,7 @@ fn hostport_rules() -> Vec<Rule> {
     scopes.iter().flat_map(|scope| dnat_rules(scope, &[])).collect()
 }
 
-/// Makes the base again: what is there stays, rules are written again in one transaction, and
+/// Makes the base again: existing elements stay, rules are written again in one transaction, and
 /// `jumps` (read before) survive.
 pub(crate) fn base(jumps: &[Rule]) -> Vec<Op> {
     let mut layout = layout();

@@ -104,7 +104,7 @@ impl Localnet {
         written.map_err(|e| Error::caused(Code::Io, format!("write {}", file.display()), &e))
     }
 
-    /// Switches it off where this backend is the last to rely on it. Returns where it is still on.
+    /// Switches it off if this backend is the last to rely on it. Returns where it is still on.
     pub(crate) fn disable_all(&self) -> Vec<Error> {
         self.disable_where(|_| true)
     }

@@ -1,5 +1,5 @@
 //! The nftables backend: reads what a plan asks for, commits what it says. Callers hold the rules
-//! lock; every operation is one transaction, so what is there is whole whenever we are killed.
+//! lock; every operation is one transaction, so the rules are whole whenever we are killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -116,7 +116,7 @@ pub fn compile(plan: &Plan) -> Tables {
     diff::tables(&plan.facts, content(plan))
 }
 
-/// The transaction that turns what is there into what is wanted, element by element: adoption
+/// The transaction that turns what exists into what is wanted, element by element: adoption
 /// and repair without a gap. Dynamic sets keep their elements. Empty if equal (I4).
 ///
 /// `actual` holds an empty table if one is absent. A table whose sets or base chains have

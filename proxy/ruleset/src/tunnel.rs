@@ -76,7 +76,7 @@ pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableS
     }
 }
 
-/// The transaction from what is there to what is wanted; `None` is no table. Empty if they
+/// The transaction from what exists to what is wanted; `None` is no table. Empty if they
 /// are equal.
 pub fn diff(id: &TableId, actual: Option<&TableState>, wanted: Option<&TableState>) -> Batch {
     let ops = match (actual, wanted) {

@@ -1,9 +1,9 @@
 //! The cluster store: what the nodes share over etcd.
 //!
 //! One task owns the connection. It takes [`Command`]s, which say what this node wants to be there,
-//! and sends [`Report`]s, which say what is there; it decides nothing about services. What this node
-//! publishes is desired state: after any loss of connection, lease or store it is brought there
-//! again, so nothing waits in a queue and nothing is sent in a wrong order (rows C-02, C-03).
+//! and sends [`Report`]s, which say what the store holds; it decides nothing about services. What
+//! this node publishes is desired state: after any loss of connection, lease or store it is brought
+//! there again, so nothing waits in a queue and nothing is sent in a wrong order (rows C-02, C-03).
 //!
 //! | key below `PREFIX/v1/` | value | lease | written by |
 //! |---|---|---|---|

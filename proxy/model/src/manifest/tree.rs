@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-/// A value and the line where it begins; 0 where it has none (JSON of the API).
+/// A value and the line where it begins; 0 if it has none (JSON of the API).
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) line: usize,

@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 64;
 /// nine lines of aliases of aliases are a billion.
 const MAX_ALIASED: usize = 100_000;
 
-/// A document: its tree, `None` where it holds nothing, or where and why it is not YAML.
+/// A document: its tree, `None` if it holds nothing, or where and why it is not YAML.
 pub(super) struct Parsed {
     pub(super) line: usize,
     pub(super) tree: Result<Option<Tree>, Problem>,

@@ -234,7 +234,7 @@ fn add_element(
     }
     let element = Element { key: shortest(&element.key), ..element.clone() };
     match present.iter().find(|one| one.key == element.key) {
-        // The comment of what is there stays.
+        // The comment of the existing one stays.
         Some(one) if one.value == element.value && !exclusive => return Ok(false),
         Some(_) => return Err(EEXIST),
         None => {}

@@ -242,7 +242,7 @@ fn jump_commands(family: IpFamily, saved: &Saved) -> BTreeMap<Table, Vec<String>
     commands
 }
 
-/// The script that removes what is there.
+/// The script that removes the existing chains and rules.
 pub(super) fn cleanup(saved: &Saved) -> String {
     let mut commands = BTreeMap::<_, Vec<String>>::new();
     for jump in &saved.jumps {

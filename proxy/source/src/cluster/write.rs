@@ -42,7 +42,7 @@ struct Item {
 enum Outcome {
     /// At this revision; `None`: there was nothing to change.
     Done(Option<i64>),
-    /// Somebody else's revision.
+    /// Another writer's revision.
     Conflict(i64),
     /// This claim is as it was when it was decided, and another's.
     Held(String),

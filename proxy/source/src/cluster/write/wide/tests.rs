@@ -82,7 +82,7 @@ fn what_changed_since_the_decision_is_a_conflict_and_what_stood_is_looked_at() {
     let (port, address) = (item.new[1].as_str(), item.kept[0].as_str());
     let kept = pair(address, "default/rtp", 3);
     assert_eq!(judged(std::slice::from_ref(&kept)), Ok((3, vec![])));
-    // Somebody removed the kept one: it is written again.
+    // Another writer removed the kept one: it is written again.
     assert_eq!(judged(&[]), Ok((4, vec![])));
     let others = [kept.clone(), pair(port, "default/old", 8)];
     assert_eq!(judged(&others), Ok((3, vec![port.to_owned()])));

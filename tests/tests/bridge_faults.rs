@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_kernel::{RecordKey, Records};
+use causeway_host::{RecordKey, Records};
 use causeway_tests::{Attachment, BridgeNet as Net, Cni, FakeIpam, Node, Snapshot};
 use serde_json::{Value, json};
 

@@ -10,7 +10,9 @@ mod turnover;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use causeway_kernel::{FileLock, Link, Mac, Netlink, Netns, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{FileLock, RecordKey, Records};
+use causeway_kernel::{Link, Mac, Netlink, Netns};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Error, Request};
 
@@ -65,7 +67,7 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     let netns_path = request.netns.as_deref().unwrap_or_default();
     let netns = &Netns::open(netns_path).map_err(fault::netns)?;
     let key = &record::key(request);
-    let records = &Records::new(&config.run_dir, record::KIND);
+    let records = &Records::new(&config.run_dir, kind::BRIDGE);
     let host = &Netlink::open().map_err(fault::kernel)?;
     let inside = &Netlink::open_in(netns).map_err(fault::kernel)?;
     let owner = name::owner(&key.network, &key.container_id, &key.ifname);

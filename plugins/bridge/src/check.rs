@@ -1,6 +1,8 @@
 //! CHECK: whether what ADD made is still there (row C70). Changes nothing.
 
-use causeway_kernel::{AddressState, Link, LinkKind, Netlink, Netns, Records, RouteSpec};
+use causeway_host::Records;
+use causeway_host::paths::kind;
+use causeway_kernel::{AddressState, Link, LinkKind, Netlink, Netns, RouteSpec};
 use cni_plugin::{CniResult, Code, Command, Error, Interface, Ip, Request};
 use ipnetwork::IpNetwork;
 
@@ -63,7 +65,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Error> {
 
 /// What ADD recorded.
 fn recorded(request: &Request, config: &Checked) -> Option<Record> {
-    del::read(&Records::new(&config.run_dir, record::KIND), &record::key(request))
+    del::read(&Records::new(&config.run_dir, kind::BRIDGE), &record::key(request))
 }
 
 /// The host's side of a link without a bridge: gateway addresses and routes to the container.

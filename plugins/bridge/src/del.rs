@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
-use causeway_host::paths;
-use causeway_kernel::{Link, LinkChange, LinkKind, Netlink, Netns, NetnsError, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records, paths};
+use causeway_kernel::{Link, LinkChange, LinkKind, Netlink, Netns, NetnsError};
 use causeway_ruleset::name;
 use cni_plugin::{Error, Request};
 use ipnetwork::IpNetwork;
@@ -45,7 +46,7 @@ pub(crate) struct Detachment<'a> {
 pub(crate) fn del(request: &Request) -> Result<(), Error> {
     let config = Removal::of(request)?;
     let key = &record::key(request);
-    let records = Records::new(&config.run_dir, record::KIND);
+    let records = Records::new(&config.run_dir, kind::BRIDGE);
     let mut errors = Vec::new();
     // Without a lock file, on a full disk for instance, links and rules still have to go.
     let _lock = match records.lock(key, LOCK_WAIT) {
@@ -77,7 +78,7 @@ pub(crate) fn del(request: &Request) -> Result<(), Error> {
 /// Of two last DELs at once neither may have taken itself for the last while it removed its own
 /// rules: whoever removes the last record sees it now.
 pub(crate) fn forget(run_dir: &Path, key: &RecordKey, record: Option<&Record>) -> Vec<Error> {
-    if let Err(error) = Records::new(run_dir, record::KIND).remove(key) {
+    if let Err(error) = Records::new(run_dir, kind::BRIDGE).remove(key) {
         return vec![fault::kernel(error)];
     }
     let mut errors = Vec::new();

@@ -8,11 +8,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_kernel::{Link, LinkKind, Netlink, NetnsLife, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::{Link, LinkKind, Netlink, NetnsLife};
 use cni_plugin::{Code, Command, Error, Request};
 
 use crate::ipam::Ipam;
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::{del, fault, rules};
 
 /// The outcome for an attachment.
@@ -88,7 +90,7 @@ impl FromIterator<Link> for Owners {
 /// # Errors
 /// What failed; the record stays, so that all of it can be tried again.
 pub fn free(run_dir: &Path, key: &RecordKey, release: &mut dyn Release) -> Result<Outcome, Error> {
-    let records = Records::new(run_dir, record::KIND);
+    let records = Records::new(run_dir, kind::BRIDGE);
     let _lock = match records.lock(key, Duration::ZERO) {
         Ok(lock) => lock,
         Err(error) if error.is_transient() => return Ok(Outcome::Busy),
@@ -121,7 +123,7 @@ pub fn free_unrecorded(
     key: &RecordKey,
     release: &mut dyn Release,
 ) -> Result<Outcome, Error> {
-    let records = Records::new(run_dir, record::KIND);
+    let records = Records::new(run_dir, kind::BRIDGE);
     let _lock = match records.lock(key, Duration::ZERO) {
         Ok(lock) => lock,
         Err(error) if error.is_transient() => return Ok(Outcome::Busy),

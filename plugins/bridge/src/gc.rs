@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use causeway_kernel::{Netlink, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::Netlink;
 use causeway_ruleset::name;
 use cni_plugin::{Attachment, Command, Error, Request};
 use serde_json::{Value, json};
@@ -12,7 +14,6 @@ use serde_json::{Value, json};
 use crate::config::Removal;
 use crate::del::{self, Detachment};
 use crate::ipam::Ipam;
-use crate::record;
 use crate::{fault, masq, spoof};
 
 /// Removes stale attachments, then links and rules without a record, then asks the IPAM plugin to
@@ -22,7 +23,7 @@ use crate::{fault, masq, spoof};
 /// All that could not be removed.
 pub(crate) fn gc(request: &Request) -> Result<(), Error> {
     let config = Removal::of(request)?;
-    let records = Records::new(&config.run_dir, record::KIND);
+    let records = Records::new(&config.run_dir, kind::BRIDGE);
     let host = Netlink::open().map_err(fault::kernel)?;
     let sweep = Sweep { request, config: &config, records: &records, host: &host };
     let (keys, unreadable) = records.list(&request.network).map_err(fault::kernel)?;

@@ -67,7 +67,7 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         // Half a DEL helps nobody (row F48). The IPAM plugin inherits this.
-        causeway_kernel::ignore_sigterm();
+        causeway_host::ignore_sigterm();
         del::del(request)
     }
 

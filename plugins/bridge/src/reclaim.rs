@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use causeway_host::paths::{self, kind};
-use causeway_kernel::{FileLock, Netlink, Program, RecordKey, Records, run};
+use causeway_host::{FileLock, RecordKey, Records};
+use causeway_kernel::{Netlink, Program, run};
 use causeway_ruleset::name;
 use cni_plugin::{CniResult, Code, Command, Error, Invocation, Request};
 use serde::Deserialize;
@@ -73,7 +74,7 @@ impl Reclaim<'_> {
 
     /// Frees the dead attachments of the network. Says how many.
     fn dead(&self) -> usize {
-        let records = Records::new(self.run_dir, record::KIND);
+        let records = Records::new(self.run_dir, kind::BRIDGE);
         let keys = records.list(self.network()).map(|(keys, _)| keys).unwrap_or_default();
         let Ok(owners) = Netlink::open().and_then(|host| Owners::read(&host)) else { return 0 };
         // Most live: their links say so without a look at their records.
@@ -130,7 +131,7 @@ impl Reclaim<'_> {
             return Ok(0);
         }
         // After the leases, so that what was attached meanwhile is known.
-        let records = Records::new(self.run_dir, record::KIND);
+        let records = Records::new(self.run_dir, kind::BRIDGE);
         let (recorded, unreadable) = records.list(self.network()).map_err(fault::kernel)?;
         let owners = Netlink::open().and_then(|host| Owners::read(&host)).map_err(fault::kernel)?;
         if !unreadable.is_empty() {

@@ -3,18 +3,12 @@
 use std::path::Path;
 
 use causeway_host::paths::kind;
-use causeway_kernel::{NetnsId, RecordKey, Records};
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::NetnsId;
 use cni_plugin::Request;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// Kind of the records of this plugin below `runDir`.
-pub const KIND: &str = kind::BRIDGE;
-
-/// Kind of the notes below `runDir` that the chain of an attachment has failed: no runtime need send
-/// DEL for it. Written by whoever refuses, removed with the record.
-pub const FAILED: &str = kind::FAILED;
 
 /// The IPAM plugin of this project.
 pub const OWN_IPAM: &str = "causeway-ipam";
@@ -91,7 +85,7 @@ pub struct Failed {
 
 /// The notes of failed chains below `run_dir`, one per key.
 pub fn failed(run_dir: &Path) -> Records {
-    Records::new(run_dir, FAILED)
+    Records::new(run_dir, kind::FAILED)
 }
 
 impl Record {
@@ -152,5 +146,5 @@ pub(crate) fn key(request: &Request) -> RecordKey {
 /// Whether no more than `own` attachments (0 or 1) of any network have a record below `run_dir`.
 /// Stops at the first one too many.
 pub(crate) fn is_last(run_dir: &Path, own: usize) -> bool {
-    !Records::new(run_dir, KIND).exceed(own)
+    !Records::new(run_dir, kind::BRIDGE).exceed(own)
 }

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use causeway_kernel::{Link, Netlink, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::{Link, Netlink};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
 use crate::masq::{self, Backend, Masquerade};
-use crate::record::{KIND, Record};
+use crate::record::Record;
 use crate::{fault, node, rules, spoof};
 
 const MASQUERADE: &str = "masquerade";
@@ -26,7 +28,7 @@ const SAMPLE: usize = 4;
 /// # Errors
 /// Records, links or rules could not be read.
 pub fn missing(run_dir: &Path) -> Result<Vec<String>, Error> {
-    let records = Records::new(run_dir, KIND);
+    let records = Records::new(run_dir, kind::BRIDGE);
     let mut all = records.readable::<Record>().map_err(fault::kernel)?;
     // Those that are being added have not got everything yet, and those that leave lose it.
     all.retain(|(key, _)| !records.is_busy(key));
@@ -43,7 +45,7 @@ pub fn missing(run_dir: &Path) -> Result<Vec<String>, Error> {
 /// Code 11 if the same call may go through later, else 5.
 pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
     let _rules = rules::lock(run_dir)?;
-    let records = Records::new(run_dir, KIND).readable::<Record>();
+    let records = Records::new(run_dir, kind::BRIDGE).readable::<Record>();
     let missing = run(run_dir, records.map_err(fault::kernel)?, true)?;
     Ok(described(missing.into_iter()))
 }
@@ -52,7 +54,7 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
 /// grow with the number of attachments: of those with each kind of rules one tells, as a flush meets
 /// all.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
-    let records = Records::new(run_dir, KIND);
+    let records = Records::new(run_dir, kind::BRIDGE);
     let others = records.some_beside(key, SAMPLE).map_err(fault::kernel)?;
     let read = |key: RecordKey| Some((key.clone(), records.read::<Record>(&key).ok()??));
     // Those that are being added have not got everything yet.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 pub mod kind {
     /// What `causeway-bridge` made.
     pub const BRIDGE: &str = "bridge";
-    /// Its notes that the chain of an attachment has failed.
+    /// Its notes that the chain of an attachment has failed: no runtime need send DEL for it. Written
+    /// by whoever refuses, removed with the record.
     pub const FAILED: &str = "failed";
     /// The host ports of `causeway-service`.
     pub const SERVICE: &str = "service";

@@ -30,7 +30,7 @@ mod warn;
 
 pub use advertised::{FORWARD_V6, accept_ra_before_forwarding};
 pub use announce::ANNOUNCE_SYSCTLS;
-pub use causeway_host::{Error, FileLock, RecordKey, Records, Result, ignore_sigterm};
+pub use causeway_host::{Error, Result};
 pub use closing::close_in_child;
 pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,

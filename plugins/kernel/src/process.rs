@@ -1,8 +1,8 @@
 //! Programs.
 //!
 //! A signal that we ignore stays ignored in the child (exec keeps `SIG_IGN`): after
-//! [`crate::ignore_sigterm`] a delegate is not ended by the SIGTERM of a whole process group either, and
-//! finishes its part of DEL (row F48). SIGPIPE and the signal mask are the defaults.
+//! [`causeway_host::ignore_sigterm`] a delegate is not ended by the SIGTERM of a whole process group
+//! either, and finishes its part of DEL (row F48). SIGPIPE and the signal mask are the defaults.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -206,7 +206,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Reads what is there; at the end of the stream closes it.
+/// Reads what has been written; at the end of the stream closes it.
 fn drain(stream: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     while let Some(open) = stream {

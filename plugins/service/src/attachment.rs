@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_host::paths;
-use causeway_kernel::{FileLock, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{FileLock, RecordKey, Records, paths};
 use causeway_model::EndpointRecord;
 use causeway_ruleset::name;
 use causeway_ruleset::owned::Placed;
@@ -19,7 +19,7 @@ use ipnetwork::IpNetwork;
 
 use crate::conditions::Conditions;
 use crate::config::{Backend, Masquerade, Place, Settings};
-use crate::endpoint::{self, Daemon, Endpoint};
+use crate::endpoint::{Daemon, Endpoint};
 use crate::failure::{self, Collected};
 use crate::flows;
 use crate::iptables::{self, Wanted};
@@ -28,7 +28,7 @@ use crate::localnet::{self, Localnet};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
 use crate::plan::{ByFamily, Holder};
-use crate::record::{Again, KIND, Record, RecordBackend};
+use crate::record::{Again, Record, RecordBackend};
 use crate::{repair, turns};
 
 /// How long an operation waits for another one on the same attachment, or on the rules.
@@ -67,7 +67,7 @@ impl<'a> Attached<'a> {
         env: &'a BTreeMap<String, String>,
     ) -> Self {
         let owner = name::owner(&key.network, &key.container_id, &key.ifname);
-        Self { run_dir, daemon, env, records: Records::new(run_dir, KIND), key, owner }
+        Self { run_dir, daemon, env, records: Records::new(run_dir, kind::SERVICE), key, owner }
     }
 
     /// Maps the host ports, but for those that the container has by another network (go-cni hands
@@ -458,7 +458,7 @@ pub(crate) fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
 /// attachment that is being worked on right now is newer than the list, and stays (row F46).
 pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) {
     let network = &request.network;
-    let records = Records::new(&place.run_dir, KIND);
+    let records = Records::new(&place.run_dir, kind::SERVICE);
     let list = || records.list(network).map_err(|e| failure::kernel("list the records", &e));
     let valid: BTreeSet<(&str, &str)> = request
         .valid_attachments
@@ -485,7 +485,7 @@ pub(crate) fn collect(place: &Place, request: &Request, errors: &mut Collected) 
 }
 
 fn endpoints(place: &Place, network: &str) -> Result<Vec<RecordKey>, Error> {
-    let listed = Records::new(&place.run_dir, endpoint::KIND).list(network);
+    let listed = Records::new(&place.run_dir, kind::ENDPOINT).list(network);
     listed.map(|(keys, _)| keys).map_err(|e| failure::kernel("list the endpoints' records", &e))
 }
 
@@ -519,7 +519,7 @@ fn sweep(
     let is_stale = |owner: &str| owner.starts_with(&prefix) && !owners.contains(owner);
     let Some(mut rules) = Rules::open_if_supported()? else { return Ok(()) };
     if rules.sweep(is_stale, &Localnet::new(&place.run_dir, "nftables"))? {
-        remove_unused(&place.run_dir, &Records::new(&place.run_dir, KIND))?;
+        remove_unused(&place.run_dir, &Records::new(&place.run_dir, kind::SERVICE))?;
     }
     Ok(())
 }

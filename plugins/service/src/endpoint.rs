@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_api::{Client, EventAnswer, Spool};
-use causeway_host::{boot_id, boot_time, paths};
-use causeway_kernel::{Netns, NetnsId, NetnsLife, RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records, boot_id, boot_time};
+use causeway_kernel::{Netns, NetnsId, NetnsLife};
 use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
 use cni_plugin::{Code, Error};
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,6 @@ use serde::{Deserialize, Serialize};
 use crate::attachment::warn;
 use crate::failure;
 
-/// Kind of our records below `runDir`.
-pub const KIND: &str = paths::kind::ENDPOINT;
 /// How long the daemon may take until its rules hold an event.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
@@ -100,7 +99,7 @@ pub(crate) struct Endpoint<'a> {
 impl<'a> Endpoint<'a> {
     /// The endpoint of `key`; nothing is touched yet.
     pub(crate) fn new(run_dir: &Path, daemon: &'a Daemon, key: &'a RecordKey) -> Self {
-        Self { daemon, records: Records::new(run_dir, KIND), key }
+        Self { daemon, records: Records::new(run_dir, kind::ENDPOINT), key }
     }
 
     /// Tells of the container, and returns when the daemon's rules have it or the spool has.

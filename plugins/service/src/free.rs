@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use cni_plugin::Error;
 
 use crate::attachment::Attached;

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use causeway_kernel::{Output, Program, RecordKey};
+use causeway_host::RecordKey;
+use causeway_kernel::{Output, Program};
 use cni_plugin::{Code, Error};
 
 use crate::attachment::warn;

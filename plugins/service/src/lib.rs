@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let env = environment_of(std::env::vars_os());
     if env.get("CNI_COMMAND").is_some_and(|command| command == "DEL") {
         // A DEL that was begun is finished (row F48).
-        causeway_kernel::ignore_sigterm();
+        causeway_host::ignore_sigterm();
     }
     let stdin = || read_all(io::stdin().lock());
     let reply = dispatch(&plugin::Service, &ABOUT, env, stdin, own_netns);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use causeway_api::Client;
+use causeway_host::Records;
 use causeway_host::paths::kind;
-use causeway_kernel::Records;
 use causeway_model::EndpointRecord;
 use cni_plugin::{CniResult, Code, Error, Plugin, Request};
 use serde_json::{Value, json};

@@ -1,17 +1,13 @@
 //! The record of an attachment: all that DEL, GC and repair need.
 
-use causeway_host::paths::kind;
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use cni_plugin::Request;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::{Mark, Masquerade};
-pub use crate::endpoint::{Announcement, KIND as ENDPOINT, endpoint_key, record_key};
+pub use crate::endpoint::{Announcement, endpoint_key, record_key};
 pub use crate::mapping::{Binding, Protocol};
-
-/// Kind of our records below `runDir`.
-pub const KIND: &str = kind::SERVICE;
 
 /// What an attachment owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use causeway_kernel::{RecordKey, Records};
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
@@ -15,7 +16,7 @@ use crate::iptables::{self, Wanted};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
 use crate::plan::Holder;
-use crate::record::{KIND, Record, RecordBackend};
+use crate::record::{Record, RecordBackend};
 use crate::{failure, flows, turns};
 
 /// Among so many other attachments an ADD looks for those that tell.
@@ -42,7 +43,7 @@ pub fn restore(run_dir: &Path) -> Result<Vec<String>, Error> {
 /// Restores everything if an attachment beside `key` lacks rules. For an ADD, whose cost is not to
 /// grow with the number of attachments: of those with each backend one tells, as a flush meets all.
 pub(crate) fn restore_where_flushed(run_dir: &Path, key: &RecordKey) -> Result<(), Error> {
-    let records = Records::new(run_dir, KIND);
+    let records = Records::new(run_dir, kind::SERVICE);
     let others = records.some_beside(key, SAMPLE);
     let others: Vec<RecordKey> = others.map_err(|e| failure::kernel("list the records", &e))?;
     let mut told = Vec::new();
@@ -95,7 +96,7 @@ pub(crate) fn siblings(records: &Records, key: &RecordKey) -> Vec<(RecordKey, Re
 }
 
 fn run(run_dir: &Path, write: bool) -> Result<Vec<String>, Error> {
-    let records = Records::new(run_dir, KIND);
+    let records = Records::new(run_dir, kind::SERVICE);
     let all = records.readable::<Record>();
     let all = all.map_err(|e| failure::kernel("read the attachments' records", &e))?;
     let mut containers: BTreeMap<String, Vec<(RecordKey, Record)>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Attachments of one container that publish one host port: go-cni hands the same mappings to all
 //! networks of a container. The earliest ADD serves; the next one takes over with its DEL. Pure.
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 
 use crate::mapping::Binding;
 use crate::record::Record;

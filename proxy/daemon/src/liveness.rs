@@ -20,7 +20,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use causeway_bridge::Outcome;
-use causeway_kernel::{Monitor, Netlink, RecordKey, wait_readable};
+use causeway_host::RecordKey;
+use causeway_kernel::{Monitor, Netlink, wait_readable};
 use causeway_model::{EndpointKey, EndpointRecord};
 use causeway_service::record::{endpoint_key, record_key};
 

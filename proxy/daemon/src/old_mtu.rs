@@ -10,9 +10,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use causeway_bridge::record::{KIND, Record};
-use causeway_host::{NodeFile, paths};
-use causeway_kernel::{Interest, Link, LinkKind, Monitor, Netlink, Records, wait_readable};
+use causeway_bridge::record::Record;
+use causeway_host::paths::kind;
+use causeway_host::{NodeFile, Records, paths};
+use causeway_kernel::{Interest, Link, LinkKind, Monitor, Netlink, wait_readable};
 use ipnetwork::IpNetwork;
 
 use crate::clock;
@@ -97,7 +98,7 @@ fn wait(monitor: &mut Option<Monitor>, gather: Duration) -> bool {
 }
 
 fn look(run_dir: &Path, cluster: &[IpNetwork]) -> causeway_kernel::Result<Vec<String>> {
-    let records = Records::new(run_dir, KIND).readable::<Record>()?;
+    let records = Records::new(run_dir, kind::BRIDGE).readable::<Record>()?;
     if records.is_empty() {
         return Ok(Vec::new());
     }

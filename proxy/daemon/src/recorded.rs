@@ -3,35 +3,37 @@
 
 use std::path::Path;
 
-use causeway_kernel::Records;
+use causeway_host::Records;
+use causeway_host::paths::kind;
 use causeway_model::{EndpointEvent, EndpointKey};
-use causeway_service::record::{Announcement, ENDPOINT, KIND, Record, endpoint_key, record_key};
+use causeway_service::record::{Announcement, Record, endpoint_key, record_key};
 
 use crate::host_ports;
 
 /// The events of the containers that are attached in this boot. What cannot be read is left out.
 pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
-    let records = Records::new(run_dir, ENDPOINT).readable::<Announcement>().unwrap_or_default();
+    let records =
+        Records::new(run_dir, kind::ENDPOINT).readable::<Announcement>().unwrap_or_default();
     let events = records.into_iter().filter_map(|(_, told)| told.event);
     events.filter(|event| event.boot_id == boot_id).collect()
 }
 
 /// The host ports of all attachments. What cannot be read is left out.
 pub(crate) fn host_ports(run_dir: &Path) -> host_ports::Records {
-    let records = Records::new(run_dir, KIND).readable::<Record>().unwrap_or_default();
+    let records = Records::new(run_dir, kind::SERVICE).readable::<Record>().unwrap_or_default();
     records.into_iter().map(|(key, record)| (endpoint_key(key), record)).collect()
 }
 
 /// Those of one attachment, if it has some.
 pub(crate) fn host_ports_of(run_dir: &Path, key: &EndpointKey) -> Option<Record> {
-    Records::new(run_dir, KIND).read(&record_key(key.clone())).ok().flatten()
+    Records::new(run_dir, kind::SERVICE).read(&record_key(key.clone())).ok().flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use causeway_kernel::RecordKey;
+    use causeway_host::RecordKey;
 
     use super::*;
 
@@ -52,7 +54,7 @@ mod tests {
         let write = |id: &str, record: serde_json::Value| {
             let key =
                 RecordKey { network: "net".into(), container_id: id.into(), ifname: "eth0".into() };
-            Records::new(folder.path(), ENDPOINT).write(&key, &record).expect("written");
+            Records::new(folder.path(), kind::ENDPOINT).write(&key, &record).expect("written");
         };
         let note = |event: Option<EndpointEvent>| json!({ "socket": "/s", "spool": "/p", "announced": true, "event": event });
         write("this", note(Some(event("this", "boot"))));

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use causeway_kernel::{FileLock, Holder, NetnsLock};
+use causeway_host::FileLock;
+use causeway_kernel::{Holder, NetnsLock};
 use causeway_nft::{Change, Monitor};
 use causeway_source::{DirWatch, ManifestDir, Store};
 use rustix::fs::Mode;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_kernel::{FileLock, RecordKey, Records};
+use causeway_host::{FileLock, RecordKey, Records};
 use causeway_tests::{Attachment, Cni, Node};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use causeway_host::paths;
-use causeway_kernel::{AddressState, FileLock, Link, LinkChange};
+use causeway_host::{FileLock, paths};
+use causeway_kernel::{AddressState, Link, LinkChange};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use causeway_kernel::{Output, Program, RecordKey, Records};
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::{Output, Program};
 use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::{fault, rules};
 const KIND: &str = "masq-iptables";
 /// How long `iptables-restore` waits for the xtables lock, in seconds.
 const LOCK_SECONDS: &str = "5";
-/// How often to read and write anew, each time because another process was faster.
+/// How often to read and write again, each time because another process was faster.
 const TRIES: usize = 16;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -70,7 +70,7 @@ fn what_a_hanging_program_started_ends_with_it() {
     assert!(output.timed_out);
     assert_eq!(output.stdout, b"begun\n");
     // The grandchild has it as long as it lives.
-    crate::FileLock::acquire(&lock, Duration::from_secs(20)).expect("nobody holds it");
+    causeway_host::FileLock::acquire(&lock, Duration::from_secs(20)).expect("nobody holds it");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_child_ignores_sigterm_where_we_do() {
     // SAFETY: the child only calls into libc and execs.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        crate::ignore_sigterm();
+        causeway_host::ignore_sigterm();
         let script = c"kill -TERM $$; exit 7";
         // SAFETY: terminated strings; execl returns only on failure.
         unsafe {

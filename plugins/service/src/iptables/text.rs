@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
 

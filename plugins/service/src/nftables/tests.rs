@@ -1,6 +1,6 @@
 //! Host ports in a kernel that is a fake, as an ordinary user.
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use causeway_nft::Fake;
 use causeway_ruleset::TableState;
 

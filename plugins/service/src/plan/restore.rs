@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 use causeway_ruleset::owned::Placed;
 use causeway_ruleset::{Key, Op, name};
 

@@ -2,7 +2,7 @@ use super::{in_force, next};
 use crate::config::Masquerade;
 use crate::mapping::{Binding, Protocol};
 use crate::record::{Again, Record, RecordBackend};
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 
 fn key(network: &str) -> RecordKey {
     let (network, container_id, ifname) = (network.to_owned(), "c".to_owned(), "eth0".to_owned());

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use causeway_host::paths::{self, BRIDGE_ALIAS, VXLAN_ALIAS, kind};
-use causeway_kernel::{Link, LinkKind, Netlink, RecordKey, Records, Sysctl};
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::{Link, LinkKind, Netlink, Sysctl};
 use causeway_nft::Client;
 use causeway_ruleset::{Batch, Family, Op, TableId, name};
 use serde_json::Value;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use causeway_bridge::record::{OWN_IPAM, Record};
 use causeway_bridge::{Outcome, Release};
-use causeway_host::paths;
-use causeway_kernel::{FileLock, RecordKey};
+use causeway_host::{FileLock, RecordKey, paths};
 use causeway_service::Daemon;
 use cni_plugin::{Code, Error};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use causeway_kernel::{NetnsLife, RecordKey};
+use causeway_host::RecordKey;
+use causeway_kernel::NetnsLife;
 
 use super::addresses;
 use crate::clock;

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_bridge::Owners;
-use causeway_bridge::record::{self as bridge, Record};
-use causeway_kernel::{Netlink, Netns, NetnsLife, RecordKey, Records};
-use causeway_service::record::{self as service, Announcement};
+use causeway_bridge::record::Record;
+use causeway_host::paths::kind;
+use causeway_host::{RecordKey, Records};
+use causeway_kernel::{Netlink, Netns, NetnsLife};
+use causeway_service::record::Announcement;
 use serde_json::Value;
 
 use super::judge::{Made, Seen};
@@ -64,14 +66,14 @@ impl Look {
         let records = |kind| Records::new(&self.run_dir, kind);
         // Before the links: an attachment that is made meanwhile has its link then.
         let ours: BTreeMap<RecordKey, Record> =
-            records(bridge::KIND).readable()?.into_iter().collect();
+            records(kind::BRIDGE).readable()?.into_iter().collect();
         let told: BTreeMap<RecordKey, Announcement> =
-            records(service::ENDPOINT).readable()?.into_iter().collect();
+            records(kind::ENDPOINT).readable()?.into_iter().collect();
         let keys_of = |kind| {
             let found = records(kind).readable::<Value>()?.into_iter();
             Ok::<_, causeway_kernel::Error>(found.map(|(key, _)| key).collect::<BTreeSet<_>>())
         };
-        let (mapped, failed) = (keys_of(service::KIND)?, keys_of(bridge::FAILED)?);
+        let (mapped, failed) = (keys_of(kind::SERVICE)?, keys_of(kind::FAILED)?);
         let owners = Owners::read(&Netlink::open()?)?;
         let recorded = ours.keys().chain(told.keys()).chain(&mapped);
         let keys: BTreeSet<&RecordKey> =
@@ -121,7 +123,7 @@ impl Look {
         if link {
             return Some(seen);
         }
-        let records = Records::new(&self.run_dir, bridge::KIND);
+        let records = Records::new(&self.run_dir, kind::BRIDGE);
         match records.lock(key, Duration::ZERO) {
             Err(_) => seen.busy = true,
             Ok(_lock) => {

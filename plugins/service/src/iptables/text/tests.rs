@@ -1,4 +1,4 @@
-use causeway_kernel::RecordKey;
+use causeway_host::RecordKey;
 
 use super::{Names, Wanted, add, missing, remove, remove_guard};
 use crate::config::{IptablesOptions, Mark, Masquerade};

@@ -11,6 +11,7 @@ mod announce;
 mod clock;
 mod closing;
 mod conntrack;
+mod iptables;
 mod link;
 mod monitor;
 mod neigh;
@@ -35,6 +36,7 @@ pub use closing::close_in_child;
 pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
 };
+pub use iptables::{Iptables, IptablesError, SYSTEM_PATH};
 pub use link::localhost::LOCALHOST_REPLY;
 pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,

@@ -11,11 +11,10 @@ mod save;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use causeway_host::RecordKey;
-use causeway_kernel::{Output, Program};
+use causeway_kernel::{Iptables, IptablesError};
 use cni_plugin::{Code, Error};
 
 use crate::attachment::warn;
@@ -26,17 +25,10 @@ pub(crate) use text::{Rules, Wanted};
 
 type Env = BTreeMap<String, String>;
 
-/// How long `iptables-restore` waits for the xtables lock.
-const LOCK_SECONDS: u32 = 5;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How often an operation starts again when another process changed what it had read.
 const ATTEMPTS: u32 = 16;
-/// Exit status for a resource problem: the lock was not to be had.
-const RESOURCE_PROBLEM: i32 = 4;
-/// Where the programs are on systems whose `PATH` for the runtime is short.
-const FALLBACK_PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
-
 /// Adds an attachment's chains. `save` is called once it is known to be free of conflicts.
 ///
 /// # Errors
@@ -235,44 +227,20 @@ fn refuse(saved: &Saved, rules: &Rules) -> Result<(), Error> {
     }
 }
 
-/// `iptables-save` and `iptables-restore` of one family.
+/// The programs of one family.
 #[derive(Debug)]
-struct Tool {
-    ipv6: bool,
-    save: PathBuf,
-    restore: PathBuf,
-    env: Env,
-}
+struct Tool(Iptables);
 
 impl Tool {
     fn find(env: &Env, ipv6: bool) -> Result<Self, Error> {
-        let prefix = if ipv6 { "ip6tables" } else { "iptables" };
         let path = env.get("PATH").map_or("", String::as_str);
-        let path = format!("{path}:{FALLBACK_PATH}");
-        let find = |name: String| {
-            let folders = path.split(':').filter(|folder| !folder.is_empty());
-            let mut files = folders.map(|folder| PathBuf::from(folder).join(&name));
-            files.find(|file| file.is_file()).ok_or_else(|| {
-                let msg = format!(
-                    "host ports with iptables need the program {name}, which is not in {path}; \
-                     install it, or set backend to \"nftables\""
-                );
-                Error::new(Code::Io, msg)
-            })
-        };
-        Ok(Self {
-            ipv6,
-            save: find(format!("{prefix}-save"))?,
-            restore: find(format!("{prefix}-restore"))?,
-            env: BTreeMap::from([("PATH".to_owned(), path.clone())]),
-        })
+        Iptables::find(path, ipv6, TIMEOUT).map(Self).map_err(failed)
     }
 
     fn read(&self) -> Result<Saved, Error> {
         // Every table of IPv4: the guard is in `raw`.
-        let args: &[&str] = if self.ipv6 { &["-t", "nat"] } else { &[] };
-        let output = self.run(&self.save, args, b"")?;
-        Ok(Saved::parse(&String::from_utf8_lossy(&output.stdout)))
+        let table = self.0.is_ipv6().then_some("nat");
+        self.0.save(table).map(|text| Saved::parse(&text)).map_err(failed)
     }
 
     /// Reads, writes what `text` says (nothing when empty), and returns what was read.
@@ -284,35 +252,33 @@ impl Tool {
             if text.is_empty() {
                 return Ok(saved);
             }
-            let wait = format!("--wait={LOCK_SECONDS}");
-            match self.run(&self.restore, &["--noflush", &wait], text.as_bytes()) {
+            match self.0.restore(&text).map_err(failed) {
                 // Another tool may have removed what was just read.
                 Err(error) if error.code == Code::Io && attempt < ATTEMPTS => attempt += 1,
-                result => return result.map(|_| saved),
+                result => return result.map(|()| saved),
             }
         }
     }
+}
 
-    fn run(&self, path: &std::path::Path, args: &[&str], stdin: &[u8]) -> Result<Output, Error> {
-        let program = Program {
-            path: path.to_owned(),
-            args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            env: self.env.clone(),
-            stdin,
-            timeout: TIMEOUT,
-        };
-        let name = path.display();
-        let output = causeway_kernel::run(&program)
-            .map_err(|e| crate::failure::kernel(format!("run {name}"), &e))?;
-        if output.success {
-            return Ok(output);
+fn failed(error: IptablesError) -> Error {
+    match error {
+        IptablesError::Missing { program, path } => Error::new(
+            Code::Io,
+            format!(
+                "host ports with iptables need the program {program}, which is not in {path}; \
+                 install it, or set backend to \"nftables\""
+            ),
+        ),
+        IptablesError::Run { program, source } => {
+            crate::failure::kernel(format!("run {}", program.display()), &source)
         }
-        let lock = output.timed_out || output.code == Some(RESOURCE_PROBLEM);
-        let (code, msg) = if lock {
-            (Code::TryAgainLater, format!("{name}: another program holds the xtables lock"))
-        } else {
-            (Code::Io, format!("{name} failed"))
-        };
-        Err(Error::new(code, msg).details(output.stderr.trim()))
+        IptablesError::TimedOut { program, stderr } | IptablesError::Locked { program, stderr } => {
+            let msg = format!("{}: another program holds the xtables lock", program.display());
+            Error::new(Code::TryAgainLater, msg).details(stderr)
+        }
+        IptablesError::Failed { program, stderr } => {
+            Error::new(Code::Io, format!("{} failed", program.display())).details(stderr)
+        }
     }
 }

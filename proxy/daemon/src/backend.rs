@@ -14,7 +14,7 @@ use causeway_ruleset::TableId;
 use causeway_ruleset::plan::{Delta, Plan};
 
 use crate::config::BackendKind;
-pub(crate) use iptables::{FOLDERS, Iptables};
+pub(crate) use iptables::Iptables;
 pub(crate) use nftables::Nftables;
 
 /// Why the kernel does not hold what it should.

@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use causeway_kernel::{LinkKind, Netlink, Program};
+use causeway_kernel::{LinkKind, Netlink, Program, SYSTEM_PATH};
 use causeway_nft::Client;
 use causeway_overlay::{Mode, device_name};
 use causeway_ruleset::forward::{Devices, ForeignTable, findings, parse_legacy};
 use ipnetwork::IpNetwork;
 
-use crate::backend::FOLDERS;
 use crate::clock;
 use crate::config::{Settings, StoreKind};
 use crate::event::{Event, Events};
@@ -204,14 +203,17 @@ fn legacy(ipv6: bool) -> Option<ForeignTable> {
         return None;
     }
     let path = |name: String| -> Option<PathBuf> {
-        FOLDERS.iter().map(|folder| Path::new(folder).join(&name)).find(|file| file.is_file())
+        SYSTEM_PATH
+            .split(':')
+            .map(|folder| Path::new(folder).join(&name))
+            .find(|file| file.is_file())
     };
     let apart = path(format!("{tool}-legacy-save"));
     let suffix = apart.is_some();
     let program = Program {
         path: apart.or_else(|| path(format!("{tool}-save")))?,
         args: vec!["-t".to_owned(), "filter".to_owned()],
-        env: BTreeMap::from([("PATH".to_owned(), FOLDERS.join(":"))]),
+        env: BTreeMap::from([("PATH".to_owned(), SYSTEM_PATH.to_owned())]),
         stdin: b"",
         timeout: TIMEOUT,
     };

@@ -45,6 +45,7 @@ mod edit;
 mod fixed;
 mod half;
 mod hash;
+mod lines;
 mod names;
 mod port;
 mod rule;
@@ -59,6 +60,7 @@ use causeway_model::IpFamily;
 
 use crate::plan::{Delta, Plan};
 pub use hash::{BUCKETS as HASH_BUCKETS, bucket as hash_bucket};
+pub use lines::{SavedLine, saved_lines, words};
 
 use half::Half;
 

@@ -7,11 +7,11 @@
 //! it away (row C62). What was asked for stands in records of its own, written before the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use causeway_host::{RecordKey, Records};
-use causeway_kernel::{Output, Program};
+use causeway_kernel::{Iptables, IptablesError};
 use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -21,17 +21,12 @@ use super::{Masquerade, exclusions};
 use crate::{fault, rules};
 
 const KIND: &str = "masq-iptables";
-/// How long `iptables-restore` waits for the xtables lock, in seconds.
-const LOCK_SECONDS: &str = "5";
 /// How often to read and write again, each time because another process was faster.
 const TRIES: usize = 16;
 /// A hung program is ended after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Exit status if the lock was not to be had.
-const RESOURCE_PROBLEM: i32 = 4;
 /// Longest comment of the comment match (`XT_MAX_COMMENT_LEN` of linux/netfilter/xt_comment.h).
 const COMMENT_LENGTH: usize = 255;
-const PATH: &str = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin";
 
 /// What one attachment has asked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -118,7 +113,7 @@ pub(super) fn check(wanted: &Masquerade<'_>) -> Result<(), Error> {
         if let Some(missing) = wanted.into_iter().find(|line| !saved.contains(line)) {
             return Err(rules::differs(format!(
                 "ipMasq: {} of table nat has no rule {missing}: another process removed it",
-                tool.name("")
+                tool.0.name()
             )));
         }
     }
@@ -224,11 +219,7 @@ impl Names {
 }
 
 /// The programs of one family.
-struct Tool {
-    ipv6: bool,
-    save: PathBuf,
-    restore: PathBuf,
-}
+struct Tool(Iptables);
 
 /// The programs of the families that `own` has addresses of.
 fn tools(own: &Kept) -> Result<Vec<Tool>, Error> {
@@ -238,14 +229,7 @@ fn tools(own: &Kept) -> Result<Vec<Tool>, Error> {
 
 impl Tool {
     fn find(ipv6: bool) -> Result<Self, Error> {
-        let mut tool = Self { ipv6, save: PathBuf::new(), restore: PathBuf::new() };
-        tool.save = find(&tool.name("-save"))?;
-        tool.restore = find(&tool.name("-restore"))?;
-        Ok(tool)
-    }
-
-    fn name(&self, suffix: &str) -> String {
-        format!("{}{suffix}", if self.ipv6 { "ip6tables" } else { "iptables" })
+        Iptables::find("", ipv6, TIMEOUT).map(Self).map_err(failed)
     }
 
     /// Makes the chain hold what `all` ask for, and has their addresses led there.
@@ -299,14 +283,14 @@ impl Tool {
     /// The rules of the chain, as `iptables-save` prints them.
     fn chain<'a>(&self, names: &Names, all: impl IntoIterator<Item = &'a Kept>) -> Vec<String> {
         let Names { chain, comment } = names;
-        let multicast = if self.ipv6 { "ff00::/8" } else { "224.0.0.0/4" };
+        let multicast = if self.0.is_ipv6() { "ff00::/8" } else { "224.0.0.0/4" };
         let mut nets = BTreeSet::new();
         for kept in all {
             nets.extend(exclusions(&kept.addresses, &kept.exclude));
         }
         let keep = nets
             .into_iter()
-            .filter(|net| net.is_ipv6() == self.ipv6 && net.to_string() != multicast);
+            .filter(|net| net.is_ipv6() == self.0.is_ipv6() && net.to_string() != multicast);
         let mut lines: Vec<String> = keep
             .map(|net| {
                 // A destination of all addresses is not printed.
@@ -323,8 +307,8 @@ impl Tool {
     /// The rules that lead the addresses of `kept` to the chain.
     fn jumps(&self, names: &Names, kept: &Kept) -> Vec<String> {
         let Names { chain, comment } = names;
-        let bits = if self.ipv6 { 128 } else { 32 };
-        let own = kept.addresses.iter().filter(|address| address.is_ipv6() == self.ipv6);
+        let bits = if self.0.is_ipv6() { 128 } else { 32 };
+        let own = kept.addresses.iter().filter(|address| address.is_ipv6() == self.0.is_ipv6());
         own.map(|address| {
             let ip = address.ip();
             format!("-A POSTROUTING -s {ip}/{bits} -m comment --comment \"{comment}\" -j {chain}")
@@ -334,51 +318,45 @@ impl Tool {
 
     /// The lines of table nat.
     fn saved(&self) -> Result<Vec<String>, Error> {
-        let output = self.run(&self.save, &["-t", "nat"], b"")?;
-        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        let text = self.0.save(Some("nat")).map_err(failed)?;
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     fn restore(&self, lines: &[String]) -> Result<(), Error> {
         if lines.is_empty() {
             return Ok(());
         }
-        let text = format!("*nat\n{}\nCOMMIT\n", lines.join("\n"));
-        self.run(&self.restore, &["--noflush", "-w", LOCK_SECONDS], text.as_bytes()).map(drop)
-    }
-
-    fn run(&self, path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output, Error> {
-        let program = Program {
-            path: path.to_owned(),
-            args: args.iter().map(ToString::to_string).collect(),
-            env: BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]),
-            stdin,
-            timeout: TIMEOUT,
-        };
-        let shown = path.display();
-        let output = causeway_kernel::run(&program)
-            .map_err(|e| Error::caused(Code::Io, format!("ipMasq: {shown} cannot be run"), &e))?;
-        if output.success {
-            return Ok(output);
-        }
-        if output.timed_out || output.code == Some(RESOURCE_PROBLEM) {
-            let msg = format!("ipMasq: {shown} did not get the xtables lock in time; try again");
-            return Err(Error::new(Code::TryAgainLater, msg).details(output.stderr));
-        }
-        let msg = format!(
-            "ipMasq: {shown} refused the rules; set ipMasqBackend to \"nftables\" if this kernel \
-             has no iptables"
-        );
-        Err(Error::new(Code::Io, msg).details(output.stderr))
+        self.0.restore(&format!("*nat\n{}\nCOMMIT\n", lines.join("\n"))).map_err(failed)
     }
 }
 
-fn find(name: &str) -> Result<PathBuf, Error> {
-    let mut files = PATH.split(':').map(|folder| Path::new(folder).join(name));
-    files.find(|file| file.is_file()).ok_or_else(|| {
-        let msg = format!(
-            "ipMasqBackend \"iptables\" needs the program {name}, which is not in {PATH}: install \
-             it, or set ipMasqBackend to \"nftables\""
-        );
-        Error::new(Code::Io, msg)
-    })
+fn failed(error: IptablesError) -> Error {
+    match error {
+        IptablesError::Missing { program, path } => Error::new(
+            Code::Io,
+            format!(
+                "ipMasqBackend \"iptables\" needs the program {program}, which is not in {path}: \
+                 install it, or set ipMasqBackend to \"nftables\""
+            ),
+        ),
+        IptablesError::Run { program, source } => {
+            let msg = format!("ipMasq: {} cannot be run", program.display());
+            Error::caused(Code::Io, msg, &source)
+        }
+        IptablesError::TimedOut { program, stderr } | IptablesError::Locked { program, stderr } => {
+            let msg = format!(
+                "ipMasq: {} did not get the xtables lock in time; try again",
+                program.display()
+            );
+            Error::new(Code::TryAgainLater, msg).details(stderr)
+        }
+        IptablesError::Failed { program, stderr } => {
+            let msg = format!(
+                "ipMasq: {} refused the rules; set ipMasqBackend to \"nftables\" if this kernel \
+                 has no iptables",
+                program.display()
+            );
+            Error::new(Code::Io, msg).details(stderr)
+        }
+    }
 }

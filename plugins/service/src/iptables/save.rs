@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
+use causeway_ruleset::iptables::{SavedLine, saved_lines, words};
+
 use crate::iptables::text::{DNAT_CHAIN, DNAT_PREFIX, Names, Rules};
 use crate::mapping::{Binding, Protocol};
 
@@ -74,23 +76,17 @@ impl Saved {
     /// Reads what `iptables-save` prints; lines it does not print are left out.
     pub(crate) fn parse(text: &str) -> Self {
         let mut saved = Self::default();
-        let mut table = String::new();
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix('*') {
-                name.trim().clone_into(&mut table);
-                saved.tables.entry(table.clone()).or_default();
-            } else if let Some(rest) = line.strip_prefix(':') {
-                let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
-                saved.tables.entry(table.clone()).or_default().chains.insert(name);
-            } else if let Some((chain, text)) =
-                line.strip_prefix("-A ").and_then(|rest| rest.split_once(' '))
-            {
-                let rule = Rule {
+        for (table, line) in saved_lines(text) {
+            let table = saved.tables.entry(table.to_owned()).or_default();
+            match line {
+                SavedLine::Chain { name, .. } => {
+                    table.chains.insert(name.to_owned());
+                }
+                SavedLine::Rule { chain, rule } => table.rules.push(Rule {
                     chain: chain.to_owned(),
-                    args: words(text),
-                    text: text.trim_end().to_owned(),
-                };
-                saved.tables.entry(table.clone()).or_default().rules.push(rule);
+                    args: words(rule),
+                    text: rule.to_owned(),
+                }),
             }
         }
         saved.tables.values_mut().for_each(Table::sort);
@@ -206,27 +202,6 @@ fn is_plain(jump: &Rule) -> bool {
         let value = pair.get(1).map(String::as_str);
         known && (!module || matches!(value, Some("comment" | "multiport")))
     })
-}
-
-/// Splits a line as iptables does: words, or quoted text with `\` before quotes and backslashes.
-pub(crate) fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if quoted => word.get_or_insert_default().extend(letters.next()),
-            ' ' | '\t' if !quoted => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use causeway_host::RecordKey;
+use causeway_ruleset::iptables::words;
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha512};
 
 use crate::config::{IptablesOptions, Mark, Masquerade};
-use crate::iptables::save::{Saved, words};
+use crate::iptables::save::Saved;
 use crate::mapping::{Addresses, Binding, Protocol};
 use crate::record::Record;
 

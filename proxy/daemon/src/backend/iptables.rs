@@ -1,37 +1,30 @@
 //! iptables: one `iptables-restore --noflush` per change and family.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use causeway_kernel::{Output, Program};
+use causeway_kernel::{Iptables as Programs, IptablesError};
 use causeway_model::IpFamily;
 use causeway_nft::{Client, Monitor};
-use causeway_ruleset::iptables::{self, Mirror, Script};
+use causeway_ruleset::iptables::{self, Mirror, SavedLine, Script, saved_lines};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_ruleset::{Family, TableId};
 
 use super::{Error, Result};
 
-/// How long `iptables-restore` waits for the xtables lock, seconds.
-const LOCK_SECONDS: u32 = 5;
 /// A hung program is ended after this long: ten thousands of chains take several seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Of scripts of so many bytes the kernel's messages to subscribers cost more than looking at
 /// everything afterwards, for the generations that a program makes are not known.
 const LARGE: usize = 64 * 1024;
-/// Exit status for a resource problem: the lock was not to be had.
-const RESOURCE_PROBLEM: i32 = 4;
-/// Where the programs are.
-pub(crate) const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
-
 /// Tables that may hold chains of ours.
 const TABLES: &[&str] = &["nat", "filter", "raw", "mangle"];
 
 /// The programs and what is in the chains.
 #[derive(Debug)]
 pub(crate) struct Iptables {
-    tools: Vec<Tool>,
+    programs: Vec<Programs>,
     /// `None` until the chains are known to be whole.
     mirror: Option<Mirror>,
     /// Whose subscriptions are aside during large changes; `None` if there is no nf_tables.
@@ -44,16 +37,18 @@ impl Iptables {
     /// # Errors
     /// A program is missing or does not work.
     pub(super) fn open() -> Result<Self> {
-        let v4 = Tool::find(IpFamily::V4)?;
-        v4.save().map_err(|error| Error::new("iptables cannot be used", error))?;
-        let mut tools = vec![v4];
-        if has_ipv6() {
-            let v6 = Tool::find(IpFamily::V6)?;
-            v6.save().map_err(|error| Error::new("ip6tables cannot be used", error))?;
-            tools.push(v6);
+        let mut families = vec![IpFamily::V4];
+        families.extend(has_ipv6().then_some(IpFamily::V6));
+        let mut all = Vec::new();
+        for family in families {
+            let programs = find(family)?;
+            save(&programs).map_err(|error| {
+                Error::new(format!("{} cannot be used", programs.name()), error)
+            })?;
+            all.push(programs);
         }
         let kernel = Client::open_if_supported().ok().flatten().map(Box::new);
-        Ok(Self { tools, mirror: None, kernel })
+        Ok(Self { programs: all, mirror: None, kernel })
     }
 
     /// As [`Self::full_sync`], if the plan is the one of the last change.
@@ -94,8 +89,7 @@ impl Iptables {
     /// If iptables stands on nf_tables, its tables are watched there. What we write by its
     /// programs is told as well.
     pub(super) fn monitor(&self) -> Result<Option<Monitor>> {
-        let version = run(&self.tools[0].save, &["--version"], b"")?.stdout;
-        if !String::from_utf8_lossy(&version).contains("nf_tables") {
+        if !self.programs[0].uses_nf_tables().map_err(failed)? {
             return Ok(None);
         }
         let families = [Family::Ip, Family::Ip6].into_iter();
@@ -117,26 +111,27 @@ impl Iptables {
     }
 
     fn saved(&self) -> Result<Vec<(IpFamily, String)>> {
-        self.tools.iter().map(|tool| tool.save().map(|text| (tool.family, text))).collect()
+        let all = self.programs.iter();
+        all.map(|one| save(one).map(|text| (family_of(one), text))).collect()
     }
 
     fn restore(&mut self, scripts: &[Script]) -> Result<()> {
         let large = scripts.iter().map(|script| script.text.len()).sum::<usize>() >= LARGE;
         let Some(kernel) = self.kernel.as_mut().filter(|_| large) else {
-            return restore(&self.tools, scripts);
+            return restore(&self.programs, scripts);
         };
         let pause = kernel.pause();
-        let restored = restore(&self.tools, scripts);
+        let restored = restore(&self.programs, scripts);
         kernel.resume(pause, None);
         restored
     }
 }
 
-fn restore(tools: &[Tool], scripts: &[Script]) -> Result<()> {
+fn restore(programs: &[Programs], scripts: &[Script]) -> Result<()> {
     for script in scripts.iter().filter(|script| !script.text.is_empty()) {
         // Rules of a family that this kernel lacks have nobody to meet.
-        if let Some(tool) = tools.iter().find(|tool| tool.family == script.family) {
-            tool.restore(&script.text)?;
+        if let Some(one) = programs.iter().find(|one| family_of(one) == script.family) {
+            one.restore(&script.text).map_err(failed)?;
         }
     }
     Ok(())
@@ -147,10 +142,10 @@ fn restore(tools: &[Tool], scripts: &[Script]) -> Result<()> {
 /// # Errors
 /// They could not be read or removed. Missing programs are none: then there are no chains.
 pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
-    with_saved(dry_run, |family, saved| {
-        let scripts = iptables::cleanup(&[(family, saved)]);
+    with_saved(dry_run, |programs, saved| {
+        let scripts = iptables::cleanup(&[(family_of(programs), saved)]);
         let text: String = scripts.into_iter().map(|script| script.text).collect();
-        (!text.is_empty()).then(|| (described(family, saved), text))
+        (!text.is_empty()).then(|| (described(programs, saved), text))
     })
 }
 
@@ -160,58 +155,59 @@ pub(super) fn remove(dry_run: bool) -> Result<Vec<String>> {
 /// # Errors
 /// They could not be read or removed.
 pub(super) fn remove_host_ports(comments: &BTreeSet<String>, dry_run: bool) -> Result<Vec<String>> {
-    with_saved(dry_run, |family, saved| {
-        let jumps = || {
-            let nat =
-                saved.lines().skip_while(|line| *line != "*nat").take_while(|l| *l != "COMMIT");
-            let ours = |line: &&str| comments.iter().any(|comment| line.contains(comment.as_str()));
-            let jump = |line: &'_ str| Some((line.strip_prefix("-A ")?.to_owned(), target(line)?));
-            nat.filter(ours).filter_map(jump)
-        };
-        let chains: BTreeSet<String> = jumps().map(|(_, chain)| chain).collect();
+    with_saved(dry_run, |programs, saved| {
+        let ours = |rule: &str| comments.iter().any(|comment| rule.contains(comment.as_str()));
+        let jumps = || rules_of(saved, "nat").filter(|(_, rule)| ours(rule));
+        let chains: BTreeSet<String> = jumps().filter_map(|(_, rule)| target(rule)).collect();
         if chains.is_empty() {
             return None;
         }
+        let jumps = jumps().filter(|(_, rule)| target(rule).is_some());
         let mut text = guards(saved);
         text += "*nat\n";
-        text.extend(jumps().map(|(rule, _)| format!("-D {rule}\n")));
+        text.extend(jumps.map(|(chain, rule)| format!("-D {chain} {rule}\n")));
         text.extend(chains.iter().map(|chain| format!("-F {chain}\n-X {chain}\n")));
         text += "COMMIT\n";
-        let name = tool_name(family);
+        let name = programs.name();
         Some((chains.into_iter().map(|chain| format!("{name} chain {chain}")).collect(), text))
     })
 }
 
 /// Removes what guards 127.0.0.0/8 for the host ports.
 fn guards(saved: &str) -> String {
-    let of_table = |table: &str| {
-        let head = format!("*{table}");
-        let lines = saved.lines().skip_while(|line| *line != head);
-        let lines = lines.take_while(|line| *line != "COMMIT");
-        let ours = lines.filter(|line| line.contains("--comment \"causeway-service: "));
-        let removals = ours.filter_map(|line| Some(format!("-D {}\n", line.strip_prefix("-A ")?)));
-        let removals: String = removals.collect();
-        if removals.is_empty() { removals } else { format!("{head}\n{removals}COMMIT\n") }
+    let of_table = |table: &'static str| {
+        let ours = rules_of(saved, table)
+            .filter(|(_, rule)| rule.contains("--comment \"causeway-service: "));
+        let removals: String = ours.map(|(chain, rule)| format!("-D {chain} {rule}\n")).collect();
+        if removals.is_empty() { removals } else { format!("*{table}\n{removals}COMMIT\n") }
     };
     ["raw", "mangle"].map(of_table).concat()
+}
+
+/// Chain and text of each rule of a table.
+fn rules_of<'a>(saved: &'a str, table: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    saved_lines(saved).filter(move |(of, _)| *of == table).filter_map(|(_, line)| match line {
+        SavedLine::Rule { chain, rule } => Some((chain, rule)),
+        SavedLine::Chain { .. } => None,
+    })
 }
 
 /// Restores what `removal` makes of each family's `iptables-save`, if anything: what it removes, as
 /// said to people, and the script. A dry run only says.
 fn with_saved(
     dry_run: bool,
-    removal: impl Fn(IpFamily, &str) -> Option<(Vec<String>, String)>,
+    removal: impl Fn(&Programs, &str) -> Option<(Vec<String>, String)>,
 ) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for family in [IpFamily::V4, IpFamily::V6] {
-        let Ok(tool) = Tool::find(family) else { continue };
+        let Ok(programs) = find(family) else { continue };
         if !may_have_chains(family) {
             continue;
         }
-        let saved = tool.save()?;
-        let Some((what, script)) = removal(family, &saved) else { continue };
+        let saved = save(&programs)?;
+        let Some((what, script)) = removal(&programs, &saved) else { continue };
         if !dry_run {
-            tool.restore(&script)?;
+            programs.restore(&script).map_err(failed)?;
         }
         removed.extend(what);
     }
@@ -221,18 +217,17 @@ fn with_saved(
 /// The chain of an attachment that a rule jumps to.
 fn target(rule: &str) -> Option<String> {
     let (_, chain) = rule.rsplit_once("-j ")?;
-    chain.starts_with("CNI-DN-").then(|| chain.trim_end().to_owned())
+    chain.starts_with("CNI-DN-").then(|| chain.to_owned())
 }
 
 /// Our chains in the output of `iptables-save`.
-fn described(family: IpFamily, saved: &str) -> Vec<String> {
-    let name = tool_name(family);
-    let mut table = "";
+fn described(programs: &Programs, saved: &str) -> Vec<String> {
+    let name = programs.name();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for line in saved.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            table = name;
-        } else if line.starts_with(":CW-") {
+    for (table, line) in saved_lines(saved) {
+        if let SavedLine::Chain { name, .. } = line
+            && name.starts_with("CW-")
+        {
             *counts.entry(table).or_default() += 1;
         }
     }
@@ -255,72 +250,45 @@ fn borrowed(saved: &[(IpFamily, String)]) -> Vec<(IpFamily, &str)> {
     saved.iter().map(|(family, text)| (*family, text.as_str())).collect()
 }
 
-fn tool_name(family: IpFamily) -> &'static str {
-    match family {
-        IpFamily::V4 => "iptables",
-        IpFamily::V6 => "ip6tables",
-    }
+fn find(family: IpFamily) -> Result<Programs> {
+    Programs::find("", family == IpFamily::V6, TIMEOUT).map_err(failed)
 }
 
-/// `iptables-save` and `iptables-restore` of one family.
-#[derive(Debug)]
-struct Tool {
-    family: IpFamily,
-    save: PathBuf,
-    restore: PathBuf,
+fn family_of(programs: &Programs) -> IpFamily {
+    if programs.is_ipv6() { IpFamily::V6 } else { IpFamily::V4 }
 }
 
-impl Tool {
-    fn find(family: IpFamily) -> Result<Self> {
-        let find = |name: String| {
-            let mut files = FOLDERS.iter().map(|folder| Path::new(folder).join(&name));
-            files.find(|file| file.is_file()).ok_or_else(|| {
-                let action = format!(
-                    "iptables cannot be used: the program {name} is not installed; install it, or \
-                     set backend to \"nftables\""
-                );
-                Error::new(action, format!("not in {}", FOLDERS.join(":")))
-            })
-        };
-        let prefix = tool_name(family);
-        let save = find(format!("{prefix}-save"))?;
-        Ok(Self { family, save, restore: find(format!("{prefix}-restore"))? })
-    }
-
-    fn save(&self) -> Result<String> {
-        let output = run(&self.save, &[], b"").map_err(Error::passing)?;
-        String::from_utf8(output.stdout)
-            .map_err(|error| Error::new(format!("{}: read its output", self.save.display()), error))
-    }
-
-    fn restore(&self, text: &str) -> Result<()> {
-        let wait = format!("--wait={LOCK_SECONDS}");
-        run(&self.restore, &["--noflush", &wait], text.as_bytes()).map(drop)
-    }
+/// Everything. That it cannot be read says nothing of the rules.
+fn save(programs: &Programs) -> Result<String> {
+    programs.save(None).map_err(|error| failed(error).passing())
 }
 
-fn run(path: &Path, args: &[&str], stdin: &[u8]) -> Result<Output> {
-    let program = Program {
-        path: path.to_owned(),
-        args: args.iter().map(|&arg| arg.to_owned()).collect(),
-        env: BTreeMap::from([("PATH".to_owned(), FOLDERS.join(":"))]),
-        stdin,
-        timeout: TIMEOUT,
-    };
-    let name = path.display();
-    let output =
-        causeway_kernel::run(&program).map_err(|error| Error::new(format!("run {name}"), error))?;
-    if output.success {
-        return Ok(output);
+fn failed(error: IptablesError) -> Error {
+    match error {
+        IptablesError::Missing { program, path } => {
+            let action = format!(
+                "iptables cannot be used: the program {program} is not installed; install it, or \
+                 set backend to \"nftables\""
+            );
+            Error::new(action, format!("not in {path}"))
+        }
+        IptablesError::Run { program, source } => {
+            Error::new(format!("run {}", program.display()), source)
+        }
+        IptablesError::TimedOut { program, stderr } => {
+            let seconds = TIMEOUT.as_secs();
+            let action = format!("{} did not finish within {seconds} seconds", program.display());
+            Error::new(action, stderr)
+        }
+        IptablesError::Locked { program, stderr } => {
+            let action = format!(
+                "{}: another program holds the xtables lock; causewayd retries",
+                program.display()
+            );
+            Error::new(action, stderr).passing()
+        }
+        IptablesError::Failed { program, stderr } => {
+            Error::new(format!("{} failed", program.display()), stderr)
+        }
     }
-    let stderr = output.stderr.trim().to_owned();
-    if output.timed_out {
-        let action = format!("{name} did not finish within {} seconds", TIMEOUT.as_secs());
-        return Err(Error::new(action, stderr));
-    }
-    if output.code == Some(RESOURCE_PROBLEM) {
-        let action = format!("{name}: another program holds the xtables lock; causewayd retries");
-        return Err(Error::new(action, stderr).passing());
-    }
-    Err(Error::new(format!("{name} failed"), stderr))
 }

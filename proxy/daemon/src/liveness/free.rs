@@ -7,11 +7,11 @@ use std::time::Duration;
 use causeway_bridge::record::{OWN_IPAM, Record};
 use causeway_bridge::{Outcome, Release};
 use causeway_host::{FileLock, RecordKey, paths};
+use causeway_kernel::SYSTEM_PATH;
 use causeway_service::Daemon;
 use cni_plugin::{Code, Error};
 
 use super::judge::Made;
-use crate::backend::FOLDERS;
 use crate::config::Settings;
 
 /// How long the lease store's lock is waited for.
@@ -31,7 +31,7 @@ impl Freer {
         Self {
             run_dir: settings.run_dir.clone(),
             daemon: Daemon { socket: settings.socket(), spool: settings.spool(), required: false },
-            env: BTreeMap::from([("PATH".to_owned(), FOLDERS.join(":"))]),
+            env: BTreeMap::from([("PATH".to_owned(), SYSTEM_PATH.to_owned())]),
         }
     }
 

@@ -6,29 +6,26 @@ use ipnetwork::IpNetwork;
 
 use super::{Action, Condition, ForeignRule, ForeignTable, Keeper, Pattern};
 use crate::Family;
+use crate::iptables::{SavedLine, saved_lines, words};
 
 /// Reads the table `filter` from what the program printed. What it does not understand of a rule is
 /// a condition that may or may not hold.
 pub fn parse_legacy(text: &str, ipv6: bool, suffix: bool) -> ForeignTable {
     let mut chains: BTreeMap<String, Vec<ForeignRule>> = BTreeMap::new();
     let mut dropping = BTreeSet::new();
-    let mut filter = false;
-    for line in text.lines() {
-        let words = words(line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words.as_slice() {
-            [table] if table.starts_with('*') => filter = *table == "*filter",
-            [chain, policy, ..] if filter && chain.starts_with(':') => {
-                let name = chain.trim_start_matches(':');
+    for (_, line) in saved_lines(text).filter(|(table, _)| *table == "filter") {
+        match line {
+            SavedLine::Chain { name, policy } => {
                 chains.entry(name.to_owned()).or_default();
-                if name == "FORWARD" && *policy == "DROP" {
+                if name == "FORWARD" && policy == "DROP" {
                     dropping.insert(name.to_owned());
                 }
             }
-            ["-A", chain, rest @ ..] if filter => {
-                chains.entry((*chain).to_owned()).or_default().push(rule(rest));
+            SavedLine::Rule { chain, rule } => {
+                let words = words(rule);
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                chains.entry(chain.to_owned()).or_default().push(self::rule(&words));
             }
-            _ => {}
         }
     }
     ForeignTable {
@@ -105,34 +102,4 @@ fn target(value: &str) -> Action {
         "QUEUE" | "NFQUEUE" => Action::Unknown,
         chain => Action::Jump(chain.to_owned()),
     }
-}
-
-/// Words of a line; quotes hold some together.
-fn words(line: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let (mut word, mut quoted, mut begun, mut escaped) = (String::new(), false, false, false);
-    for letter in line.chars() {
-        match letter {
-            _ if escaped => {
-                word.push(letter);
-                escaped = false;
-            }
-            '\\' if quoted => escaped = true,
-            '"' => (quoted, begun) = (!quoted, true),
-            ' ' if !quoted => {
-                if begun {
-                    all.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            _ => {
-                word.push(letter);
-                begun = true;
-            }
-        }
-    }
-    if begun {
-        all.push(word);
-    }
-    all
 }

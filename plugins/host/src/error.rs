@@ -1,7 +1,7 @@
 //! Errors by errno.
 
-/// A failed operation on this node. `Display` says what was tried and with which object; the cause is
-/// the source.
+/// A failed operation on this node. `Display` says what was tried and with which object; the cause
+/// is the source.
 #[derive(Debug, thiserror::Error)]
 #[error("{action}")]
 pub struct Error {

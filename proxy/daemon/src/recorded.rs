@@ -12,15 +12,14 @@ use crate::host_ports;
 
 /// The events of the containers that are attached in this boot. What cannot be read is left out.
 pub(crate) fn events(run_dir: &Path, boot_id: &str) -> Vec<EndpointEvent> {
-    let records =
-        Records::new(run_dir, kind::ENDPOINT).readable::<Announcement>().unwrap_or_default();
+    let records = Records::new(run_dir, kind::ENDPOINT).readable_in_part::<Announcement>();
     let events = records.into_iter().filter_map(|(_, told)| told.event);
     events.filter(|event| event.boot_id == boot_id).collect()
 }
 
 /// The host ports of all attachments. What cannot be read is left out.
 pub(crate) fn host_ports(run_dir: &Path) -> host_ports::Records {
-    let records = Records::new(run_dir, kind::SERVICE).readable::<Record>().unwrap_or_default();
+    let records = Records::new(run_dir, kind::SERVICE).readable_in_part::<Record>();
     records.into_iter().map(|(key, record)| (endpoint_key(key), record)).collect()
 }
 

@@ -130,9 +130,9 @@ pub(super) fn gc(run_dir: &Path, network: &str, keep: &dyn Fn(&str) -> bool) -> 
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The attachments that have rules here.
+/// The attachments that have rules here. What cannot be read is left out.
 pub(super) fn all(run_dir: &Path) -> BTreeSet<RecordKey> {
-    let all = Records::new(run_dir, KIND).readable::<Kept>().unwrap_or_default();
+    let all = Records::new(run_dir, KIND).readable_in_part::<Kept>();
     all.into_iter().map(|(key, _)| key).collect()
 }
 

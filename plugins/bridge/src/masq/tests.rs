@@ -1,5 +1,5 @@
-//! Rules in a kernel that is a fake, as an ordinary user; those of a real one where many act at once or others
-//! have rules.
+//! Rules in a kernel that is a fake, as an ordinary user; those of a real one if many act at once, or
+//! others have rules.
 
 use std::path::Path;
 

@@ -3,21 +3,19 @@
 mod many;
 mod value;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::IpAddr;
 
 use causeway_model::Labels;
-use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{Secret, Tls};
 use ipnetwork::IpNetwork;
 
 use super::given::{Given, Values};
-use super::{BackendKind, Error, LogFormat, LogLevel, NodePorts, OverlayKind, Settings, StoreKind};
+use super::keys::KEYS;
+use super::{Error, Settings};
 use value::{
-    Reason, address, backend, duration, label, log_format, log_level, network, node_name,
-    node_ports, overlay_kind, port_range, prefix, protected_ports, store, subnet_len, udp_port,
-    url, vni, yes_or_no,
+    Reason, address, backend, duration, label, listener, log_format, log_level, network, node_name,
+    node_ports, overlay_kind, path, path_or_none, port_range, prefix, protected_ports, store,
+    subnet_len, udp_port, url, vni, yes_or_no,
 };
 
 /// Settings that later versions give a meaning.
@@ -37,51 +35,46 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
     many::no_user_in_urls(values)?;
     let value = Reader(values);
     let mut settings = Settings {
-        node_name: value.parse("node-name", node_name)?,
+        node_name: value.optional("node-name", node_name)?,
         node_ips: value.list("node-ip", address)?,
         node_labels: value.list("node-labels", label)?.into_iter().collect::<Labels>(),
-        run_dir: value.path("run-dir", "/run/causeway")?,
-        state_dir: value.path("state-dir", "/var/lib/causeway")?,
-        manifest_dir: value.path("manifest-dir", "/etc/causeway/manifests")?,
-        containerd_socket: match values.get("containerd-socket") {
-            Some(given) if given.value.is_empty() => PathBuf::new(),
-            _ => value.path("containerd-socket", "/run/containerd/containerd.sock")?,
-        },
-        service_cidrs: value.networks("service-cidr", "10.96.0.0/16")?,
-        cluster_cidrs: value.networks("cluster-cidr", "10.0.0.0/16")?,
+        run_dir: value.parse("run-dir", path)?,
+        state_dir: value.parse("state-dir", path)?,
+        manifest_dir: value.parse("manifest-dir", path)?,
+        containerd_socket: value.parse("containerd-socket", path_or_none)?,
+        service_cidrs: value.list("service-cidr", network)?,
+        cluster_cidrs: value.list("cluster-cidr", network)?,
         cluster_chosen: values.get("cluster-cidr").is_some(),
-        node_subnet_len: value.parse("node-subnet-len", subnet_len)?.unwrap_or(24),
-        node_subnets: value.networks("node-subnet", "")?,
-        node_port_range: value.parse("node-port-range", port_range)?.unwrap_or((30000, 32767)),
-        backend: value.parse("backend", backend)?.unwrap_or(BackendKind::Nftables),
-        node_port_addresses: value
-            .parse("nodeport-addresses", node_ports)?
-            .unwrap_or(NodePorts::Planned(NodePortAddresses::All)),
+        node_subnet_len: value.parse("node-subnet-len", subnet_len)?,
+        node_subnets: value.list("node-subnet", network)?,
+        node_port_range: value.parse("node-port-range", port_range)?,
+        backend: value.parse("backend", backend)?,
+        node_port_addresses: value.parse("nodeport-addresses", node_ports)?,
         protected_ports: value.list("protected-ports", protected_ports)?.concat(),
-        image_labels: value.parse("image-labels", yes_or_no)?.unwrap_or(false),
-        masquerade_all: value.parse("masquerade-all", yes_or_no)?.unwrap_or(false),
-        dead_grace: value.parse("dead-grace", duration)?.unwrap_or(Duration::from_secs(60)),
-        store: value.parse("store", store)?.unwrap_or(StoreKind::Embedded),
+        image_labels: value.switch("image-labels")?,
+        masquerade_all: value.switch("masquerade-all")?,
+        dead_grace: value.parse("dead-grace", duration)?,
+        store: value.parse("store", store)?,
         etcd_endpoints: value.list("etcd-endpoints", url)?,
-        etcd_prefix: value.parse("etcd-prefix", prefix)?.unwrap_or_else(|| "/causeway".to_owned()),
+        etcd_prefix: value.parse("etcd-prefix", prefix)?,
         etcd_tls: Tls {
-            ca: value.file("etcd-cafile")?,
-            cert: value.file("etcd-certfile")?,
-            key: value.file("etcd-keyfile")?,
+            ca: value.optional("etcd-cafile", path)?,
+            cert: value.optional("etcd-certfile", path)?,
+            key: value.optional("etcd-keyfile", path)?,
         },
         etcd_user: value.text("etcd-username").zip(value.text("etcd-password").map(Secret)),
-        endpoint_ttl: value.parse("endpoint-ttl", duration)?.unwrap_or(Duration::from_secs(40)),
-        subnet_ttl: value.parse("subnet-ttl", duration)?.unwrap_or(Duration::from_secs(24 * 3600)),
-        peers_file: value.file("peers-file")?,
-        overlay: value.parse("overlay", overlay_kind)?.unwrap_or(OverlayKind::None),
-        vxlan_id: value.parse("vxlan-id", vni)?.unwrap_or(1),
-        vxlan_port: value.parse("vxlan-port", udp_port)?.unwrap_or(8472),
-        direct_routing: value.parse("direct-routing", yes_or_no)?.unwrap_or(false),
-        disable_tx_checksum: value.parse("disable-tx-checksum", yes_or_no)?.unwrap_or(false),
-        healthz_listen: value.listeners("healthz-listen", "0.0.0.0:10256")?,
-        metrics_listen: value.listeners("metrics-listen", "127.0.0.1:10249")?,
-        log_format: value.parse("log-format", log_format)?.unwrap_or(LogFormat::Text),
-        log_level: value.parse("log-level", log_level)?.unwrap_or(LogLevel::Info),
+        endpoint_ttl: value.parse("endpoint-ttl", duration)?,
+        subnet_ttl: value.parse("subnet-ttl", duration)?,
+        peers_file: value.optional("peers-file", path)?,
+        overlay: value.parse("overlay", overlay_kind)?,
+        vxlan_id: value.parse("vxlan-id", vni)?,
+        vxlan_port: value.parse("vxlan-port", udp_port)?,
+        direct_routing: value.switch("direct-routing")?,
+        disable_tx_checksum: value.switch("disable-tx-checksum")?,
+        healthz_listen: value.list("healthz-listen", listener)?,
+        metrics_listen: value.list("metrics-listen", listener)?,
+        log_format: value.parse("log-format", log_format)?,
+        log_level: value.parse("log-level", log_level)?,
         warnings: Vec::new(),
     };
     one_a_family(values, "node-ip", settings.node_ips.iter().copied())?;
@@ -159,63 +152,48 @@ impl Given {
 struct Reader<'a>(&'a Values);
 
 impl Reader<'_> {
-    fn parse<T>(
+    /// What was given, else the default.
+    fn get(&self, name: &str) -> Option<Given> {
+        let default = || {
+            let default = KEYS.iter().find(|key| key.name == name)?.default?;
+            Some(Given { value: default.to_owned(), field: format!("--{name}") })
+        };
+        self.0.get(name).cloned().or_else(default)
+    }
+
+    fn optional<T>(
         &self,
         name: &str,
         parse: fn(&str) -> Result<T, Reason>,
     ) -> Result<Option<T>, Error> {
-        let Some(given) = self.0.get(name) else { return Ok(None) };
+        let Some(given) = self.get(name) else { return Ok(None) };
         parse(given.value.trim()).map(Some).map_err(|reason| given.wrong(reason))
     }
 
-    fn list<T>(&self, name: &str, parse: fn(&str) -> Result<T, Reason>) -> Result<Vec<T>, Error> {
-        self.list_or(name, "", parse)
+    /// Of a setting with a default.
+    fn parse<T>(&self, name: &str, parse: fn(&str) -> Result<T, Reason>) -> Result<T, Error> {
+        let missing = || {
+            let (field, value) = (format!("--{name}"), String::new());
+            Error::Value { field, value, reason: "it has no default; give it".to_owned() }
+        };
+        self.optional(name, parse)?.ok_or_else(missing)
     }
 
-    fn list_or<T>(
-        &self,
-        name: &str,
-        default: &str,
-        parse: fn(&str) -> Result<T, Reason>,
-    ) -> Result<Vec<T>, Error> {
-        let default = Given { value: default.to_owned(), field: format!("--{name}") };
-        let given = self.0.get(name).unwrap_or(&default);
+    fn switch(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.optional(name, yes_or_no)?.unwrap_or_default())
+    }
+
+    fn list<T>(&self, name: &str, parse: fn(&str) -> Result<T, Reason>) -> Result<Vec<T>, Error> {
+        let Some(given) = self.get(name) else { return Ok(Vec::new()) };
         let items = given.value.split(',').map(str::trim).filter(|item| !item.is_empty());
         items
             .map(|item| parse(item).map_err(|reason| given.wrong(format!("{item}: {reason}"))))
             .collect()
     }
 
-    fn networks(&self, name: &str, default: &str) -> Result<Vec<IpNetwork>, Error> {
-        self.list_or(name, default, network)
-    }
-
-    fn listeners(&self, name: &str, default: &str) -> Result<Vec<SocketAddr>, Error> {
-        self.list_or(name, default, |text| {
-            text.parse().map_err(|_| {
-                "not ADDRESS:PORT, such as 127.0.0.1:10249 or \
-                 [::1]:10249"
-                    .into()
-            })
-        })
-    }
-
     /// Text as it stands; an empty one is as good as none.
     fn text(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|given| given.value.clone()).filter(|text| !text.is_empty())
-    }
-
-    fn file(&self, name: &str) -> Result<Option<PathBuf>, Error> {
-        self.0.get(name).map(|_| self.path(name, "")).transpose()
-    }
-
-    fn path(&self, name: &str, default: &str) -> Result<PathBuf, Error> {
-        let Some(given) = self.0.get(name) else { return Ok(PathBuf::from(default)) };
-        let path = PathBuf::from(&given.value);
-        if path.is_absolute() {
-            return Ok(path);
-        }
-        Err(given.wrong("not an absolute path; begin it with /"))
     }
 }
 

@@ -15,10 +15,18 @@ pub(super) struct Key {
     value: &'static str,
     /// For `--help`.
     help: &'static str,
+    /// As it would be written, for `--help` too; `None` if what is not given is decided later.
+    pub default: Option<&'static str>,
+}
+
+impl Key {
+    const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
 }
 
 const fn key(name: &'static str, value: &'static str, help: &'static str) -> Key {
-    Key { name, value, help }
+    Key { name, value, help, default: None }
 }
 
 /// All settings.
@@ -34,67 +42,51 @@ pub(super) const KEYS: &[Key] = &[
         "KEY=VALUE,..",
         "labels of this node, such as topology.kubernetes.io/zone=a",
     ),
-    key(
-        "run-dir",
-        "DIR",
-        "directory of the socket, node.json and attachment records [default: \
-         /run/causeway]",
-    ),
-    key(
-        "state-dir",
-        "DIR",
-        "directory of the store, the spool and the record of changed sysctls \
-         [default: /var/lib/causeway]",
-    ),
-    key(
-        "manifest-dir",
-        "DIR",
-        "directory of manifests, applied and watched [default: \
-         /etc/causeway/manifests]",
-    ),
+    key("run-dir", "DIR", "directory of the socket, node.json and attachment records")
+        .or("/run/causeway"),
+    key("state-dir", "DIR", "directory of the store, the spool and the record of changed sysctls")
+        .or("/var/lib/causeway"),
+    key("manifest-dir", "DIR", "directory of manifests, applied and watched")
+        .or("/etc/causeway/manifests"),
     key(
         "containerd-socket",
         "PATH",
-        "containerd socket, used to look up container labels; empty disables [default: \
-         /run/containerd/containerd.sock]",
-    ),
+        "containerd socket, used to look up container labels; empty disables",
+    )
+    .or("/run/containerd/containerd.sock"),
     key("image-labels", "", "also use the labels of an image as labels of its containers"),
-    key("service-cidr", "CIDR,..", "service network, one per IP family [default: 10.96.0.0/16]"),
-    key(
-        "cluster-cidr",
-        "CIDR,..",
-        "pod network of the cluster, one per IP family [default: 10.0.0.0/16]",
-    ),
-    key("node-subnet-len", "BITS", "prefix length of a node's pod subnet [default: 24]"),
+    key("service-cidr", "CIDR,..", "service network, one per IP family").or("10.96.0.0/16"),
+    key("cluster-cidr", "CIDR,..", "pod network of the cluster, one per IP family")
+        .or("10.0.0.0/16"),
+    key("node-subnet-len", "BITS", "prefix length of a node's pod subnet").or("24"),
     key(
         "node-subnet",
         "CIDR,..",
-        "pod subnet of this node, one per IP family [default: \
-         allocated, then kept]",
+        "pod subnet of this node, one per IP family [default: allocated, then kept]",
     ),
-    key("node-port-range", "FROM-TO", "range of node ports [default: 30000-32767]"),
-    key("backend", "nftables|iptables", "how rules are programmed [default: nftables]"),
+    key("node-port-range", "FROM-TO", "range of node ports").or("30000-32767"),
+    key("backend", "nftables|iptables", "how rules are programmed").or("nftables"),
     key(
         "nodeport-addresses",
         "all|primary|CIDR,..",
-        "addresses on which node ports answer; `all` includes 127.0.0.1 [default: all]",
-    ),
+        "addresses on which node ports answer; `all` includes 127.0.0.1",
+    )
+    .or("all"),
     key(
         "protected-ports",
         "PORT[/PROTOCOL],..",
-        "further ports that no service may take on addresses of nodes and of the store; ssh, \
-         store and overlay ports are always protected",
+        "further ports that no service may take on addresses of nodes and of the store; ssh, store and overlay ports are always protected",
     ),
     key("masquerade-all", "", "masquerade all traffic to service IPs"),
     key(
         "dead-grace",
         "DURATION",
-        "how long to keep the address and rules of a container that vanished without DEL \
-         [default: 1m]",
-    ),
-    key("store", "embedded|etcd", "store of objects [default: embedded]"),
+        "how long to keep the address and rules of a container that vanished without DEL",
+    )
+    .or("1m"),
+    key("store", "embedded|etcd", "store of objects").or("embedded"),
     key("etcd-endpoints", "URL,..", "etcd URLs, such as http://172.18.0.10:2379"),
-    key("etcd-prefix", "PREFIX", "prefix of all keys in etcd [default: /causeway]"),
+    key("etcd-prefix", "PREFIX", "prefix of all keys in etcd").or("/causeway"),
     key("etcd-cafile", "PATH", "CA bundle for etcd, PEM [default: the system's]"),
     key("etcd-certfile", "PATH", "client certificate for etcd, PEM"),
     key("etcd-keyfile", "PATH", "key of the client certificate, PEM"),
@@ -102,27 +94,19 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "etcd-password",
         "TEXT",
-        "password for etcd; better set as CAUSEWAY_ETCD_PASSWORD or in \
-         the file",
+        "password for etcd; better set as CAUSEWAY_ETCD_PASSWORD or in the file",
     ),
-    key(
-        "endpoint-ttl",
-        "DURATION",
-        "how long containers of an unresponsive node remain endpoints [default: 40s]",
-    ),
-    key(
-        "subnet-ttl",
-        "DURATION",
-        "how long an unresponsive node keeps its pod subnet [default: 24h]",
-    ),
+    key("endpoint-ttl", "DURATION", "how long containers of an unresponsive node remain endpoints")
+        .or("40s"),
+    key("subnet-ttl", "DURATION", "how long an unresponsive node keeps its pod subnet").or("24h"),
     key(
         "peers-file",
         "PATH",
         "nodes in TOML, [[node]] with name, ip and subnet: an overlay without a store",
     ),
-    key("overlay", "none|vxlan|host-gw", "how other nodes are reached [default: none]"),
-    key("vxlan-id", "ID", "VNI of the overlay [default: 1]"),
-    key("vxlan-port", "PORT", "UDP port of the overlay [default: 8472]"),
+    key("overlay", "none|vxlan|host-gw", "how other nodes are reached").or("none"),
+    key("vxlan-id", "ID", "VNI of the overlay").or("1"),
+    key("vxlan-port", "PORT", "UDP port of the overlay").or("8472"),
     key("direct-routing", "", "use plain routes instead of vxlan to nodes on the same link"),
     key(
         "disable-tx-checksum",
@@ -138,15 +122,13 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "healthz-listen",
         "ADDR:PORT,..",
-        "address of /healthz, /livez and /readyz; empty disables [default: 0.0.0.0:10256]",
-    ),
-    key(
-        "metrics-listen",
-        "ADDR:PORT,..",
-        "address of /metrics and /proxyMode; empty disables [default: 127.0.0.1:10249]",
-    ),
-    key("log-format", "text|json", "format of log lines on stderr [default: text]"),
-    key("log-level", "error|warn|info|debug", "lowest level of log lines [default: info]"),
+        "address of /healthz, /livez and /readyz; empty disables",
+    )
+    .or("0.0.0.0:10256"),
+    key("metrics-listen", "ADDR:PORT,..", "address of /metrics and /proxyMode; empty disables")
+        .or("127.0.0.1:10249"),
+    key("log-format", "text|json", "format of log lines on stderr").or("text"),
+    key("log-level", "error|warn|info|debug", "lowest level of log lines").or("info"),
 ];
 
 /// The command line.
@@ -214,7 +196,11 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn arg(key: &Key) -> Arg {
-    let arg = Arg::new(key.name).long(key.name).env(variable(key.name)).help(key.help);
+    let help = match key.default {
+        Some(default) => format!("{} [default: {default}]", key.help),
+        None => key.help.to_owned(),
+    };
+    let arg = Arg::new(key.name).long(key.name).env(variable(key.name)).help(help);
     // `--help` shows values of the environment.
     let arg = arg.hide_env_values(key.name == "etcd-password");
     match key.value {

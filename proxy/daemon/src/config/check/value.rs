@@ -1,13 +1,14 @@
 //! One value's text to its value, or why it has none.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use causeway_model::Protocol;
 use causeway_ruleset::plan::NodePortAddresses;
 use ipnetwork::IpNetwork;
 
-use super::{BackendKind, LogFormat, LogLevel, NodePorts, OverlayKind, StoreKind};
+use crate::config::{BackendKind, LogFormat, LogLevel, NodePorts, OverlayKind, StoreKind};
 
 /// Why a value is wrong.
 pub(super) type Reason = String;
@@ -28,6 +29,19 @@ pub(super) fn node_name(text: &str) -> Result<String, Reason> {
 
 pub(super) fn address(text: &str) -> Result<IpAddr, Reason> {
     text.parse().map_err(|_| "not an IP address".into())
+}
+
+pub(super) fn listener(text: &str) -> Result<SocketAddr, Reason> {
+    text.parse().map_err(|_| "not ADDRESS:PORT, such as 127.0.0.1:10249 or [::1]:10249".into())
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("not an absolute path; begin it with /".into()) }
+}
+
+pub(super) fn path_or_none(text: &str) -> Result<PathBuf, Reason> {
+    if text.is_empty() { Ok(PathBuf::new()) } else { path(text) }
 }
 
 pub(super) fn label(text: &str) -> Result<(String, String), Reason> {

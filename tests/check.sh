@@ -3,7 +3,7 @@
 # Go; CONTRIBUTING.md lists what it needs. The last line says how long it took.
 #
 # The lints measure the size of functions (clippy.toml); tidy measures the tree: arrows between
-# packages, charters, sizes of files.
+# packages, circles of modules, charters, sizes of files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { echo "== $*"; "$@"; }

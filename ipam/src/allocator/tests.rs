@@ -33,7 +33,7 @@ fn at(boot_ms: u64) -> Now {
 
 /// ADD without requests at time 0; the addresses as text.
 fn add(store: &mut dyn Store, pools: &[Pool], id: &str) -> Result<Vec<String>, Refusal> {
-    ask(store, pools, id, &[], Duration::ZERO, 0)
+    ask(store, pools, id, &[], (Duration::ZERO, 0))
 }
 
 fn ask(
@@ -41,8 +41,7 @@ fn ask(
     pools: &[Pool],
     id: &str,
     requested: &[&str],
-    reuse_delay: Duration,
-    boot_ms: u64,
+    (reuse_delay, boot_ms): (Duration, u64),
 ) -> Result<Vec<String>, Refusal> {
     let requested: Vec<_> = requested.iter().map(|text| text.parse().unwrap()).collect();
     let (owner, now) = (owner(id), at(boot_ms));
@@ -115,7 +114,7 @@ fn a_requested_address_is_given_or_refused_with_the_reason() {
             pool("fd00::/64", "fd00::1", "fd00::ff", &[]),
         ];
         let mut get = |id: &str, requested: &[&str]| {
-            ask(store, &pools, id, requested, Duration::ZERO, 0).map_err(|e| e.to_string())
+            ask(store, &pools, id, requested, (Duration::ZERO, 0)).map_err(|e| e.to_string())
         };
         assert_eq!(get("a", &["fd00::9", "10.0.0.9"]).unwrap(), ["10.0.0.9", "fd00::9"]);
         for (requested, why) in [
@@ -147,11 +146,11 @@ fn a_freed_address_rests_and_no_clock_can_freeze_it() {
     with_both(|store| {
         let pools = [pool("10.0.0.0/24", "10.0.0.2", "10.0.0.3", &[])];
         let delay = Duration::from_secs(30);
-        let mut get = |id: &str, named: &[&str], ms| ask(store, &pools, id, named, delay, ms);
+        let mut get = |id: &str, named: &[&str], ms| ask(store, &pools, id, named, (delay, ms));
         get("a", &[], 0).unwrap();
         get("b", &[], 0).unwrap();
         release(store, &owner("a"), delay, &at(100_000)).unwrap();
-        let mut get = |id: &str, named: &[&str], ms| ask(store, &pools, id, named, delay, ms);
+        let mut get = |id: &str, named: &[&str], ms| ask(store, &pools, id, named, (delay, ms));
         let Refusal::Exhausted { cooling, .. } = get("c", &[], 129_999).unwrap_err() else {
             panic!("another refusal")
         };
@@ -161,10 +160,10 @@ fn a_freed_address_rests_and_no_clock_can_freeze_it() {
         release(store, &owner("c"), delay, &at(200_000)).unwrap();
         assert!(exhausted(store, &pools, delay, &at(200_001)).unwrap().is_some());
         assert!(exhausted(store, &pools, delay, &at(199_999)).unwrap().is_none());
-        assert_eq!(ask(store, &pools, "d", &[], delay, 199_999).unwrap(), ["10.0.0.2"]);
+        assert_eq!(ask(store, &pools, "d", &[], (delay, 199_999)).unwrap(), ["10.0.0.2"]);
         // Who asks for it by name does not wait.
         release(store, &owner("d"), delay, &at(300_000)).unwrap();
-        assert_eq!(ask(store, &pools, "e", &["10.0.0.2"], delay, 300_001).unwrap(), ["10.0.0.2"]);
+        assert_eq!(ask(store, &pools, "e", &["10.0.0.2"], (delay, 300_001)).unwrap(), ["10.0.0.2"]);
     });
 }
 
@@ -201,7 +200,7 @@ fn collection_keeps_the_listed_and_the_newer() {
     with_both(|store| {
         let pools = [pool("10.0.0.0/24", "10.0.0.2", "10.0.0.9", &[])];
         for (id, ms) in [("listed", 10), ("stale", 20), ("newer", 30)] {
-            ask(store, &pools, id, &[], Duration::ZERO, ms).unwrap();
+            ask(store, &pools, id, &[], (Duration::ZERO, ms)).unwrap();
         }
         let valid = BTreeSet::from([owner("listed"), owner("unknown")]);
         let collected = collect(store, &valid, 30, Duration::ZERO, &at(40)).unwrap();

@@ -69,14 +69,10 @@ fn keys_match_without_regard_to_case() {
     assert_eq!(place.data_dir, PathBuf::from("/d"));
 }
 
-#[test]
-fn wrong_configurations_are_refused_by_field_and_value() {
+/// Ranges that are refused alone, each with what the refusal names.
+fn wrong_ranges() -> Vec<(Value, &'static str)> {
     let range = |range: Value| json!({ "ranges": [[range]] });
-    let table = [
-        (json!({}), "no IP ranges specified"),
-        (json!({ "ranges": [[]] }), "invalid range set 0: empty range set"),
-        (json!({ "ranges": [null] }), "ipam.ranges[0] is null"),
-        (json!({ "ranges": [[null]] }), "ipam.ranges[0][0] is null"),
+    vec![
         (range(json!({})), "a range has no `subnet`"),
         (range(json!({ "subnet": "10.0.0.0" })), "subnet \"10.0.0.0\" is not a network"),
         (range(json!({ "subnet": "x/8" })), "subnet \"x/8\" is not a network"),
@@ -106,6 +102,16 @@ fn wrong_configurations_are_refused_by_field_and_value() {
             range(json!({ "subnet": "10.0.0.0/24", "gateway": "fd00::1" })),
             "does not match the IP family of subnet 10.0.0.0/24",
         ),
+    ]
+}
+
+/// Other configurations that are refused, likewise.
+fn wrong_configurations() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({}), "no IP ranges specified"),
+        (json!({ "ranges": [[]] }), "invalid range set 0: empty range set"),
+        (json!({ "ranges": [null] }), "ipam.ranges[0] is null"),
+        (json!({ "ranges": [[null]] }), "ipam.ranges[0][0] is null"),
         (
             json!({ "ranges": [[{ "subnet": "10.0.0.0/24" }, { "subnet": "fd00::/64" }]] }),
             "mixed address families",
@@ -132,8 +138,12 @@ fn wrong_configurations_are_refused_by_field_and_value() {
             json!({ "ranges": [[{ "subnet": "auto" }, { "subnet": "10.0.0.0/24" }]] }),
             "\"subnet\": \"auto\" must be the only range",
         ),
-    ];
-    for (ipam, expected) in table {
+    ]
+}
+
+#[test]
+fn wrong_configurations_are_refused_by_field_and_value() {
+    for (ipam, expected) in [wrong_ranges(), wrong_configurations()].concat() {
         let error = check(&with_ipam(ipam.clone())).expect_err(&ipam.to_string());
         assert_eq!(error.code, Code::InvalidConfig, "{ipam}: {error}");
         assert!(error.msg.contains(expected), "{ipam}: {error}");

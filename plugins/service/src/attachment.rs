@@ -190,7 +190,8 @@ impl<'a> Attached<'a> {
     ) -> Result<(), Error> {
         let _rules = self.lock_rules()?;
         self.refuse_second()?;
-        match self.write_rules_locked(settings, record, record, addresses, saved) {
+        let save = || self.save_first(record, saved);
+        match self.write_rules_locked(settings, record, addresses, save) {
             Err(error) if error.code == Code::PortInUse => {
                 let siblings = self.siblings_in_place()?;
                 record.again.turn = turns::next(&siblings);
@@ -198,11 +199,11 @@ impl<'a> Attached<'a> {
                 if own.bindings.len() == record.bindings.len() {
                     return Err(error);
                 }
-                if own.bindings.is_empty() {
-                    saved.set(true);
-                    return self.save(record);
+                let save = || self.save_first(record, saved);
+                match own.bindings.is_empty() {
+                    true => save(),
+                    false => self.write_rules_locked(settings, &own, addresses, save),
                 }
-                self.write_rules_locked(settings, record, &own, addresses, saved)
             }
             done => done,
         }
@@ -233,19 +234,21 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Writes the rules of `own`, the part of `promised` that is in force.
+    /// Notes what ADD promised. There may be rules from then on.
+    fn save_first(&self, record: &Record, saved: &Cell<bool>) -> Result<(), Error> {
+        saved.set(true);
+        self.save(record)
+    }
+
+    /// Writes the rules of `own`, the part of an attachment's record that is in force; before them
+    /// `save` writes the record.
     fn write_rules_locked(
         &self,
         settings: &Settings,
-        promised: &Record,
         own: &Record,
         addresses: &Addresses,
-        saved: &Cell<bool>,
+        save: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let save = || {
-            saved.set(true);
-            self.save(promised)
-        };
         match &settings.backend {
             Backend::Nftables { v4, v6 } => {
                 let conditions = ByFamily { v4: v4.as_ref(), v6: v6.as_ref() };

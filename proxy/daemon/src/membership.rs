@@ -162,7 +162,9 @@ impl Membership {
         now: Instant,
     ) -> Vec<Effect> {
         match report {
-            Report::Reset { view, known, same } => self.on_view(view, known, same, local, now),
+            Report::Reset { view, known, same } => {
+                self.on_view(view, known, same, changes::Batch::new(local, now))
+            }
             Report::Changed { changes, revision } => self.on_changes(changes, revision, local, now),
             // The engine alone knows of writes.
             Report::Written { .. } => Vec::new(),

@@ -135,9 +135,7 @@ fn taken(holder: Option<&Holder>) -> String {
 /// # Errors
 /// See [`Error`]. Nothing is programmed then.
 pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Result<(), Error> {
-    for folder in [&settings.run_dir, &settings.state_dir, &settings.spool()] {
-        causeway_host::file::make_folder(folder).map_err(file("make", folder))?;
-    }
+    make_folders(&settings)?;
     let _lock = lock(&settings.run_dir)?;
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
@@ -148,18 +146,12 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;
     let (sysctls, problems) = prepare_kernel(&settings, &facts)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(to("start the event loop"))?;
-    runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(to("start the event loop"))?.block_on(async {
         let (sender, events) = mpsc::channel(QUEUE);
         spawn_sources(&settings, &sender)?;
         let monitor = backend.monitor().map_err(Error::Backend)?;
-        let notifies = monitor.is_some();
-        if let Some(monitor) = monitor {
-            watch_rules(monitor, sender.clone());
-        }
+        let notifies = monitor.map(|monitor| watch_rules(monitor, sender.clone())).is_some();
         let socket = settings.socket();
         let warnings = settings.warnings.clone();
         let overlay =
@@ -202,6 +194,13 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.leave().await;
         Ok(())
     })
+}
+
+fn make_folders(settings: &Settings) -> Result<(), Error> {
+    for folder in [&settings.run_dir, &settings.state_dir, &settings.spool()] {
+        causeway_host::file::make_folder(folder).map_err(file("make", folder))?;
+    }
+    Ok(())
 }
 
 /// What has to be so before there are rules, and before the daemon sends anything. Says what could

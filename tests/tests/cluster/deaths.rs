@@ -7,7 +7,7 @@ use causeway_tests::cluster::{
     within,
 };
 use causeway_tests::traffic::IMPATIENCE;
-use causeway_tests::{Daemon, Lab, Node};
+use causeway_tests::{Daemon, Finished, Lab, Node};
 use serde_json::json;
 
 const VIP: &str = "10.96.1.100:8080";
@@ -179,6 +179,13 @@ fn listed(daemon: &Daemon<'_>) -> Vec<String> {
     shown.lines().map(|line| line.trim_start_matches("node/").to_owned()).collect()
 }
 
+/// How a program ended, and all that it printed.
+fn ended(finished: &Finished) -> (i32, String) {
+    let [errors, answer] =
+        [&finished.stderr, &finished.stdout].map(|one| String::from_utf8_lossy(one));
+    (finished.code(), format!("{errors}{answer}"))
+}
+
 /// Rows: RB8
 #[test]
 fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
@@ -188,10 +195,9 @@ fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
     cluster.daemons[0].apply(&[service("10.96.1.100", &json!({}))]);
     cluster.endpoints(SERVICE, 6);
     let delete = |cluster: &Cluster<'_>, name: &str| {
-        let finished = cluster.daemons[0].causeway(&["delete", "node", name]);
-        let said = String::from_utf8_lossy(&finished.stderr).into_owned();
-        (finished.code(), said + &String::from_utf8_lossy(&finished.stdout))
+        ended(&cluster.daemons[0].causeway(&["delete", "node", name]))
     };
+    let leave = |cluster: &Cluster<'_>, flags: &[&str]| ended(&cluster.daemons[2].leave(flags));
     for name in ["node1", "node2"] {
         let (code, said) = delete(&cluster, name);
         assert!(code == 1 && said.contains("was not deleted") && said.contains("lives"), "{said}");
@@ -218,21 +224,14 @@ fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
     assert_eq!(delete(&cluster, "node2").0, 1, "there is none");
 
     // One leaves: at once, and not while containers or the daemon are there.
-    let said = |finished: &causeway_tests::Finished| {
-        String::from_utf8_lossy(&finished.stderr).into_owned()
-            + &String::from_utf8_lossy(&finished.stdout)
-    };
-    let refused = cluster.daemons[2].leave(&[]);
-    assert!(refused.code() == 1 && said(&refused).contains("another causewayd"), "{refused:?}");
+    let (code, said) = leave(&cluster, &[]);
+    assert!(code == 1 && said.contains("another causewayd"), "{said}");
     cluster.daemons[2].stop();
-    let refused = cluster.daemons[2].leave(&[]);
-    assert!(
-        refused.code() == 1 && said(&refused).contains("containers are attached"),
-        "{refused:?}"
-    );
+    let (code, said) = leave(&cluster, &[]);
+    assert!(code == 1 && said.contains("containers are attached"), "{said}");
     assert_eq!(in_rotation(&cluster.daemons[0], SERVICE), 4, "nothing was given up");
-    let left = cluster.daemons[2].leave(&["--force"]);
-    assert!(left.code() == 0 && said(&left).contains("released 10.0.3.0/24 and 2 con"), "{left:?}");
+    let (code, said) = leave(&cluster, &["--force"]);
+    assert!(code == 0 && said.contains("released 10.0.3.0/24 and 2 con"), "{said}");
     let daemon = &cluster.daemons[0];
     // Long before any lease of it runs out.
     within(Duration::from_secs(2), "it is forgotten", || {
@@ -242,9 +241,7 @@ fn a_node_that_is_gone_is_deleted_and_one_that_goes_leaves_in_order() {
         !lab.nodes[0].sh("ip route show proto 197").contains("10.0.3.0/24")
     });
     assert!(!lab.nodes[2].run_dir().join("node.json").exists());
-    assert!(
-        said(&cluster.daemons[2].leave(&["--force"])).contains("has no records in the cluster")
-    );
+    assert!(leave(&cluster, &["--force"]).1.contains("has no records in the cluster"));
     let shares = shares(&asked(&pods[0], VIP, 4));
     assert_eq!(shares.keys().collect::<Vec<_>>(), ["10.0.1.2", "10.0.1.3"]);
     // It may come again.

@@ -29,6 +29,15 @@ fn service() -> Value {
                       "ports": [{ "port": 80, "targetPort": 8001, "nodePort": PORT }] } })
 }
 
+/// `trace` says that the container of the host port gets a connection, and why.
+fn traced(daemon: &Daemon<'_>, to: &str, target: &str, case: &str) {
+    let trace = daemon.causeway(&["trace", Lab::CLIENT, to]).ok();
+    let step =
+        format!("The host port takes precedence over node port {PORT}/TCP of service default/web");
+    assert!(trace.contains(&step), "{case}: {trace}");
+    assert!(trace.contains(&format!("delivered (host port) to\n  {target}")), "{case}: {trace}");
+}
+
 /// Both backends of the daemon with both of the plugin, the rules of either having come last.
 ///
 /// Rows: RB5
@@ -76,16 +85,7 @@ fn a_host_port_comes_before_a_node_port_and_that_is_said() {
             [status, described, applied].into_iter().all(|text| text.contains(&warning))
         };
         assert!(all_say(), "{case}");
-        let trace = daemon.causeway(&["trace", Lab::CLIENT, &to]).ok();
-        let step = format!(
-            "The host port takes precedence over node port {PORT}/TCP of service default/web"
-        );
-        assert!(trace.contains(&step), "{case}: {trace}");
-        assert!(
-            trace.contains(&format!("delivered (host port) to\n  {own}:81")),
-            "{case}: {trace}"
-        );
-
+        traced(&daemon, &to, &format!("{own}:81"), &case);
         let whole = || who().is_ok_and(|name| name == "own");
         assert!(whole(), "{case}");
         let here = node.tcp(&to).expect("an answer").hostname;

@@ -109,6 +109,18 @@ fn held(daemon: &Daemon<'_>) -> [Value; 4] {
     })
 }
 
+/// Forged sources, and destinations that only the node itself has.
+fn forged(macs: ([u8; 6], [u8; 6]), [evil, friend, web]: [Ipv4Addr; 3]) -> Vec<Vec<u8>> {
+    let local = Ipv4Addr::LOCALHOST;
+    let mut frames = Vec::new();
+    for from in [evil, friend, web, NODE, local, Ipv4Addr::new(10, 0, 1, 1)] {
+        for to in [(local, 9998), (local, 53), (NODE, 9998), (Ipv4Addr::new(127, 1, 2, 3), 9998)] {
+            frames.push(frame(macs, from, to));
+        }
+    }
+    frames
+}
+
 /// Rows: RH2, RH8
 #[test]
 fn a_container_changes_nothing_but_its_own_traffic() {
@@ -131,7 +143,6 @@ fn a_container_changes_nothing_but_its_own_traffic() {
         loopback.set_nonblocking(true).expect("a flag");
         let before = held(&daemon);
 
-        // Forged sources, and destinations that only the node itself has.
         let link = |ns: &Ns, name: &str| {
             let link = ns.link(name).unwrap_or_else(|| panic!("no {name}"));
             mac(link["address"].as_str().expect("an address"))
@@ -141,15 +152,7 @@ fn a_container_changes_nothing_but_its_own_traffic() {
         });
         let gateway = link(node, &bridge.expect("a bridge"));
         let own = link(&pods[2], "eth0");
-        let local = Ipv4Addr::LOCALHOST;
-        let mut frames = Vec::new();
-        for from in [evil, friend, web, NODE, local, Ipv4Addr::new(10, 0, 1, 1)] {
-            for to in
-                [(local, 9998), (local, 53), (NODE, 9998), (Ipv4Addr::new(127, 1, 2, 3), 9998)]
-            {
-                frames.push(frame((own, gateway), from, to));
-            }
-        }
+        let frames = forged((own, gateway), [evil, friend, web]);
         send(&pods[2], &frames);
         // What was sent before it has arrived, or never will: the frames take one way.
         let marker = node.run(|| UdpSocket::bind((NODE, 9997))).expect("a socket");

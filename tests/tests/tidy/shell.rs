@@ -119,13 +119,7 @@ impl Reader {
                     }
                     self.command(&mut words);
                 }
-                '<' | '>' if self.ahead(1) != '(' => {
-                    let number = |word: &String| word.chars().all(|one| one.is_ascii_digit());
-                    if words.last().is_some_and(number) && self.text[self.at - 1].is_ascii_digit() {
-                        words.pop();
-                    }
-                    self.redirection();
-                }
+                '<' | '>' if self.ahead(1) != '(' => self.redirection_after(&mut words),
                 _ => {
                     let word = self.word();
                     words.push(word);
@@ -137,6 +131,15 @@ impl Reader {
             }
         }
         self.command(&mut words);
+    }
+
+    /// A redirection; the number before it is none of the words.
+    fn redirection_after(&mut self, words: &mut Vec<String>) {
+        let number = |word: &String| word.chars().all(|one| one.is_ascii_digit());
+        if words.last().is_some_and(number) && self.text[self.at - 1].is_ascii_digit() {
+            words.pop();
+        }
+        self.redirection();
     }
 
     /// False if the end of `case` came instead.

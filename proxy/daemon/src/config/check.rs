@@ -77,6 +77,14 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         log_level: value.parse("log-level", log_level)?,
         warnings: Vec::new(),
     };
+    one_per_family(values, &settings)?;
+    together(values, &settings)?;
+    settings.warnings = many::check(values, &settings)?;
+    Ok(settings)
+}
+
+/// Of what is per IP family there is one each.
+fn one_per_family(values: &Values, settings: &Settings) -> Result<(), Error> {
     one_a_family(values, "node-ip", settings.node_ips.iter().copied())?;
     for (name, networks) in [
         ("service-cidr", &settings.service_cidrs),
@@ -85,9 +93,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
     ] {
         one_a_family(values, name, networks.iter().map(IpNetwork::ip))?;
     }
-    together(values, &settings)?;
-    settings.warnings = many::check(values, &settings)?;
-    Ok(settings)
+    Ok(())
 }
 
 /// What must hold between settings.

@@ -115,8 +115,7 @@ impl Membership {
         view: View,
         known: Known,
         same: bool,
-        local: LocalState<'_>,
-        now: Instant,
+        mut batch: Batch<'_>,
     ) -> Vec<Effect> {
         // What this node knows without a store, or of another one, is not missing from this one.
         let same = same && !self.known.lost && self.known.store == known.store;
@@ -127,7 +126,6 @@ impl Membership {
             objects = view.objects.len(),
             "listed the cluster store"
         );
-        let mut batch = Batch::new(local, now);
         let mut effects = vec![unreadable_keys(&view.unreadable)];
         let unreadable = below_root(&view.unreadable);
         let mut nodes = view.nodes;

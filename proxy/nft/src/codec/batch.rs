@@ -1,6 +1,6 @@
 //! A batch as one buffer.
 
-use causeway_ruleset::{Batch, Element, Op, SetSpec, TableId};
+use causeway_ruleset::{Batch, Element, Op, Rule, SetSpec, TableId};
 
 use super::set::{Parts, write_elements, write_spec};
 use super::{Invalid, family_number, object};
@@ -93,6 +93,25 @@ impl Encoder {
         Ok(())
     }
 
+    fn add_set(&mut self, table: &TableId, set: &SetSpec) -> Result<(), Invalid> {
+        let head = self.head(NEWSET, CREATE, table);
+        self.set_id += 1;
+        let message = self.out.message(head);
+        write_spec(&mut self.out, table, set, self.set_id)?;
+        self.out.end_message(message);
+        self.last = Some((message, self.seq));
+        Ok(())
+    }
+
+    fn add_rule(&mut self, table: &TableId, chain: &str, rule: &Rule) -> Result<(), Invalid> {
+        let head = self.head(NEWRULE, CREATE | APPEND, table);
+        let message = self.out.message(head);
+        object::write_rule(&mut self.out, table, chain, rule)?;
+        self.out.end_message(message);
+        self.last = Some((message, self.seq));
+        Ok(())
+    }
+
     fn op(&mut self, op: &Op) -> Result<(), Invalid> {
         match op {
             Op::AddTable(table) => {
@@ -115,14 +134,7 @@ impl Encoder {
                 let head = self.head(DELCHAIN, 0, table);
                 self.simple(head, &[(CHAIN_TABLE, &table.name), (CHAIN_NAME, chain)], |_| {});
             }
-            Op::AddSet(table, set) => {
-                let head = self.head(NEWSET, CREATE, table);
-                self.set_id += 1;
-                let message = self.out.message(head);
-                write_spec(&mut self.out, table, set, self.set_id)?;
-                self.out.end_message(message);
-                self.last = Some((message, self.seq));
-            }
+            Op::AddSet(table, set) => self.add_set(table, set)?,
             Op::FlushSet(table, set) => {
                 let head = self.head(DELSETELEM, 0, table);
                 self.simple(head, &[(ELEM_LIST_TABLE, &table.name), (ELEM_LIST_SET, set)], |_| {});
@@ -140,13 +152,7 @@ impl Encoder {
                 let head = self.head(DELSETELEM, 0, table);
                 self.elements(head, (table, set), elements, Parts::Key)?;
             }
-            Op::AddRule { table, chain, rule } => {
-                let head = self.head(NEWRULE, CREATE | APPEND, table);
-                let message = self.out.message(head);
-                object::write_rule(&mut self.out, table, chain, rule)?;
-                self.out.end_message(message);
-                self.last = Some((message, self.seq));
-            }
+            Op::AddRule { table, chain, rule } => self.add_rule(table, chain, rule)?,
             Op::DeleteRule { table, chain, handle } => {
                 let head = self.head(DELRULE, 0, table);
                 self.simple(head, &[(RULE_TABLE, &table.name), (RULE_CHAIN, chain)], |out| {

@@ -138,9 +138,7 @@ impl Expr {
             Self::MetaSet { key, reg } => u32s(out, &[(2, *key), (3, *reg)]),
             Self::Ct { key, direction, reg } => {
                 u32s(out, &[(2, *key), (1, *reg)]);
-                if let Some(direction) = direction {
-                    out.u8(3, *direction);
-                }
+                direction.iter().for_each(|direction| out.u8(3, *direction));
             }
             Self::CtSet { key, reg } => u32s(out, &[(2, *key), (4, *reg)]),
             Self::Fib { result, flags, reg } => u32s(out, &[(3, *flags), (2, *result), (1, *reg)]),
@@ -155,12 +153,7 @@ impl Expr {
                 write_data(out, 3, data);
             }
             Self::Lookup { set, reg, dreg, invert } => {
-                out.u32(2, *reg);
-                dreg.iter().for_each(|dreg| out.u32(3, *dreg));
-                out.string(1, set);
-                if *invert {
-                    out.u32(5, 1);
-                }
+                write_lookup(out, set, (*reg, *dreg), *invert);
             }
             Self::Immediate { reg, data } => {
                 out.u32(1, *reg);
@@ -172,9 +165,7 @@ impl Expr {
             }
             Self::Nat { source, family, address, port, flags } => {
                 u32s(out, &[(1, u32::from(!*source)), (2, *family), (3, *address)]);
-                if let Some(port) = port {
-                    out.u32(5, *port);
-                }
+                port.iter().for_each(|port| out.u32(5, *port));
                 if *flags != 0 {
                     out.u32(7, *flags);
                 }
@@ -226,6 +217,15 @@ impl Expr {
             _ => None,
         };
         known.unwrap_or_else(|| Self::Other(name, data.to_vec()))
+    }
+}
+
+fn write_lookup(out: &mut Writer, set: &str, (reg, dreg): (u32, Option<u32>), invert: bool) {
+    out.u32(2, reg);
+    dreg.iter().for_each(|dreg| out.u32(3, *dreg));
+    out.string(1, set);
+    if invert {
+        out.u32(5, 1);
     }
 }
 

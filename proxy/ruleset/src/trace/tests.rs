@@ -423,12 +423,8 @@ fn a_container_outside_the_cluster_networks_is_seen_by_those_who_can_answer() {
     assert_eq!(plan.here.containers.len(), 0);
 }
 
-/// A host port of every address, one of an address, and one with conditions, beside node ports and an
-/// external address that is this node's.
-///
-/// Rows: RB5
-#[test]
-fn a_host_port_comes_before_services_at_its_place() {
+/// Three services and five host ports at their places.
+fn beside_host_ports() -> Plan {
     let mut plan = plan(
         "web 172.30.0.41 80/tcp:30001 -> 10.0.2.2:80@n2
          dns 172.30.0.42 ext=192.168.0.1 53/udp:30002 -> 10.0.2.3:53@n2
@@ -452,6 +448,16 @@ fn a_host_port_comes_before_services_at_its_place() {
     ];
     let delta = plan.set_host_ports(all);
     assert!(delta.here.is_some());
+    plan
+}
+
+/// A host port of every address, one of an address, and one with conditions, beside node ports and an
+/// external address that is this node's.
+///
+/// Rows: RB5
+#[test]
+fn a_host_port_comes_before_services_at_its_place() {
+    let mut plan = beside_host_ports();
     flows(
         &plan,
         "203.0.113.9 -> 192.168.0.1:30001/tcp => 10.0.1.2:8080

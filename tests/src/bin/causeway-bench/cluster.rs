@@ -168,8 +168,21 @@ fn many() {
         ms(started.elapsed()),
         memory(&more)
     );
+    far_changes(&lab, &etcd, &more);
+    let started = Instant::now();
+    drop(more);
+    let again = daemon(&lab.nodes[1], 1, &etcd);
+    println!(
+        "  started again from its snapshot: rules found right after {}, {}",
+        ms(started.elapsed()),
+        memory(&again)
+    );
+}
+
+/// Changes of endpoints of other nodes, as the second node sees them.
+fn far_changes(lab: &Lab, etcd: &Etcd, more: &Daemon<'_>) {
     let commits = Commits::of(&lab.nodes[1]);
-    let cpu = processor_time(&more);
+    let cpu = processor_time(more);
     let mut times = Vec::new();
     for round in 0..FAR_CHANGES {
         let number = u32::try_from(round / 2).expect("small");
@@ -180,23 +193,15 @@ fn many() {
         let put_one = [container_key(number % NODES, &container)];
         commits.drain();
         let started = Instant::now();
-        put(&lab, &etcd, &put_one);
+        put(lab, etcd, &put_one);
         times.push(commits.next() - started);
     }
-    let cpu = (processor_time(&more) - cpu) / u32::try_from(FAR_CHANGES).expect("small");
+    let cpu = (processor_time(more) - cpu) / u32::try_from(FAR_CHANGES).expect("small");
     println!(
         "  a change of an endpoint far away: {} of processor time; written to rules {} p50, {} p99",
         ms(cpu),
         ms(median(&mut times)),
         ms(p99(&times))
-    );
-    let started = Instant::now();
-    drop(more);
-    let again = daemon(&lab.nodes[1], 1, &etcd);
-    println!(
-        "  started again from its snapshot: rules found right after {}, {}",
-        ms(started.elapsed()),
-        memory(&again)
     );
 }
 

@@ -52,6 +52,62 @@ fn objects_are_listed_shown_and_told_apart_by_namespace() {
     });
 }
 
+/// An event whose record is another attachment's.
+const EVENT: &str = r#"{"key":{"network":"n","containerID":"c","ifname":"eth0"},"seq":1,"bootId":"b",
+            "record":{"network":"OTHER","containerID":"c","ifname":"eth0","ips":[],"labels":{},"created":0}}"#;
+
+/// Method, path and body of a request, the status of its answer, and what that names.
+const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
+    ("GET", "/v1/servces", "", 404, "servces"),
+    ("GET", "/v1/services/default/nope", "", 404, "service default/nope"),
+    ("GET", "/v1/services/web", "", 404, "/v1/services/NAMESPACE/web"),
+    ("GET", "/v1/nodes/default/n1", "", 404, "/v1/nodes/NAME"),
+    ("GET", "/v1/services?watch=perhaps", "", 400, "watch=true|false"),
+    ("GET", "/v1/leases?watch=true", "", 400, "leases"),
+    ("GET", "/v2", "", 404, "/v2"),
+    ("POST", "/v1/status", "{}", 405, "POST"),
+    ("DELETE", "/v1/pods/default/a", "", 405, "runtime"),
+    ("DELETE", "/v1/services/web", "", 404, "/v1/services/NAMESPACE/web"),
+    ("GET", "/v1/describe/default/nope", "", 404, "default/nope"),
+    ("POST", "/v1/apply", "{", 400, "line 1"),
+    ("POST", "/v1/apply", r#"{"objects":[],"wait":"yes"}"#, 400, "field wait"),
+    ("POST", "/v1/apply", r#"{"objects":[],"wait":true} x"#, 400, "trailing data after"),
+    ("POST", "/v1/apply", "\u{1}", 400, "the body"),
+    ("PUT", "/v1/events", r#"{"key":{"network":7}}"#, 400, "field key.network"),
+    ("PUT", "/v1/events", EVENT, 400, "field record"),
+    ("POST", "/v1/trace", r#"{"from":"node","to":"nope"}"#, 404, "nope"),
+    ("POST", "/v1/trace", r#"{"from":"nope","to":"web"}"#, 404, "pod default/nope"),
+    ("POST", "/v1/trace", r#"{"from":"10.0.1.2","to":"10.96.0.99"}"#, 400, "field port"),
+    (
+        "POST",
+        "/v1/trace",
+        r#"{"from":"10.0.1.2","to":"web","protocol":"icmp"}"#,
+        400,
+        "field protocol",
+    ),
+    (
+        "POST",
+        "/v1/svc-test",
+        r#"{"namespace":"default","name":"web","count":0,"from":"node"}"#,
+        400,
+        "field count",
+    ),
+    (
+        "POST",
+        "/v1/svc-test",
+        r#"{"namespace":"default","name":"web","count":1,"port":"x","from":"node"}"#,
+        404,
+        "no port \"x\"",
+    ),
+    (
+        "POST",
+        "/v1/svc-test",
+        r#"{"namespace":"default","name":"web","count":1,"from":"there"}"#,
+        409,
+        "there runs on node n2; run the test there",
+    ),
+];
+
 #[test]
 fn bad_requests_are_refused_with_what_is_wrong() {
     run(async {
@@ -62,60 +118,9 @@ fn bad_requests_are_refused_with_what_is_wrong() {
             record.netns = Some("/run/netns/there".to_owned());
             commit(state, [objects(WEB), vec![there]].concat());
         });
-        let event = r#"{"key":{"network":"n","containerID":"c","ifname":"eth0"},"seq":1,"bootId":"b",
-            "record":{"network":"OTHER","containerID":"c","ifname":"eth0","ips":[],"labels":{},"created":0}}"#;
-        for (method, path, body, status, says) in [
-            ("GET", "/v1/servces", "", 404, "servces"),
-            ("GET", "/v1/services/default/nope", "", 404, "service default/nope"),
-            ("GET", "/v1/services/web", "", 404, "/v1/services/NAMESPACE/web"),
-            ("GET", "/v1/nodes/default/n1", "", 404, "/v1/nodes/NAME"),
-            ("GET", "/v1/services?watch=perhaps", "", 400, "watch=true|false"),
-            ("GET", "/v1/leases?watch=true", "", 400, "leases"),
-            ("GET", "/v2", "", 404, "/v2"),
-            ("POST", "/v1/status", "{}", 405, "POST"),
-            ("DELETE", "/v1/pods/default/a", "", 405, "runtime"),
-            ("DELETE", "/v1/services/web", "", 404, "/v1/services/NAMESPACE/web"),
-            ("GET", "/v1/describe/default/nope", "", 404, "default/nope"),
-            ("POST", "/v1/apply", "{", 400, "line 1"),
-            ("POST", "/v1/apply", r#"{"objects":[],"wait":"yes"}"#, 400, "field wait"),
-            ("POST", "/v1/apply", r#"{"objects":[],"wait":true} x"#, 400, "trailing data after"),
-            ("POST", "/v1/apply", "\u{1}", 400, "the body"),
-            ("PUT", "/v1/events", r#"{"key":{"network":7}}"#, 400, "field key.network"),
-            ("PUT", "/v1/events", event, 400, "field record"),
-            ("POST", "/v1/trace", r#"{"from":"node","to":"nope"}"#, 404, "nope"),
-            ("POST", "/v1/trace", r#"{"from":"nope","to":"web"}"#, 404, "pod default/nope"),
-            ("POST", "/v1/trace", r#"{"from":"10.0.1.2","to":"10.96.0.99"}"#, 400, "field port"),
-            (
-                "POST",
-                "/v1/trace",
-                r#"{"from":"10.0.1.2","to":"web","protocol":"icmp"}"#,
-                400,
-                "field protocol",
-            ),
-            (
-                "POST",
-                "/v1/svc-test",
-                r#"{"namespace":"default","name":"web","count":0,"from":"node"}"#,
-                400,
-                "field count",
-            ),
-            (
-                "POST",
-                "/v1/svc-test",
-                r#"{"namespace":"default","name":"web","count":1,"port":"x","from":"node"}"#,
-                404,
-                "no port \"x\"",
-            ),
-            (
-                "POST",
-                "/v1/svc-test",
-                r#"{"namespace":"default","name":"web","count":1,"from":"there"}"#,
-                409,
-                "there runs on node n2; run the test there",
-            ),
-        ] {
+        for (method, path, body, status, says) in REFUSED {
             let (got, message) = stub.request(method, path, body).await;
-            assert_eq!(got, status, "{method} {path} {body}: {message}");
+            assert_eq!(got, *status, "{method} {path} {body}: {message}");
             assert!(message.contains(says), "{method} {path} {body}: {message}");
         }
         let large = format!("{{\"x\":\"{}\"}}", "y".repeat(2 << 20));

@@ -24,8 +24,6 @@ use crate::record::{self, Record};
 use crate::undo::{Done, Scene, Undo};
 use crate::{del, fault, repair};
 
-/// How long an operation on the same attachment may hold us up (row F12).
-pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(20);
 /// Time for duplicate address detection.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Time for carrier and a forwarding port.
@@ -75,7 +73,7 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     // Before anything is made: no DEL would find the program either.
     site.ipam().map_or(Ok(()), |ipam| ipam.find())?;
     // If we are killed, a DEL that comes at once waits for the IPAM plugin, whose lease it frees.
-    let lock = records.lock(key, LOCK_WAIT).and_then(FileLock::share_with_children);
+    let lock = records.lock(key, record::LOCK_WAIT).and_then(FileLock::share_with_children);
     let _lock = lock.map_err(fault::kernel)?;
     let host_ifname = site.claim().inspect_err(|_| site.forget_lock())?;
     let mut undo = Undo::new(site.scene());

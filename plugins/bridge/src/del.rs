@@ -12,10 +12,9 @@ use cni_plugin::{Error, Request};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use crate::apply::LOCK_WAIT;
 use crate::config::Removal;
 use crate::ipam::Ipam;
-use crate::record::{self, Record};
+use crate::record::{self, LOCK_WAIT, Record};
 use crate::{fault, masq, plan, spoof};
 
 /// Names looked at if no record tells the one that was taken.

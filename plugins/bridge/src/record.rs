@@ -1,6 +1,7 @@
 //! The attachment record (DESIGN decision 8): all that DEL and GC need to know of an ADD.
 
 use std::path::Path;
+use std::time::Duration;
 
 use causeway_host::paths::kind;
 use causeway_host::{RecordKey, Records};
@@ -9,6 +10,9 @@ use cni_plugin::Request;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// How long an operation on the same attachment may hold us up (row F12).
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(20);
 
 /// The IPAM plugin of this project.
 pub const OWN_IPAM: &str = "causeway-ipam";

@@ -26,7 +26,7 @@ use crate::config::Place;
 use crate::lock::NetworkLock;
 use crate::session::{self, LOCK_WAIT, Patience};
 use crate::store::{self, Error, Store};
-use crate::{facts, repair};
+use crate::{disk, facts};
 
 /// Name of the file, and of the lock for changes of its owner: no network's name begins with a dot.
 const TURN: &str = ".auto";
@@ -125,7 +125,7 @@ fn unshared(
 ) -> Result<(), Refusal> {
     let mut others = facts::attached_networks(&place.run_dir);
     // A directory that is not there contains no store.
-    others.extend(repair::networks(&place.data_dir).unwrap_or_default());
+    others.extend(disk::networks(&place.data_dir).unwrap_or_default());
     others.remove(&place.network);
     for other in others {
         let lock = NetworkLock::acquire(&place.data_dir, &other, patience.lock)?;

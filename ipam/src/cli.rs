@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::allocator::Now;
 use crate::config::{DATA_DIR, Place, RUN_DIR};
 use crate::data_dirs::data_dirs;
+use crate::disk;
 use crate::import;
 use crate::list::{self, ListedLease};
 use crate::plugin::store_error;
@@ -158,7 +159,7 @@ fn places(options: &Options) -> Result<Vec<Place>, Failure> {
     }
     let mut all = Vec::new();
     for folder in &folders {
-        let networks = match repair::networks(folder) {
+        let networks = match disk::networks(folder) {
             Err(error) if folders.len() > 1 && error.kind() == io::ErrorKind::NotFound => continue,
             networks => networks.map_err(|error| {
                 let msg = format!("read {}", folder.display());

@@ -14,7 +14,7 @@ use causeway_host::paths;
 
 use crate::config::DATA_DIR;
 use crate::lock::NetworkLock;
-use crate::{auto, repair};
+use crate::{auto, disk};
 
 /// Notes a directory that is not the default one, once. It serves lists alone, so that an ADD goes
 /// on without it.
@@ -49,7 +49,7 @@ pub(crate) fn data_dirs(run_dir: &Path) -> Vec<PathBuf> {
 /// Permissions.
 pub fn remove_leases(data_dir: &Path) -> io::Result<()> {
     let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let networks = match repair::networks(data_dir) {
+    let networks = match disk::networks(data_dir) {
         Err(error) if absent(&error) => return Ok(()),
         networks => networks?,
     };

@@ -10,8 +10,8 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::disk;
 use crate::lock::NetworkLock;
-use crate::repair;
 use crate::store::State;
 
 /// After so many seconds without an operation the database of an empty network goes.
@@ -27,7 +27,7 @@ pub(crate) fn note(lock: &NetworkLock, state: &State, unix: u64) {
     if first {
         remove_files(lock);
     }
-    for network in repair::networks(lock.data_dir()).unwrap_or_default() {
+    for network in disk::networks(lock.data_dir()).unwrap_or_default() {
         if network != lock.network() && is_quiet(lock.data_dir(), &network, unix) {
             sweep(lock.data_dir(), &network);
         }

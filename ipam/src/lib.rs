@@ -9,6 +9,7 @@ mod auto;
 mod cli;
 mod config;
 mod data_dirs;
+mod disk;
 mod facts;
 mod import;
 mod leftover;

@@ -12,7 +12,7 @@ use crate::config::{self, Place};
 use crate::data_dirs::data_dirs;
 use crate::session::{self, Patience};
 use crate::store::{self, Lease, Owner};
-use crate::{facts, repair};
+use crate::{disk, facts};
 
 /// A leased address, as `causeway-ipam show` and `causeway get leases` print it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +70,7 @@ pub fn list(
 ) -> Result<Vec<ListedLease>, ListError> {
     let networks = match network {
         Some(network) => vec![network.to_owned()],
-        None => match repair::networks(data_dir) {
+        None => match disk::networks(data_dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             found => found.map_err(|source| ListError {
                 message: format!("read {}", data_dir.display()),

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use causeway_host::sealed;
-
 use crate::allocator::Now;
+use crate::disk::{self, Disk};
 use crate::facts;
 use crate::lock::NetworkLock;
 use crate::session::{self, LOCK_WAIT, Patience};
-use crate::store::disk::{self, Disk};
 use crate::store::{Change, Error, Lease, Store};
 
 /// How many leases are written as one.
@@ -31,22 +29,6 @@ pub(crate) enum Outcome {
         /// Where the damaged files are now.
         aside: PathBuf,
     },
-}
-
-/// The networks with a store below `data_dir`, ascending.
-///
-/// # Errors
-/// The directory cannot be read.
-pub(crate) fn networks(data_dir: &Path) -> std::io::Result<Vec<String>> {
-    let mut names: Vec<String> = data_dir
-        .read_dir()?
-        .flatten()
-        .filter(|entry| sealed::exists(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// Looks at every record of `network` and rebuilds the store if one is wrong.

@@ -11,10 +11,10 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::allocator::Now;
 use crate::config::Place;
+use crate::disk::{self, Disk, Opened};
 use crate::facts;
 use crate::leftover;
 use crate::lock::NetworkLock;
-use crate::store::disk::{self, Disk, Opened};
 use crate::store::{Change, Damage, Error, Store};
 
 /// How long an operation waits for the lock before it asks the runtime to try again (row F26).

@@ -3,9 +3,6 @@
 //! A store contains the leases of ONE network. [`Store::commit`] is the only change: all of it is
 //! done and on disk when it returns, or nothing is.
 
-pub(crate) mod disk;
-mod record;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

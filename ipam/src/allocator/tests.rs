@@ -5,8 +5,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::disk::{self, Disk};
 use crate::lock::NetworkLock;
-use crate::store::disk::Disk;
 use crate::store::memory::Memory;
 
 fn pool(subnet: &str, first: &str, last: &str, excluded: &[&str]) -> Pool {
@@ -61,7 +61,7 @@ fn with_both(test: impl Fn(&mut dyn Store)) {
     test(&mut Memory::default());
     let dir = tempfile::tempdir().unwrap();
     let lock = NetworkLock::acquire(dir.path(), "net", Duration::ZERO).unwrap();
-    let mut opened = Disk::open(&lock, store::disk::CLOSE_WAIT).unwrap();
+    let mut opened = Disk::open(&lock, disk::CLOSE_WAIT).unwrap();
     assert!(opened.fresh);
     test(&mut opened.disk);
 }
@@ -391,7 +391,7 @@ fn two_ranges() -> Pool {
 
 fn on_disk(dir: &Path, test: impl FnOnce(&mut dyn Store)) {
     let lock = NetworkLock::acquire(dir, "net", Duration::ZERO).unwrap();
-    let mut opened = Disk::open(&lock, store::disk::CLOSE_WAIT).unwrap();
+    let mut opened = Disk::open(&lock, disk::CLOSE_WAIT).unwrap();
     if opened.fresh {
         opened.disk.commit(Change::default()).unwrap();
     }

@@ -5,6 +5,7 @@ use super::*;
 use crate::allocator::{self, Ask, Now};
 use crate::config::Place;
 use crate::range::{Pool, Range, Span};
+use crate::repair;
 use crate::session::{self, Patience};
 use crate::store::{Owner, Store};
 
@@ -154,7 +155,7 @@ fn a_network_that_goes_on_keeps_its_database_until_it_is_quiet() {
         add(dir.path(), "other");
         del(dir.path(), "other", Duration::ZERO);
         add(dir.path(), "other");
-        let stores = repair::networks(dir.path()).unwrap();
+        let stores = disk::networks(dir.path()).unwrap();
         assert_eq!(stores.len(), left, "{stores:?}");
         del(dir.path(), "other", Duration::ZERO);
     }

@@ -239,7 +239,7 @@ fn repair_keeps_what_is_readable_and_leaves_the_rest_alone() {
         .filter(|name| name.contains("repair"))
         .collect();
     assert_eq!(hidden, [""; 0]);
-    assert_eq!(networks(dir.path()).unwrap(), ["net"]);
+    assert_eq!(disk::networks(dir.path()).unwrap(), ["net"]);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_snapshot_without_its_log_is_damage_finished_or_not() {
             }
         }
         assert!(session::exists(&place(dir.path())), "{ending:?}");
-        assert_eq!(networks(dir.path()).unwrap(), ["net"], "{ending:?}");
+        assert_eq!(disk::networks(dir.path()).unwrap(), ["net"], "{ending:?}");
         let found = leases(dir.path());
         assert!(matches!(found, Err(Error::Damaged { .. })), "{ending:?}: {found:?}");
     }

@@ -36,8 +36,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("plugins/service/src/iptables", &["save", "text"]),
-    ("ipam/src", &["leftover", "repair", "session"]),
-    ("ipam/src", &["lock", "store"]),
 ];
 
 /// What a module's source names.

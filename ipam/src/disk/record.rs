@@ -17,8 +17,8 @@ use std::net::IpAddr;
 
 use fnv::FnvHasher;
 
-use super::{Damage, Lease, Owner, State};
 use crate::range::{Family, number};
+use crate::store::{Damage, Lease, Owner, State};
 
 /// The format of everything here. Another number is refused (row F25: wrong version).
 const FORMAT: u32 = 1;

@@ -2,6 +2,8 @@
 //!
 //! sled has one opener per path. Whoever opens takes [`crate::lock::NetworkLock`] first.
 
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -11,10 +13,11 @@ use std::time::Duration;
 
 use causeway_host::sealed;
 
-use super::record::{self, Map, Slot, Slots};
-use super::{Change, Damage, Error, Lease, Owner, State, Store, belongs};
 use crate::lock::{self, NetworkLock};
 use crate::range::{Family, Span, number};
+use crate::store::{Change, Damage, Error, Lease, Owner, State, Store, belongs};
+
+use record::{Map, Slot, Slots};
 
 /// Size of the log's segments. sled wipes the rest of the last segment at every open, so a small
 /// one opens faster; a quarter is the largest entry that stays in the log.
@@ -43,6 +46,22 @@ pub(crate) struct Opened<'a> {
     pub(crate) fresh: bool,
     /// The files were made just now.
     pub(crate) wiped: bool,
+}
+
+/// The networks with a store below `data_dir`, ascending.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(crate) fn networks(data_dir: &Path) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = data_dir
+        .read_dir()?
+        .flatten()
+        .filter(|entry| sealed::exists(&entry.path()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Opens sled's files in `path`, creating them as needed. The last opener has `close` to end.

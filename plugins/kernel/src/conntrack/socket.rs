@@ -110,7 +110,9 @@ impl Connection {
     pub(super) fn delete(&self, action: &str, requests: &[Vec<u8>]) -> Result<usize> {
         let mut deleted = 0;
         for some in requests.chunks(AT_ONCE) {
-            deleted += self.exchange(action, &some.concat(), some.len(), |_| {})?;
+            // What a first attempt deleted does not count in the next.
+            let once = || self.exchange(action, &some.concat(), some.len(), |_| {});
+            deleted += retry(once, |attempt| backoff(attempt, LONGEST_PAUSE))?;
         }
         Ok(deleted)
     }

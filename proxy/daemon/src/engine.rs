@@ -35,14 +35,13 @@ use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
 use crate::objects::Objects;
+use crate::objects::writes::{Asked, Writes};
 use crate::reconcile::Reconciler;
 use crate::request::{Query, Refused, Reply, Request};
 use crate::schedule::Deadline;
 use crate::serve::Front;
 use crate::state::{State, Touched};
 use crate::sysctls::Sysctls;
-
-use self::writes::{Asked, Writes};
 
 /// How many events are taken for one commit at most.
 const BURST: usize = 4096;

@@ -8,12 +8,14 @@
 //! | [`ports`] | node ports on which a process of this node listens |
 //! | [`removal`] | which nodes may be deleted |
 //! | [`room`] | whether what is staged stays within the limits of services |
+//! | [`writes`] | changes on their way to the cluster store, one at a time |
 
 mod manifests;
 pub(crate) mod ports;
 mod removal;
 mod room;
 mod stage;
+pub(crate) mod writes;
 
 pub(crate) use manifests::Pass;
 pub(crate) use stage::Stage;

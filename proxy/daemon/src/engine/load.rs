@@ -10,7 +10,6 @@ use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
 use super::network::NetworkState;
-use super::writes::Writes;
 use super::{Deadlines, Engine, Pending};
 use crate::backend::Backend;
 use crate::clock;
@@ -22,6 +21,7 @@ use crate::left_out;
 use crate::membership::Membership;
 use crate::node::{self, Facts};
 use crate::notify::Notifier;
+use crate::objects::writes::Writes;
 use crate::objects::{self, Objects};
 use crate::overlay::Overlay;
 use crate::reconcile::Reconciler;

@@ -5,6 +5,8 @@
 mod advisories;
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/links.rs"]
+mod links;
 #[path = "tidy/literals.rs"]
 mod literals;
 #[path = "tidy/names.rs"]
@@ -248,6 +250,40 @@ fn no_test_is_left_out() {
         let ignored = content.lines().any(|line| line.trim_start().starts_with("#[ignore"));
         assert!(!ignored, "{}: a test that cannot run must fail", path.display());
     }
+}
+
+/// A file that no module names is not compiled, and what it tests is not tested.
+#[test]
+fn no_file_is_left_out() {
+    let roots: Vec<_> = packages()
+        .iter()
+        .flat_map(|package| package["targets"].as_array().expect("a list").clone())
+        .map(|target| PathBuf::from(text(&target["src_path"])))
+        .collect();
+    let mut named = BTreeMap::<PathBuf, String>::new();
+    let all = sources();
+    for (path, content) in &all {
+        let package = package_of(path);
+        let texts = named.entry(package.clone()).or_insert_with(|| read(&package));
+        *texts += content;
+    }
+    let mut wrong = String::new();
+    for (path, _) in all.iter().filter(|(path, _)| !roots.contains(path)) {
+        let folder = path.parent().expect("a file in a folder");
+        let stem = if path.ends_with("mod.rs") { folder } else { path };
+        let stem = stem.file_stem().and_then(|stem| stem.to_str()).expect("a plain name");
+        let texts = &named[&package_of(path)];
+        if ![format!("mod {stem};"), format!("{stem}.rs\"")].iter().any(|it| texts.contains(it)) {
+            wrong += &format!("{}: no module of its package names it\n", path.display());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The manifest of the package that a file belongs to.
+fn package_of(path: &Path) -> PathBuf {
+    let mut manifests = path.ancestors().skip(1).map(|folder| folder.join("Cargo.toml"));
+    manifests.find(|one| one.exists()).expect("a file of a package")
 }
 
 fn packages() -> Vec<Value> {

@@ -1,15 +1,15 @@
 #!/bin/bash
 # The demo: the tutorials on two nodes; all in namespaces that vanish with it.
 #
-# `make demo` builds what it needs and calls this as root. It enters fresh network, mount and
-# process namespaces first: nothing of it touches the host, whatever happens.
+# `make demo` builds what it needs and calls this. It enters fresh network, mount and process
+# namespaces first: nothing of it touches the host, whatever happens, and an ordinary user can run it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 bin=${CAUSEWAY_BIN:?the folder of our programs}
 tools=${CAUSEWAY_TOOLS:?the folder of cnitool}
 
 if [ "${CAUSEWAY_DEMO_INSIDE:-}" != yes ]; then
-  CAUSEWAY_DEMO_INSIDE=yes exec unshare --net --mount --pid --fork --mount-proc --propagation private "$0"
+  CAUSEWAY_DEMO_INSIDE=yes exec "$here/tests/enter" --enter "$0"
 fi
 # The first process of the pid namespace: when it ends, everything it started ends.
 

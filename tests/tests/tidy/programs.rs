@@ -97,6 +97,8 @@ fn every_program_that_is_started_is_in_a_named_package() {
 fn the_demo_installs_and_builds_what_it_starts_and_nothing_else() {
     let top = bins::workspace();
     let script = read(&top.join("tests/demo.sh"));
+    // An ordinary user can run it, or is told what to set.
+    assert!(script.contains("exec \"$here/tests/enter\" --enter"), "the demo begins by itself");
     let table = table();
     for name in programs(&script) {
         let set = table.get(&name).map_or("", |entry| entry.set.as_str());

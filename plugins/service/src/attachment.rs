@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use causeway_host::paths::kind;
-use causeway_host::{FileLock, RecordKey, Records, paths};
+use causeway_host::{FileLock, RecordKey, Records};
 use causeway_model::EndpointRecord;
 use causeway_ruleset::name;
 use causeway_ruleset::owned::Placed;
@@ -18,9 +18,9 @@ use cni_plugin::{CniResult, Code, Error, Request};
 use ipnetwork::IpNetwork;
 
 use crate::conditions::Conditions;
-use crate::config::{Backend, Masquerade, Place, Settings};
-use crate::endpoint::{Daemon, Endpoint};
-use crate::failure::{self, Collected};
+use crate::config::{Backend, Daemon, Place, Settings};
+use crate::endpoint::{self, Endpoint};
+use crate::failure::{self, Collected, warn};
 use crate::flows;
 use crate::iptables::{self, Wanted};
 use crate::layout;
@@ -28,11 +28,8 @@ use crate::localnet::{self, Localnet};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
 use crate::plan::{ByFamily, Holder};
-use crate::record::{Again, Record, RecordBackend};
+use crate::record::{self, Again, LOCK_WAIT, Masquerade, Record, RecordBackend};
 use crate::{repair, turns};
-
-/// How long an operation waits for another one on the same attachment, or on the rules.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// An attachment and where its state is.
 #[derive(Debug)]
@@ -98,7 +95,7 @@ impl<'a> Attached<'a> {
         if bindings.is_empty() {
             return Ok(None);
         }
-        let mut record = record(settings, bindings, addresses);
+        let mut record = new_record(settings, bindings, addresses);
         let saved = Cell::new(false);
         let done = self
             .write_rules(settings, &mut record, addresses, &saved)
@@ -146,7 +143,7 @@ impl<'a> Attached<'a> {
         bindings: Vec<Binding>,
         addresses: &Addresses,
     ) -> Result<(), Error> {
-        let mut record = record(settings, bindings, addresses);
+        let mut record = new_record(settings, bindings, addresses);
         let mut missing = self.missing(settings, &record, addresses)?;
         if !missing.is_empty() {
             let siblings = self.siblings_in_place()?;
@@ -409,7 +406,7 @@ impl<'a> Attached<'a> {
             RecordBackend::Nftables => layout::short(&self.owner),
             RecordBackend::Iptables => &chain,
         };
-        self.localnet(record).enable(&link, mark, || self.daemon.answers())
+        self.localnet(record).enable(&link, mark, || endpoint::answers(self.daemon))
     }
 
     fn localnet(&self, record: &Record) -> Localnet {
@@ -448,13 +445,8 @@ impl<'a> Attached<'a> {
     }
 
     fn lock_rules(&self) -> Result<FileLock, Error> {
-        lock_rules(self.run_dir)
+        record::lock_rules(self.run_dir)
     }
-}
-
-pub(crate) fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
-    let msg = "wait for another change of the host ports";
-    FileLock::acquire(&paths::rules_lock(run_dir), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
 }
 
 /// GC: removes what belongs to the network of `request` and to none of the valid attachments. An
@@ -500,7 +492,7 @@ fn sweep(
     list: impl Fn() -> Result<(Vec<RecordKey>, Vec<causeway_kernel::Error>), Error>,
 ) -> Result<(), Error> {
     let Request { network, env, .. } = request;
-    let _rules = lock_rules(&place.run_dir);
+    let _rules = record::lock_rules(&place.run_dir);
     let (recorded, unreadable) = list()?;
     if let Some(error) = unreadable.first() {
         // Whose rules these are cannot be told: none is removed.
@@ -537,7 +529,7 @@ fn remove_unused(run_dir: &Path, records: &Records) -> Result<(), Error> {
     rules.remove_unused(|| Localnet::new(run_dir, "nftables").disable_all())
 }
 
-fn record(settings: &Settings, bindings: Vec<Binding>, addresses: &Addresses) -> Record {
+fn new_record(settings: &Settings, bindings: Vec<Binding>, addresses: &Addresses) -> Record {
     let mut again = Again {
         addresses: addresses.v4.into_iter().chain(addresses.v6).collect(),
         ..Again::default()
@@ -586,9 +578,4 @@ fn warn_of_undo(undone: Result<(), Error>) {
     if let Err(error) = undone {
         warn(&format!("the failed ADD could not be undone completely: {error}"));
     }
-}
-
-/// stderr is for people: operations go on.
-pub(crate) fn warn(message: &str) {
-    causeway_kernel::warn("causeway-service", &message);
 }

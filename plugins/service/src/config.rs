@@ -8,12 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::conditions::Conditions;
-use crate::endpoint::Daemon;
 use crate::mapping::{HostSide, Mapping, Protocol};
+use crate::record::{Mark, Masquerade};
 
 /// Where attachment records and locks are, unless `runDir` says otherwise.
 pub(crate) const DEFAULT_RUN_DIR: &str = "/run/causeway";
-const DEFAULT_MARK_BIT: u8 = 13;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -30,16 +29,15 @@ pub(crate) struct Settings {
     pub mappings: Vec<Mapping>,
 }
 
-/// Which sources a container sees as the node's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Masquerade {
-    /// `snat` false: none.
-    Nothing,
-    /// Itself and 127.0.0.0/8: without it they get no answer.
-    Needed,
-    /// `masqAll`: every source.
-    All,
+/// Where the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Events that it did not take.
+    pub spool: PathBuf,
+    /// ADD fails if it does not take the event.
+    pub required: bool,
 }
 
 /// What carries the rules out.
@@ -65,16 +63,6 @@ pub(crate) struct IptablesOptions {
     pub conditions_v4: Vec<String>,
     /// `conditionsV6`, one ip6tables argument each.
     pub conditions_v6: Vec<String>,
-}
-
-/// Who marks packets for masquerading.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mark {
-    /// Our own chains with this mark bit.
-    Bit(u8),
-    /// `externalSetMarkChain`: a chain of another program, which masquerades.
-    External(String),
 }
 
 /// The keys in lower case, as `Request::config` gives them.
@@ -129,13 +117,6 @@ pub(crate) struct Place {
     pub daemon: Daemon,
     /// Whether rules of attachments without record may be in iptables.
     pub iptables: bool,
-}
-
-impl Mark {
-    /// The mark if the configuration names none.
-    pub(crate) fn usual() -> Self {
-        Self::Bit(DEFAULT_MARK_BIT)
-    }
 }
 
 impl Place {
@@ -242,7 +223,7 @@ fn mark(bit: Option<i64>, external: Option<String>) -> Result<Mark, Error> {
             }
             Ok(Mark::External(chain))
         }
-        (None, None) => Ok(Mark::Bit(DEFAULT_MARK_BIT)),
+        (None, None) => Ok(Mark::usual()),
         (Some(bit), None) => {
             u8::try_from(bit).ok().filter(|bit| *bit <= 31).map(Mark::Bit).ok_or_else(|| {
                 Error::new(

@@ -13,80 +13,22 @@
 //! operation's is the higher.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use causeway_api::{Client, EventAnswer, Spool};
 use causeway_host::paths::kind;
 use causeway_host::{RecordKey, Records, boot_id, boot_time};
-use causeway_kernel::{Netns, NetnsId, NetnsLife};
-use causeway_model::{EndpointEvent, EndpointKey, EndpointRecord};
+use causeway_kernel::Netns;
+use causeway_model::{EndpointEvent, EndpointRecord};
 use cni_plugin::{Code, Error};
-use serde::{Deserialize, Serialize};
 
-use crate::attachment::warn;
-use crate::failure;
+use crate::config::Daemon;
+use crate::failure::{self, warn};
+use crate::record::{Announcement, endpoint_key, netns};
 
 /// How long the daemon may take until its rules hold an event.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-
-/// Where the daemon is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Daemon {
-    /// Its socket.
-    pub socket: PathBuf,
-    /// Events that it did not take.
-    pub spool: PathBuf,
-    /// ADD fails if it does not take the event.
-    pub required: bool,
-}
-
-impl Daemon {
-    /// Whether one takes connections.
-    pub(crate) fn answers(&self) -> bool {
-        Client::new(&self.socket).reach().is_ok()
-    }
-}
-
-/// What DEL needs: the configuration may say something else by then, or nothing. And what tells
-/// whether the container still lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Announcement {
-    /// The daemon's socket.
-    pub socket: PathBuf,
-    /// Where events wait that it did not take.
-    pub spool: PathBuf,
-    /// The daemon may know the container.
-    pub announced: bool,
-    /// What was told at ADD: a daemon whose store was lost goes on with it. Records of earlier
-    /// versions have none.
-    #[serde(default)]
-    pub event: Option<EndpointEvent>,
-    /// Which namespace that of the event was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns_id: Option<NetnsId>,
-}
-
-impl Announcement {
-    /// `seq` of the event of ADD; 0: not known.
-    pub fn seq(&self) -> u64 {
-        self.event.as_ref().map_or(0, |event| event.seq)
-    }
-
-    /// Whether the container's namespace is proven to be gone: another one is at its place, or
-    /// none, and no process is in it.
-    pub fn is_dead(&self) -> bool {
-        let (Some(id), Some(path)) = (&self.netns_id, self.event.as_ref().and_then(netns)) else {
-            return false;
-        };
-        NetnsLife::at(path, Some(id)) == NetnsLife::Gone && !id.has_process()
-    }
-}
-
-/// `CNI_NETNS` of the ADD that an event tells of.
-fn netns(event: &EndpointEvent) -> Option<&str> {
-    event.record.as_ref()?.netns.as_deref()
-}
 
 /// The endpoint of one attachment. Call all of it under the attachment's lock.
 #[derive(Debug)]
@@ -194,23 +136,15 @@ impl<'a> Endpoint<'a> {
     }
 }
 
+/// Whether a daemon takes connections.
+pub(crate) fn answers(daemon: &Daemon) -> bool {
+    Client::new(&daemon.socket).reach().is_ok()
+}
+
 fn event(key: &RecordKey, record: Option<EndpointRecord>) -> Result<EndpointEvent, Error> {
     let boot_id = boot_id().map_err(|error| Error::caused(Code::Io, "read the boot id", &error))?;
     let seq = u64::try_from(boot_time().as_nanos()).unwrap_or(u64::MAX);
     Ok(EndpointEvent { key: endpoint_key(key.clone()), seq, boot_id, record })
-}
-
-/// An attachment as the daemon's API calls it. The two differ in their form as JSON: records say
-/// `container_id`, events `containerID`.
-pub fn endpoint_key(key: RecordKey) -> EndpointKey {
-    let RecordKey { network, container_id, ifname } = key;
-    EndpointKey { network, container_id, ifname }
-}
-
-/// An attachment as records on this node call it.
-pub fn record_key(key: EndpointKey) -> RecordKey {
-    let EndpointKey { network, container_id, ifname } = key;
-    RecordKey { network, container_id, ifname }
 }
 
 /// Tells the daemon. Returns what it wants to be known.

@@ -44,3 +44,8 @@ impl Collected {
         Err(Error::new(first.code, msg).details(all.join("; ")))
     }
 }
+
+/// stderr is for people: operations go on.
+pub(crate) fn warn(message: &str) {
+    causeway_kernel::warn("causeway-service", &message);
+}

@@ -4,7 +4,7 @@
 
 use causeway_kernel::{FlowFilter, Netlink, UdpFlows};
 
-use crate::attachment::warn;
+use crate::failure::warn;
 use crate::mapping::{Binding, Protocol};
 
 /// Forgets flows to the host ports of `bindings`. Called once their rules are in place. Flows to

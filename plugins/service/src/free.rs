@@ -7,7 +7,7 @@ use causeway_host::RecordKey;
 use cni_plugin::Error;
 
 use crate::attachment::Attached;
-pub use crate::endpoint::Daemon;
+pub use crate::config::Daemon;
 
 /// The outcome for an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@
 //! Upstream's base chains stay when the last attachment goes, as they do with upstream: its portmap
 //! may use them for other networks.
 
+mod live;
+mod names;
 mod save;
 mod text;
 
@@ -17,9 +19,10 @@ use causeway_host::RecordKey;
 use causeway_kernel::{Iptables, IptablesError};
 use cni_plugin::{Code, Error};
 
-use crate::attachment::warn;
+use crate::failure::warn;
 use crate::localnet::Localnet;
 use crate::nftables::port_in_use;
+use names::Names;
 use save::Saved;
 pub(crate) use text::{Rules, Wanted};
 
@@ -63,7 +66,7 @@ pub(crate) fn remove(
     localnet: &Localnet,
     heirs: &[Wanted],
 ) -> Result<(), Error> {
-    remove_named(env, &text::Names::of(key), families, localnet, heirs)
+    remove_named(env, &Names::of(key), families, localnet, heirs)
 }
 
 /// As [`remove`], for an attachment without record, whose bookkeeping may be lost as well.
@@ -72,11 +75,11 @@ pub(crate) fn remove_unrecorded(
     key: &RecordKey,
     localnet: &Localnet,
 ) -> Result<(), Error> {
-    let names = text::Names::of(key);
+    let names = Names::of(key);
     if let Ok(saved) = Tool::find(env, false).and_then(|tool| tool.read())
         && saved.has_chain("nat", &names.chain)
     {
-        localnet.adopt(saved.localhost_targets());
+        localnet.adopt(live::localhost_targets(&saved));
     }
     remove_named(env, &names, &[false, true], localnet, &[])
 }
@@ -109,7 +112,7 @@ pub(crate) fn restore(env: &Env, wanted: &[Wanted], write: bool) -> Result<BTree
 
 fn remove_named(
     env: &Env,
-    names: &text::Names,
+    names: &Names,
     families: &[bool],
     localnet: &Localnet,
     heirs: &[Wanted],
@@ -137,7 +140,7 @@ fn remove_named(
             }
             after => after?,
         };
-        left |= !ipv6 && after.other_attachments(names);
+        left |= !ipv6 && live::other_attachments(&after, names);
     }
     let released = localnet.release(&names.chain).into_iter().next();
     if left {
@@ -157,17 +160,17 @@ pub(crate) fn sweep(
     kept: &[RecordKey],
     localnet: &Localnet,
 ) -> Result<(), Error> {
-    let kept: Vec<text::Names> = kept.iter().map(text::Names::of).collect();
+    let kept: Vec<Names> = kept.iter().map(Names::of).collect();
     for ipv6 in [false, true] {
         let Ok(tool) = Tool::find(env, ipv6) else { continue };
         let saved = match tool.read() {
             Err(_) if ipv6 => continue,
             saved => saved?,
         };
-        let mut stale = saved.attachments(network);
+        let mut stale = live::attachments(&saved, network);
         stale.retain(|names| !kept.contains(names));
         if !ipv6 && !stale.is_empty() {
-            localnet.adopt(saved.localhost_targets());
+            localnet.adopt(live::localhost_targets(&saved));
         }
         for names in &stale {
             remove_named(env, names, &[ipv6], localnet, &[])?;
@@ -178,7 +181,7 @@ pub(crate) fn sweep(
 
 /// The chain of an attachment, which upstream's portmap names alike.
 pub(crate) fn chain(key: &RecordKey) -> String {
-    text::Names::of(key).chain
+    Names::of(key).chain
 }
 
 /// What of `wanted` is absent or differs.
@@ -193,7 +196,7 @@ pub(crate) fn missing(env: &Env, wanted: &Wanted) -> Result<Vec<String>, Error> 
 
 /// Whether a chain of the attachment is there in one of `families` (true: IPv6).
 pub(crate) fn holds(env: &Env, key: &RecordKey, families: &[bool]) -> Result<bool, Error> {
-    let names = text::Names::of(key);
+    let names = Names::of(key);
     for &ipv6 in families {
         let Ok(tool) = Tool::find(env, ipv6) else { continue };
         // ip6tables fails if the kernel has no IPv6.
@@ -219,7 +222,7 @@ fn remove_guard(env: &Env) -> Result<(), Error> {
 }
 
 fn refuse(saved: &Saved, rules: &Rules) -> Result<(), Error> {
-    match saved.owner_of_port(rules) {
+    match rules.owner_of_port(saved) {
         Some((binding, owner)) => {
             Err(port_in_use(&binding.host_side(), &rules.names.comment, &owner))
         }

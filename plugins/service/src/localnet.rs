@@ -17,8 +17,7 @@ use causeway_host::paths;
 use causeway_kernel::{Link, Netlink, Sysctl};
 use cni_plugin::{CniResult, Code, Error};
 
-use crate::attachment::warn;
-use crate::failure;
+use crate::failure::{self, warn};
 
 const HERE: Sysctl<'static> = Sysctl { netns: None };
 

@@ -8,10 +8,9 @@ use causeway_ruleset::owned::{self, Placed, Question, Seen};
 use causeway_ruleset::{Element, Key, Op, RegValue, Rule, SetSpec};
 
 use crate::conditions::Conditions;
-use crate::config::Masquerade;
 use crate::layout::{self, Port, Scope};
 use crate::mapping::Binding;
-use crate::record::Record;
+use crate::record::{Masquerade, Record};
 
 mod restore;
 

@@ -10,11 +10,11 @@ use cni_plugin::{CniResult, Code, Error, Plugin, Request};
 use serde_json::{Value, json};
 
 use crate::attachment::{self, Attached, Ports};
-use crate::config::{Backend, Place, Settings};
-use crate::endpoint::{Daemon, endpoint_key};
-use crate::failure::Collected;
+use crate::config::{Backend, Daemon, Place, Settings};
+use crate::failure::{Collected, warn};
 use crate::mapping::{Addresses, bind, of_container};
 use crate::nftables::Rules;
+use crate::record::endpoint_key;
 use crate::{iptables, labels, record};
 
 /// Host ports for containers.
@@ -89,7 +89,7 @@ fn note_failure(request: &Request, error: &Error) {
     }
     let note = json!({ "plugin": "causeway-service", "msg": error.msg });
     if let Err(error) = Records::new(&run_dir, kind::FAILED).write(&key, &note) {
-        attachment::warn(&error.to_string());
+        warn(&error.to_string());
     }
 }
 

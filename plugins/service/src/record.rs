@@ -1,13 +1,22 @@
-//! The record of an attachment: all that DEL, GC and repair need.
+//! The records of an attachment: all that DEL, GC and repair need; and the lock of the rules.
 
-use causeway_host::RecordKey;
-use cni_plugin::Request;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_host::{FileLock, RecordKey, paths};
+use causeway_kernel::{NetnsId, NetnsLife};
+use causeway_model::{EndpointEvent, EndpointKey};
+use cni_plugin::{Error, Request};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-pub use crate::config::{Mark, Masquerade};
-pub use crate::endpoint::{Announcement, endpoint_key, record_key};
+use crate::failure;
 pub use crate::mapping::{Binding, Protocol};
+
+/// How long an operation waits for another one on the same attachment, or on the rules.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+const DEFAULT_MARK_BIT: u8 = 13;
 
 /// What an attachment owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +67,75 @@ pub enum RecordBackend {
     Iptables,
 }
 
+/// Which sources a container sees as the node's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Masquerade {
+    /// `snat` false: none.
+    Nothing,
+    /// Itself and 127.0.0.0/8: without it they get no answer.
+    Needed,
+    /// `masqAll`: every source.
+    All,
+}
+
+/// Who marks packets for masquerading.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    /// Our own chains with this mark bit.
+    Bit(u8),
+    /// `externalSetMarkChain`: a chain of another program, which masquerades.
+    External(String),
+}
+
+impl Mark {
+    /// The mark if the configuration names none.
+    pub(crate) fn usual() -> Self {
+        Self::Bit(DEFAULT_MARK_BIT)
+    }
+}
+
+/// What DEL needs: the configuration may say something else by then, or nothing. And what tells
+/// whether the container still lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// Where events wait that it did not take.
+    pub spool: PathBuf,
+    /// The daemon may know the container.
+    pub announced: bool,
+    /// What was told at ADD: a daemon whose store was lost goes on with it. Records of earlier
+    /// versions have none.
+    #[serde(default)]
+    pub event: Option<EndpointEvent>,
+    /// Which namespace that of the event was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_id: Option<NetnsId>,
+}
+
+impl Announcement {
+    /// `seq` of the event of ADD; 0: not known.
+    pub fn seq(&self) -> u64 {
+        self.event.as_ref().map_or(0, |event| event.seq)
+    }
+
+    /// Whether the container's namespace is proven to be gone: another one is at its place, or
+    /// none, and no process is in it.
+    pub fn is_dead(&self) -> bool {
+        let (Some(id), Some(path)) = (&self.netns_id, self.event.as_ref().and_then(netns)) else {
+            return false;
+        };
+        NetnsLife::at(path, Some(id)) == NetnsLife::Gone && !id.has_process()
+    }
+}
+
+/// `CNI_NETNS` of the ADD that an event tells of.
+pub(crate) fn netns(event: &EndpointEvent) -> Option<&str> {
+    event.record.as_ref()?.netns.as_deref()
+}
+
 /// The key of `request`'s attachment.
 pub(crate) fn key(request: &Request) -> RecordKey {
     RecordKey {
@@ -65,4 +143,26 @@ pub(crate) fn key(request: &Request) -> RecordKey {
         container_id: request.attachment.container_id.clone(),
         ifname: request.attachment.ifname.clone(),
     }
+}
+
+/// An attachment as the daemon's API calls it. The two differ in their form as JSON: records say
+/// `container_id`, events `containerID`.
+pub fn endpoint_key(key: RecordKey) -> EndpointKey {
+    let RecordKey { network, container_id, ifname } = key;
+    EndpointKey { network, container_id, ifname }
+}
+
+/// An attachment as records on this node call it.
+pub fn record_key(key: EndpointKey) -> RecordKey {
+    let EndpointKey { network, container_id, ifname } = key;
+    RecordKey { network, container_id, ifname }
+}
+
+/// Excludes other changes of the host ports of this node.
+///
+/// # Errors
+/// Another process holds the lock for too long, or there is no place for it.
+pub(crate) fn lock_rules(run_dir: &Path) -> Result<FileLock, Error> {
+    let msg = "wait for another change of the host ports";
+    FileLock::acquire(&paths::rules_lock(run_dir), LOCK_WAIT).map_err(|e| failure::kernel(msg, &e))
 }

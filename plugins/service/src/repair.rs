@@ -10,13 +10,12 @@ use causeway_host::{RecordKey, Records};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
-use crate::attachment::lock_rules;
-use crate::config::{IptablesOptions, Mark};
+use crate::config::IptablesOptions;
 use crate::iptables::{self, Wanted};
 use crate::mapping::{Addresses, Binding};
 use crate::nftables::{Owned, Rules};
 use crate::plan::Holder;
-use crate::record::{Record, RecordBackend};
+use crate::record::{Mark, Record, RecordBackend, lock_rules};
 use crate::{failure, flows, turns};
 
 /// Among so many other attachments an ADD looks for those that tell.

@@ -17,27 +17,6 @@ type Module = Vec<String>;
 /// Modules of a folder that use each other, with a line for each use.
 type Circle = (Module, BTreeSet<String>, Vec<String>);
 
-/// Circles that are still there, by folder. A new one is refused; one that was opened leaves the table.
-const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "plugins/service/src",
-        &[
-            "attachment",
-            "config",
-            "endpoint",
-            "flows",
-            "iptables",
-            "localnet",
-            "nftables",
-            "plan",
-            "record",
-            "repair",
-            "turns",
-        ],
-    ),
-    ("plugins/service/src/iptables", &["save", "text"]),
-];
-
 /// What a module's source names.
 #[derive(Default)]
 struct Names {
@@ -49,8 +28,6 @@ struct Names {
 
 #[test]
 fn modules_do_not_use_each_other_in_a_loop() {
-    let known = KNOWN.iter().map(|(place, modules)| format!("{place}: {}", modules.join(" ")));
-    let mut known: BTreeSet<String> = known.collect();
     let mut wrong = String::new();
     for package in packages() {
         let folder = PathBuf::from(text(&package["manifest_path"])).with_file_name("src");
@@ -58,14 +35,10 @@ fn modules_do_not_use_each_other_in_a_loop() {
         for (place, modules, uses) in circles(&read_modules(&folder)) {
             let modules = modules.into_iter().collect::<Vec<_>>().join(" ");
             let place = place.iter().fold(shown.to_path_buf(), |place, part| place.join(part));
-            let circle = format!("{}: {modules}", place.display());
-            if !known.remove(&circle) {
-                wrong += &format!("{circle}\n  {}\n", uses.join("\n  "));
-            }
+            wrong += &format!("{}: {modules}\n  {}\n", place.display(), uses.join("\n  "));
         }
     }
     assert!(wrong.is_empty(), "modules use each other in a loop:\n{wrong}");
-    assert!(known.is_empty(), "no circle any more: take it out of the table KNOWN: {known:?}");
 }
 
 #[test]

@@ -2,8 +2,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Backend, IptablesOptions, Mark, Masquerade, Raw, Settings};
+use super::{Backend, IptablesOptions, Raw, Settings};
 use crate::mapping::{HostSide, Protocol};
+use crate::record::{Mark, Masquerade};
 
 /// Keys in lower case, as `Request::config` hands them over.
 fn check(config: Value) -> Result<Settings, cni_plugin::Error> {

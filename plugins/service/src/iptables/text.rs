@@ -7,17 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use causeway_host::RecordKey;
 use causeway_ruleset::iptables::words;
 use ipnetwork::IpNetwork;
-use sha2::{Digest, Sha512};
 
-use crate::config::{IptablesOptions, Mark, Masquerade};
+use crate::config::IptablesOptions;
+use crate::iptables::live;
+use crate::iptables::names::{DNAT_CHAIN, Names};
 use crate::iptables::save::Saved;
 use crate::mapping::{Addresses, Binding, Protocol};
-use crate::record::Record;
+use crate::record::{Mark, Masquerade, Record};
 
-/// Chain of all host ports.
-pub(crate) const DNAT_CHAIN: &str = "CNI-HOSTPORT-DNAT";
-/// What an attachment's chain starts with.
-pub(crate) const DNAT_PREFIX: &str = "CNI-DN-";
 const SET_MARK_CHAIN: &str = "CNI-HOSTPORT-SETMARK";
 const MASQUERADE_CHAIN: &str = "CNI-HOSTPORT-MASQ";
 const LOCAL: &str = "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT";
@@ -32,57 +29,8 @@ const REPLIES: &str = "-m conntrack --ctorigsrc 127.0.0.0/8 --ctdir REPLY -m com
                        0x1000/0x1000";
 /// What guards 127.0.0.0/8: table and rule of its chain PREROUTING.
 const GUARDS: [(&str, &str); 2] = [("raw", GUARD), ("mangle", REPLIES)];
-/// Length of a chain's name.
-const CHAIN_LENGTH: usize = 28;
-/// Longest comment of the comment match.
-const COMMENT_LENGTH: usize = 255;
 /// Most ports of one multiport match.
 const PORTS: usize = 15;
-
-/// How an attachment's rules are recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// Its chain.
-    pub chain: String,
-    /// Comment of the jumps to it.
-    pub comment: String,
-}
-
-impl Names {
-    /// For interface `eth0` upstream's names: the chain from network and container id, the comment
-    /// `dnat name: ".." id: ".."`. Upstream has no place for the interface, so that a second
-    /// attachment of a container to a network takes the first one's chain; other interfaces are
-    /// part of both names here.
-    pub(crate) fn of(key: &RecordKey) -> Self {
-        let RecordKey { network, container_id, ifname } = key;
-        // A slash is in no network name and no id.
-        let (hashed, more) = if ifname == "eth0" {
-            (format!("{network}{container_id}"), String::new())
-        } else {
-            (format!("{network}{container_id}/{ifname}"), format!(" if: \"{ifname}\""))
-        };
-        let digest = Sha512::digest(hashed);
-        let mut chain = DNAT_PREFIX.to_owned();
-        for byte in digest.iter().take(CHAIN_LENGTH / 2) {
-            write!(chain, "{byte:02x}").expect("writing to a String");
-        }
-        chain.truncate(CHAIN_LENGTH);
-        let prefix = Self::comment_prefix(network);
-        let mut comment = format!("{prefix}\"{container_id}\"{more}");
-        if comment.len() > COMMENT_LENGTH {
-            let fits = |at: &usize| comment.is_char_boundary(*at);
-            let end = (0..=COMMENT_LENGTH - 3).rev().find(fits).unwrap_or(0);
-            comment.truncate(end);
-            comment.push_str("...");
-        }
-        Self { chain, comment }
-    }
-
-    /// What the comments of a network's attachments start with.
-    pub(crate) fn comment_prefix(network: &str) -> String {
-        format!("dnat name: \"{network}\" id: ")
-    }
-}
 
 /// What an attachment wants of iptables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,6 +180,11 @@ impl Rules {
         base
     }
 
+    /// The first of the host ports that a live chain maps, with its comment.
+    pub(crate) fn owner_of_port(&self, saved: &Saved) -> Option<(&Binding, String)> {
+        live::owner_of_port(saved, &self.names, &self.bindings, self.is_conditional())
+    }
+
     /// Whether 127.0.0.1 is let through to the container, so that the guard is needed.
     fn guarded(&self) -> bool {
         !self.ipv6 && self.masquerade != Masquerade::Nothing
@@ -295,7 +248,7 @@ fn again_beside(rules: &Rules, saved: &Saved, leaving: Option<&Names>) -> String
     let own = &rules.names.comment;
     let passes =
         |owner: &String| owner == own || leaving.is_some_and(|leaving| *owner == leaving.comment);
-    if saved.owner_of_port(rules).is_some_and(|(_, owner)| !passes(&owner)) {
+    if rules.owner_of_port(saved).is_some_and(|(_, owner)| !passes(&owner)) {
         return String::new();
     }
     if missing(rules, saved).is_empty() {

@@ -4,9 +4,8 @@ use causeway_host::RecordKey;
 use causeway_nft::Fake;
 use causeway_ruleset::TableState;
 
-use crate::config::Masquerade;
 use crate::mapping::Binding;
-use crate::record::{Again, RecordBackend};
+use crate::record::{Again, Masquerade, RecordBackend};
 
 use super::*;
 

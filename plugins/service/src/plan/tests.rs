@@ -9,10 +9,9 @@ use super::{
     slots,
 };
 use crate::conditions::Conditions;
-use crate::config::Masquerade;
 use crate::layout;
 use crate::mapping::{Binding, Protocol};
-use crate::record::{Record, RecordBackend};
+use crate::record::{Masquerade, Record, RecordBackend};
 
 /// What the kernel does with a batch, as far as sets and jumps go.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,6 @@
 use super::{in_force, next};
-use crate::config::Masquerade;
 use crate::mapping::{Binding, Protocol};
-use crate::record::{Again, Record, RecordBackend};
+use crate::record::{Again, Masquerade, Record, RecordBackend};
 use causeway_host::RecordKey;
 
 fn key(network: &str) -> RecordKey {

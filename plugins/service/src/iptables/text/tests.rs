@@ -1,10 +1,11 @@
 use causeway_host::RecordKey;
 
-use super::{Names, Wanted, add, missing, remove, remove_guard};
-use crate::config::{IptablesOptions, Mark, Masquerade};
+use super::{Wanted, add, missing, remove, remove_guard};
+use crate::config::IptablesOptions;
+use crate::iptables::names::Names;
 use crate::iptables::save::Saved;
 use crate::mapping::{Addresses, HostSide, Mapping, Protocol, bind};
-use crate::record::{Record, RecordBackend};
+use crate::record::{Mark, Masquerade, Record, RecordBackend};
 
 fn key(ifname: &str) -> RecordKey {
     RecordKey { network: "net".into(), container_id: "id".into(), ifname: ifname.into() }

@@ -32,7 +32,7 @@ use crate::{disk, facts};
 const TURN: &str = ".auto";
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
+struct SubnetOwner {
     network: String,
     /// All that it has drawn from: the node's subnets may change under it.
     subnets: Vec<IpNetwork>,
@@ -52,26 +52,26 @@ pub(crate) fn lock(
     if subnets.is_empty() {
         return Ok(own()?);
     }
-    let file = Owner::file(&place.data_dir);
-    let ours = |owner: &Owner| owner.network == place.network;
-    if Owner::read(&file)?.as_ref().is_some_and(ours) {
+    let file = SubnetOwner::file(&place.data_dir);
+    let ours = |owner: &SubnetOwner| owner.network == place.network;
+    if SubnetOwner::read(&file)?.as_ref().is_some_and(ours) {
         let lock = own()?;
-        if let Some(owner) = Owner::read(&file)?.filter(ours) {
+        if let Some(owner) = SubnetOwner::read(&file)?.filter(ours) {
             owner.and(subnets, &file)?;
             return Ok(lock);
         }
     }
     let turn = NetworkLock::acquire(&place.data_dir, TURN, LOCK_WAIT)?;
-    match Owner::read(&file)? {
+    match SubnetOwner::read(&file)? {
         Some(owner) if ours(&owner) => {}
         Some(owner) => take_over(place, &owner.network, subnets, now)?,
         None => {
             unshared(place, subnets, Patience::USUAL, now)?;
-            Owner::new(place, subnets).write(&file)?;
+            SubnetOwner::new(place, subnets).write(&file)?;
         }
     }
     let lock = own()?;
-    if let Some(owner) = Owner::read(&file)? {
+    if let Some(owner) = SubnetOwner::read(&file)? {
         owner.and(subnets, &file)?;
     }
     drop(turn);
@@ -87,12 +87,12 @@ pub(crate) fn check(place: &Place, subnets: &[IpNetwork], now: &Now) -> Result<(
     if subnets.is_empty() {
         return Ok(());
     }
-    match Owner::read(&Owner::file(&place.data_dir))? {
+    match SubnetOwner::read(&SubnetOwner::file(&place.data_dir))? {
         Some(owner) if owner.network == place.network => Ok(()),
         Some(owner) => {
             let wait = Patience::STATUS.lock;
             let lock = NetworkLock::acquire(&place.data_dir, &owner.network, wait)?;
-            let Owner { network, subnets } = owner.with(subnets);
+            let SubnetOwner { network, subnets } = owner.with(subnets);
             let found = held(Arc::new(lock), &subnets, place, Patience::STATUS, now)?;
             refuse(place, &network, found)
         }
@@ -103,14 +103,14 @@ pub(crate) fn check(place: &Place, subnets: &[IpNetwork], now: &Now) -> Result<(
 /// Makes the network of `place` the owner instead of `other`, whose leases are elsewhere.
 fn take_over(place: &Place, other: &str, subnets: &[IpNetwork], now: &Now) -> Result<(), Refusal> {
     let lock = Arc::new(NetworkLock::acquire(&place.data_dir, other, LOCK_WAIT)?);
-    let file = Owner::file(&place.data_dir);
+    let file = SubnetOwner::file(&place.data_dir);
     // It may have drawn from more until we got its lock.
-    let all = match Owner::read(&file)? {
+    let all = match SubnetOwner::read(&file)? {
         Some(owner) => owner.with(subnets).subnets,
         None => subnets.to_vec(),
     };
     refuse(place, other, held(Arc::clone(&lock), &all, place, Patience::USUAL, now)?)?;
-    Owner::new(place, subnets).write(&file)?;
+    SubnetOwner::new(place, subnets).write(&file)?;
     drop(lock);
     Ok(())
 }
@@ -185,7 +185,7 @@ fn refuse(place: &Place, other: &str, found: Option<IpAddr>) -> Result<(), Refus
     Err(Refusal::Shared { network, other, address })
 }
 
-impl Owner {
+impl SubnetOwner {
     fn new(place: &Place, subnets: &[IpNetwork]) -> Self {
         Self { network: place.network.clone(), subnets: subnets.to_vec() }
     }

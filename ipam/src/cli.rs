@@ -12,7 +12,7 @@ use crate::disk;
 use crate::import;
 use crate::list::{self, ListedLease};
 use crate::plugin::store_error;
-use crate::repair::{self, Outcome};
+use crate::repair::{self, Repaired};
 use crate::session::{self, Patience};
 use crate::store;
 
@@ -175,8 +175,8 @@ fn repair(options: &Options, now: &Now, out: &mut dyn Write) -> Result<bool, Fai
     for Place { network, data_dir, run_dir, .. } in places(options)? {
         let outcome = repair::repair(&data_dir, &run_dir, &network, now);
         let text = match outcome.map_err(|e| failed(&e))? {
-            Outcome::InOrder(leases) => format!("network {network}: intact, {leases} leases"),
-            Outcome::Rebuilt { damage, leases, aside } => format!(
+            Repaired::InOrder(leases) => format!("network {network}: intact, {leases} leases"),
+            Repaired::Rebuilt { damage, leases, aside } => format!(
                 "network {network}: rebuilt with {leases} leases; it was damaged ({damage}), the \
                  damaged files are in {}",
                 aside.display()

@@ -29,7 +29,7 @@ pub(crate) struct Found {
 
 /// The outcome for the leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct Imported {
     /// Leases that are new in the store.
     pub(crate) taken: usize,
     /// Leases that the store has already.
@@ -86,8 +86,8 @@ pub(crate) fn owner(text: &str) -> Option<Owner> {
 ///
 /// # Errors
 /// The store failed; what was written before stays.
-pub(crate) fn merge(store: &mut dyn Store, found: Found, boot: &str) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
+pub(crate) fn merge(store: &mut dyn Store, found: Found, boot: &str) -> Result<Imported, Error> {
+    let mut outcome = Imported::default();
     let mut new = Vec::new();
     for lease in found.leases {
         match store.lease(lease.address)? {

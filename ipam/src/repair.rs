@@ -17,7 +17,7 @@ const AT_ONCE: usize = 4096;
 
 /// What was done for a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Repaired {
     /// Every record was read and fits the others; so many leases.
     InOrder(u64),
     /// A new store stands in place of the damaged one.
@@ -40,13 +40,13 @@ pub(crate) fn repair(
     run_dir: &Path,
     network: &str,
     now: &Now,
-) -> Result<Outcome, Error> {
+) -> Result<Repaired, Error> {
     let lock = NetworkLock::acquire(data_dir, network, LOCK_WAIT)?;
     match verify(data_dir, network, &lock) {
-        Ok(leases) => Ok(Outcome::InOrder(leases)),
+        Ok(leases) => Ok(Repaired::InOrder(leases)),
         Err(Error::Damaged { source, .. }) => {
             let (leases, aside) = rebuild(&lock, run_dir, now)?;
-            Ok(Outcome::Rebuilt { damage: source.to_string(), leases, aside })
+            Ok(Repaired::Rebuilt { damage: source.to_string(), leases, aside })
         }
         Err(error) => Err(error),
     }

@@ -19,6 +19,8 @@ mod programs;
 mod requirements;
 #[path = "tidy/shell.rs"]
 mod shell;
+#[path = "tidy/types.rs"]
+mod types;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -44,9 +44,9 @@ fn both_formats_of_host_local_are_read() {
     };
     store.commit(Change { lease: vec![taken], ..Change::default() }).unwrap();
     let first = merge(&mut store, found.clone(), "boot").unwrap();
-    assert_eq!(first, Outcome { taken: 3, known: 0, conflicts: 1 });
+    assert_eq!(first, Imported { taken: 3, known: 0, conflicts: 1 });
     let again = merge(&mut store, found, "boot").unwrap();
-    assert_eq!(again, Outcome { taken: 0, known: 3, conflicts: 1 });
+    assert_eq!(again, Imported { taken: 0, known: 3, conflicts: 1 });
     assert_eq!(store.state().boot, "boot");
     let address: IpAddr = "10.0.0.4".parse().unwrap();
     assert_eq!(store.owned(&owner("old\nany").unwrap()).unwrap(), [address]);

@@ -99,7 +99,7 @@ fn files_that_were_made_anew_and_not_written_are_in_order() {
     with(dir.path(), "net", |_| ());
     assert_eq!(names(dir.path()), [".net.lock", "net"]);
     let order = repair::repair(dir.path(), &dir.path().join("run"), "net", &now()).unwrap();
-    assert_eq!(order, repair::Outcome::InOrder(0));
+    assert_eq!(order, repair::Repaired::InOrder(0));
     assert_eq!(add(dir.path(), "net").to_string(), "10.0.0.3");
 }
 

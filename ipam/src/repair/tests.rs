@@ -209,27 +209,27 @@ fn repair_keeps_what_is_readable_and_leaves_the_rest_alone() {
     let whole = filled(dir.path(), 400);
     let count = whole.len() as u64;
     let fix = || repair(dir.path(), &run_dir, "net", &now()).unwrap();
-    assert_eq!(fix(), Outcome::InOrder(count));
+    assert_eq!(fix(), Repaired::InOrder(count));
     assert_eq!(leases(dir.path()).unwrap(), whole);
 
     // The snapshot is lost to garbage; the log has everything.
     let snapshot = files(dir.path()).pop().unwrap();
     fs::write(&snapshot, "x".repeat(100)).unwrap();
     record(dir.path(), "alive", "10.9.9.9/8");
-    let Outcome::Rebuilt { leases: kept, aside, .. } = fix() else { panic!("intact") };
+    let Repaired::Rebuilt { leases: kept, aside, .. } = fix() else { panic!("intact") };
     let found = leases(dir.path()).unwrap();
     assert_eq!(found.len(), kept);
     assert!(found.iter().any(|lease| lease.owner.container_id == "alive"));
     assert_eq!(&found[..whole.len()], whole);
     assert!(aside.join("db").exists());
-    assert_eq!(fix(), Outcome::InOrder(count + 1));
+    assert_eq!(fix(), Repaired::InOrder(count + 1));
 
     // Nothing is left but the records.
     for file in files(dir.path()) {
         fs::write(file, "y".repeat(10_000)).unwrap();
     }
     assert!(leases(dir.path()).is_err());
-    let Outcome::Rebuilt { leases: kept, .. } = fix() else { panic!("intact") };
+    let Repaired::Rebuilt { leases: kept, .. } = fix() else { panic!("intact") };
     assert_eq!(kept, 1);
     let hidden: Vec<_> = dir
         .path()
@@ -255,7 +255,7 @@ fn a_record_that_contradicts_another_is_found() {
     })
     .unwrap();
     assert_eq!(state.leases, 20);
-    let Outcome::Rebuilt { damage, .. } =
+    let Repaired::Rebuilt { damage, .. } =
         repair(dir.path(), &dir.path().join("run"), "net", &now()).unwrap()
     else {
         panic!("intact")

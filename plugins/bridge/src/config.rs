@@ -54,7 +54,7 @@ pub(crate) struct Checked {
     /// Addresses come from the node's subnet, which may be another one tomorrow.
     pub auto_subnet: bool,
     /// The vxlan that is a port of the bridge.
-    pub vxlan: Option<vxlan::Checked>,
+    pub vxlan: Option<vxlan::VxlanConfig>,
     /// Directory of the attachment records.
     pub run_dir: PathBuf,
 }
@@ -130,7 +130,7 @@ struct Raw {
     ipam: RawIpam,
     args: RawArgs,
     runtimeconfig: RawMac,
-    vxlan: Option<vxlan::Raw>,
+    vxlan: Option<vxlan::RawVxlan>,
     rundir: String,
 }
 
@@ -476,8 +476,11 @@ fn run_dir(text: String) -> PathBuf {
 }
 
 /// An empty object is an absent one (row C22).
-fn vxlan(raw: Option<&vxlan::Raw>, network: &str) -> Result<Option<vxlan::Checked>, Error> {
-    raw.filter(|raw| **raw != vxlan::Raw::default())
+fn vxlan(
+    raw: Option<&vxlan::RawVxlan>,
+    network: &str,
+) -> Result<Option<vxlan::VxlanConfig>, Error> {
+    raw.filter(|raw| **raw != vxlan::RawVxlan::default())
         .map(|raw| vxlan::check(network, raw))
         .transpose()
 }

@@ -15,7 +15,7 @@ mod judge;
 mod tests;
 mod underlay;
 
-pub(crate) use config::{Checked, Flood, Raw, check};
+pub(crate) use config::{Flood, RawVxlan, VxlanConfig, check};
 pub(crate) use underlay::Underlay;
 
 use judge::{Change, Judgement, Target};
@@ -32,7 +32,7 @@ const TRIES: usize = 16;
 /// for the kernel's refusals.
 pub(crate) fn ensure(
     netlink: &Netlink,
-    wanted: &Checked,
+    wanted: &VxlanConfig,
     underlay: &Underlay,
     bridge: &Link,
     mtu: u32,

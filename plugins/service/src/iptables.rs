@@ -24,7 +24,7 @@ use crate::localnet::Localnet;
 use crate::nftables::port_in_use;
 use names::Names;
 use save::Saved;
-pub(crate) use text::{Rules, Wanted};
+pub(crate) use text::{FamilyRules, Wanted};
 
 type Env = BTreeMap<String, String>;
 
@@ -42,7 +42,7 @@ pub(crate) fn add(
     wanted: &Wanted,
     save: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let families: Vec<(Tool, &Rules)> = wanted
+    let families: Vec<(Tool, &FamilyRules)> = wanted
         .families()
         .map(|rules| Tool::find(env, rules.ipv6).map(|tool| (tool, rules)))
         .collect::<Result<_, _>>()?;
@@ -91,14 +91,14 @@ pub(crate) fn restore(env: &Env, wanted: &[Wanted], write: bool) -> Result<BTree
     for ipv6 in [false, true] {
         let own =
             |(place, wanted): (usize, &'_ Wanted)| Some((place, wanted.family(ipv6)?.clone()));
-        let own: Vec<(usize, Rules)> = wanted.iter().enumerate().filter_map(own).collect();
+        let own: Vec<(usize, FamilyRules)> = wanted.iter().enumerate().filter_map(own).collect();
         if own.is_empty() {
             continue;
         }
         let tool = Tool::find(env, ipv6)?;
         let saved = tool.read()?;
         let lacking = own.into_iter().filter(|(_, rules)| !text::again(rules, &saved).is_empty());
-        let lacking: Vec<(usize, Rules)> = lacking.collect();
+        let lacking: Vec<(usize, FamilyRules)> = lacking.collect();
         all.extend(lacking.iter().map(|(place, _)| *place));
         let Some(((_, first), rest)) = lacking.split_first().filter(|_| write) else { continue };
         // The base chains come with the first one.
@@ -221,7 +221,7 @@ fn remove_guard(env: &Env) -> Result<(), Error> {
     tool.change(|saved| Ok(text::remove_guard(saved))).map(drop)
 }
 
-fn refuse(saved: &Saved, rules: &Rules) -> Result<(), Error> {
+fn refuse(saved: &Saved, rules: &FamilyRules) -> Result<(), Error> {
     match rules.owner_of_port(saved) {
         Some((binding, owner)) => {
             Err(port_in_use(&binding.host_side(), &rules.names.comment, &owner))

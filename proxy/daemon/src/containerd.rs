@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::event::{Event, Events};
 
-use self::images::{Image, Manifest};
+use self::images::{ImageLabels, Manifest};
 
 /// How long an ADD may be held up.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -110,7 +110,7 @@ impl Containerd {
         for (namespace, id) in candidates(container_id, &namespaces) {
             let Some(found) = container(&channel, &namespace, &id).await? else { continue };
             let image = match self.image_labels || found.image.is_empty() {
-                true => Image::None,
+                true => ImageLabels::None,
                 false => image(&channel, &namespace, &found).await?,
             };
             let sorted = images::sort(found.labels, &image);
@@ -192,9 +192,9 @@ async fn image(
     channel: &Channel,
     namespace: &str,
     container: &message::Container,
-) -> Result<Image, Failure> {
+) -> Result<ImageLabels, Failure> {
     let name = &container.image;
-    let unknown = |why: &str| Ok(Image::Unknown(format!("image {name} {why}")));
+    let unknown = |why: &str| Ok(ImageLabels::Unknown(format!("image {name} {why}")));
     let request = message::GetImage { name: name.clone() };
     let path = "/containerd.services.images.v1.Images/Get";
     let answer = get::<_, message::GetImageAnswer>(channel, namespace, path, request).await?;
@@ -236,7 +236,7 @@ async fn image(
         true => unknown("has no configuration on this node"),
         false => {
             let labels = configs.into_iter().flat_map(|(_, config)| config.labels);
-            Ok(Image::Labels(labels.collect()))
+            Ok(ImageLabels::Labels(labels.collect()))
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::clock;
 use crate::conditions::{Change, Concern};
 use crate::event::Event;
 use crate::followers::Followers;
-use crate::liveness::Watch;
+use crate::liveness::Liveness;
 use crate::membership::Membership;
 use crate::node::Facts;
 use crate::notify::Notifier;
@@ -76,7 +76,7 @@ pub(crate) struct Engine {
     front: Front,
     followers: Followers,
     /// The thread that looks whether containers live; `None` before it is started.
-    liveness: Option<Watch>,
+    liveness: Option<Liveness>,
     notifier: Notifier,
     /// Highest `seq` of each attachment, gone ones among them.
     seqs: BTreeMap<EndpointKey, u64>,
@@ -102,7 +102,7 @@ struct Pending {
     left_out: bool,
     /// Containers of this node that the cluster is to be told of.
     publish: BTreeSet<EndpointKey>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<CommitWaiter>,
     queries: Vec<Query>,
     /// Events of the spool, to be removed there.
     spooled: Vec<EndpointEvent>,
@@ -110,7 +110,7 @@ struct Pending {
 
 /// Whoever waits for a commit.
 #[derive(Debug)]
-enum Waiting {
+enum CommitWaiter {
     /// Of the pod, when one was attached: answered with what there is to know of it.
     Event(Option<ObjectKey>, Reply<Vec<String>>),
     Applied(Applied, Reply<Applied>),
@@ -220,7 +220,7 @@ impl Engine {
             Request::Event { event, labels, reply } => {
                 let pod = event.record.as_ref().map(causeway_model::EndpointRecord::pod);
                 match self.on_container_event(event, &labels) {
-                    Ok(()) => self.pending.waiting.push(Waiting::Event(pod, reply)),
+                    Ok(()) => self.pending.waiting.push(CommitWaiter::Event(pod, reply)),
                     Err(refused) => drop(reply.send(Err(refused))),
                 }
             }
@@ -241,7 +241,7 @@ impl Engine {
         reply: Reply<Applied>,
     ) {
         match applied {
-            Ok(applied) if wait => self.pending.waiting.push(Waiting::Applied(applied, reply)),
+            Ok(applied) if wait => self.pending.waiting.push(CommitWaiter::Applied(applied, reply)),
             applied => drop(reply.send(applied)),
         }
     }

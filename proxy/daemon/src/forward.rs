@@ -42,7 +42,7 @@ pub(crate) struct Forward {
 }
 
 /// The thread's end.
-struct Watcher {
+struct ForwardThread {
     cluster: Vec<IpNetwork>,
     /// Addresses of this node.
     ips: Vec<IpAddr>,
@@ -83,7 +83,8 @@ impl Forward {
         std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
             let (client, seen, said) = (None, None, Vec::new());
             let looks = Schedule::at_once(PACE, clock::now());
-            Watcher { cluster, ips, device, events, incoming, client, seen, looks, said }.run();
+            ForwardThread { cluster, ips, device, events, incoming, client, seen, looks, said }
+                .run();
         })?;
         Ok(Some(Self { addresses }))
     }
@@ -95,7 +96,7 @@ impl Forward {
     }
 }
 
-impl Watcher {
+impl ForwardThread {
     fn run(mut self) {
         loop {
             match self.look() {

@@ -19,7 +19,7 @@ const BACKOFF: Backoff = Backoff { first: RETRY, longest: Duration::from_secs(60
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum KeepEffect {
     /// These are missing; none are any more if it is empty.
     Report(Vec<String>),
     /// Put them back.
@@ -65,7 +65,7 @@ impl Keep {
         missing: Result<Vec<String>, String>,
         took: Duration,
         now: Instant,
-    ) -> Vec<Effect> {
+    ) -> Vec<KeepEffect> {
         self.looks.done(took, now);
         let (missing, restore) = match missing {
             Ok(missing) => {
@@ -79,13 +79,13 @@ impl Keep {
         }
         let mut effects = self.report(missing);
         if restore {
-            effects.push(Effect::Restore);
+            effects.push(KeepEffect::Restore);
         }
         effects
     }
 
     /// They were put back, or that failed. A look follows.
-    pub(crate) fn restored(&mut self, result: Result<(), String>, now: Instant) -> Vec<Effect> {
+    pub(crate) fn restored(&mut self, result: Result<(), String>, now: Instant) -> Vec<KeepEffect> {
         if result.is_ok() {
             // The first look after a repair is at once, further ones as far apart as all looks.
             let again = self.contest.due().is_some_and(|end| now < end);
@@ -108,12 +108,12 @@ impl Keep {
         }
     }
 
-    fn report(&mut self, missing: Vec<String>) -> Vec<Effect> {
+    fn report(&mut self, missing: Vec<String>) -> Vec<KeepEffect> {
         if missing == self.reported {
             return Vec::new();
         }
         self.reported.clone_from(&missing);
-        vec![Effect::Report(missing)]
+        vec![KeepEffect::Report(missing)]
     }
 }
 

@@ -15,7 +15,7 @@ use causeway_ruleset::{Family, TableId};
 use crate::backend;
 use crate::clock;
 use crate::event::{Event, Events};
-use crate::keep::{Effect, Keep};
+use crate::keep::{Keep, KeepEffect};
 
 /// Tables that the plugins write to, iptables' own among them.
 const TABLES: [(Family, &str); 8] = [
@@ -79,14 +79,14 @@ fn run(run_dir: &Path, mut monitor: backend::Result<Monitor>, events: &Events) {
     }
 }
 
-fn carry_out(effect: Effect, run_dir: &Path, events: &Events, keep: &mut Keep) {
+fn carry_out(effect: KeepEffect, run_dir: &Path, events: &Events, keep: &mut Keep) {
     let report = |missing| drop(events.blocking_send(Event::Attachments(missing)));
     match effect {
-        Effect::Report(missing) => report(missing),
-        Effect::Restore => {
+        KeepEffect::Report(missing) => report(missing),
+        KeepEffect::Restore => {
             let restored = restore(run_dir);
             for effect in keep.restored(restored, clock::now()) {
-                if let Effect::Report(missing) = effect {
+                if let KeepEffect::Report(missing) = effect {
                     report(missing);
                 }
             }

@@ -14,12 +14,12 @@ const SHOWN: usize = 20;
 
 /// What of each service is left out.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct LeftOutServices {
     over: BTreeMap<ObjectKey, Vec<String>>,
     refused: BTreeMap<ObjectKey, String>,
 }
 
-impl Known {
+impl LeftOutServices {
     /// Takes in what planning found of the services that it planned again.
     pub(crate) fn planned(
         &mut self,

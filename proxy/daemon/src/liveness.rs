@@ -26,8 +26,8 @@ use causeway_model::{EndpointKey, EndpointRecord};
 use causeway_service::record::{endpoint_key, record_key};
 
 use self::free::Freer;
-use self::judge::{Effect, Judge};
-use self::look::{Known, Look};
+use self::judge::{Judge, LivenessEffect};
+use self::look::{KnownContainer, Look};
 use crate::clock;
 use crate::config::Settings;
 use crate::event::{Event, Events};
@@ -45,15 +45,15 @@ const PACE: Pace = Pace {
 
 /// The engine's end. When it is dropped the thread ends.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Liveness {
     known: Sender<Told>,
 }
 
 /// A container that the engine has heard of; `None`: that it is gone.
-type Told = (RecordKey, Option<Known>);
+type Told = (RecordKey, Option<KnownContainer>);
 
 /// The thread's end.
-struct Watcher {
+struct LivenessThread {
     look: Look,
     judge: Judge,
     freer: Freer,
@@ -63,14 +63,14 @@ struct Watcher {
     looks: Schedule,
 }
 
-impl Watch {
+impl Liveness {
     /// Starts the thread. It answers with [`Event::Dead`] and [`Event::DeadAttachments`].
     ///
     /// # Errors
     /// No thread is left.
     pub(crate) fn start(settings: &Settings, events: Events) -> io::Result<Self> {
         let (known, incoming) = channel();
-        let watcher = Watcher {
+        let watcher = LivenessThread {
             look: Look::new(&settings.run_dir),
             judge: Judge::new(settings.dead_grace),
             freer: Freer::new(settings),
@@ -85,7 +85,7 @@ impl Watch {
 
     /// Tells of a container that is attached or, without a record, gone.
     pub(crate) fn tell(&self, key: &EndpointKey, seq: u64, record: Option<&EndpointRecord>) {
-        let known = record.map(|record| Known {
+        let known = record.map(|record| KnownContainer {
             seq,
             netns: record.netns.clone(),
             ips: record.ips.clone(),
@@ -95,7 +95,7 @@ impl Watch {
     }
 }
 
-impl Watcher {
+impl LivenessThread {
     fn run(mut self) {
         let mut monitor = self.subscribe();
         loop {
@@ -142,15 +142,15 @@ impl Watcher {
         let seen = self.look.look()?;
         for effect in self.judge.look(&seen, now) {
             let sent = match effect {
-                Effect::TakeOut { key, seq } => {
+                LivenessEffect::TakeOut { key, seq } => {
                     self.events.blocking_send(Event::Dead { key: endpoint_key(key), seq })
                 }
-                Effect::Name(named) if named == self.named => Ok(()),
-                Effect::Name(named) => {
+                LivenessEffect::Name(named) if named == self.named => Ok(()),
+                LivenessEffect::Name(named) => {
                     self.named.clone_from(&named);
                     self.events.blocking_send(Event::DeadAttachments(named))
                 }
-                Effect::Free { key, made } => {
+                LivenessEffect::Free { key, made } => {
                     freed |= self.free(&key, made);
                     Ok(())
                 }

@@ -32,7 +32,7 @@ const LOOPBACK: &str = "lo";
 /// those that take none.
 pub(crate) fn begin(node_ports: &NodePortAddresses) {
     if *node_ports == NodePortAddresses::All {
-        drop(Netlink::open().and_then(|netlink| guard(&netlink, &mut Seen::new())));
+        drop(Netlink::open().and_then(|netlink| guard(&netlink, &mut SeenLinks::new())));
     }
 }
 
@@ -62,7 +62,7 @@ fn run(events: &Events) {
 fn follow(events: &Events, said: &mut Option<String>) -> Result<()> {
     let netlink = Netlink::open()?;
     let mut monitor = Monitor::of_links(&netlink)?;
-    let mut seen = Seen::new();
+    let mut seen = SeenLinks::new();
     while !events.is_closed() {
         guard(&netlink, &mut seen)?;
         say(events, said, describe(&seen));
@@ -81,11 +81,11 @@ fn say(events: &Events, said: &mut Option<String>, text: Option<String>) {
 }
 
 /// Links by index: of those that take no guard, name and why.
-type Seen = BTreeMap<u32, Option<(String, Error)>>;
+type SeenLinks = BTreeMap<u32, Option<(String, Error)>>;
 
 /// Guards the links that were not `seen`. One that takes none is not asked again: that may make the
 /// kernel look for modules.
-fn guard(netlink: &Netlink, seen: &mut Seen) -> Result<()> {
+fn guard(netlink: &Netlink, seen: &mut SeenLinks) -> Result<()> {
     let links = netlink.links()?;
     let wanted = wanted(&links);
     seen.retain(|index, _| wanted.contains(index));
@@ -100,7 +100,7 @@ fn guard(netlink: &Netlink, seen: &mut Seen) -> Result<()> {
 }
 
 /// What to say of the links that take no guard, in words of bounded length however many there are.
-fn describe(seen: &Seen) -> Option<String> {
+fn describe(seen: &SeenLinks) -> Option<String> {
     let refused = || seen.values().flatten();
     let (_, error) = refused().next()?;
     let names = log::few(refused().map(|(name, _)| name), NAMED);

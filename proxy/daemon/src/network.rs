@@ -40,7 +40,7 @@ pub(crate) struct Network {
 
 /// What it follows from.
 #[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
+pub(crate) struct NetworkContext<'a> {
     /// Settings, cluster, peers and overlay.
     pub state: &'a State,
     /// Why this node allocates no subnet.
@@ -74,8 +74,8 @@ impl Network {
         }
     }
 
-    fn parts(&self, context: Context<'_>) -> Parts {
-        let Context { state, refused, previous, .. } = context;
+    fn parts(&self, context: NetworkContext<'_>) -> Parts {
+        let NetworkContext { state, refused, previous, .. } = context;
         if let Some(why) = refused {
             return Parts::Refused(why.to_owned());
         }
@@ -125,7 +125,7 @@ impl Network {
 
     /// How this node is reached, for the cluster. With an overlay, not before that has looked: the
     /// first word makes the store write our subnets.
-    pub(crate) fn reach(&mut self, context: Context<'_>) -> Option<Reach> {
+    pub(crate) fn reach(&mut self, context: NetworkContext<'_>) -> Option<Reach> {
         let state = context.state;
         let overlay = state.overlay.as_ref();
         let early = self.has_overlay && overlay.is_none();
@@ -142,7 +142,7 @@ impl Network {
     }
 
     /// What `node.json` is to say, if it is not what it says.
-    pub(crate) fn node_file(&self, context: Context<'_>) -> Option<(Parts, Option<u32>)> {
+    pub(crate) fn node_file(&self, context: NetworkContext<'_>) -> Option<(Parts, Option<u32>)> {
         let wanted = (self.parts(context), mtu(context.state));
         (self.node_file.as_ref() != Some(&wanted)).then_some(wanted)
     }
@@ -159,7 +159,7 @@ impl Network {
     }
 
     /// Peers and subnets, for the overlay.
-    pub(crate) fn orders(&mut self, context: Context<'_>) -> Option<Orders> {
+    pub(crate) fn orders(&mut self, context: NetworkContext<'_>) -> Option<Orders> {
         let state = context.state;
         let own = &state.node.name;
         let orders = Orders {

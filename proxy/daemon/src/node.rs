@@ -87,7 +87,7 @@ pub(crate) enum Error {
          nodes' network; choose a network that does not overlap it",
         .0.network, .0.address, .0.whose()
     )]
-    Link(link::Held),
+    Link(link::OverlappingNetwork),
     /// node.json cannot be written.
     #[error("write {path}")]
     Write {

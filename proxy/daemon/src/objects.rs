@@ -1,5 +1,5 @@
 //! Objects of users: completed with addresses and ports, checked, staged. What is staged is written
-//! and adopted by the engine. Reads no disk and no kernel but through [`Context`].
+//! and adopted by the engine. Reads no disk and no kernel but through [`StagingContext`].
 //!
 //! | module | charter |
 //! |---|---|
@@ -52,7 +52,7 @@ pub(crate) struct Objects {
 
 /// What staging goes by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
+pub(crate) struct StagingContext<'a> {
     /// What is stored, and from which file.
     pub state: &'a State,
     /// What the cluster store has lost, and which nodes may live.

@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineParts};
 use crate::event::{Event, Events};
 use crate::forward::Forward;
 use crate::keeper;
-use crate::liveness::Watch;
+use crate::liveness::Liveness;
 use crate::localhost;
 use crate::log;
 use crate::node;
@@ -176,8 +176,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.report_refused();
-        let liveness =
-            Watch::start(&engine.state.settings, sender.clone()).map_err(to("watch containers"))?;
+        let liveness = Liveness::start(&engine.state.settings, sender.clone())
+            .map_err(to("watch containers"))?;
         engine.watch_liveness(liveness);
         engine.warn(Concern::Sysctls, problems);
         engine.warn(Concern::Settings, warnings);

@@ -76,7 +76,7 @@ pub(crate) struct State {
     /// What does not work, and what to know of.
     pub conditions: Conditions,
     /// Services and endpoints without rules, and why.
-    pub left_out: left_out::Known,
+    pub left_out: left_out::LeftOutServices,
 }
 
 /// The connection to the cluster store, and what it gave this node.

@@ -107,7 +107,7 @@ pub(crate) fn state(folder: &Path) -> State {
         cluster: None,
         overlay: None,
         conditions: crate::conditions::Conditions::default(),
-        left_out: crate::left_out::Known::default(),
+        left_out: crate::left_out::LeftOutServices::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use causeway_ruleset::plan::{
     At, Decision, Delta, Facts, Frontend, Masquerade, NodePortAddresses, Plan, Pool, PortPlan,
     ServicePlan, SourceHash, Target,
 };
-use causeway_ruleset::services::{self, Mirror, Tables};
+use causeway_ruleset::services::{self, TableMirror, Tables};
 use causeway_ruleset::testing::random_history;
 use causeway_ruleset::{TableId, TableState};
 
@@ -160,8 +160,8 @@ fn assert_equal(read: &Tables, wanted: &Tables) {
 fn a_plan_reads_back_as_it_was_compiled_and_nft_lists_it() {
     let plan = everything();
     let mut client = client();
-    let (mirror, batch) = Mirror::full(&plan);
-    assert_eq!(mirror, Mirror::new(&plan));
+    let (mirror, batch) = TableMirror::full(&plan);
+    assert_eq!(mirror, TableMirror::new(&plan));
     client.commit(&batch).expect("a commit");
     let wanted = services::compile(&plan);
     let read = read(&mut client);
@@ -172,7 +172,7 @@ fn a_plan_reads_back_as_it_was_compiled_and_nft_lists_it() {
     let listed = nft(&["-j", "list", "ruleset"], "");
     assert!(listed.contains("shop/web-3"), "{listed}");
     // Whatever is there is replaced.
-    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    client.commit(&TableMirror::full(&plan).1).expect("a commit");
     assert_equal(&self::read(&mut client), &wanted);
 }
 
@@ -184,7 +184,7 @@ fn what_nft_lists_of_services_loads_again_with_the_same_meaning() {
     let plan = everything();
     let wanted = services::compile(&plan);
     let mut client = client();
-    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    client.commit(&TableMirror::full(&plan).1).expect("a commit");
     for program in nfts() {
         load_again(&program);
         assert_equal(&read(&mut client), &wanted);
@@ -192,7 +192,7 @@ fn what_nft_lists_of_services_loads_again_with_the_same_meaning() {
     // Of random states, those of no service among them.
     for seed in 200..204 {
         for step in random_history(seed).into_iter().step_by(4) {
-            client.commit(&Mirror::full(&step.plan).1).expect("a commit");
+            client.commit(&TableMirror::full(&step.plan).1).expect("a commit");
             for program in nfts() {
                 load_again(&program);
                 assert_equal(&read(&mut client), &services::compile(&step.plan));
@@ -205,7 +205,7 @@ fn what_nft_lists_of_services_loads_again_with_the_same_meaning() {
 fn a_change_leads_to_what_a_fresh_start_would_load() {
     let mut plan = everything();
     let mut client = client();
-    let (mut mirror, batch) = Mirror::full(&plan);
+    let (mut mirror, batch) = TableMirror::full(&plan);
     client.commit(&batch).expect("a commit");
     let steps = [
         (0, Some(Shape { count: 3, ..PLAIN })),
@@ -228,7 +228,7 @@ fn a_change_leads_to_what_a_fresh_start_would_load() {
         let batch = mirror.change(&delta);
         client.commit(&batch).expect("a commit");
         assert_equal(&read(&mut client), &services::compile(&plan));
-        assert_eq!(mirror, Mirror::new(&plan));
+        assert_eq!(mirror, TableMirror::new(&plan));
     }
 }
 
@@ -241,7 +241,7 @@ fn i4_random_histories_lead_to_what_a_fresh_start_would_load() {
         let mut mirror = None;
         for step in random_history(seed) {
             let mirror = mirror.get_or_insert_with(|| {
-                let (mirror, batch) = Mirror::full(&Plan::new(step.plan.facts.clone()));
+                let (mirror, batch) = TableMirror::full(&Plan::new(step.plan.facts.clone()));
                 client.commit(&batch).expect("a commit");
                 mirror
             });
@@ -262,7 +262,7 @@ fn i4_random_histories_lead_to_what_a_fresh_start_would_load() {
 fn i4_a_damaged_table_is_repaired_by_the_difference() {
     let plan = everything();
     let mut client = client();
-    client.commit(&Mirror::full(&plan).1).expect("a commit");
+    client.commit(&TableMirror::full(&plan).1).expect("a commit");
     let wanted = services::compile(&plan);
     for damage in [
         "delete element ip causeway_services cluster-ips { 10.96.96.1 }",
@@ -294,7 +294,7 @@ fn i2_tables_of_others_stay_byte_identical() {
     let listed = || nft(&["-a", "list", "table", "inet", "filter"], "");
     let before = listed();
     for step in random_history(5) {
-        client.commit(&Mirror::full(&step.plan).1).expect("a commit");
+        client.commit(&TableMirror::full(&step.plan).1).expect("a commit");
         let actual = read(&mut client);
         let next = services::compile(&everything());
         client.commit(&services::diff(Some(&actual), &next)).expect("a commit");

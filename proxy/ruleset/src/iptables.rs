@@ -68,7 +68,7 @@ const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
 /// What iptables holds of the plan: names and texts of our chains, hashed.
 #[derive(Clone, Debug)]
-pub struct Mirror {
+pub struct ChainMirror {
     halves: [Half; 2],
 }
 
@@ -81,7 +81,7 @@ pub struct Script {
     pub text: String,
 }
 
-impl Mirror {
+impl ChainMirror {
     /// Scripts that make all our chains whole, whatever of them is there (`saved`: output of
     /// `iptables-save` of each family, from which stale `CW-` chains are found and removed). The
     /// jumps from the built-in chains come first in them, once each.

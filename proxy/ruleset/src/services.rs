@@ -58,7 +58,7 @@ use crate::{Batch, TableId, TableState};
 
 /// What the tables hold beyond the plan: how often shared elements and chains are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mirror {
+pub struct TableMirror {
     shared: Shared,
 }
 
@@ -76,7 +76,7 @@ pub fn table(family: IpFamily) -> TableId {
     layout::table(family)
 }
 
-impl Mirror {
+impl TableMirror {
     /// The mirror of tables that hold the plan already.
     pub fn new(plan: &Plan) -> Self {
         Self { shared: content(plan).shared }

@@ -69,7 +69,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut plan = Plan::new(facts());
     plan.update(&all, &|key| index.resolve(key));
     std::hint::black_box(services::compile(&plan));
-    std::hint::black_box(iptables::Mirror::full(&plan, &[]));
+    std::hint::black_box(iptables::ChainMirror::full(&plan, &[]));
 });
 
 fn complete(

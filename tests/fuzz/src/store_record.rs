@@ -59,5 +59,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fresh.update(&all, &|key| index.resolve(key));
     assert_eq!(fresh, plan, "one after the other as all at once");
     std::hint::black_box(services::compile(&plan));
-    std::hint::black_box(iptables::Mirror::full(&plan, &[]));
+    std::hint::black_box(iptables::ChainMirror::full(&plan, &[]));
 });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_model::IpFamily;
-use causeway_ruleset::iptables::{Mirror, Script, cleanup};
+use causeway_ruleset::iptables::{ChainMirror, Script, cleanup};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_ruleset::testing::{facts, random_history, service, services};
 use causeway_tests::{Ns, finish};
@@ -49,9 +49,9 @@ impl Kind {
         })
     }
 
-    fn full(self, ns: &Ns, plan: &Plan) -> Mirror {
+    fn full(self, ns: &Ns, plan: &Plan) -> ChainMirror {
         let saved = self.save(ns);
-        let (mirror, scripts) = Mirror::full(plan, &with_families(&saved));
+        let (mirror, scripts) = ChainMirror::full(plan, &with_families(&saved));
         self.restore(ns, &scripts);
         mirror
     }
@@ -104,7 +104,7 @@ fn i4_changes_leave_in_the_kernel_what_a_fresh_start_makes() {
                     continue;
                 }
                 let fresh = Ns::new("fresh");
-                let (_, scripts) = Mirror::full(&step.plan, &[]);
+                let (_, scripts) = ChainMirror::full(&step.plan, &[]);
                 kind.restore(&fresh, &scripts);
                 let changed = kind.save(&ns);
                 // Hosts save their rules when they stop and restore them when they start.

@@ -43,8 +43,8 @@ pub(crate) enum Backend {
 }
 
 enum Mirror {
-    Nftables(services::Mirror),
-    Iptables(Box<iptables::Mirror>),
+    Nftables(services::TableMirror),
+    Iptables(Box<iptables::ChainMirror>),
 }
 
 /// The machines, the facts and the rules.
@@ -150,12 +150,12 @@ impl Stage {
         let plan = Plan::new(facts);
         let mirror = match backend {
             Backend::Nftables => {
-                let (mirror, batch) = services::Mirror::full(&plan);
+                let (mirror, batch) = services::TableMirror::full(&plan);
                 commit(node, &batch);
                 Mirror::Nftables(mirror)
             }
             Backend::Iptables => {
-                let (mirror, scripts) = iptables::Mirror::full(&plan, &[]);
+                let (mirror, scripts) = iptables::ChainMirror::full(&plan, &[]);
                 restore(node, &scripts);
                 Mirror::Iptables(Box::new(mirror))
             }

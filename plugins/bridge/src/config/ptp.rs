@@ -20,7 +20,7 @@ pub(super) fn gateway(raw: &Raw) -> Gateway {
 /// `hairpinMode` are not errors: a routed link is a gateway, and sends back where a packet came
 /// from.
 pub(super) fn reject(raw: &Raw) -> Result<(), Error> {
-    let vxlan = raw.vxlan.as_ref().is_some_and(|vxlan| *vxlan != vxlan::Raw::default());
+    let vxlan = raw.vxlan.as_ref().is_some_and(|vxlan| *vxlan != vxlan::RawVxlan::default());
     let of_a_bridge = [
         ("bridge", !raw.bridge.is_empty()),
         ("forceAddress", raw.forceaddress),

@@ -12,7 +12,7 @@ const MAX_ID: u32 = (1 << 24) - 1;
 /// `vxlan` of the configuration as sent, keys lower-cased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
-pub(crate) struct Raw {
+pub(crate) struct RawVxlan {
     /// VNI, 1 to 16777215. Required.
     pub(crate) id: Option<u32>,
     /// Multicast group that carries what has to reach every node.
@@ -42,7 +42,7 @@ pub(crate) enum Flood {
 
 /// A `vxlan` that can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checked {
+pub(crate) struct VxlanConfig {
     /// Network that the device belongs to.
     pub(crate) network: String,
     /// VNI
@@ -61,7 +61,7 @@ pub(crate) struct Checked {
     pub(crate) ttl: u8,
 }
 
-impl Checked {
+impl VxlanConfig {
     /// Whether the outer header is IPv6's.
     pub(super) fn is_ipv6(&self) -> bool {
         match &self.flood {
@@ -83,7 +83,7 @@ impl Checked {
 ///
 /// # Errors
 /// Code 7 naming the field, its value and the remedy.
-pub(crate) fn check(network: &str, raw: &Raw) -> Result<Checked, Error> {
+pub(crate) fn check(network: &str, raw: &RawVxlan) -> Result<VxlanConfig, Error> {
     let id = match raw.id {
         None => {
             return Err(invalid(format!("vxlan.id is required; use a number from 1 to {MAX_ID}")));
@@ -95,7 +95,7 @@ pub(crate) fn check(network: &str, raw: &Raw) -> Result<Checked, Error> {
     };
     let flood = flood(set(raw.group.as_deref()), raw.peers.as_deref().unwrap_or_default())?;
     let local = set(raw.local.as_deref()).map(|text| address("vxlan.local", text)).transpose()?;
-    let checked = Checked {
+    let checked = VxlanConfig {
         network: network.to_owned(),
         id,
         name: interface("vxlan.name", set(raw.name.as_deref()))?.unwrap_or(format!("cwvx{id}")),
@@ -159,7 +159,7 @@ fn peers(texts: &[String]) -> Result<Flood, Error> {
     }
 }
 
-fn check_local(checked: &Checked) -> Result<(), Error> {
+fn check_local(checked: &VxlanConfig) -> Result<(), Error> {
     let Some(local) = checked.local else { return Ok(()) };
     if local.is_ipv6() != checked.is_ipv6() {
         let family = if checked.is_ipv6() { "IPv6" } else { "IPv4" };

@@ -4,12 +4,12 @@ use causeway_host::paths::VXLAN_ALIAS;
 use causeway_kernel::{Link, LinkKind, VxlanAttributes};
 use cni_plugin::{Code, Error};
 
-use super::config::Checked;
+use super::config::VxlanConfig;
 
 /// The device as it has to be.
 pub(super) struct Target<'a> {
     /// The configuration.
-    pub(super) wanted: &'a Checked,
+    pub(super) wanted: &'a VxlanConfig,
     /// The bridge it has to be a port of.
     pub(super) bridge: &'a Link,
     /// Its MTU.

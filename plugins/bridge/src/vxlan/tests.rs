@@ -6,25 +6,25 @@ use causeway_kernel::{AddressState, Link, LinkKind, VxlanAttributes};
 use cni_plugin::Code;
 
 use super::judge::{Change, Judgement, Target, alias};
-use super::{Checked, Flood, Raw, Underlay, check};
+use super::{Flood, RawVxlan, Underlay, VxlanConfig, check};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn raw(id: u32) -> Raw {
-    Raw { id: Some(id), ..Raw::default() }
+fn raw(id: u32) -> RawVxlan {
+    RawVxlan { id: Some(id), ..RawVxlan::default() }
 }
 
-fn group() -> Raw {
-    Raw { group: Some("239.1.1.1".to_owned()), dev: Some("eth0".to_owned()), ..raw(10) }
+fn group() -> RawVxlan {
+    RawVxlan { group: Some("239.1.1.1".to_owned()), dev: Some("eth0".to_owned()), ..raw(10) }
 }
 
-fn peers(list: &[&str]) -> Raw {
-    Raw { peers: Some(list.iter().map(ToString::to_string).collect()), ..raw(10) }
+fn peers(list: &[&str]) -> RawVxlan {
+    RawVxlan { peers: Some(list.iter().map(ToString::to_string).collect()), ..raw(10) }
 }
 
-fn refused(raw: &Raw, contains: &[&str]) {
+fn refused(raw: &RawVxlan, contains: &[&str]) {
     let error = check("blue", raw).expect_err("a refusal");
     assert_eq!(error.code, Code::InvalidConfig, "{error}");
     for part in contains {
@@ -36,7 +36,7 @@ fn refused(raw: &Raw, contains: &[&str]) {
 #[test]
 fn group_with_defaults() {
     let checked = check("blue", &group()).expect("valid");
-    let wanted = Checked {
+    let wanted = VxlanConfig {
         network: "blue".to_owned(),
         id: 10,
         name: "cwvx10".to_owned(),
@@ -47,7 +47,7 @@ fn group_with_defaults() {
         ttl: 0,
     };
     assert_eq!(checked, wanted);
-    let own_port = check("blue", &Raw { port: Some(8472), ..group() }).expect("valid");
+    let own_port = check("blue", &RawVxlan { port: Some(8472), ..group() }).expect("valid");
     assert_eq!(own_port.port, 8472);
 }
 
@@ -55,35 +55,38 @@ fn group_with_defaults() {
 #[test]
 fn group_and_peers_exclude_each_other() {
     refused(&raw(10), &["neither", "vxlan.group", "vxlan.peers"]);
-    refused(&Raw { peers: Some(Vec::new()), ..raw(10) }, &["neither"]);
-    refused(&Raw { group: Some(String::new()), ..raw(10) }, &["neither"]);
-    let both = Raw { peers: Some(vec!["172.18.0.3".to_owned()]), ..group() };
+    refused(&RawVxlan { peers: Some(Vec::new()), ..raw(10) }, &["neither"]);
+    refused(&RawVxlan { group: Some(String::new()), ..raw(10) }, &["neither"]);
+    let both = RawVxlan { peers: Some(vec!["172.18.0.3".to_owned()]), ..group() };
     refused(&both, &["239.1.1.1", "remove one"]);
-    let far = check("blue", &Raw { ttl: Some(8), ..group() }).expect("valid");
+    let far = check("blue", &RawVxlan { ttl: Some(8), ..group() }).expect("valid");
     assert_eq!(far.ttl, 8);
 }
 
 #[test]
 fn refusals_name_field_value_and_remedy() {
-    refused(&Raw::default(), &["vxlan.id is required", "16777215"]);
-    refused(&Raw { id: Some(0), ..group() }, &["vxlan.id", "0", "1 to 16777215"]);
-    refused(&Raw { id: Some(1 << 24), ..group() }, &["16777216"]);
+    refused(&RawVxlan::default(), &["vxlan.id is required", "16777215"]);
+    refused(&RawVxlan { id: Some(0), ..group() }, &["vxlan.id", "0", "1 to 16777215"]);
+    refused(&RawVxlan { id: Some(1 << 24), ..group() }, &["16777216"]);
     refused(
-        &Raw { group: Some("172.18.0.3".to_owned()), ..raw(10) },
+        &RawVxlan { group: Some("172.18.0.3".to_owned()), ..raw(10) },
         &["vxlan.group", "172.18.0.3", "vxlan.peers"],
     );
-    refused(&Raw { group: Some("x".to_owned()), ..raw(10) }, &["vxlan.group", "\"x\""]);
+    refused(&RawVxlan { group: Some("x".to_owned()), ..raw(10) }, &["vxlan.group", "\"x\""]);
     refused(&peers(&["239.1.1.1"]), &["vxlan.peers", "239.1.1.1", "vxlan.group"]);
     refused(&peers(&["172.18.0.3", "fd00::3"]), &["172.18.0.3", "fd00::3", "families"]);
     refused(&peers(&["127.0.0.1"]), &["127.0.0.1"]);
-    refused(&Raw { local: Some("fd00::2".to_owned()), ..group() }, &["vxlan.local", "IPv4"]);
-    refused(&Raw { local: Some("0.0.0.0".to_owned()), ..group() }, &["vxlan.local", "0.0.0.0"]);
-    refused(&Raw { port: Some(0), ..group() }, &["vxlan.port", "4789", "8472"]);
-    refused(&Raw { port: Some(65536), ..group() }, &["vxlan.port", "65536"]);
-    refused(&Raw { ttl: Some(256), ..group() }, &["vxlan.ttl", "256"]);
-    refused(&Raw { name: Some("a/b".to_owned()), ..group() }, &["vxlan.name", "a/b"]);
+    refused(&RawVxlan { local: Some("fd00::2".to_owned()), ..group() }, &["vxlan.local", "IPv4"]);
     refused(
-        &Raw { dev: Some("more-than-15-bytes".to_owned()), ..group() },
+        &RawVxlan { local: Some("0.0.0.0".to_owned()), ..group() },
+        &["vxlan.local", "0.0.0.0"],
+    );
+    refused(&RawVxlan { port: Some(0), ..group() }, &["vxlan.port", "4789", "8472"]);
+    refused(&RawVxlan { port: Some(65536), ..group() }, &["vxlan.port", "65536"]);
+    refused(&RawVxlan { ttl: Some(256), ..group() }, &["vxlan.ttl", "256"]);
+    refused(&RawVxlan { name: Some("a/b".to_owned()), ..group() }, &["vxlan.name", "a/b"]);
+    refused(
+        &RawVxlan { dev: Some("more-than-15-bytes".to_owned()), ..group() },
         &["vxlan.dev", "more-than-15-bytes"],
     );
 }
@@ -284,7 +287,7 @@ fn source_is_of_the_peers_family_and_scope() {
         address("172.18.0.2/24", 0),
         address("fd00::2/64", 0),
     ];
-    let local = |raw: &Raw, addresses: &[AddressState]| {
+    let local = |raw: &RawVxlan, addresses: &[AddressState]| {
         let wanted = check("blue", raw).expect("valid");
         underlay.attributes(&wanted, addresses).map(|attributes| attributes.local)
     };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use causeway_kernel::{AddressState, Link, Netlink, VxlanAttributes};
 use cni_plugin::{Code, Error};
 
-use super::config::{Checked, Flood};
+use super::config::{Flood, VxlanConfig};
 use super::failed;
 
 /// Ethernet, IP, UDP and vxlan headers around an inner packet without its Ethernet header's 14
@@ -33,7 +33,7 @@ impl Underlay {
     ///
     /// # Errors
     /// Code 7 if there is none; 5 and 11 for the kernel's refusals.
-    pub(crate) fn find(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
+    pub(crate) fn find(netlink: &Netlink, wanted: &VxlanConfig) -> Result<Self, Error> {
         let Some(name) = &wanted.dev else { return Self::by_route(netlink, wanted) };
         match netlink.link(name).map_err(|e| failed(&e))? {
             Some(dev) => Ok(Self::new(dev)),
@@ -44,7 +44,7 @@ impl Underlay {
         }
     }
 
-    fn by_route(netlink: &Netlink, wanted: &Checked) -> Result<Self, Error> {
+    fn by_route(netlink: &Netlink, wanted: &VxlanConfig) -> Result<Self, Error> {
         for target in targets(&wanted.flood) {
             // Unreachable is the next target's chance: the first peer may be off, or be us.
             let Ok((index, preferred)) = netlink.route_to(target) else { continue };
@@ -66,13 +66,13 @@ impl Underlay {
 
     /// The largest MTU that fits through the tunnel: the underlay's minus 50 (IPv4 outside) or 70
     /// (IPv6).
-    pub(crate) fn inner_mtu(&self, wanted: &Checked) -> u32 {
+    pub(crate) fn inner_mtu(&self, wanted: &VxlanConfig) -> u32 {
         let overhead = if wanted.is_ipv6() { OVERHEAD_V6 } else { OVERHEAD_V4 };
         self.dev.mtu.saturating_sub(overhead)
     }
 
     /// Refuses an MTU that the kernel would refuse, or cut, on the device.
-    pub(super) fn check_mtu(&self, wanted: &Checked, mtu: u32) -> Result<(), Error> {
+    pub(super) fn check_mtu(&self, wanted: &VxlanConfig, mtu: u32) -> Result<(), Error> {
         let most = self.inner_mtu(wanted);
         if mtu <= most {
             return Ok(());
@@ -90,7 +90,7 @@ impl Underlay {
     /// What the device is created with and compared to.
     pub(super) fn attributes(
         &self,
-        wanted: &Checked,
+        wanted: &VxlanConfig,
         addresses: &[AddressState],
     ) -> Result<VxlanAttributes, Error> {
         let local = wanted.local.or(self.preferred).or_else(|| source(wanted, addresses));
@@ -132,7 +132,7 @@ fn targets(flood: &Flood) -> Vec<IpAddr> {
 }
 
 /// The source among the underlay's addresses: one of the scope that the other nodes have.
-fn source(wanted: &Checked, addresses: &[AddressState]) -> Option<IpAddr> {
+fn source(wanted: &VxlanConfig, addresses: &[AddressState]) -> Option<IpAddr> {
     let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let near = matches!(&wanted.flood, Flood::Peers(peers) if peers.iter().any(link_local));
     addresses

@@ -35,13 +35,13 @@ const PORTS: usize = 15;
 /// What an attachment wants of iptables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    v4: Option<Rules>,
-    v6: Option<Rules>,
+    v4: Option<FamilyRules>,
+    v6: Option<FamilyRules>,
 }
 
 /// What an attachment wants of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rules {
+pub(crate) struct FamilyRules {
     /// ip6tables
     pub ipv6: bool,
     /// Whose rules.
@@ -68,7 +68,7 @@ impl Wanted {
             let own = |binding: &&Binding| binding.target.is_ipv6() == ipv6;
             let bindings: Vec<Binding> = record.bindings.iter().filter(own).cloned().collect();
             let conditions = if ipv6 { &options.conditions_v6 } else { &options.conditions_v4 };
-            (!bindings.is_empty()).then(|| Rules {
+            (!bindings.is_empty()).then(|| FamilyRules {
                 ipv6,
                 names: Names::of(key),
                 bindings,
@@ -82,17 +82,17 @@ impl Wanted {
     }
 
     /// The rules of one family.
-    pub(crate) fn family(&self, ipv6: bool) -> Option<&Rules> {
+    pub(crate) fn family(&self, ipv6: bool) -> Option<&FamilyRules> {
         if ipv6 { self.v6.as_ref() } else { self.v4.as_ref() }
     }
 
     /// The families that have mappings.
-    pub(crate) fn families(&self) -> impl Iterator<Item = &Rules> {
+    pub(crate) fn families(&self) -> impl Iterator<Item = &FamilyRules> {
         self.v4.iter().chain(&self.v6)
     }
 }
 
-impl Rules {
+impl FamilyRules {
     /// Whether the mappings are for some packets only.
     pub(crate) fn is_conditional(&self) -> bool {
         !self.conditions.is_empty()
@@ -199,7 +199,7 @@ struct Base {
 
 /// Input for `iptables-restore --noflush` that adds what is missing. A chain named in a `:` line
 /// would be emptied, so that only absent ones are.
-pub(crate) fn add(rules: &Rules, saved: &Saved) -> String {
+pub(crate) fn add(rules: &FamilyRules, saved: &Saved) -> String {
     let mut text = String::new();
     for (table, rule) in GUARDS.iter().filter(|_| rules.guarded()) {
         if !saved.has_rule(table, "PREROUTING", rule) {
@@ -235,16 +235,16 @@ pub(crate) fn add(rules: &Rules, saved: &Saved) -> String {
 
 /// As [`add`], if some of it may be in place; empty if all is, or if another attachment has
 /// the host port.
-pub(crate) fn again(rules: &Rules, saved: &Saved) -> String {
+pub(crate) fn again(rules: &FamilyRules, saved: &Saved) -> String {
     again_beside(rules, saved, None)
 }
 
 /// As [`again`], beside the removal of `leaving`.
-pub(crate) fn again_without(rules: &Rules, saved: &Saved, leaving: &Names) -> String {
+pub(crate) fn again_without(rules: &FamilyRules, saved: &Saved, leaving: &Names) -> String {
     again_beside(rules, saved, Some(leaving))
 }
 
-fn again_beside(rules: &Rules, saved: &Saved, leaving: Option<&Names>) -> String {
+fn again_beside(rules: &FamilyRules, saved: &Saved, leaving: Option<&Names>) -> String {
     let own = &rules.names.comment;
     let passes =
         |owner: &String| owner == own || leaving.is_some_and(|leaving| *owner == leaving.comment);
@@ -322,7 +322,7 @@ pub(crate) fn remove_guard(saved: &Saved) -> String {
 }
 
 /// What is absent or differs, as lines for people.
-pub(crate) fn missing(rules: &Rules, saved: &Saved) -> Vec<String> {
+pub(crate) fn missing(rules: &FamilyRules, saved: &Saved) -> Vec<String> {
     let mut missing = Vec::new();
     let mut need = |table: &str, chain: &str, rule: &str| {
         if !saved.has_rule(table, chain, rule) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use causeway_kernel::{Iptables as Programs, IptablesError};
 use causeway_model::IpFamily;
 use causeway_nft::{Client, Monitor};
-use causeway_ruleset::iptables::{self, Mirror, SavedLine, Script, saved_lines};
+use causeway_ruleset::iptables::{self, ChainMirror, SavedLine, Script, saved_lines};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_ruleset::{Family, TableId};
 
@@ -26,7 +26,7 @@ const TABLES: &[&str] = &["nat", "filter", "raw", "mangle"];
 pub(crate) struct Iptables {
     programs: Vec<Programs>,
     /// `None` until the chains are known to be whole.
-    mirror: Option<Mirror>,
+    mirror: Option<ChainMirror>,
     /// Whose subscriptions are aside during large changes; `None` if there is no nf_tables.
     kernel: Option<Box<Client>>,
 }
@@ -64,7 +64,7 @@ impl Iptables {
         let saved = self.saved()?;
         let saved = borrowed(&saved);
         let before = self.mirror.take();
-        let (mirror, scripts) = Mirror::full(plan, &saved);
+        let (mirror, scripts) = ChainMirror::full(plan, &saved);
         // What was read is compared by its number of rules: that says enough only if these are
         // the chains that were written last.
         let written = before.is_some_and(|before| before.is_like(&mirror));

@@ -3,7 +3,7 @@
 use causeway_model::IpFamily;
 use causeway_nft::{Client, Monitor};
 use causeway_ruleset::plan::{Delta, Plan};
-use causeway_ruleset::services::{self, Mirror, Tables};
+use causeway_ruleset::services::{self, TableMirror, Tables};
 use causeway_ruleset::{Batch, Op, TableId};
 
 use super::{Error, Result};
@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 8;
 pub(crate) struct Nftables {
     client: Client,
     /// `None` until the tables are known to be whole.
-    mirror: Option<Mirror>,
+    mirror: Option<TableMirror>,
 }
 
 impl Nftables {
@@ -50,7 +50,7 @@ impl Nftables {
             batch.generation = Some(generation);
             match self.client.commit(&batch) {
                 Ok(()) => {
-                    self.mirror = Some(Mirror::new(plan));
+                    self.mirror = Some(TableMirror::new(plan));
                     return Ok(differs);
                 }
                 // Another process committed in between: what was read may be old.

@@ -25,7 +25,7 @@ pub(super) type Pairs = BTreeSet<(String, String)>;
 
 /// What is known of the image that a container was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Image {
+pub(super) enum ImageLabels {
     /// There is none: all labels are the user's.
     None,
     /// These are its labels.
@@ -44,7 +44,7 @@ pub(super) struct Sorted {
 }
 
 /// Sorts the labels of a container.
-pub(super) fn sort(labels: Labels, image: &Image) -> Sorted {
+pub(super) fn sort(labels: Labels, image: &ImageLabels) -> Sorted {
     let mut sorted = Sorted::default();
     for (key, value) in labels {
         match verdict(&key, &value, image, sorted.labels.len()) {
@@ -56,19 +56,19 @@ pub(super) fn sort(labels: Labels, image: &Image) -> Sorted {
     sorted
 }
 
-fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), String> {
+fn verdict(key: &str, value: &str, image: &ImageLabels, count: usize) -> Result<(), String> {
     if key.starts_with(RESERVED) {
         return Err("keys under causeway.io are set by the plugins only".to_owned());
     }
     match image {
-        Image::None => {}
-        Image::Labels(own) if own.contains(&(key.to_owned(), value.to_owned())) => {
+        ImageLabels::None => {}
+        ImageLabels::Labels(own) if own.contains(&(key.to_owned(), value.to_owned())) => {
             return Err(
                 "it comes from the image; to use labels of images, set --image-labels".to_owned()
             );
         }
-        Image::Labels(_) => {}
-        Image::Unknown(why) => return Err(format!("it may come from the image: {why}")),
+        ImageLabels::Labels(_) => {}
+        ImageLabels::Unknown(why) => return Err(format!("it may come from the image: {why}")),
     }
     manifest::check_label(key, value)?;
     if count >= MOST {
@@ -81,15 +81,15 @@ fn verdict(key: &str, value: &str, image: &Image, count: usize) -> Result<(), St
 #[derive(Debug, Deserialize)]
 pub(super) struct Manifest {
     #[serde(default)]
-    manifests: Vec<Descriptor>,
-    config: Option<Descriptor>,
+    manifests: Vec<BlobDescriptor>,
+    config: Option<BlobDescriptor>,
     #[serde(flatten)]
     others: Others,
 }
 
 /// Names a blob.
 #[derive(Debug, Deserialize)]
-struct Descriptor {
+struct BlobDescriptor {
     /// `sha256:...`
     digest: String,
     #[serde(flatten)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use causeway_api::chain;
 use causeway_ruleset::plan::NodePortAddresses;
 
-use super::{Asked, Engine, MANY_WRITTEN, Waiting};
+use super::{Asked, CommitWaiter, Engine, MANY_WRITTEN};
 use crate::backend;
 use crate::clock;
 use crate::conditions::Concern;
@@ -125,12 +125,12 @@ impl Engine {
             let refused = refused.cloned();
             // Whoever asked may be gone.
             match waiting {
-                Waiting::Event(pod, reply) => {
+                CommitWaiter::Event(pod, reply) => {
                     let pod = pod.as_ref();
                     let said = pod.map(|pod| host_ports::of_container(&self.state.plan, pod));
                     drop(reply.send(refused.map_or(Ok(said.unwrap_or_default()), Err)));
                 }
-                Waiting::Applied(mut applied, reply) => {
+                CommitWaiter::Applied(mut applied, reply) => {
                     sharing::warn(&self.state.plan, &mut applied);
                     host_ports::warn(&self.state.plan, &mut applied);
                     self.state.left_out.warn(&mut applied);

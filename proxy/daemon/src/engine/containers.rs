@@ -8,7 +8,7 @@ use causeway_model::{EndpointEvent, EndpointKey, Event, Labels};
 use super::Engine;
 use crate::clock;
 use crate::conditions::Concern;
-use crate::liveness::Watch;
+use crate::liveness::Liveness;
 use crate::log;
 use crate::recorded;
 use crate::request::Refused;
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Has a thread look whether containers live, those that are known by now first.
-    pub(crate) fn watch_liveness(&mut self, liveness: Watch) {
+    pub(crate) fn watch_liveness(&mut self, liveness: Liveness) {
         for (one, _) in self.state.index.containers_of(&self.facts.name) {
             let seq = self.seqs.get(&one.record.key).copied().unwrap_or(0);
             liveness.tell(&one.record.key, seq, Some(&one.record.to_record()));

@@ -239,7 +239,7 @@ fn first_state(settings: Settings, facts: &Facts, now: Instant) -> State {
         overlay: None,
         settings,
         conditions: Conditions::default(),
-        left_out: left_out::Known::default(),
+        left_out: left_out::LeftOutServices::default(),
     }
 }
 

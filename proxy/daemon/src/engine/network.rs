@@ -14,7 +14,7 @@ use crate::config::OverlayKind;
 use crate::forward::Forward;
 use crate::log;
 use crate::membership::{Membership, waiting};
-use crate::network::{self, Context, Network};
+use crate::network::{self, Network, NetworkContext};
 use crate::node;
 use crate::objects;
 use crate::overlay::Overlay;
@@ -221,8 +221,8 @@ fn context<'a>(
     facts: &'a node::Facts,
     membership: &Membership,
     previous: &'a [IpNetwork],
-) -> Context<'a> {
-    Context {
+) -> NetworkContext<'a> {
+    NetworkContext {
         state,
         refused: facts.refused.as_deref(),
         has_viewed: membership.has_viewed(),

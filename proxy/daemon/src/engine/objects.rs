@@ -8,14 +8,14 @@ use causeway_source::{Origin, Stored};
 use super::Engine;
 use crate::clock;
 use crate::conditions::Concern;
-use crate::objects::{Context, Pass, Stage, Staged, ports, tell_written};
+use crate::objects::{Pass, Stage, Staged, StagingContext, ports, tell_written};
 use crate::request::Refused;
 use crate::state::{ObjectId, id_of};
 
 impl Engine {
     /// Begins to stage changes.
     pub(super) fn stage(&mut self) -> Stage<'_> {
-        let context = Context {
+        let context = StagingContext {
             state: &self.state,
             membership: &self.membership,
             listening: ports::listening,

@@ -9,10 +9,10 @@ use causeway_model::ObjectKind;
 use causeway_source::cluster::{Command, Write, WriteError};
 use causeway_source::{Stored, claims};
 
-use super::{Engine, Waiting};
+use super::{CommitWaiter, Engine};
 use crate::clock;
 use crate::membership::Membership;
-use crate::objects::writes::{Asked, Effect, Job, Prepared, Seen};
+use crate::objects::writes::{Asked, Job, PreparedWrite, Seen, WriteEffect};
 use crate::objects::{Staged, tell_written};
 use crate::request::Reply;
 use crate::state::{self, ClusterState, ObjectId, id_of};
@@ -64,7 +64,7 @@ impl Engine {
             }
         };
         let write = self.write_of(staged);
-        let effects = self.writes.sent(job, Prepared { applied, pass, write }, clock::now());
+        let effects = self.writes.sent(job, PreparedWrite { applied, pass, write }, clock::now());
         self.carry_out_writes(effects);
     }
 
@@ -124,33 +124,33 @@ impl Engine {
         self.carry_out_writes(effects);
     }
 
-    fn carry_out_writes(&mut self, effects: Vec<Effect>) {
+    fn carry_out_writes(&mut self, effects: Vec<WriteEffect>) {
         for effect in effects {
             match effect {
-                Effect::Attempt(job) => self.attempt(job),
-                Effect::Send(write) => {
+                WriteEffect::Attempt(job) => self.attempt(job),
+                WriteEffect::Send(write) => {
                     if let Some(cluster) = &self.cluster {
                         cluster.send(Command::Write(write));
                     }
                 }
                 // Whoever asked may be gone.
-                Effect::Answer(reply, answer) => drop(reply.send(answer)),
-                Effect::AnswerLater(applied, reply) => {
-                    self.pending.waiting.push(Waiting::Applied(applied, reply));
+                WriteEffect::Answer(reply, answer) => drop(reply.send(answer)),
+                WriteEffect::AnswerLater(applied, reply) => {
+                    self.pending.waiting.push(CommitWaiter::Applied(applied, reply));
                 }
-                Effect::Reported(pass, refused) => self.report_manifests(*pass, refused),
-                Effect::ManifestsLater(again) => {
+                WriteEffect::Reported(pass, refused) => self.report_manifests(*pass, refused),
+                WriteEffect::ManifestsLater(again) => {
                     self.manifests_wait = true;
                     if let Some(again) = again {
                         self.deadlines.manifests.set(again);
                     }
                 }
-                Effect::ClaimAnew => self.objects.claim_anew(&self.state.index),
-                Effect::Stored(put, gone) => {
+                WriteEffect::ClaimAnew => self.objects.claim_anew(&self.state.index),
+                WriteEffect::Stored(put, gone) => {
                     self.state.progress.writes += 1;
                     tell_written(put.into_iter(), gone.into_iter());
                 }
-                Effect::Conflicted => self.state.progress.conflicts += 1,
+                WriteEffect::Conflicted => self.state.progress.conflicts += 1,
             }
         }
     }

@@ -15,15 +15,15 @@ use crate::serve::Metrics;
 use crate::state::{Committed, State};
 
 /// A UDP frontend: where and port. Node ports are without address, told apart by family.
-type Front = (Option<IpAddr>, bool, u16);
+type FrontendPlace = (Option<IpAddr>, bool, u16);
 
 /// Who may answer, by frontend.
-type Batch = BTreeMap<Front, BTreeSet<(IpAddr, u16)>>;
+type UdpBackends = BTreeMap<FrontendPlace, BTreeSet<(IpAddr, u16)>>;
 
 /// What is to be reconciled.
 #[derive(Debug)]
-struct Work {
-    batch: Batch,
+struct FlowWork {
+    batch: UdpBackends,
     node_ports: kernel::NodePortAddresses,
     /// If the batch is all there is: networks of services, some of which may have gone while no
     /// daemon ran.
@@ -33,7 +33,7 @@ struct Work {
 /// Hands frontends to the thread that reconciles.
 #[derive(Debug)]
 pub(crate) struct Conntrack {
-    work: Option<mpsc::Sender<Work>>,
+    work: Option<mpsc::Sender<FlowWork>>,
     /// Nothing was reconciled by this process yet.
     first: bool,
     reports: mpsc::Receiver<Option<String>>,
@@ -65,7 +65,7 @@ impl Conntrack {
         {
             let node_ports = node_ports(&state.plan.facts.node_port_addresses);
             // The thread ends with this value alone.
-            drop(work.send(Work { batch, node_ports, services }));
+            drop(work.send(FlowWork { batch, node_ports, services }));
         }
     }
 
@@ -82,18 +82,18 @@ impl Conntrack {
 }
 
 fn reconcile(
-    todo: &mpsc::Receiver<Work>,
+    todo: &mpsc::Receiver<FlowWork>,
     report: &mpsc::Sender<Option<String>>,
     metrics: &Metrics,
 ) {
-    let mut left: Option<Work> = None;
+    let mut left: Option<FlowWork> = None;
     while let Ok(next) = todo.recv() {
         // What failed is tried again with what came after it.
         let first = match left.take() {
             Some(left) => left.and(next),
             None => next,
         };
-        let all = todo.try_iter().fold(first, Work::and);
+        let all = todo.try_iter().fold(first, FlowWork::and);
         let frontends: Vec<UdpFrontend> = all.batch.iter().map(frontend).collect();
         let began = clock::now();
         let outcome = kernel::reconcile_udp(&frontends, &all.node_ports, &all.services);
@@ -122,7 +122,7 @@ fn reconcile(
     }
 }
 
-impl Work {
+impl FlowWork {
     /// This and what came after it. What was all there is still is, with that.
     fn and(mut self, after: Self) -> Self {
         self.batch.extend(after.batch);
@@ -132,7 +132,9 @@ impl Work {
     }
 }
 
-fn frontend(((address, ipv6, port), serving): (&Front, &BTreeSet<(IpAddr, u16)>)) -> UdpFrontend {
+fn frontend(
+    ((address, ipv6, port), serving): (&FrontendPlace, &BTreeSet<(IpAddr, u16)>),
+) -> UdpFrontend {
     let at = match address {
         Some(address) => UdpFrontendAt::Address(*address),
         None => UdpFrontendAt::NodePort { ipv6: *ipv6 },
@@ -154,8 +156,8 @@ fn node_ports(addresses: &NodePortAddresses) -> kernel::NodePortAddresses {
 /// The UDP frontends that a commit may concern, with who serves them now. Endpoints that are in
 /// no rotation count too: one that terminates and then is gone changes no rule. With `all` every
 /// frontend there is.
-fn touched(state: &State, commit: &Committed, all: bool) -> Batch {
-    let mut batch = Batch::new();
+fn touched(state: &State, commit: &Committed, all: bool) -> UdpBackends {
+    let mut batch = UdpBackends::new();
     let mut services: BTreeSet<&ObjectKey> = commit.touched.services.iter().collect();
     if all {
         services.extend(state.plan.services.keys());
@@ -190,7 +192,7 @@ fn touched(state: &State, commit: &Committed, all: bool) -> Batch {
 }
 
 /// The UDP frontends of a service, each with its port.
-fn fronts(plan: &ServicePlan) -> impl Iterator<Item = (&PortPlan, Front)> {
+fn fronts(plan: &ServicePlan) -> impl Iterator<Item = (&PortPlan, FrontendPlace)> {
     let udp = plan.ports.iter().filter(|port| port.protocol == Protocol::Udp);
     udp.flat_map(|port| {
         port.frontends.iter().map(move |front| {

@@ -19,7 +19,7 @@ fn the_devices_that_lead_to_other_nodes_follow_the_addresses() {
     }
     let (addresses, incoming) = channel();
     let forward = Forward { addresses };
-    let mut watcher = Watcher {
+    let mut watcher = ForwardThread {
         cluster: vec!["10.0.0.0/16".parse().unwrap()],
         ips: vec!["172.18.0.2".parse().unwrap()],
         device: None,
@@ -31,7 +31,7 @@ fn the_devices_that_lead_to_other_nodes_follow_the_addresses() {
         said: Vec::new(),
     };
     let outer =
-        |watcher: &Watcher| watcher.devices().unwrap().outer.into_iter().collect::<Vec<_>>();
+        |watcher: &ForwardThread| watcher.devices().unwrap().outer.into_iter().collect::<Vec<_>>();
     assert_eq!(outer(&watcher), ["one"]);
     forward.follow(vec!["172.19.0.2".parse().unwrap()]);
     assert!(watcher.wait());

@@ -25,10 +25,10 @@ fn what_is_missing_is_named_and_put_back_at_once() {
     keep.told(later);
     assert_eq!(keep.wait(later), Duration::ZERO);
     let effects = keep.looked(Ok(ports()), QUICK, later);
-    assert_eq!(effects, [Effect::Report(ports()), Effect::Restore]);
+    assert_eq!(effects, [KeepEffect::Report(ports()), KeepEffect::Restore]);
     assert_eq!(keep.restored(Ok(()), later), []);
     assert_eq!(keep.wait(later), Duration::ZERO, "a look follows");
-    assert_eq!(keep.looked(Ok(Vec::new()), QUICK, later), [Effect::Report(Vec::new())]);
+    assert_eq!(keep.looked(Ok(Vec::new()), QUICK, later), [KeepEffect::Report(Vec::new())]);
     assert_eq!(keep.wait(later), PERIOD);
 }
 
@@ -54,7 +54,7 @@ fn who_removes_them_again_is_met_at_once_and_then_less_and_less_often() {
     let mut now = start;
     let mut waits = Vec::new();
     for _ in 0..26 {
-        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
+        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&KeepEffect::Restore));
         keep.restored(Ok(()), now);
         keep.told(now);
         waits.push(keep.wait(now).as_millis());
@@ -75,7 +75,7 @@ fn what_fails_is_tried_less_and_less_often() {
     let (mut keep, mut now) = start();
     let mut waits = Vec::new();
     for _ in 0..8 {
-        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&Effect::Restore));
+        assert!(keep.looked(Ok(ports()), QUICK, now).contains(&KeepEffect::Restore));
         keep.restored(Err("no iptables-restore".to_owned()), now);
         keep.told(now);
         waits.push(keep.wait(now).as_secs());
@@ -95,8 +95,11 @@ fn a_failure_is_said_beside_what_is_missing() {
     keep.looked(Ok(ports()), QUICK, now);
     let why = "they cannot be written again: no iptables-restore".to_owned();
     let all = [vec![why], ports()].concat();
-    assert_eq!(keep.restored(Err("no iptables-restore".to_owned()), now), [Effect::Report(all)]);
+    assert_eq!(
+        keep.restored(Err("no iptables-restore".to_owned()), now),
+        [KeepEffect::Report(all)]
+    );
     assert_eq!(keep.wait(now), RETRY);
     let unread = keep.looked(Err("list rules".to_owned()), QUICK, now);
-    assert_eq!(unread, [Effect::Report(vec!["list rules".to_owned()])]);
+    assert_eq!(unread, [KeepEffect::Report(vec!["list rules".to_owned()])]);
 }

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn each_is_named_with_why_and_not_without_end() {
     let key = |number: usize| ObjectKey::new("default", format!("s{number:02}"));
-    let mut known = Known::default();
+    let mut known = LeftOutServices::default();
     assert_eq!(known.all(), None);
     let left_out = LeftOut { service: Some(Excess::Ports(10_001)), ..LeftOut::default() };
     let slices = (0..30).map(|number| (key(number), Excess::Ways(2_000_000))).collect();

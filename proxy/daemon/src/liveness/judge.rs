@@ -28,7 +28,7 @@ pub(super) enum Made {
 
 /// What is seen of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenAttachment {
     /// Which.
     pub key: RecordKey,
     /// By whom.
@@ -47,7 +47,7 @@ pub(super) struct Seen {
     pub ips: Vec<IpAddr>,
 }
 
-impl Seen {
+impl SeenAttachment {
     /// Its link or its namespace is gone: nobody answers there.
     fn is_gone(&self) -> bool {
         !self.busy
@@ -66,7 +66,7 @@ impl Seen {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum LivenessEffect {
     /// It leaves its services.
     TakeOut {
         /// Which.
@@ -87,7 +87,7 @@ pub(super) enum Effect {
 
 /// An attachment that is gone.
 #[derive(Clone, Debug)]
-struct Gone {
+struct GoneAttachment {
     /// When that was seen first.
     since: Instant,
     /// The ADD that is meant.
@@ -102,7 +102,7 @@ struct Gone {
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
     grace: Duration,
-    gone: BTreeMap<RecordKey, Gone>,
+    gone: BTreeMap<RecordKey, GoneAttachment>,
 }
 
 impl Judge {
@@ -112,7 +112,7 @@ impl Judge {
     }
 
     /// What follows from a look at all attachments.
-    pub(super) fn look(&mut self, seen: &[Seen], now: Instant) -> Vec<Effect> {
+    pub(super) fn look(&mut self, seen: &[SeenAttachment], now: Instant) -> Vec<LivenessEffect> {
         let mut effects = Vec::new();
         let mut names = Vec::new();
         let mut before = std::mem::take(&mut self.gone);
@@ -126,9 +126,9 @@ impl Judge {
                 continue;
             }
             if known.is_none() {
-                effects.push(Effect::TakeOut { key: one.key.clone(), seq: one.seq });
+                effects.push(LivenessEffect::TakeOut { key: one.key.clone(), seq: one.seq });
             }
-            let mut gone = known.unwrap_or_else(|| Gone {
+            let mut gone = known.unwrap_or_else(|| GoneAttachment {
                 since: now,
                 seq: one.seq,
                 retry: Retry::default(),
@@ -144,16 +144,16 @@ impl Judge {
             }
             names.push(self.name(one, &gone));
             if gone.retry.due().is_some_and(|due| due <= now) {
-                effects.push(Effect::Free { key: one.key.clone(), made: one.made });
+                effects.push(LivenessEffect::Free { key: one.key.clone(), made: one.made });
             }
             self.gone.insert(one.key.clone(), gone);
         }
-        effects.insert(0, Effect::Name(names));
+        effects.insert(0, LivenessEffect::Name(names));
         // Out of services first: nobody waits for the words.
         effects.sort_by_key(|effect| match effect {
-            Effect::TakeOut { .. } => 0,
-            Effect::Name(_) => 1,
-            Effect::Free { .. } => 2,
+            LivenessEffect::TakeOut { .. } => 0,
+            LivenessEffect::Name(_) => 1,
+            LivenessEffect::Free { .. } => 2,
         });
         effects
     }
@@ -176,7 +176,7 @@ impl Judge {
         self.gone.values().filter_map(|gone| gone.retry.due()).min()
     }
 
-    fn name(&self, one: &Seen, gone: &Gone) -> String {
+    fn name(&self, one: &SeenAttachment, gone: &GoneAttachment) -> String {
         let RecordKey { network, container_id, ifname } = &one.key;
         let ips = match one.ips.is_empty() {
             true => String::new(),

@@ -13,11 +13,11 @@ use causeway_kernel::{Netlink, Netns, NetnsLife};
 use causeway_service::record::Announcement;
 use serde_json::Value;
 
-use super::judge::{Made, Seen};
+use super::judge::{Made, SeenAttachment};
 
 /// A container that the engine knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownContainer {
     /// `seq` of its last event.
     pub seq: u64,
     /// Path of its namespace at ADD.
@@ -30,10 +30,10 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Look {
     run_dir: PathBuf,
-    known: BTreeMap<RecordKey, Known>,
+    known: BTreeMap<RecordKey, KnownContainer>,
     /// Those of them whose records are lost and that were seen to be gone: the engine forgets them,
     /// and what they own is to be freed still.
-    lost: BTreeMap<RecordKey, Known>,
+    lost: BTreeMap<RecordKey, KnownContainer>,
 }
 
 impl Look {
@@ -43,7 +43,7 @@ impl Look {
     }
 
     /// The engine says that a container is attached, or gone.
-    pub(super) fn hear(&mut self, key: RecordKey, known: Option<Known>) {
+    pub(super) fn hear(&mut self, key: RecordKey, known: Option<KnownContainer>) {
         match known {
             Some(known) => {
                 self.lost.remove(&key);
@@ -62,7 +62,7 @@ impl Look {
     ///
     /// # Errors
     /// Links or records cannot be listed.
-    pub(super) fn look(&mut self) -> causeway_kernel::Result<Vec<Seen>> {
+    pub(super) fn look(&mut self) -> causeway_kernel::Result<Vec<SeenAttachment>> {
         let records = |kind| Records::new(&self.run_dir, kind);
         // Before the links: an attachment that is made meanwhile has its link then.
         let ours: BTreeMap<RecordKey, Record> =
@@ -108,9 +108,9 @@ impl Look {
     }
 
     /// An attachment of causeway-bridge; `None` if its record has gone meanwhile.
-    fn ours(&self, key: &RecordKey, record: &Record, owners: &Owners) -> Option<Seen> {
+    fn ours(&self, key: &RecordKey, record: &Record, owners: &Owners) -> Option<SeenAttachment> {
         let link = owners.have(key, Some(record));
-        let mut seen = Seen {
+        let mut seen = SeenAttachment {
             key: key.clone(),
             made: Made::ByUs,
             link,
@@ -143,17 +143,17 @@ impl Look {
 }
 
 /// An attachment of another main plugin.
-fn others(key: &RecordKey, note: Option<&Announcement>, link: bool) -> Seen {
+fn others(key: &RecordKey, note: Option<&Announcement>, link: bool) -> SeenAttachment {
     let netns = match note {
         Some(note) if note.is_dead() => NetnsLife::Gone,
         Some(_) | None => NetnsLife::Unknown,
     };
     let (key, made) = (key.clone(), Made::ByOthers);
-    Seen { key, made, link, netns, failed: false, busy: false, seq: 0, ips: Vec::new() }
+    SeenAttachment { key, made, link, netns, failed: false, busy: false, seq: 0, ips: Vec::new() }
 }
 
 /// A container that the engine knows and no record does: the run directory is another one.
-fn unrecorded(key: &RecordKey, known: &Known, link: bool) -> Seen {
+fn unrecorded(key: &RecordKey, known: &KnownContainer, link: bool) -> SeenAttachment {
     let netns = match &known.netns {
         Some(path) if !link => {
             if holds(path, &key.ifname, &known.ips) {
@@ -165,7 +165,7 @@ fn unrecorded(key: &RecordKey, known: &Known, link: bool) -> Seen {
         Some(_) | None => NetnsLife::Unknown,
     };
     let (key, made, ips) = (key.clone(), Made::Lost, known.ips.clone());
-    Seen { key, made, link, netns, failed: false, busy: false, seq: known.seq, ips }
+    SeenAttachment { key, made, link, netns, failed: false, busy: false, seq: known.seq, ips }
 }
 
 /// Whether the namespace at `path` has one of the addresses on its interface. The path alone does not

@@ -43,7 +43,7 @@ fn few_of_many_links_without_a_guard_are_named() {
         action: "guard".to_owned(),
         source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
     };
-    let mut seen: Seen = [(1, None)].into();
+    let mut seen: SeenLinks = [(1, None)].into();
     assert_eq!(describe(&seen), None);
     seen.insert(2, Some(("eth0".to_owned(), error())));
     let one = describe(&seen).expect("a text");

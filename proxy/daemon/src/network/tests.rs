@@ -52,11 +52,11 @@ impl World {
     }
 }
 
-fn context(state: &State) -> Context<'_> {
-    Context { state, refused: None, has_viewed: false, previous: before() }
+fn context(state: &State) -> NetworkContext<'_> {
+    NetworkContext { state, refused: None, has_viewed: false, previous: before() }
 }
 
-fn subnets(network: &Network, context: Context<'_>) -> Vec<IpNetwork> {
+fn subnets(network: &Network, context: NetworkContext<'_>) -> Vec<IpNetwork> {
     own_subnets(&network.parts(context), context.previous)
 }
 
@@ -75,7 +75,7 @@ fn subnets_are_those_of_before_until_the_store_gives_some() {
     assert!(world.network.node_file(context(&world.state)).is_some());
     world.network.on_node_file(wanted);
     assert_eq!(world.network.node_file(context(&world.state)), None);
-    let refused = Context { refused: Some("nobody chose it"), ..context(&world.state) };
+    let refused = NetworkContext { refused: Some("nobody chose it"), ..context(&world.state) };
     let none = Parts::Refused("nobody chose it".to_owned());
     assert_eq!(world.network.node_file(refused), Some((none, None)));
     assert!(subnets(&world.network, refused).is_empty());
@@ -90,7 +90,7 @@ fn the_cluster_is_told_the_way_once_it_is_known_and_when_it_changes() {
     assert_eq!(world.network.reach(early), None, "the overlay has not looked");
     world.state.overlay = Some(OverlayState { mtu: 1450, ..OverlayState::default() });
     let looked = context(&world.state);
-    let refused = Context { refused: Some("nobody chose it"), ..looked };
+    let refused = NetworkContext { refused: Some("nobody chose it"), ..looked };
     assert_eq!(world.network.reach(refused), None, "whoever says it is given a subnet");
     let reach = world.network.reach(looked).expect("the first word");
     assert_eq!((&reach.ips, reach.mtu), (&vec![ip("192.0.2.1")], Some(1450)));

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 /// A cluster network, and what it must not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct OverlappingNetwork {
     /// The network.
     pub network: IpNetwork,
     /// An address on the link of the nodes.
@@ -17,16 +17,20 @@ pub(crate) struct Held {
 }
 
 /// The first cluster network that contains an address of this node or of its router.
-pub(crate) fn held(cluster: &[IpNetwork], ips: &[IpAddr], routers: &[IpAddr]) -> Option<Held> {
+pub(crate) fn held(
+    cluster: &[IpNetwork],
+    ips: &[IpAddr],
+    routers: &[IpAddr],
+) -> Option<OverlappingNetwork> {
     let own = ips.iter().map(|ip| (*ip, false));
     let all: Vec<(IpAddr, bool)> = own.chain(routers.iter().map(|ip| (*ip, true))).collect();
     cluster.iter().find_map(|network| {
         let (address, router) = all.iter().find(|(ip, _)| network.contains(*ip))?;
-        Some(Held { network: *network, address: *address, router: *router })
+        Some(OverlappingNetwork { network: *network, address: *address, router: *router })
     })
 }
 
-impl Held {
+impl OverlappingNetwork {
     /// Whose address it is.
     pub(crate) fn whose(&self) -> &'static str {
         if self.router { "this node's router" } else { "this node" }

@@ -11,7 +11,7 @@ use causeway_source::Stored;
 use crate::state::ObjectId;
 
 /// What is staged, `None` for what goes.
-type Objects = BTreeMap<ObjectId, Option<Stored>>;
+type StagedObjects = BTreeMap<ObjectId, Option<Stored>>;
 
 /// What is known of the services that something staged concerns.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Room {
     /// It brings a service over a limit; nothing is taken in.
     pub(super) fn take(
         &mut self,
-        (index, staged): (&Index, &Objects),
+        (index, staged): (&Index, &StagedObjects),
         object: &Object,
         previous: Option<&Object>,
     ) -> Result<(), Refusal> {
@@ -64,7 +64,7 @@ impl Room {
     /// They bring their service over a limit.
     pub(super) fn take_together(
         &self,
-        (index, staged): (&Index, &Objects),
+        (index, staged): (&Index, &StagedObjects),
         objects: &[Object],
     ) -> Result<(), Refusal> {
         let slices: Vec<&EndpointSlice> = objects.iter().filter_map(as_slice).collect();
@@ -93,7 +93,7 @@ impl Room {
 
     fn add(
         &mut self,
-        (index, staged): (&Index, &Objects),
+        (index, staged): (&Index, &StagedObjects),
         key: &ObjectKey,
         slice: &EndpointSlice,
         previous: Option<&EndpointSlice>,
@@ -120,7 +120,7 @@ impl Room {
 
 /// Those slices of a service that are staged.
 fn staged_slices<'a>(
-    staged: &'a Objects,
+    staged: &'a StagedObjects,
     keys: &'a BTreeSet<ObjectKey>,
     service: &'a ObjectKey,
 ) -> impl Iterator<Item = &'a EndpointSlice> {
@@ -130,7 +130,7 @@ fn staged_slices<'a>(
 }
 
 /// A service as it is with what is staged.
-fn service_now(index: &Index, staged: &Objects, key: &ObjectKey) -> Option<Arc<Service>> {
+fn service_now(index: &Index, staged: &StagedObjects, key: &ObjectKey) -> Option<Arc<Service>> {
     match staged.get(&(ObjectKind::Service, key.clone())) {
         Some(Some(Stored { object: Object::Service(service), .. })) => {
             Some(Arc::new(service.clone()))

@@ -10,7 +10,7 @@ use causeway_source::{Origin, Stored, check_size};
 use serde_json::value::RawValue;
 
 use super::removal::{self, Standing};
-use super::{Context, Objects, Staged, as_service, ports};
+use super::{Objects, Staged, StagingContext, as_service, ports};
 use crate::request::Target;
 use crate::state::{ObjectId, has_stored, stored};
 
@@ -18,13 +18,13 @@ use crate::state::{ObjectId, has_stored, stored};
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(super) objects: &'a mut Objects,
-    pub(super) context: Context<'a>,
+    pub(super) context: StagingContext<'a>,
     pub(super) staged: Staged,
 }
 
 impl<'a> Stage<'a> {
     /// Nothing is staged.
-    pub(crate) fn new(objects: &'a mut Objects, context: Context<'a>) -> Self {
+    pub(crate) fn new(objects: &'a mut Objects, context: StagingContext<'a>) -> Self {
         Self { objects, context, staged: Staged::default() }
     }
 

@@ -47,7 +47,7 @@ impl World {
 
     fn stage(&mut self) -> Stage<'_> {
         let context =
-            Context { state: &self.state, membership: &self.membership, listening, now: 7 };
+            StagingContext { state: &self.state, membership: &self.membership, listening, now: 7 };
         Stage::new(&mut self.objects, context)
     }
 

@@ -76,14 +76,14 @@ struct Current {
     ids: (Vec<ObjectId>, Vec<ObjectId>),
     /// What the manifest directory had, if it is that.
     pass: Option<Pass>,
-    progress: Progress,
+    progress: WriteProgress,
     /// Given up then.
     until: Instant,
 }
 
 /// How far a write is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum WriteProgress {
     /// Not answered.
     Sent,
     /// Done at this revision, which is not seen yet.
@@ -94,7 +94,7 @@ enum Progress {
 
 /// A change as it was staged.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedWrite {
     /// What whoever asked is answered.
     pub applied: Applied,
     /// What the manifest directory had, if it is that.
@@ -116,7 +116,7 @@ pub(crate) struct Seen<'a> {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Effect {
+pub(crate) enum WriteEffect {
     /// Staged from what was asked, then handed to [`Writes::sent`].
     Attempt(Job),
     /// Sent to the store.
@@ -165,11 +165,11 @@ impl Writes {
         reply: Option<Reply<Applied>>,
         seen: Seen<'_>,
         now: Instant,
-    ) -> Vec<Effect> {
+    ) -> Vec<WriteEffect> {
         let away = seen.away(now);
         if matches!(asked, Asked::Manifests) {
             if away.is_some() {
-                return vec![Effect::ManifestsLater(None)];
+                return vec![WriteEffect::ManifestsLater(None)];
             }
             if self.queue.iter().any(|job| matches!(job.asked, Asked::Manifests)) {
                 return Vec::new();
@@ -192,9 +192,14 @@ impl Writes {
     }
 
     /// A change was staged: what of it goes to the store.
-    pub(crate) fn sent(&mut self, mut job: Job, prepared: Prepared, now: Instant) -> Vec<Effect> {
+    pub(crate) fn sent(
+        &mut self,
+        mut job: Job,
+        prepared: PreparedWrite,
+        now: Instant,
+    ) -> Vec<WriteEffect> {
         job.attempts += 1;
-        let Prepared { applied, pass, write } = prepared;
+        let PreparedWrite { applied, pass, write } = prepared;
         let put = write.put.iter().map(|(stored, _)| id_of(stored)).collect();
         let gone = write.delete.iter().map(|(kind, key, _)| (*kind, key.clone()));
         // One line for a node and what was applied for it.
@@ -203,12 +208,12 @@ impl Writes {
         let ids = (put, gone.into_iter().collect());
         let until = now + patience(&write);
         let current =
-            Current { job, id: write.id, applied, ids, pass, progress: Progress::Sent, until };
+            Current { job, id: write.id, applied, ids, pass, progress: WriteProgress::Sent, until };
         if write.put.is_empty() && write.delete.is_empty() && write.nodes.is_empty() {
             return finish(current, None);
         }
         self.current = Some(current);
-        vec![Effect::Send(write)]
+        vec![WriteEffect::Send(write)]
     }
 
     /// What became of a write.
@@ -217,20 +222,20 @@ impl Writes {
         id: u64,
         result: Result<i64, WriteError>,
         now: Instant,
-    ) -> Vec<Effect> {
+    ) -> Vec<WriteEffect> {
         let Some(mut current) = self.current.take_if(|current| current.id == id) else {
             return Vec::new();
         };
         match result {
             Ok(revision) => {
                 let (put, gone) = mem::take(&mut current.ids);
-                let mut effects = vec![Effect::Stored(put, gone)];
-                current.progress = Progress::Written(revision);
+                let mut effects = vec![WriteEffect::Stored(put, gone)];
+                current.progress = WriteProgress::Written(revision);
                 current.until = now + PATIENCE;
                 if !current.job.asked.waits()
                     && let Some(reply) = current.job.reply.take()
                 {
-                    effects.push(Effect::Answer(reply, Ok(mem::take(&mut current.applied))));
+                    effects.push(WriteEffect::Answer(reply, Ok(mem::take(&mut current.applied))));
                 }
                 self.current = Some(current);
                 effects
@@ -240,15 +245,15 @@ impl Writes {
                     "other nodes wrote first {ATTEMPTS} times in a row; a large change may be \
                      stored in part, try again"
                 );
-                let mut effects = vec![Effect::Conflicted];
+                let mut effects = vec![WriteEffect::Conflicted];
                 effects.extend(give_up(current, Refused::new(503, text), now));
                 effects
             }
             Err(WriteError::Conflict(revision)) => {
-                current.progress = Progress::Conflict(revision);
+                current.progress = WriteProgress::Conflict(revision);
                 current.until = now + PATIENCE;
                 self.current = Some(current);
-                vec![Effect::Conflicted]
+                vec![WriteEffect::Conflicted]
             }
             Err(error @ WriteError::Away(_)) => {
                 let text = format!("whether it was stored is not known; {REMEDY}");
@@ -262,14 +267,16 @@ impl Writes {
     }
 
     /// Goes on with a write whose revision has been seen.
-    pub(crate) fn on_revision(&mut self, seen: i64) -> Vec<Effect> {
+    pub(crate) fn on_revision(&mut self, seen: i64) -> Vec<WriteEffect> {
         let reached = |current: &mut Current| match current.progress {
-            Progress::Sent => false,
-            Progress::Written(revision) | Progress::Conflict(revision) => revision <= seen,
+            WriteProgress::Sent => false,
+            WriteProgress::Written(revision) | WriteProgress::Conflict(revision) => {
+                revision <= seen
+            }
         };
         match self.current.take_if(reached) {
-            Some(current) if matches!(current.progress, Progress::Conflict(_)) => {
-                vec![Effect::ClaimAnew, Effect::Attempt(current.job)]
+            Some(current) if matches!(current.progress, WriteProgress::Conflict(_)) => {
+                vec![WriteEffect::ClaimAnew, WriteEffect::Attempt(current.job)]
             }
             Some(current) => finish(current, None),
             None => Vec::new(),
@@ -277,18 +284,18 @@ impl Writes {
     }
 
     /// Gives up what has waited too long.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Effect> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<WriteEffect> {
         let mut effects = Vec::new();
         if let Some(current) = self.current.take_if(|current| current.until <= now) {
             let text = match current.progress {
-                Progress::Sent => format!(
+                WriteProgress::Sent => format!(
                     "the cluster store does not answer a write; whether it was stored is not \
                      known; {REMEDY}"
                 ),
-                Progress::Written(revision) => format!(
+                WriteProgress::Written(revision) => format!(
                     "stored at revision {revision}, but this node has not received it; {REMEDY}"
                 ),
-                Progress::Conflict(revision) => format!(
+                WriteProgress::Conflict(revision) => format!(
                     "another node wrote first, at revision {revision}, which this node has not \
                      received; a large change may be stored in part; {REMEDY}"
                 ),
@@ -305,7 +312,7 @@ impl Writes {
     }
 
     /// If the store is away, what waits for its turn is refused.
-    pub(crate) fn refuse(&mut self, seen: Seen<'_>, now: Instant) -> Vec<Effect> {
+    pub(crate) fn refuse(&mut self, seen: Seen<'_>, now: Instant) -> Vec<WriteEffect> {
         let Some(refused) = seen.away(now) else { return Vec::new() };
         let jobs = mem::take(&mut self.queue).into_iter();
         jobs.flat_map(|job| put_off(job, refused.clone(), now)).collect()
@@ -336,39 +343,39 @@ impl Seen<'_> {
 }
 
 /// The end of a change: answered when what it did is in the kernel.
-fn finish(current: Current, refused: Option<Refused>) -> Vec<Effect> {
+fn finish(current: Current, refused: Option<Refused>) -> Vec<WriteEffect> {
     let mut effects = Vec::new();
-    effects.extend(current.pass.map(|pass| Effect::Reported(Box::new(pass), refused.clone())));
+    effects.extend(current.pass.map(|pass| WriteEffect::Reported(Box::new(pass), refused.clone())));
     effects.extend(current.job.reply.map(|reply| match refused {
-        Some(refused) => Effect::Answer(reply, Err(refused)),
-        None => Effect::AnswerLater(current.applied, reply),
+        Some(refused) => WriteEffect::Answer(reply, Err(refused)),
+        None => WriteEffect::AnswerLater(current.applied, reply),
     }));
     effects
 }
 
-fn give_up(current: Current, refused: Refused, now: Instant) -> Vec<Effect> {
+fn give_up(current: Current, refused: Refused, now: Instant) -> Vec<WriteEffect> {
     let mut effects = Vec::new();
     effects.extend(manifests_later(&current.job, now));
     effects.extend(finish(current, Some(refused)));
-    effects.push(Effect::ClaimAnew);
+    effects.push(WriteEffect::ClaimAnew);
     effects
 }
 
-fn put_off(job: Job, refused: Refused, now: Instant) -> Vec<Effect> {
+fn put_off(job: Job, refused: Refused, now: Instant) -> Vec<WriteEffect> {
     let mut effects = Vec::new();
     effects.extend(manifests_later(&job, now));
     effects.extend(answer(job.reply, refused));
     effects
 }
 
-fn manifests_later(job: &Job, now: Instant) -> Option<Effect> {
+fn manifests_later(job: &Job, now: Instant) -> Option<WriteEffect> {
     let again = Some(now + MANIFESTS_AGAIN);
-    matches!(job.asked, Asked::Manifests).then_some(Effect::ManifestsLater(again))
+    matches!(job.asked, Asked::Manifests).then_some(WriteEffect::ManifestsLater(again))
 }
 
 /// Whoever asked may be gone.
-fn answer(reply: Option<Reply<Applied>>, refused: Refused) -> Vec<Effect> {
-    reply.map(|reply| Effect::Answer(reply, Err(refused))).into_iter().collect()
+fn answer(reply: Option<Reply<Applied>>, refused: Refused) -> Vec<WriteEffect> {
+    reply.map(|reply| WriteEffect::Answer(reply, Err(refused))).into_iter().collect()
 }
 
 fn patience(write: &Write) -> Duration {

@@ -12,13 +12,13 @@ use causeway_overlay::{
 };
 use ipnetwork::IpNetwork;
 
-use super::look::{Seen, attributes};
+use super::look::{SeenDevice, attributes};
 
 /// Takes steps.
 pub(super) struct Hands<'a> {
     netlink: &'a Netlink,
     link: Option<&'a VxlanLink>,
-    seen: Seen,
+    seen: SeenDevice,
     /// Index of the device for direct routes.
     underlay: u32,
     /// Index of the vxlan device; it changes when that is made anew.
@@ -28,7 +28,12 @@ pub(super) struct Hands<'a> {
 }
 
 impl<'a> Hands<'a> {
-    pub(super) fn new(netlink: &'a Netlink, wanted: &'a Wanted, seen: Seen, underlay: u32) -> Self {
+    pub(super) fn new(
+        netlink: &'a Netlink,
+        wanted: &'a Wanted,
+        seen: SeenDevice,
+        underlay: u32,
+    ) -> Self {
         let device = seen.held.link.as_ref().map(|link| link.index);
         Self { netlink, link: wanted.link.as_ref(), seen, underlay, device, guarded: false }
     }

@@ -23,7 +23,7 @@ const MAIN: u32 = 254;
 const METRICS: [Option<u32>; 3] = [None, Some(0), Some(1024)];
 
 /// The device of our name, and what is on it.
-pub(super) struct Seen {
+pub(super) struct SeenDevice {
     /// For planning.
     pub held: Holds,
     /// Routes of our protocol, each with all that removing exactly it needs.
@@ -110,12 +110,12 @@ pub(super) fn see(
     netlink: &Netlink,
     mode: &Mode,
     wanted: Option<&VxlanLink>,
-) -> causeway_kernel::Result<Seen> {
+) -> causeway_kernel::Result<SeenDevice> {
     let link = match mode {
         Mode::Vxlan { id, .. } => netlink.link(&device_name(*id))?,
         Mode::HostGw => netlink.links()?.into_iter().find(is_ours),
     };
-    let mut seen = Seen { held: Holds::default(), routes: BTreeMap::new() };
+    let mut seen = SeenDevice { held: Holds::default(), routes: BTreeMap::new() };
     if let Some(link) = &link {
         let addresses = netlink.addresses(link.index)?.into_iter();
         seen.held.link = Some(HeldLink {

@@ -21,10 +21,10 @@ const LIFE: Duration = Duration::from_secs(15);
 
 /// The connections of all listeners.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Strangers(Arc<Mutex<Held>>);
+pub(crate) struct Strangers(Arc<Mutex<OpenConnections>>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct OpenConnections {
     listeners: u32,
     places: Places<AbortHandle>,
 }
@@ -39,7 +39,7 @@ impl Drop for Place {
 }
 
 impl Strangers {
-    fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut OpenConnections) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -2,7 +2,6 @@
 //! functions of net/netfilter/nf_tables_api.c.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::result::Result as StdResult;
 
 use causeway_ruleset::{
     BaseChain, ChainSpec, Element, ElementValue, Family, Hook, Key, MapTarget, Op, RegValue, Rule,
@@ -20,7 +19,7 @@ const JUMPS: usize = 16;
 const CONNTRACK: i32 = -200;
 
 /// Errno of a refusal.
-type Result<T> = StdResult<T, i32>;
+type ErrnoResult<T> = Result<T, i32>;
 
 /// All tables.
 #[derive(Clone, Debug, Default)]
@@ -30,16 +29,16 @@ pub(super) struct Ruleset {
 }
 
 impl Ruleset {
-    pub(super) fn table(&self, id: &TableId) -> Result<&TableState> {
+    pub(super) fn table(&self, id: &TableId) -> ErrnoResult<&TableState> {
         self.tables.get(id).ok_or(ENOENT)
     }
 
-    fn table_mut(&mut self, id: &TableId) -> Result<&mut TableState> {
+    fn table_mut(&mut self, id: &TableId) -> ErrnoResult<&mut TableState> {
         self.tables.get_mut(id).ok_or(ENOENT)
     }
 
     /// Says whether anything was done, which makes a new generation.
-    pub(super) fn apply(&mut self, op: &Op) -> Result<bool> {
+    pub(super) fn apply(&mut self, op: &Op) -> ErrnoResult<bool> {
         match op {
             Op::AddTable(id) => {
                 let new = !self.tables.contains_key(id);
@@ -91,7 +90,7 @@ impl Ruleset {
         }
     }
 
-    fn add_rule(&mut self, id: &TableId, chain: &str, rule: &Rule) -> Result<bool> {
+    fn add_rule(&mut self, id: &TableId, chain: &str, rule: &Rule) -> ErrnoResult<bool> {
         self.handle += 1;
         let handle = self.handle;
         let table = self.table_mut(id)?;
@@ -103,7 +102,7 @@ impl Ruleset {
     }
 
     /// `nft_chain_validate`: from base chains alone, and to a depth.
-    pub(super) fn check_jumps(&self) -> Result<()> {
+    pub(super) fn check_jumps(&self) -> ErrnoResult<()> {
         for table in self.tables.values() {
             let based = |(spec, _): &&(ChainSpec, _)| spec.base.is_some();
             let bases = table.chains.values().filter(based);
@@ -119,16 +118,22 @@ impl Ruleset {
     }
 }
 
-fn rules_of<'a>(table: &'a mut TableState, chain: &str) -> Result<&'a mut Vec<(u64, Rule)>> {
+fn rules_of<'a>(table: &'a mut TableState, chain: &str) -> ErrnoResult<&'a mut Vec<(u64, Rule)>> {
     table.chains.get_mut(chain).map(|(_, rules)| rules).ok_or(ENOENT)
 }
 
 /// A set with its elements.
-pub(super) fn set_of<'a>(table: &'a TableState, set: &str) -> Result<&'a (SetSpec, Vec<Element>)> {
+pub(super) fn set_of<'a>(
+    table: &'a TableState,
+    set: &str,
+) -> ErrnoResult<&'a (SetSpec, Vec<Element>)> {
     table.sets.get(set).ok_or(ENOENT)
 }
 
-fn set_mut<'a>(table: &'a mut TableState, set: &str) -> Result<&'a mut (SetSpec, Vec<Element>)> {
+fn set_mut<'a>(
+    table: &'a mut TableState,
+    set: &str,
+) -> ErrnoResult<&'a mut (SetSpec, Vec<Element>)> {
     table.sets.get_mut(set).ok_or(ENOENT)
 }
 
@@ -145,7 +150,7 @@ fn as_read(table: &TableId, chain: &str, rule: &Rule) -> Rule {
 }
 
 /// `nf_tables_newchain`, `nf_tables_updchain`, `nft_chain_parse_hook`
-fn add_chain(table: &mut TableState, family: Family, spec: &ChainSpec) -> Result<bool> {
+fn add_chain(table: &mut TableState, family: Family, spec: &ChainSpec) -> ErrnoResult<bool> {
     if let Some((present, _)) = table.chains.get_mut(&spec.name) {
         match (&mut present.base, &spec.base) {
             (None, Some(_)) => return Err(EOPNOTSUPP),
@@ -170,7 +175,7 @@ fn add_chain(table: &mut TableState, family: Family, spec: &ChainSpec) -> Result
     Ok(true)
 }
 
-fn check_hook(family: Family, base: &BaseChain) -> Result<()> {
+fn check_hook(family: Family, base: &BaseChain) -> ErrnoResult<()> {
     match (base.kind.as_str(), family) {
         ("filter", _) => Ok(()),
         ("nat", Family::Inet | Family::Ip | Family::Ip6) => {
@@ -182,7 +187,7 @@ fn check_hook(family: Family, base: &BaseChain) -> Result<()> {
 }
 
 /// `nf_tables_delchain`: its own rules go with it.
-fn delete_chain(table: &mut TableState, chain: &str) -> Result<bool> {
+fn delete_chain(table: &mut TableState, chain: &str) -> ErrnoResult<bool> {
     rules_of(table, chain)?;
     if references(table, chain) > 0 {
         return Err(EBUSY);
@@ -192,7 +197,7 @@ fn delete_chain(table: &mut TableState, chain: &str) -> Result<bool> {
 }
 
 /// `nf_tables_newset`, `nft_set_is_same`: another default timeout is an update.
-fn add_set(table: &mut TableState, spec: &SetSpec) -> Result<bool> {
+fn add_set(table: &mut TableState, spec: &SetSpec) -> ErrnoResult<bool> {
     match table.sets.get(&spec.name) {
         Some((present, _)) if *present != *spec => Err(EEXIST),
         Some(_) => Ok(true),
@@ -204,7 +209,7 @@ fn add_set(table: &mut TableState, spec: &SetSpec) -> Result<bool> {
 }
 
 /// `nf_tables_delset`
-fn delete_set(table: &mut TableState, set: &str) -> Result<bool> {
+fn delete_set(table: &mut TableState, set: &str) -> ErrnoResult<bool> {
     set_of(table, set)?;
     let mut rules = table.chains.values().flat_map(|(_, rules)| rules);
     let used = rules.any(|(_, rule)| {
@@ -223,7 +228,7 @@ fn add_element(
     set: &str,
     element: &Element,
     exclusive: bool,
-) -> Result<bool> {
+) -> ErrnoResult<bool> {
     set_of(table, set)?;
     if let Some(ElementValue::Verdict(verdict)) = &element.value {
         check_verdict(table, verdict)?;
@@ -304,14 +309,14 @@ fn fits(spec: &SetSpec, element: &Element) -> bool {
 }
 
 /// `nft_verdict_init`
-fn check_verdict(table: &TableState, verdict: &Verdict) -> Result<()> {
+fn check_verdict(table: &TableState, verdict: &Verdict) -> ErrnoResult<()> {
     let Some(chain) = verdict.chain() else { return Ok(()) };
     let (spec, _) = table.chains.get(chain).ok_or(ENOENT)?;
     if spec.base.is_some() { Err(EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// `nft_lookup_init`, `nft_dynset_init`, `nft_immediate_init`
-fn check_statement(table: &TableState, statement: &Statement) -> Result<()> {
+fn check_statement(table: &TableState, statement: &Statement) -> ErrnoResult<()> {
     for (name, as_map) in statement.sets() {
         let (spec, _) = set_of(table, name)?;
         let gives = match (&spec.target, statement) {

@@ -39,9 +39,9 @@ pub(super) fn dropped(
         (Side { own: &devices.inner, devices }, Side { own: &devices.outer, devices });
     let packet = |from, to, leaving: bool, new| {
         let (iif, oif) = if leaving { (inner, outer) } else { (outer, inner) };
-        Packet { net, from, to, iif, oif, new }
+        Probe { net, from, to, iif, oif, new }
     };
-    let certain = |packet: Packet<'_>| {
+    let certain = |packet: Probe<'_>| {
         let possible = walk(table, chain, &packet, (0, &mut 0));
         possible.drop && !possible.accept && !possible.back
     };
@@ -55,7 +55,7 @@ pub(super) fn dropped(
 
 /// A packet, as far as it is determined.
 #[derive(Clone, Copy)]
-struct Packet<'a> {
+struct Probe<'a> {
     net: IpNetwork,
     /// Source in `net`, else somewhere outside.
     from: bool,
@@ -94,7 +94,7 @@ struct Possible {
 fn walk(
     table: &ForeignTable,
     chain: &str,
-    packet: &Packet<'_>,
+    packet: &Probe<'_>,
     (depth, looked): (u32, &mut u32),
 ) -> Possible {
     let anything = Possible { accept: true, drop: true, back: true };
@@ -141,7 +141,7 @@ fn walk(
     all
 }
 
-impl Packet<'_> {
+impl Probe<'_> {
     fn fits(&self, rule: &ForeignRule) -> Truth {
         let mut all = Truth::Yes;
         for condition in &rule.conditions {

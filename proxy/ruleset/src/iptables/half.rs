@@ -30,7 +30,7 @@ struct Touched {
 }
 
 impl Half {
-    /// See [`super::Mirror::is_like`].
+    /// See [`super::ChainMirror::is_like`].
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.family == other.family && self.chains == other.chains
     }

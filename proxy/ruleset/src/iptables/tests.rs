@@ -44,7 +44,7 @@ impl Node {
 
     fn of(plan: &Plan) -> Self {
         let mut node = Self::new();
-        node.restore(&Mirror::full(plan, &[]).1);
+        node.restore(&ChainMirror::full(plan, &[]).1);
         node
     }
 }
@@ -121,7 +121,7 @@ fn i4_changes_leave_what_a_fresh_start_makes() {
         for step in random_history(seed) {
             let mirror = match &mut mirror {
                 None => {
-                    let (fresh, scripts) = Mirror::full(&step.plan, &[]);
+                    let (fresh, scripts) = ChainMirror::full(&step.plan, &[]);
                     node.restore(&scripts);
                     mirror.insert(fresh)
                 }
@@ -133,7 +133,7 @@ fn i4_changes_leave_what_a_fresh_start_makes() {
             assert_eq!(node, Node::of(&step.plan), "seed {seed}");
             assert!(node.with_saved(|saved| mirror.is_whole(saved)), "seed {seed}");
             assert!(mirror.change(&step.plan, &Delta::default()).is_empty());
-            let again = node.with_saved(|saved| Mirror::full(&step.plan, saved).1);
+            let again = node.with_saved(|saved| ChainMirror::full(&step.plan, saved).1);
             let mut twice = node.clone();
             twice.restore(&again);
             assert_eq!(node, twice, "seed {seed}");
@@ -157,7 +157,7 @@ fn a_change_among_many_services_writes_its_chains_alone() {
     let text = |numbers: std::ops::Range<u32>| numbers.map(line).collect::<Vec<_>>().join("\n");
     let services = testing::services(&text(0..1000));
     let mut plan = Plan::fresh(testing::facts(), &services);
-    let (mut mirror, scripts) = Mirror::full(&plan, &[]);
+    let (mut mirror, scripts) = ChainMirror::full(&plan, &[]);
     let mut node = Node::new();
     node.restore(&scripts);
     agrees(
@@ -198,22 +198,22 @@ fn a_full_start_repairs_and_cleanup_removes_all_and_only_ours() {
         let foreign = foreign();
         node.restore(&foreign);
         let before = node.clone();
-        let mirror = Mirror::full(plan, &[]).0;
+        let mirror = ChainMirror::full(plan, &[]).0;
         assert!(!node.with_saved(|saved| mirror.is_whole(saved)));
         // An older state, doubled jumps and a jump of another owner's chain.
-        node.restore(&Mirror::full(old, &[]).1);
+        node.restore(&ChainMirror::full(old, &[]).1);
         node.restore(&[Script {
             family: IpFamily::V4,
             text: "*nat\n-I OUTPUT -j CW-SERVICES\n-A DOCKER -j CW-SERVICES\n\
                    -I OUTPUT -m comment --comment \"causeway services\" -j CW-SERVICES\nCOMMIT\n"
                 .to_owned(),
         }]);
-        let (mirror, scripts) = node.with_saved(|saved| Mirror::full(plan, saved));
+        let (mirror, scripts) = node.with_saved(|saved| ChainMirror::full(plan, saved));
         node.restore(&scripts);
         assert!(node.with_saved(|saved| mirror.is_whole(saved)), "{seed}");
         let mut wanted = Node::new();
         wanted.restore(&foreign);
-        wanted.restore(&Mirror::full(plan, &[]).1);
+        wanted.restore(&ChainMirror::full(plan, &[]).1);
         assert_eq!(node, wanted, "{seed}");
         // Another process flushes one of our chains.
         let mut flushed = node.clone();
@@ -348,7 +348,7 @@ fn a_host_port_has_its_place_before_services_and_back() {
         conditional: false,
     };
     let mut node = Node::new();
-    let (mut mirror, scripts) = Mirror::full(&with, &[]);
+    let (mut mirror, scripts) = ChainMirror::full(&with, &[]);
     node.restore(&scripts);
     let delta = with.set_host_ports(vec![host(None, 30_001), host(None, 8080)]);
     let scripts = mirror.change(&with, &delta);

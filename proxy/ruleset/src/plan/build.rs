@@ -73,14 +73,14 @@ pub(super) fn service(
 }
 
 /// A port of a service that has rules.
-struct Port<'a> {
+struct ProxiedPort<'a> {
     spec: &'a ServicePort,
     node_port: Option<u16>,
     endpoints: &'a [Endpoint],
 }
 
 /// Ports that make rules, each number once a protocol.
-fn ports(resolved: &Resolved) -> Vec<Port<'_>> {
+fn ports(resolved: &Resolved) -> Vec<ProxiedPort<'_>> {
     let service = &*resolved.service;
     // One over the limits has no rules, not even such that refuse.
     if !service.is_proxied() || resolved.left_out.service.is_some() {
@@ -95,7 +95,7 @@ fn ports(resolved: &Resolved) -> Vec<Port<'_>> {
         if numbers.insert((protocol, spec.port)) {
             let node_port = spec.node_port.filter(|port| on_nodes && *port != 0);
             let node_port = node_port.filter(|port| node_ports.insert((protocol, *port)));
-            ports.push(Port { spec, node_port, endpoints: &resolved.endpoints });
+            ports.push(ProxiedPort { spec, node_port, endpoints: &resolved.endpoints });
         }
     }
     ports
@@ -135,7 +135,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn port(&self, address: IpAddr, port: &Port<'_>) -> PortPlan {
+    fn port(&self, address: IpAddr, port: &ProxiedPort<'_>) -> PortPlan {
         let mut pools = Pools::of(self.facts, self.family, port.endpoints);
         let frontends = self.frontends(address, port, &pools);
         let reads_local = |frontend: &Frontend| match frontend.decision {
@@ -159,8 +159,8 @@ impl Context<'_> {
         }
     }
 
-    fn frontends(&self, address: IpAddr, port: &Port<'_>, pools: &Pools) -> Vec<Frontend> {
-        let Port { spec: ServicePort { port: number, protocol, .. }, node_port, .. } = *port;
+    fn frontends(&self, address: IpAddr, port: &ProxiedPort<'_>, pools: &Pools) -> Vec<Frontend> {
+        let ProxiedPort { spec: ServicePort { port: number, protocol, .. }, node_port, .. } = *port;
         let internal = pools.internal(self.service.internal_policy, self.facts.masquerade_all);
         let decision = pools.external(self.service.external_policy);
         let at = At::Cluster(address, *number);

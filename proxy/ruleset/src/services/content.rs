@@ -33,7 +33,7 @@ pub(super) struct Content {
 
 /// A frontend, as elements name it.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct FrontendRef<'a> {
     service: &'a ObjectKey,
     port: &'a PortPlan,
     at: At,
@@ -90,12 +90,12 @@ impl Content {
             *self.shared.hairpin.entry(address).or_default() += 1;
         }
         for frontend in &port.frontends {
-            self.frontend(Place { service, port, at: frontend.at }, frontend);
+            self.frontend(FrontendRef { service, port, at: frontend.at }, frontend);
         }
     }
 
-    fn frontend(&mut self, place: Place<'_>, frontend: &Frontend) {
-        let Place { port, .. } = place;
+    fn frontend(&mut self, place: FrontendRef<'_>, frontend: &Frontend) {
+        let FrontendRef { port, .. } = place;
         let (set, local_policy, drops) = match frontend.at {
             At::Cluster(..) => (None, None, Set::Drops),
             At::External(..) => (Some(Set::Externals), Some(Set::LocalPolicy), Set::Drops),
@@ -127,8 +127,8 @@ impl Content {
         }
     }
 
-    fn balance(&mut self, place: Place<'_>, class: Class, pool: Pool) {
-        let Place { port, .. } = place;
+    fn balance(&mut self, place: FrontendRef<'_>, class: Class, pool: Pool) {
+        let FrontendRef { port, .. } = place;
         let family = port.family;
         let targets = match pool {
             Pool::Cluster => &port.cluster,
@@ -165,7 +165,7 @@ impl Content {
     }
 }
 
-impl Place<'_> {
+impl FrontendRef<'_> {
     fn key(&self) -> Vec<RegValue> {
         let protocol = RegValue::Proto(self.port.protocol.number());
         match self.at {

@@ -31,8 +31,8 @@ fn empty(plan: &Plan) -> Plan {
 #[test]
 fn i2_only_our_tables_are_touched() {
     for step in random_history(1) {
-        let (mut mirror, mut batch) = Mirror::full(&empty(&step.plan));
-        batch.ops.extend(Mirror::full(&step.plan).1.ops);
+        let (mut mirror, mut batch) = TableMirror::full(&empty(&step.plan));
+        batch.ops.extend(TableMirror::full(&step.plan).1.ops);
         batch.ops.extend(mirror.change(&step.delta).ops);
         for op in &batch.ops {
             assert_eq!(op.table().name, "causeway_services", "{op:?}");
@@ -62,18 +62,18 @@ fn i4_a_difference_leads_from_any_tables_to_any() {
 #[test]
 fn i5_every_prefix_of_a_change_keeps_references_valid() {
     for seed in 0..HISTORIES {
-        let mut mirror = Mirror::default();
+        let mut mirror = TableMirror::default();
         let mut tables = Tables::default();
         for (number, step) in random_history(seed).into_iter().enumerate() {
             if number == 0 {
-                let (fresh, batch) = Mirror::full(&empty(&step.plan));
+                let (fresh, batch) = TableMirror::full(&empty(&step.plan));
                 (mirror, tables) = (fresh, after(&tables, &batch));
             }
             let batch = mirror.change(&step.delta);
             tables = after(&tables, &batch);
             assert!(tables == compile(&step.plan), "seed {seed}, step {number}");
-            assert_eq!(mirror, Mirror::new(&step.plan));
-            let (fresh, batch) = Mirror::full(&step.plan);
+            assert_eq!(mirror, TableMirror::new(&step.plan));
+            let (fresh, batch) = TableMirror::full(&step.plan);
             assert_eq!(mirror, fresh);
             assert!(after(&tables, &batch) == tables, "seed {seed}, step {number}, full");
         }
@@ -85,7 +85,7 @@ fn i6_equal_plans_give_equal_rules() {
     for step in random_history(7) {
         let mut again = Plan::fresh(step.plan.facts.clone(), &step.services);
         again.set_containers(step.plan.here.containers.iter().copied());
-        assert_eq!(Mirror::full(&again), Mirror::full(&step.plan));
+        assert_eq!(TableMirror::full(&again), TableMirror::full(&step.plan));
         assert_eq!(compile(&again), compile(&step.plan));
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Agreed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredConfig {
     store: String,
     #[serde(flatten)]
     config: ClusterConfig,
@@ -41,7 +41,7 @@ pub(super) async fn agree(
 ) -> Result<Agreed, Failure> {
     let key = keys.text(&Key::Config);
     let store = format!("{:016x}{:016x}", super::random(), super::random());
-    let stored = value::encode(&Stored { store: store.clone(), config: ours.clone() });
+    let stored = value::encode(&StoredConfig { store: store.clone(), config: ours.clone() });
     let txn = TxnRequest::new()
         .when([Compare::create_revision(key.as_str(), CompareResult::Equal, 0)])
         .and_then([RequestOp::put(key.as_str(), stored, 0)])
@@ -83,7 +83,7 @@ fn judge(stored: &[u8], ours: &ClusterConfig, key: &str) -> Agreed {
         );
         return Agreed { store: any.store, excluded: Some(text) };
     }
-    match value::json::<Stored>(stored) {
+    match value::json::<StoredConfig>(stored) {
         Err(why) => damaged(why),
         Ok(stored) => {
             let differences = ours.differences(&stored.config);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use causeway_model::{Event, Index, Object, ObjectKey, manifest};
 use causeway_nft::Client;
 use causeway_ruleset::plan::{Facts, NodePortAddresses, Plan, SourceHash};
-use causeway_ruleset::services::Mirror;
+use causeway_ruleset::services::TableMirror;
 use causeway_tests::{Ns, finish};
 use serde_json::{Value, json};
 
@@ -90,10 +90,10 @@ pub(crate) fn cluster(
 }
 
 /// A namespace whose rules are those of `plan`.
-pub(crate) fn loaded(plan: &Plan) -> (Ns, Mirror, Client) {
+pub(crate) fn loaded(plan: &Plan) -> (Ns, TableMirror, Client) {
     let ns = Ns::new("bench");
     let mut client = ns.run(|| Client::open().expect("nf_tables"));
-    let (mirror, batch) = Mirror::full(plan);
+    let (mirror, batch) = TableMirror::full(plan);
     client.commit(&batch).expect("a commit");
     (ns, mirror, client)
 }
@@ -107,7 +107,7 @@ fn load(services: usize, endpoints: usize) {
         let started = Instant::now();
         let mut plan = Plan::new(facts());
         plan.update(&keys, &|key| index.resolve(key));
-        let (_mirror, batch) = Mirror::full(&plan);
+        let (_mirror, batch) = TableMirror::full(&plan);
         client.commit(&batch).expect("a commit");
         times.push(started.elapsed());
     }

@@ -4,8 +4,8 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn of_image(pairs: &[(&str, &str)]) -> Image {
-    Image::Labels(labels(pairs).into_iter().collect())
+fn of_image(pairs: &[(&str, &str)]) -> ImageLabels {
+    ImageLabels::Labels(labels(pairs).into_iter().collect())
 }
 
 fn refused(sorted: &Sorted) -> Vec<&str> {
@@ -22,7 +22,7 @@ fn reserved_keys_never_count() {
         ("port.causeway.io/http", "8080"),
         ("app", "web"),
     ]);
-    for image in [Image::None, of_image(&[])] {
+    for image in [ImageLabels::None, of_image(&[])] {
         let sorted = sort(given.clone(), &image);
         assert_eq!(sorted.labels, labels(&[("app", "web"), ("port.causeway.io/http", "8080")]));
         assert_eq!(refused(&sorted).len(), 3);
@@ -36,7 +36,7 @@ fn an_image_s_own_labels_do_not_count_and_its_user_s_do() {
     let sorted = sort(given.clone(), &of_image(&[("app", "db"), ("tier", "back")]));
     assert_eq!(sorted.labels, labels(&[("tier", "front")]), "the user's value came over it");
     assert_eq!(refused(&sorted), ["app"]);
-    let sorted = sort(given, &Image::Unknown("it is gone".to_owned()));
+    let sorted = sort(given, &ImageLabels::Unknown("it is gone".to_owned()));
     assert!(sorted.labels.is_empty());
     assert_eq!(refused(&sorted), ["app", "tier"]);
 }
@@ -46,15 +46,15 @@ fn an_image_s_own_labels_do_not_count_and_its_user_s_do() {
 fn keys_and_values_are_labels_and_not_without_end() {
     let long = "x".repeat(64);
     let given = [("a b", "c"), ("app", long.as_str()), ("tier", "a/b"), ("fine", ""), ("-x", "y")];
-    let sorted = sort(labels(&given), &Image::None);
+    let sorted = sort(labels(&given), &ImageLabels::None);
     assert_eq!(sorted.labels, labels(&[("fine", "")]));
     assert_eq!(refused(&sorted), ["-x", "a b", "app", "tier"]);
     let many: Labels = (0..100).map(|n| (format!("k{n:03}"), "v".to_owned())).collect();
-    let sorted = sort(many, &Image::None);
+    let sorted = sort(many, &ImageLabels::None);
     assert_eq!((sorted.labels.len(), sorted.refused.len()), (MOST, 100 - MOST));
     // What runtimes write for themselves is no news.
     let given = [("nerdctl/platform", "linux/amd64"), ("nerdctl/name", "web1")];
-    let sorted = sort(labels(&given), &Image::None);
+    let sorted = sort(labels(&given), &ImageLabels::None);
     assert_eq!((sorted.labels, sorted.refused), (labels(&given[1..]), Vec::new()));
 }
 

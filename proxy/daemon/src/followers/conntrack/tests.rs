@@ -5,8 +5,8 @@ use causeway_model::{Event as Fact, ObjectKind};
 use super::*;
 use crate::testing::*;
 
-fn shown(batch: &Batch) -> Vec<String> {
-    let one = |((address, ipv6, port), serving): (&Front, &BTreeSet<(IpAddr, u16)>)| {
+fn shown(batch: &UdpBackends) -> Vec<String> {
+    let one = |((address, ipv6, port), serving): (&FrontendPlace, &BTreeSet<(IpAddr, u16)>)| {
         let at = address.map_or_else(|| format!("node(v6: {ipv6})"), |address| address.to_string());
         let serving: Vec<_> = serving.iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
         format!("{at}:{port} <- {}", serving.join(" "))

@@ -7,8 +7,8 @@ fn key(id: &str) -> RecordKey {
 }
 
 /// A container of causeway-bridge that lives.
-fn alive(id: &str) -> Seen {
-    Seen {
+fn alive(id: &str) -> SeenAttachment {
+    SeenAttachment {
         key: key(id),
         made: Made::ByUs,
         link: true,
@@ -21,30 +21,32 @@ fn alive(id: &str) -> Seen {
 }
 
 /// The same after its end.
-fn dead(id: &str) -> Seen {
-    Seen { link: false, netns: NetnsLife::Gone, ..alive(id) }
+fn dead(id: &str) -> SeenAttachment {
+    SeenAttachment { link: false, netns: NetnsLife::Gone, ..alive(id) }
 }
 
-fn out(effects: &[Effect]) -> Vec<&str> {
+fn out(effects: &[LivenessEffect]) -> Vec<&str> {
     let out = effects.iter().filter_map(|effect| match effect {
-        Effect::TakeOut { key, seq: 7 } => Some(key.container_id.as_str()),
-        Effect::TakeOut { .. } | Effect::Name(_) | Effect::Free { .. } => None,
+        LivenessEffect::TakeOut { key, seq: 7 } => Some(key.container_id.as_str()),
+        LivenessEffect::TakeOut { .. } | LivenessEffect::Name(_) | LivenessEffect::Free { .. } => {
+            None
+        }
     });
     out.collect()
 }
 
-fn freed(effects: &[Effect]) -> Vec<&str> {
+fn freed(effects: &[LivenessEffect]) -> Vec<&str> {
     let freed = effects.iter().filter_map(|effect| match effect {
-        Effect::Free { key, .. } => Some(key.container_id.as_str()),
-        Effect::TakeOut { .. } | Effect::Name(_) => None,
+        LivenessEffect::Free { key, .. } => Some(key.container_id.as_str()),
+        LivenessEffect::TakeOut { .. } | LivenessEffect::Name(_) => None,
     });
     freed.collect()
 }
 
-fn named(effects: &[Effect]) -> Vec<String> {
+fn named(effects: &[LivenessEffect]) -> Vec<String> {
     let named = effects.iter().find_map(|effect| match effect {
-        Effect::Name(named) => Some(named.clone()),
-        Effect::TakeOut { .. } | Effect::Free { .. } => None,
+        LivenessEffect::Name(named) => Some(named.clone()),
+        LivenessEffect::TakeOut { .. } | LivenessEffect::Free { .. } => None,
     });
     named.expect("each look names")
 }
@@ -56,7 +58,7 @@ fn named(effects: &[Effect]) -> Vec<String> {
 fn a_dead_container_is_out_at_once_and_free_after_the_grace() {
     let mut judge = Judge::new(GRACE);
     let start = clock::now();
-    assert_eq!(judge.look(&[alive("a"), alive("b")], start), [Effect::Name(Vec::new())]);
+    assert_eq!(judge.look(&[alive("a"), alive("b")], start), [LivenessEffect::Name(Vec::new())]);
     let effects = judge.look(&[dead("a"), alive("b")], start);
     assert_eq!((out(&effects), freed(&effects)), (vec!["a"], vec![]));
     let [name] = &*named(&effects) else { panic!("{effects:?}") };
@@ -68,7 +70,7 @@ fn a_dead_container_is_out_at_once_and_free_after_the_grace() {
     let effects = judge.look(&[dead("a"), alive("b")], start + GRACE);
     assert_eq!((out(&effects), freed(&effects)), (vec![], vec!["a"]));
     judge.freed(&key("a"));
-    assert_eq!(judge.look(&[alive("b")], start + GRACE), [Effect::Name(Vec::new())]);
+    assert_eq!(judge.look(&[alive("b")], start + GRACE), [LivenessEffect::Name(Vec::new())]);
     assert_eq!(judge.due(), None);
 }
 
@@ -79,11 +81,11 @@ fn a_dead_container_is_out_at_once_and_free_after_the_grace() {
 fn what_a_failed_add_left_goes_with_its_namespace() {
     let mut judge = Judge::new(GRACE);
     let start = clock::now();
-    let living = Seen { failed: true, ..alive("a") };
+    let living = SeenAttachment { failed: true, ..alive("a") };
     assert!(freed(&judge.look(&[living], start)).is_empty());
-    let without_link = Seen { failed: true, netns: NetnsLife::Lives, ..dead("a") };
+    let without_link = SeenAttachment { failed: true, netns: NetnsLife::Lives, ..dead("a") };
     assert!(freed(&judge.look(&[without_link], start)).is_empty());
-    let over = Seen { failed: true, ..dead("a") };
+    let over = SeenAttachment { failed: true, ..dead("a") };
     assert_eq!(freed(&judge.look(&[over], start)), ["a"]);
 }
 
@@ -91,19 +93,19 @@ fn what_a_failed_add_left_goes_with_its_namespace() {
 #[test]
 fn nothing_is_freed_while_link_or_namespace_lives_or_an_operation_runs() {
     let cases = [
-        ("a link", Seen { link: true, ..dead("a") }),
-        ("a namespace", Seen { netns: NetnsLife::Lives, ..dead("a") }),
-        ("an operation", Seen { busy: true, ..dead("a") }),
+        ("a link", SeenAttachment { link: true, ..dead("a") }),
+        ("a namespace", SeenAttachment { netns: NetnsLife::Lives, ..dead("a") }),
+        ("an operation", SeenAttachment { busy: true, ..dead("a") }),
         (
             "another plugin's, alive",
-            Seen { made: Made::ByOthers, netns: NetnsLife::Lives, ..dead("a") },
+            SeenAttachment { made: Made::ByOthers, netns: NetnsLife::Lives, ..dead("a") },
         ),
         (
             "another plugin's, unknown",
-            Seen { made: Made::ByOthers, netns: NetnsLife::Unknown, ..dead("a") },
+            SeenAttachment { made: Made::ByOthers, netns: NetnsLife::Unknown, ..dead("a") },
         ),
-        ("lost, alive", Seen { made: Made::Lost, netns: NetnsLife::Lives, ..dead("a") }),
-        ("lost, with a link", Seen { made: Made::Lost, link: true, ..dead("a") }),
+        ("lost, alive", SeenAttachment { made: Made::Lost, netns: NetnsLife::Lives, ..dead("a") }),
+        ("lost, with a link", SeenAttachment { made: Made::Lost, link: true, ..dead("a") }),
     ];
     for (what, seen) in cases {
         let mut judge = Judge::new(GRACE);
@@ -120,7 +122,7 @@ fn nothing_is_freed_while_link_or_namespace_lives_or_an_operation_runs() {
 #[test]
 fn a_container_without_its_link_is_no_endpoint() {
     let mut judge = Judge::new(GRACE);
-    let cut = Seen { netns: NetnsLife::Lives, ..dead("a") };
+    let cut = SeenAttachment { netns: NetnsLife::Lives, ..dead("a") };
     let effects = judge.look(&[cut], clock::now());
     assert_eq!(out(&effects), ["a"]);
     let [name] = &*named(&effects) else { panic!("{effects:?}") };
@@ -135,7 +137,7 @@ fn another_main_plugins_container_is_dead_with_its_namespace() {
     for made in [Made::ByOthers, Made::Lost] {
         let mut judge = Judge::new(GRACE);
         let start = clock::now();
-        let gone = Seen { made, ..dead("a") };
+        let gone = SeenAttachment { made, ..dead("a") };
         assert_eq!(out(&judge.look(std::slice::from_ref(&gone), start)), ["a"]);
         let effects = judge.look(&[gone], start + GRACE);
         assert_eq!(freed(&effects), ["a"]);
@@ -150,15 +152,15 @@ fn a_later_add_begins_anew() {
     let mut judge = Judge::new(GRACE);
     let start = clock::now();
     judge.look(&[dead("a")], start);
-    assert_eq!(judge.look(&[alive("a")], start + GRACE / 2), [Effect::Name(Vec::new())]);
-    let again = Seen { seq: 8, ..dead("a") };
+    assert_eq!(judge.look(&[alive("a")], start + GRACE / 2), [LivenessEffect::Name(Vec::new())]);
+    let again = SeenAttachment { seq: 8, ..dead("a") };
     let effects = judge.look(std::slice::from_ref(&again), start + GRACE);
-    assert!(effects.contains(&Effect::TakeOut { key: key("a"), seq: 8 }), "{effects:?}");
+    assert!(effects.contains(&LivenessEffect::TakeOut { key: key("a"), seq: 8 }), "{effects:?}");
     assert!(freed(&effects).is_empty());
     // One that died and came and died between two looks.
-    let third = Seen { seq: 9, ..again };
+    let third = SeenAttachment { seq: 9, ..again };
     let effects = judge.look(&[third], start + 3 * GRACE);
-    assert!(effects.contains(&Effect::TakeOut { key: key("a"), seq: 9 }), "{effects:?}");
+    assert!(effects.contains(&LivenessEffect::TakeOut { key: key("a"), seq: 9 }), "{effects:?}");
     assert!(freed(&effects).is_empty());
 }
 

@@ -33,7 +33,7 @@ fn slice(name: &str, service: &str, thousands: usize) -> Object {
 #[derive(Default)]
 struct World {
     index: Index,
-    staged: Objects,
+    staged: StagedObjects,
     room: Room,
 }
 

@@ -66,7 +66,7 @@ impl World {
         let pass = matches!(job.asked, Asked::Manifests).then(Pass::default);
         let nodes = vec!["n9".to_owned()];
         let write = Write { id: self.writes.next_id(), nodes, ..Write::default() };
-        let prepared = Prepared { applied: Applied::default(), pass, write };
+        let prepared = PreparedWrite { applied: Applied::default(), pass, write };
         let effects = self.writes.sent(job, prepared, self.now);
         self.carry_out(effects);
     }
@@ -91,30 +91,34 @@ impl World {
         self.advance();
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
+    fn carry_out(&mut self, effects: Vec<WriteEffect>) {
         for effect in effects {
             let done = match effect {
-                Effect::Attempt(job) => return self.attempt(job),
-                Effect::Send(write) => {
+                WriteEffect::Attempt(job) => return self.attempt(job),
+                WriteEffect::Send(write) => {
                     self.sent.push(write.id);
                     continue;
                 }
-                Effect::Answer(reply, answer) => {
+                WriteEffect::Answer(reply, answer) => {
                     drop(reply.send(answer));
                     continue;
                 }
-                Effect::AnswerLater(applied, reply) => {
+                WriteEffect::AnswerLater(applied, reply) => {
                     drop(reply.send(Ok(applied)));
                     "in the kernel".to_owned()
                 }
-                Effect::Reported(_, refused) => format!("reported, refused: {}", refused.is_some()),
-                Effect::ManifestsLater(again) => match again {
+                WriteEffect::Reported(_, refused) => {
+                    format!("reported, refused: {}", refused.is_some())
+                }
+                WriteEffect::ManifestsLater(again) => match again {
                     Some(again) => format!("manifests in {:?}", again - self.now),
                     None => "manifests later".to_owned(),
                 },
-                Effect::ClaimAnew => "claimed anew".to_owned(),
-                Effect::Stored(put, gone) => format!("stored {} and {}", put.len(), gone.len()),
-                Effect::Conflicted => "conflict".to_owned(),
+                WriteEffect::ClaimAnew => "claimed anew".to_owned(),
+                WriteEffect::Stored(put, gone) => {
+                    format!("stored {} and {}", put.len(), gone.len())
+                }
+                WriteEffect::Conflicted => "conflict".to_owned(),
             };
             self.done.push(done);
         }
@@ -291,7 +295,7 @@ fn a_change_of_many_objects_has_longer() {
     let delete = vec![(ObjectKind::Service, key, Vec::new()); 1000];
     let job = Job { asked: apply(true), reply: None, until: world.now, attempts: 0 };
     let write = Write { id: 1, delete, ..Write::default() };
-    let prepared = Prepared { applied: Applied::default(), pass: None, write };
+    let prepared = PreparedWrite { applied: Applied::default(), pass: None, write };
     drop(world.writes.sent(job, prepared, world.now));
     assert_eq!(world.writes.due(), Some(world.now + Duration::from_secs(20)));
 }

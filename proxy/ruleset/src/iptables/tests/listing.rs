@@ -1,6 +1,6 @@
 //! Rules as text.
 
-use crate::iptables::Mirror;
+use crate::iptables::ChainMirror;
 use crate::testing;
 
 /// The rules of IPv4 that belong to services, without the chains that every plan has; hashes by
@@ -9,7 +9,7 @@ use crate::testing;
 fn check(services: &str, table: &str, expected: &str) {
     const FIXED: [&str; 5] = ["POSTROUTING", "MARK-MASQ", "MARK-OUTSIDE", "FORWARD", "FIREWALL"];
     let plan = testing::plan(services);
-    let text = &Mirror::full(&plan, &[]).1[0].text;
+    let text = &ChainMirror::full(&plan, &[]).1[0].text;
     let text = text.split_once(&format!("*{table}\n")).unwrap().1.split_once("COMMIT").unwrap().0;
     let rules = text.lines().filter_map(|line| line.strip_prefix("-A CW-"));
     let rules = rules.filter(|rule| !FIXED.iter().any(|name| rule.starts_with(name)));
@@ -73,7 +73,7 @@ fn the_layout_is_that_of_the_tutorials() {
 #[test]
 fn the_same_chains_frame_every_plan() {
     let plan = testing::plan("");
-    let text = &Mirror::full(&plan, &[]).1[0].text;
+    let text = &ChainMirror::full(&plan, &[]).1[0].text;
     let rules = text.lines().filter(|line| !line.starts_with(':')).collect::<Vec<_>>().join("\n");
     let expected = r#"
         *raw

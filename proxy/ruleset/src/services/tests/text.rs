@@ -11,7 +11,7 @@ fn check(before: &str, after: &str, expected: &str) {
     let [before, after] = [before, after].map(|text| text.replace(",\n", ","));
     let before = services(&before);
     let mut plan = Plan::fresh(facts(), &before);
-    let (mut mirror, _) = Mirror::full(&plan);
+    let (mut mirror, _) = TableMirror::full(&plan);
     let after = services(&after);
     let all = before.keys().chain(after.keys()).cloned().collect::<BTreeSet<_>>();
     let delta = plan.update(&all, &|key| after.get(key).cloned());
@@ -214,7 +214,7 @@ fn many_endpoints_share_a_chain_for_their_number() {
             services(&format!("{}\n{}", many("a 172.30.0.1", 17), many("b 172.30.0.2", 17)));
         (Plan::fresh(facts(), &services), services)
     };
-    let (mut mirror, _) = Mirror::full(&plan);
+    let (mut mirror, _) = TableMirror::full(&plan);
     let mut kept = services.clone();
     let mut remove = |name: &str| {
         let key = causeway_model::ObjectKey::new("default", name);

@@ -14,7 +14,7 @@ fn ours() -> ClusterConfig {
 }
 
 fn judged(config: ClusterConfig) -> Agreed {
-    let stored = Stored { store: "id".into(), config };
+    let stored = StoredConfig { store: "id".into(), config };
     judge(&value::encode(&stored), &ours(), "/causeway/v1/config")
 }
 

@@ -77,6 +77,10 @@ install:
 	$(CARGO) build --release --locked $(PLUGINS:%=-p %) $(PROGRAMS:%=-p %)
 	$(call put,$(PLUGINS),$(BINDIR))
 	$(call put,$(PROGRAMS),$(SBINDIR))
+# People type it: show, repair, import.
+ifneq ($(BINDIR),$(SBINDIR))
+	ln -sfn '$(BINDIR)/causeway-ipam' '$(DESTDIR)$(SBINDIR)/causeway-ipam'
+endif
 	install -D -m 644 conf/causewayd.service '$(DESTDIR)$(UNITDIR)/causewayd.service'
 	install -D -m 644 conf/causeway.modules '$(DESTDIR)$(MODULESDIR)/causeway.conf'
 ifeq ($(LINKS),1)

@@ -99,6 +99,9 @@ fn links_never_replace_what_is_there() {
         let led = std::fs::read_link(plugins.join(name)).expect("a link");
         assert_eq!(led.to_str(), Some(wanted), "{name}");
     }
+    // Messages and pages say `causeway-ipam repair`, and /opt/cni/bin is in no PATH.
+    let typed = std::fs::read_link(root.join("usr/local/bin/causeway-ipam")).expect("a link");
+    assert_eq!(typed.to_str(), Some("/opt/cni/bin/causeway-ipam"));
     for name in ["bridge", "tuning"] {
         assert!(said.contains(&format!("{name} is there and stays as it is")), "{said}");
     }

@@ -248,6 +248,8 @@ fn node_problem(object: &Value) -> String {
 
 fn lease(object: &Value, now: u64) -> Vec<String> {
     let since = match object["since"].as_u64() {
+        // A repair found the attachment and no lease of it.
+        Some(0) => age::since(None, now),
         Some(seconds) => age::age(now.saturating_sub(seconds)),
         None => age::since(object["since"].as_str(), now),
     };

@@ -144,6 +144,8 @@ fn pods_nodes_and_leases_have_their_columns() {
     for since in [json!(NOW - 7), json!("2026-11-22T18:43:35Z")] {
         check(Kind::Lease, &lease(since), &["10.0.1.2", "causeway", "c1", "eth0", "7s"]);
     }
+    let repaired = ["10.0.1.2", "causeway", "c1", "eth0", "<unknown>"];
+    check(Kind::Lease, &lease(json!(0)), &repaired);
 }
 
 /// Rows: U-07, O-60

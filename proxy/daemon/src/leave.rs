@@ -54,7 +54,11 @@ pub(crate) fn run(settings: &Settings, force: bool) -> Result<(), Error> {
     let failed = |action| move |source| Error::File { action, source };
     if settings.store != StoreKind::Etcd {
         let peers = settings.peers_file.is_some();
-        let remedy = if peers { "; remove it from the other nodes' peers files" } else { "" };
+        let remedy = if peers {
+            "; remove it from the other nodes' peers files"
+        } else {
+            "; give the flags that the daemon of this node was started with"
+        };
         return Err(Error::Alone(remedy));
     }
     causeway_host::file::make_folder(&settings.run_dir)

@@ -232,8 +232,10 @@ fn port(
                 .iter()
                 .map(|port| format!("{}/{}", port.port, port.protocol.name().to_lowercase()))
                 .collect();
-            let message =
-                format!("field port: the service has several ports, name one: {}", all.join(", "));
+            let message = format!(
+                "field port: the service has several ports, add one after a colon: {}",
+                all.join(", ")
+            );
             Err(Refused::new(400, message))
         }
         (None, _, Some(number)) => Ok((number, protocol.unwrap_or(Protocol::Tcp))),

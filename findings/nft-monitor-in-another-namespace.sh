@@ -70,4 +70,4 @@ after=$(quickest)
 heard=$(grep -c 'table ip t' "$work/heard" || true)
 echo "without a listener $before ms, with one in another namespace $with ms, without again $after ms: $(awk "BEGIN { printf \"%.2f\", 2 * $with / ($before + $after) }") times"
 [ "$heard" = 0 ] || { echo "the listener hears of the other namespace" >&2; exit 1; }
-awk "BEGIN { exit !(2 * $with >= 1.15 * ($before + $after)) }" || { echo "a listener costs nothing elsewhere" >&2; exit 1; }
+awk "BEGIN { exit !(2 * $with >= 1.15 * ($before + $after)) }" || { echo "a listener costs nothing elsewhere, or another one was there all the time, or the machine is busy" >&2; exit 1; }

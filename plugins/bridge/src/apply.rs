@@ -5,7 +5,7 @@ mod addresses;
 mod links;
 mod neighbours;
 mod ptp;
-mod turnover;
+mod subnet_change;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use cni_plugin::{CniResult, Code, Error, Request};
 
 use crate::config::{self, Checked, Mode};
 use crate::ipam::Ipam;
-use crate::plan::{self, Addressing, Ends};
+use crate::plan::{self, Addressing, AttachmentLinks};
 use crate::reclaim::Reclaim;
 use crate::record::{self, Record};
-use crate::undo::{Done, Scene, Undo};
+use crate::undo::{Done, Undo, UndoContext};
 use crate::{del, fault, repair};
 
 /// Time for duplicate address detection.
@@ -32,7 +32,7 @@ const FORWARD: Duration = Duration::from_millis(2500);
 const NAMES: u32 = 10;
 
 /// Everything an ADD works with.
-struct Site<'a> {
+struct AddContext<'a> {
     request: &'a Request,
     config: &'a Checked,
     key: &'a RecordKey,
@@ -69,15 +69,16 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     let host = &Netlink::open().map_err(fault::kernel)?;
     let inside = &Netlink::open_in(netns).map_err(fault::kernel)?;
     let owner = name::owner(&key.network, &key.container_id, &key.ifname);
-    let site = Site { request, config, key, owner, netns_path, netns, host, inside, records };
+    let context =
+        AddContext { request, config, key, owner, netns_path, netns, host, inside, records };
     // Before anything is made: no DEL would find the program either.
-    site.ipam().map_or(Ok(()), |ipam| ipam.find())?;
+    context.ipam().map_or(Ok(()), |ipam| ipam.find())?;
     // If we are killed, a DEL that comes at once waits for the IPAM plugin, whose lease it frees.
     let lock = records.lock(key, record::LOCK_WAIT).and_then(FileLock::share_with_children);
     let _lock = lock.map_err(fault::kernel)?;
-    let host_ifname = site.claim().inspect_err(|_| site.forget_lock())?;
-    let mut undo = Undo::new(site.scene());
-    let result = site.attach(host_ifname, &mut undo)?;
+    let host_ifname = context.claim().inspect_err(|_| context.forget_lock())?;
+    let mut undo = Undo::new(context.undo_context());
+    let result = context.attach(host_ifname, &mut undo)?;
     undo.commit();
     if let Err(error) = repair::restore_where_flushed(&config.run_dir, key) {
         fault::warn(&format!("rules of other attachments are missing: {error}"));
@@ -85,9 +86,9 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, Error> {
     Ok(result)
 }
 
-impl<'a> Site<'a> {
-    fn scene(&self) -> Scene<'a> {
-        Scene {
+impl<'a> AddContext<'a> {
+    fn undo_context(&self) -> UndoContext<'a> {
+        UndoContext {
             key: self.key,
             run_dir: &self.config.run_dir,
             host: self.host,
@@ -228,7 +229,7 @@ impl<'a> Site<'a> {
         if links.foreign_ports {
             self.remember_unused(&record.addresses);
         }
-        let ends = Ends {
+        let ends = AttachmentLinks {
             bridge: links.bridge.as_ref(),
             host: &links.host,
             container: &links.container,

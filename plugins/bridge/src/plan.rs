@@ -41,7 +41,7 @@ pub(crate) struct AddressChanges {
 
 /// The links of one attachment as they are in the end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends<'a> {
+pub(crate) struct AttachmentLinks<'a> {
     /// The bridge, if there is one.
     pub bridge: Option<&'a Link>,
     /// Host end of the veth.
@@ -270,7 +270,7 @@ pub(crate) fn local_mac(bits: u64) -> Mac {
 
 /// The result of ADD: what `before` (`prevResult`) holds and this attachment after it (row C56).
 pub(crate) fn result(
-    ends: &Ends<'_>,
+    ends: &AttachmentLinks<'_>,
     addressing: Option<Addressing>,
     dns: Dns,
     before: Option<&CniResult>,

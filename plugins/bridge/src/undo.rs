@@ -11,7 +11,7 @@ use crate::{fault, masq, record, spoof};
 
 /// Where the things stand that are taken back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct UndoContext<'a> {
     /// Whose.
     pub key: &'a RecordKey,
     /// `runDir`
@@ -42,14 +42,14 @@ pub(crate) enum Done {
 /// What was done so far.
 #[derive(Debug)]
 pub(crate) struct Undo<'a> {
-    scene: Scene<'a>,
+    context: UndoContext<'a>,
     done: Vec<Done>,
 }
 
 impl<'a> Undo<'a> {
     /// Nothing done yet.
-    pub(crate) fn new(scene: Scene<'a>) -> Self {
-        Self { scene, done: Vec::new() }
+    pub(crate) fn new(context: UndoContext<'a>) -> Self {
+        Self { context, done: Vec::new() }
     }
 
     /// Notes what was done, or is about to be.
@@ -71,7 +71,7 @@ impl Drop for Undo<'_> {
             if matches!(done, Done::Record) && !clean {
                 continue;
             }
-            if let Err(error) = self.scene.take_back(&done) {
+            if let Err(error) = self.context.take_back(&done) {
                 fault::warn(&format!("undo of a failed ADD: {error}"));
                 clean = false;
             }
@@ -79,7 +79,7 @@ impl Drop for Undo<'_> {
     }
 }
 
-impl Scene<'_> {
+impl UndoContext<'_> {
     fn take_back(&self, done: &Done) -> Result<(), Error> {
         let last = || record::is_last(self.run_dir, 1);
         match done {
@@ -114,8 +114,9 @@ mod tests {
         let records = &Records::new(host.run_dir(), kind::BRIDGE);
         records.write(key, &json!({})).expect("a record");
         let netlink = &Netlink::open().expect("a socket");
-        let scene = Scene { key, run_dir: host.run_dir(), host: netlink, records, ipam: None };
-        let mut undo = Undo::new(scene);
+        let context =
+            UndoContext { key, run_dir: host.run_dir(), host: netlink, records, ipam: None };
+        let mut undo = Undo::new(context);
         done.into_iter().for_each(|one| undo.push(one));
         drop(undo);
         records.read::<Value>(key).expect("readable").is_some()

@@ -10,7 +10,7 @@ use causeway_kernel::{FdbEntry, Link, LinkChange, Mac, Netlink};
 use cni_plugin::{Code, Error};
 
 mod config;
-mod judge;
+mod decide;
 #[cfg(test)]
 mod tests;
 mod underlay;
@@ -18,7 +18,7 @@ mod underlay;
 pub(crate) use config::{Flood, RawVxlan, VxlanConfig, check};
 pub(crate) use underlay::Underlay;
 
-use judge::{Change, Judgement, Target};
+use decide::{Change, Target, VxlanAction};
 
 /// How often to look again after another process changed the device. Each time means that one got
 /// on, so this bounds starvation only.
@@ -57,12 +57,12 @@ fn settle(netlink: &Netlink, target: &Target<'_>) -> Result<Link, Error> {
     for _ in 0..TRIES {
         let step = match netlink.link(&target.wanted.name).map_err(|e| failed(&e))? {
             None => create(netlink, target)?,
-            Some(link) => match target.judge(&link) {
-                Judgement::Fine => return Ok(link),
-                Judgement::Change(change) => apply(netlink, target, link.index, change),
-                Judgement::Recreate => netlink.delete_link(link.index),
-                Judgement::Enslaved(master) => return Err(enslaved(netlink, target, master)),
-                Judgement::Refuse(error) => return Err(error),
+            Some(link) => match target.decide(&link) {
+                VxlanAction::Fine => return Ok(link),
+                VxlanAction::Change(change) => apply(netlink, target, link.index, change),
+                VxlanAction::Recreate => netlink.delete_link(link.index),
+                VxlanAction::Enslaved(master) => return Err(enslaved(netlink, target, master)),
+                VxlanAction::Refuse(error) => return Err(error),
             },
         };
         match step {
@@ -103,7 +103,7 @@ fn apply(
     change: Change,
 ) -> causeway_kernel::Result<()> {
     if change.mark {
-        netlink.set_alias(&target.wanted.name, &judge::alias(&target.wanted.network))?;
+        netlink.set_alias(&target.wanted.name, &decide::alias(&target.wanted.network))?;
     }
     let change = LinkChange {
         up: change.up.then_some(true),

@@ -32,7 +32,7 @@ use crate::event::Event;
 use crate::followers::Followers;
 use crate::liveness::Liveness;
 use crate::membership::Membership;
-use crate::node::Facts;
+use crate::node::NodeInfo;
 use crate::notify::Notifier;
 use crate::objects::Objects;
 use crate::objects::writes::{Asked, Writes};
@@ -56,7 +56,7 @@ pub(crate) struct Engine {
     /// What answers are rendered from.
     pub state: State,
     store: Store,
-    facts: Facts,
+    facts: NodeInfo,
     objects: Objects,
     manifests: ManifestDir,
     spool: Spool,

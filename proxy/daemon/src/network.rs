@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 
 use crate::config::{OverlayKind, Settings};
 use crate::log;
-use crate::node::Parts;
-use crate::overlay::Orders;
+use crate::node::SubnetSource;
+use crate::overlay::OverlayTarget;
 use crate::peers::{self, Entry};
 use crate::state::State;
 
@@ -27,9 +27,9 @@ pub(crate) struct Network {
     /// The peers file has been read once.
     has_read: bool,
     /// What the overlay was told.
-    orders: Option<Orders>,
+    target: Option<OverlayTarget>,
     /// What `node.json` says: parts of the cluster network, and MTU.
-    node_file: Option<(Parts, Option<u32>)>,
+    node_file: Option<(SubnetSource, Option<u32>)>,
     /// What the cluster was told.
     reach: Option<Reach>,
     /// Addresses that the watch of other rules was told.
@@ -74,23 +74,23 @@ impl Network {
         }
     }
 
-    fn parts(&self, context: NetworkContext<'_>) -> Parts {
+    fn parts(&self, context: NetworkContext<'_>) -> SubnetSource {
         let NetworkContext { state, refused, previous, .. } = context;
         if let Some(why) = refused {
-            return Parts::Refused(why.to_owned());
+            return SubnetSource::Refused(why.to_owned());
         }
         if let Some(cluster) = &state.cluster {
             return match &cluster.subnets {
-                None => Parts::Before,
-                Some(Subnets::Held(subnets)) => Parts::Given(subnets.clone()),
-                Some(none) => Parts::Refused(none.refused().unwrap_or_default()),
+                None => SubnetSource::Before,
+                Some(Subnets::Held(subnets)) => SubnetSource::Given(subnets.clone()),
+                Some(none) => SubnetSource::Refused(none.refused().unwrap_or_default()),
             };
         }
-        let Some(path) = &state.settings.peers_file else { return Parts::Own };
+        let Some(path) = &state.settings.peers_file else { return SubnetSource::Own };
         match &self.own {
-            Some(own) => Parts::Given(own.subnets.clone()),
-            None if !previous.is_empty() => Parts::Before,
-            None => Parts::Refused(missing(&path.display().to_string(), &state.node.name)),
+            Some(own) => SubnetSource::Given(own.subnets.clone()),
+            None if !previous.is_empty() => SubnetSource::Before,
+            None => SubnetSource::Refused(missing(&path.display().to_string(), &state.node.name)),
         }
     }
 
@@ -142,13 +142,16 @@ impl Network {
     }
 
     /// What `node.json` is to say, if it is not what it says.
-    pub(crate) fn node_file(&self, context: NetworkContext<'_>) -> Option<(Parts, Option<u32>)> {
+    pub(crate) fn node_file(
+        &self,
+        context: NetworkContext<'_>,
+    ) -> Option<(SubnetSource, Option<u32>)> {
         let wanted = (self.parts(context), mtu(context.state));
         (self.node_file.as_ref() != Some(&wanted)).then_some(wanted)
     }
 
     /// `node.json` says so now.
-    pub(crate) fn on_node_file(&mut self, written: (Parts, Option<u32>)) {
+    pub(crate) fn on_node_file(&mut self, written: (SubnetSource, Option<u32>)) {
         self.node_file = Some(written);
     }
 
@@ -159,10 +162,10 @@ impl Network {
     }
 
     /// Peers and subnets, for the overlay.
-    pub(crate) fn orders(&mut self, context: NetworkContext<'_>) -> Option<Orders> {
+    pub(crate) fn overlay_target(&mut self, context: NetworkContext<'_>) -> Option<OverlayTarget> {
         let state = context.state;
         let own = &state.node.name;
-        let orders = Orders {
+        let target = OverlayTarget {
             node: own.clone(),
             ips: self.own_ips(state),
             subnets: own_subnets(&self.parts(context), context.previous),
@@ -172,16 +175,16 @@ impl Network {
                 None => context.has_viewed || !state.peers.is_empty(),
             },
         };
-        told(&mut self.orders, orders)
+        told(&mut self.target, target)
     }
 }
 
 /// This node's parts of the cluster network; `previous` are those of `node.json` as it is on disk.
-pub(crate) fn own_subnets(parts: &Parts, previous: &[IpNetwork]) -> Vec<IpNetwork> {
+pub(crate) fn own_subnets(parts: &SubnetSource, previous: &[IpNetwork]) -> Vec<IpNetwork> {
     match parts {
-        Parts::Given(subnets) => subnets.clone(),
-        Parts::Refused(_) => Vec::new(),
-        Parts::Own | Parts::Before => previous.to_vec(),
+        SubnetSource::Given(subnets) => subnets.clone(),
+        SubnetSource::Refused(_) => Vec::new(),
+        SubnetSource::Own | SubnetSource::Before => previous.to_vec(),
     }
 }
 

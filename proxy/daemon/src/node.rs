@@ -20,7 +20,7 @@ use crate::files;
 
 /// What the daemon looked up of this node.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct NodeInfo {
     /// Name of the node.
     pub name: Arc<str>,
     /// `/proc/sys/kernel/random/boot_id`
@@ -114,7 +114,7 @@ impl Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub(crate) fn await_facts(settings: &Settings, waits: impl Fn(&Error)) -> Result<Facts, Error> {
+pub(crate) fn await_facts(settings: &Settings, waits: impl Fn(&Error)) -> Result<NodeInfo, Error> {
     let mut said = String::new();
     loop {
         // Open before the addresses are read: whatever comes meanwhile is told.
@@ -137,7 +137,7 @@ pub(crate) fn await_facts(settings: &Settings, waits: impl Fn(&Error)) -> Result
 ///
 /// # Errors
 /// See [`Error`].
-pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
+pub(crate) fn facts(settings: &Settings) -> Result<NodeInfo, Error> {
     let name = name(settings)?;
     let ips = match settings.node_ips.is_empty() {
         false => settings.node_ips.clone(),
@@ -157,7 +157,7 @@ pub(crate) fn facts(settings: &Settings) -> Result<Facts, Error> {
         return Err(Error::NoAddress);
     }
     let node_ports = node_ports(settings, &ips);
-    Ok(Facts { name: name.into(), boot_id: boot_id()?, ips, node_ports, refused })
+    Ok(NodeInfo { name: name.into(), boot_id: boot_id()?, ips, node_ports, refused })
 }
 
 /// The name of this node.
@@ -291,7 +291,7 @@ pub(crate) fn primary_addresses(cluster: &[IpNetwork]) -> causeway_kernel::Resul
 
 /// This node's subnets of the cluster network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
+pub(crate) enum SubnetSource {
     /// As the settings say; if they are silent, as before, or the second one.
     Own,
     /// As before: who gives them has not spoken yet.
@@ -302,9 +302,9 @@ pub(crate) enum Parts {
     Refused(String),
 }
 
-impl Parts {
+impl SubnetSource {
     /// What to say before anybody was asked.
-    pub(crate) fn first(settings: &Settings, facts: &Facts, known: &Known) -> Self {
+    pub(crate) fn first(settings: &Settings, facts: &NodeInfo, known: &Known) -> Self {
         if let Some(why) = &facts.refused {
             return Self::Refused(why.clone());
         }
@@ -329,17 +329,19 @@ impl Parts {
 /// One of them cannot be written.
 pub(crate) fn publish(
     settings: &Settings,
-    facts: &Facts,
-    parts: &Parts,
+    facts: &NodeInfo,
+    parts: &SubnetSource,
     mtu: Option<u32>,
 ) -> Result<(), Error> {
     let durable = paths::node_file(&settings.state_dir);
     let known = known(settings);
     let (subnets, refused) = match parts {
-        Parts::Own => (subnets(settings, known.subnets.if_valid()), None),
-        Parts::Before => (known.subnets.if_valid().unwrap_or_default(), known.refused.if_valid()),
-        Parts::Given(subnets) => (subnets.clone(), None),
-        Parts::Refused(why) => (Vec::new(), Some(why.clone())),
+        SubnetSource::Own => (subnets(settings, known.subnets.if_valid()), None),
+        SubnetSource::Before => {
+            (known.subnets.if_valid().unwrap_or_default(), known.refused.if_valid())
+        }
+        SubnetSource::Given(subnets) => (subnets.clone(), None),
+        SubnetSource::Refused(why) => (Vec::new(), Some(why.clone())),
     };
     let earlier = known.overlay_mtu.if_valid().filter(|_| settings.overlay != OverlayKind::None);
     let file = NodeFile {

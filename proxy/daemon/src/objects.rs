@@ -35,7 +35,7 @@ use self::room::Room;
 use crate::config::Settings;
 use crate::log;
 use crate::membership::Membership;
-use crate::node::Facts;
+use crate::node::NodeInfo;
 use crate::state::{ObjectId, State, id_of};
 
 /// Addresses and ports of services, and whose manifest directory has what.
@@ -116,7 +116,7 @@ impl Objects {
 }
 
 /// Where addresses and ports of services come from.
-pub(crate) fn pools(settings: &Settings, facts: &Facts) -> Pools {
+pub(crate) fn pools(settings: &Settings, facts: &NodeInfo) -> Pools {
     let mut foreign = settings.cluster_cidrs.clone();
     foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
     Pools {

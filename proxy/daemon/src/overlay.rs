@@ -51,7 +51,7 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(500), longest: PER
 
 /// What the engine tells the thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Orders {
+pub(crate) struct OverlayTarget {
     /// Name of this node.
     pub node: String,
     /// Its addresses.
@@ -67,13 +67,13 @@ pub(crate) struct Orders {
 /// The engine's end.
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    orders: Sender<Orders>,
+    target: Sender<OverlayTarget>,
     /// Written to when there are orders; at its end when there will be none.
     waker: UnixStream,
 }
 
 /// What the settings say.
-struct Aim {
+struct OverlayConfig {
     mode: Mode,
     /// Networks of all containers.
     cluster: Vec<IpNetwork>,
@@ -87,14 +87,14 @@ struct Aim {
 }
 
 /// The thread's end.
-struct Keeper {
-    aim: Aim,
+struct OverlayThread {
+    config: OverlayConfig,
     events: Events,
-    incoming: Receiver<Orders>,
+    incoming: Receiver<OverlayTarget>,
     woken: UnixStream,
     /// Made by the thread, and anew after a failure.
     kernel: Option<(Netlink, Monitor)>,
-    orders: Option<Orders>,
+    target: Option<OverlayTarget>,
     /// Who may send to the tunnel's port.
     guard: guard::Guard,
     /// Tells of changes of the guard.
@@ -133,7 +133,7 @@ pub(crate) fn mtu(mode: &Mode, ips: &[IpAddr]) -> causeway_kernel::Result<Option
     let netlink = Netlink::open()?;
     let found = look::underlay(&netlink, ips, &[])?;
     Ok(found.map(|look::Found { underlay, .. }| {
-        let facts = causeway_overlay::Facts {
+        let facts = causeway_overlay::OverlayContext {
             mode: mode.clone(),
             node: String::new(),
             cluster: Vec::new(),
@@ -161,12 +161,12 @@ impl Overlay {
         let Some(mode) = mode(settings) else { return Ok(None) };
         // A kernel without nf_tables has no guard, and no changes of it.
         let rules = backend.watch(guard::tables()).ok();
-        let (orders, incoming) = channel();
+        let (target, incoming) = channel();
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let state = OverlayState { kind: kind(&mode), ..OverlayState::default() };
-        let aim = Aim {
+        let config = OverlayConfig {
             mode,
             cluster: settings.cluster_cidrs.clone(),
             no_tx_checksum: settings.disable_tx_checksum,
@@ -174,14 +174,14 @@ impl Overlay {
             follow: settings.node_ips.is_empty() && settings.peers_file.is_none(),
         };
         std::thread::Builder::new().name("overlay".to_owned()).spawn(move || {
-            let keeper = Keeper {
+            let thread = OverlayThread {
                 state,
-                aim,
+                config,
                 events,
                 incoming,
                 woken,
                 kernel: None,
-                orders: None,
+                target: None,
                 guard: guard::Guard::default(),
                 rules,
                 settled: None,
@@ -190,21 +190,21 @@ impl Overlay {
                 repairs: 0,
                 failures: Retry::default(),
             };
-            keeper.run();
+            thread.run();
         })?;
-        Ok(Some(Self { orders, waker }))
+        Ok(Some(Self { target, waker }))
     }
 
     /// Tells it what there is now.
-    pub(crate) fn order(&self, orders: Orders) {
-        if self.orders.send(orders).is_ok() {
+    pub(crate) fn set_target(&self, target: OverlayTarget) {
+        if self.target.send(target).is_ok() {
             // A full buffer wakes it as well.
             drop((&self.waker).write(&[0]));
         }
     }
 }
 
-impl Orders {
+impl OverlayTarget {
     /// Whether a step is to be taken though not all nodes may be known.
     fn allow(&self, step: &Step) -> bool {
         let removes = matches!(
@@ -225,7 +225,7 @@ fn kind(mode: &Mode) -> String {
     }
 }
 
-impl Keeper {
+impl OverlayThread {
     fn run(mut self) {
         loop {
             let wait = self.looks.wait(clock::now());
@@ -244,7 +244,7 @@ impl Keeper {
             if !self.looks.is_due(clock::now()) {
                 continue;
             }
-            if self.orders.is_none() {
+            if self.target.is_none() {
                 // They wake it.
                 self.looks.set(clock::now() + PERIOD);
             } else if !self.look() {
@@ -263,8 +263,8 @@ impl Keeper {
                 Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
             }
         };
-        if let Some(orders) = self.incoming.try_iter().last() {
-            self.orders = Some(orders);
+        if let Some(target) = self.incoming.try_iter().last() {
+            self.target = Some(target);
             self.looks.set(clock::now());
         }
         !ended
@@ -337,14 +337,14 @@ impl Keeper {
     /// had.
     fn moved(&self) -> Option<Vec<IpAddr>> {
         let (netlink, _) = self.kernel.as_ref()?;
-        let orders = self.orders.as_ref().filter(|_| self.aim.follow)?;
+        let target = self.target.as_ref().filter(|_| self.config.follow)?;
         let lost = |ip: &IpAddr| matches!(netlink.link_of_address(*ip), Ok(None));
-        if !orders.ips.iter().any(lost) {
+        if !target.ips.iter().any(lost) {
             return None;
         }
         let families = |ips: &[IpAddr]| ips.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
-        let now = node::primary_addresses(&self.aim.cluster).ok()?;
-        (now != orders.ips && families(&now) == families(&orders.ips)).then_some(now)
+        let now = node::primary_addresses(&self.config.cluster).ok()?;
+        (now != target.ips && families(&now) == families(&target.ips)).then_some(now)
     }
 }
 

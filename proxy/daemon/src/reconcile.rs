@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use causeway_api::chain;
 use causeway_model::ObjectKey;
-use causeway_ruleset::plan::{Delta, Facts, Plan, ServicePlan};
+use causeway_ruleset::plan::{Delta, Plan, PlanContext, ServicePlan};
 
 use crate::backend::{self, Backend};
 use crate::clock;
@@ -71,7 +71,7 @@ pub(crate) struct Work {
     /// What it concerns.
     pub touched: Touched,
     /// What planning knows of this node now, if that may be different.
-    pub facts: Option<Facts>,
+    pub facts: Option<PlanContext>,
     /// A client waits for it.
     pub is_awaited: bool,
 }
@@ -387,7 +387,7 @@ impl Reconciler {
 }
 
 /// An empty plan of these facts, if they are different. `true`: they are.
-fn replan(plan: &mut Plan, facts: Facts) -> bool {
+fn replan(plan: &mut Plan, facts: PlanContext) -> bool {
     let others = facts != plan.facts;
     if others {
         let guarded = Arc::clone(plan.guarded());

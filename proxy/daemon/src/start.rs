@@ -207,7 +207,7 @@ fn make_folders(settings: &Settings) -> Result<(), Error> {
 /// not be set.
 fn prepare_kernel(
     settings: &Settings,
-    facts: &node::Facts,
+    facts: &node::NodeInfo,
 ) -> Result<(Sysctls, Vec<String>), Error> {
     let (mut sysctls, damaged) = Sysctls::open_or_begin(&settings.state_dir, &facts.boot_id)
         .map_err(file("read sysctls.json of", &settings.state_dir))?;
@@ -219,7 +219,7 @@ fn prepare_kernel(
 }
 
 /// What this node is, as soon as it has an address. The log and systemd are told of the wait.
-fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::Facts, Error> {
+fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::NodeInfo, Error> {
     let facts = node::await_facts(settings, |waits| {
         tracing::warn!("{waits}; waiting for the address");
         notifier.say(&format!("STATUS={waits}; waiting for the address"));
@@ -238,7 +238,7 @@ fn facts(settings: &Settings, notifier: &Notifier) -> Result<node::Facts, Error>
 /// Writes `node.json` before any store answers (row O-67), with what is known of the overlay now, or
 /// was before. What an earlier run with an overlay left goes, if something else routes between
 /// nodes now.
-fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(), Error> {
+fn say_node(settings: &Settings, facts: &node::NodeInfo, store: &Store) -> Result<(), Error> {
     let mode = overlay::mode(settings);
     if mode.is_none() {
         for what in overlay::leave(false).map_err(Error::Overlay)? {
@@ -248,7 +248,7 @@ fn say_node(settings: &Settings, facts: &node::Facts, store: &Store) -> Result<(
     // The overlay's thread reports what fails.
     let mtu = mode.and_then(|mode| overlay::mtu(&mode, &facts.ips).ok()?);
     let known = store.known().map_err(Error::Store)?;
-    let parts = node::Parts::first(settings, facts, &known);
+    let parts = node::SubnetSource::first(settings, facts, &known);
     node::publish(settings, facts, &parts, mtu).map_err(Error::Node)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use causeway_model::{
     EndpointKey, EndpointRecord, Event as Fact, Home, Index, Labels, Object, ObjectKey, manifest,
 };
-use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan};
+use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan, PlanContext};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
@@ -78,7 +78,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
 /// An empty state.
 pub(crate) fn state(folder: &Path) -> State {
     let settings = settings(folder);
-    let facts = Facts {
+    let facts = PlanContext {
         node: "n1".to_owned(),
         zone: None,
         cluster_cidrs: settings.cluster_cidrs.clone(),

@@ -10,7 +10,7 @@ use causeway_ruleset::{
 };
 
 use crate::codec::object::{ReadRule, read_chain, read_rule};
-use crate::codec::set::{self, Parts, RawElement};
+use crate::codec::set::{self, ElementFields, RawElement};
 use crate::codec::{batch, family_name, family_number};
 use crate::error::{Error, Result, failed};
 #[cfg(feature = "fake")]
@@ -259,7 +259,7 @@ impl Client {
         let action = || format!("get element {} {}", of(table), set.name);
         let wanted = [Element { key: key.clone(), value: None, comment: None }];
         let mut list = Writer::default();
-        set::write_list(&mut list, (table, set), &mut wanted.iter(), Parts::Key).map_err(
+        set::write_list(&mut list, (table, set), &mut wanted.iter(), ElementFields::Key).map_err(
             |invalid| failed(action(), io::Error::new(io::ErrorKind::InvalidInput, invalid)),
         )?;
         let list = list.into_bytes();

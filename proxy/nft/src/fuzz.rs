@@ -2,7 +2,7 @@
 
 use causeway_ruleset::Family;
 
-use crate::codec::{lower, object, set};
+use crate::codec::{encode, object, set};
 use crate::wire::{Attributes, Messages};
 
 /// Reads `bytes` as a datagram of every kind of message that is read from the kernel. What could be
@@ -18,9 +18,9 @@ fn attributes(attributes: Attributes<'_>) {
     std::hint::black_box(object::read_chain(attributes));
     for family in [Family::Ip, Family::Ip6, Family::Inet, Family::Bridge] {
         if let Some(read) = object::read_rule(family, attributes) {
-            let mut context = lower::Context::new(family);
+            let mut context = encode::Context::new(family);
             for statement in &read.rule.statements {
-                std::hint::black_box(context.lower(statement).is_ok());
+                std::hint::black_box(context.encode(statement).is_ok());
             }
         }
     }

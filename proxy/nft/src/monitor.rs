@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::codec::family_number;
 use crate::error::failed;
 use crate::socket::{retry, set_option};
-use crate::subscriptions::{Heard, Seat, Subscriptions};
+use crate::subscriptions::{Heard, Slot, Subscriptions};
 use crate::uapi::{GEN_PROC_NAME, GEN_PROC_PID, NEWGEN, OF_TABLE};
 use crate::wire::{Message, Messages};
 use crate::{Client, Result};
@@ -31,7 +31,7 @@ const PORT_OFFSET: u32 = 12;
 /// changed in nf_tables, then to be drained with [`Monitor::changes`].
 #[derive(Debug)]
 pub struct Monitor {
-    seat: Arc<Seat>,
+    slot: Arc<Slot>,
     /// For [`Monitor::again`].
     subscriptions: Subscriptions,
     buffer: Vec<u8>,
@@ -70,10 +70,10 @@ impl Monitor {
     }
 
     fn subscribed(port: u32, subscriptions: &Subscriptions, tables: Vec<TableId>) -> Result<Self> {
-        let seat = subscribe(port).and_then(|socket| subscriptions.add(socket));
-        let seat = seat.map_err(|source| failed("watch for changes", source))?;
+        let slot = subscribe(port).and_then(|socket| subscriptions.add(socket));
+        let slot = slot.map_err(|source| failed("watch for changes", source))?;
         let buffer = Vec::with_capacity(RECEIVE_BUFFER);
-        Ok(Self { seat, subscriptions: subscriptions.clone(), buffer, tables, port })
+        Ok(Self { slot, subscriptions: subscriptions.clone(), buffer, tables, port })
     }
 
     /// Reads all that waits, without blocking. Answers with the first change of the tables that is
@@ -84,10 +84,10 @@ impl Monitor {
     pub fn changes(&mut self) -> Result<Option<Change>> {
         let mut seen = Seen::default();
         loop {
-            let Self { seat, buffer, .. } = self;
+            let Self { slot, buffer, .. } = self;
             let received = retry(|| {
                 buffer.clear();
-                seat.socket.recv(buffer, libc::MSG_DONTWAIT)
+                slot.socket.recv(buffer, libc::MSG_DONTWAIT)
             });
             match received {
                 Ok(_) => Messages(&self.buffer).for_each(|message| self.read(message, &mut seen)),
@@ -104,7 +104,7 @@ impl Monitor {
 
     /// What was read, and what was missed while the subscription was aside.
     fn with_missed(&self, change: Option<Change>) -> Result<Option<Change>> {
-        match self.seat.take() {
+        match self.slot.take() {
             Heard::All => Ok(change),
             Heard::NotAll => Ok(Some(Change { lost: true, ..change.unwrap_or_default() })),
             Heard::Nothing => {
@@ -139,13 +139,13 @@ impl Monitor {
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.seat.socket.as_fd()
+        self.slot.socket.as_fd()
     }
 }
 
 impl AsRawFd for Monitor {
     fn as_raw_fd(&self) -> i32 {
-        self.seat.socket.as_raw_fd()
+        self.slot.socket.as_raw_fd()
     }
 }
 

@@ -23,7 +23,7 @@ const DEAF: u8 = 2;
 
 /// The socket of one subscription.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Slot {
     pub(crate) socket: Socket,
     state: AtomicU8,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Heard {
     Nothing,
 }
 
-impl Seat {
+impl Slot {
     /// What was missed since the last call.
     pub(crate) fn take(&self) -> Heard {
         // A deaf one stays so.
@@ -77,31 +77,31 @@ fn noop() -> [u8; 16] {
 
 /// The subscriptions that a [`crate::Client`] knows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Subscriptions(Arc<Mutex<Seats>>);
+pub(crate) struct Subscriptions(Arc<Mutex<Slots>>);
 
 #[derive(Debug, Default)]
-struct Seats {
-    seats: Vec<Weak<Seat>>,
+struct Slots {
+    slots: Vec<Weak<Slot>>,
     aside: bool,
 }
 
-impl Seats {
-    fn alive(&mut self) -> Vec<Arc<Seat>> {
-        self.seats.retain(|seat| seat.strong_count() > 0);
-        self.seats.iter().filter_map(Weak::upgrade).collect()
+impl Slots {
+    fn alive(&mut self) -> Vec<Arc<Slot>> {
+        self.slots.retain(|slot| slot.strong_count() > 0);
+        self.slots.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Subscriptions {
     /// Subscribes a bound socket.
-    pub(crate) fn add(&self, socket: Socket) -> io::Result<Arc<Seat>> {
-        let seat = Arc::new(Seat { socket, state: AtomicU8::new(HEARD) });
+    pub(crate) fn add(&self, socket: Socket) -> io::Result<Arc<Slot>> {
+        let slot = Arc::new(Slot { socket, state: AtomicU8::new(HEARD) });
         let mut all = self.lock();
         if !all.aside {
-            seat.join()?;
+            slot.join()?;
         }
-        all.seats.push(Arc::downgrade(&seat));
-        Ok(seat)
+        all.slots.push(Arc::downgrade(&slot));
+        Ok(slot)
     }
 
     /// Whether there are none.
@@ -109,7 +109,7 @@ impl Subscriptions {
         self.lock().alive().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seats> {
+    fn lock(&self) -> MutexGuard<'_, Slots> {
         // Nothing in it can be half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,9 +131,9 @@ impl Pause {
     pub(crate) fn begin(subscriptions: Subscriptions, before: Option<u32>) -> Self {
         let mut all = subscriptions.lock();
         all.aside = true;
-        for seat in all.alive() {
+        for slot in all.alive() {
             // One that stays is told everything, at its price.
-            drop(seat.socket.drop_membership(NFNLGRP_NFTABLES));
+            drop(slot.socket.drop_membership(NFNLGRP_NFTABLES));
         }
         drop(all);
         Self { subscriptions, before, ended: false }
@@ -155,16 +155,16 @@ impl Pause {
         self.ended = true;
         let mut all = self.subscriptions.lock();
         all.aside = false;
-        for seat in all.alive() {
-            if seat.join().is_err() {
-                seat.tell(DEAF);
+        for slot in all.alive() {
+            if slot.join().is_err() {
+                slot.tell(DEAF);
             }
         }
     }
 
     fn tell(&self) {
-        for seat in self.subscriptions.lock().alive() {
-            seat.tell(MISSED);
+        for slot in self.subscriptions.lock().alive() {
+            slot.tell(MISSED);
         }
     }
 }

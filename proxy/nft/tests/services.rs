@@ -8,8 +8,8 @@ use std::sync::Arc;
 use causeway_nft::Client;
 use causeway_ruleset::model::{Balance, IpFamily, ObjectKey, Protocol};
 use causeway_ruleset::plan::{
-    At, Decision, Delta, Facts, Frontend, Masquerade, NodePortAddresses, Plan, Pool, PortPlan,
-    ServicePlan, SourceHash, Target,
+    At, Decision, Delta, Frontend, Masquerade, NodePortAddresses, Plan, PlanContext, Pool,
+    PortPlan, ServicePlan, SourceHash, Target,
 };
 use causeway_ruleset::services::{self, TableMirror, Tables};
 use causeway_ruleset::testing::random_history;
@@ -17,9 +17,9 @@ use causeway_ruleset::{TableId, TableState};
 
 use common::{client, load_again, nft, nfts};
 
-fn facts(node_ports: NodePortAddresses) -> Facts {
+fn facts(node_ports: NodePortAddresses) -> PlanContext {
     let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect(net)).collect();
-    Facts {
+    PlanContext {
         node: "n1".into(),
         zone: None,
         cluster_cidrs: nets(&["10.0.0.0/16", "fd00:1::/64"]),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use causeway_model::MacAddress;
 use ipnetwork::IpNetwork;
 
-use crate::{HeldLink, HeldRoute, Holds, Hop, Step, VxlanLink, Wanted};
+use crate::{Hop, Observed, ObservedLink, ObservedRoute, Step, VxlanLink, Wanted};
 
 /// What to change. `underlay` is the index of the device for direct routes. Empty if nothing
 /// differs (I4).
@@ -14,7 +14,7 @@ use crate::{HeldLink, HeldRoute, Holds, Hop, Step, VxlanLink, Wanted};
 /// What is put comes in the order in which packets need it, from the device to the route; what is
 /// removed comes after that and the other way round. A device whose attributes cannot be changed
 /// goes first, as its successor has the same name; one that nothing needs any more goes last.
-pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
+pub fn diff(held: &Observed, wanted: &Wanted, underlay: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     let left = link(held, wanted.link.as_ref(), &mut steps);
     let fdb = fdb(&left.fdb, &wanted.fdb);
@@ -41,10 +41,10 @@ pub fn diff(held: &Holds, wanted: &Wanted, underlay: u32) -> Vec<Step> {
 /// What is left of what the kernel holds once the device is right.
 struct Left<'a> {
     /// The device, if it stays.
-    link: Option<&'a HeldLink>,
+    link: Option<&'a ObservedLink>,
     neighbours: BTreeMap<IpAddr, MacAddress>,
     fdb: BTreeSet<(MacAddress, IpAddr)>,
-    routes: BTreeSet<HeldRoute>,
+    routes: BTreeSet<ObservedRoute>,
 }
 
 /// Steps before those for one kind of thing that packets need, and steps after them.
@@ -54,7 +54,7 @@ struct Around {
     after: Vec<Step>,
 }
 
-fn link<'a>(held: &'a Holds, wanted: Option<&VxlanLink>, steps: &mut Vec<Step>) -> Left<'a> {
+fn link<'a>(held: &'a Observed, wanted: Option<&VxlanLink>, steps: &mut Vec<Step>) -> Left<'a> {
     match (&held.link, wanted) {
         (Some(link), Some(wanted)) if link.fits => alter(held, (link, wanted), steps),
         (Some(link), Some(wanted)) => {
@@ -73,7 +73,7 @@ fn link<'a>(held: &'a Holds, wanted: Option<&VxlanLink>, steps: &mut Vec<Step>) 
 }
 
 impl Left<'_> {
-    fn bare(routes: BTreeSet<HeldRoute>) -> Self {
+    fn bare(routes: BTreeSet<ObservedRoute>) -> Self {
         Self { link: None, neighbours: BTreeMap::new(), fdb: BTreeSet::new(), routes }
     }
 }
@@ -85,8 +85,8 @@ fn make(wanted: &VxlanLink, steps: &mut Vec<Step>) {
 }
 
 fn alter<'a>(
-    held: &'a Holds,
-    (link, wanted): (&'a HeldLink, &VxlanLink),
+    held: &'a Observed,
+    (link, wanted): (&'a ObservedLink, &VxlanLink),
     steps: &mut Vec<Step>,
 ) -> Left<'a> {
     let mac = (link.mac != Some(wanted.mac)).then_some(wanted.mac);
@@ -139,7 +139,7 @@ fn fdb(held: &BTreeSet<(MacAddress, IpAddr)>, wanted: &BTreeMap<MacAddress, IpAd
 /// One route for each subnet that is wanted. `device` tells the index of a hop's device if it is
 /// there already.
 fn routes(
-    held: &BTreeSet<HeldRoute>,
+    held: &BTreeSet<ObservedRoute>,
     wanted: &BTreeMap<IpNetwork, Hop>,
     device: &dyn Fn(&Hop) -> Option<u32>,
 ) -> Around {
@@ -150,9 +150,9 @@ fn routes(
             Hop::Direct(ip) => *ip,
         };
         let right =
-            device(hop).map(|dev| HeldRoute { subnet: *subnet, dev, gateway: Some(gateway) });
+            device(hop).map(|dev| ObservedRoute { subnet: *subnet, dev, gateway: Some(gateway) });
         let present = right.as_ref().is_some_and(|right| held.contains(right));
-        let mut others: Vec<&HeldRoute> = held
+        let mut others: Vec<&ObservedRoute> = held
             .iter()
             .filter(|route| route.subnet == *subnet && Some(*route) != right.as_ref())
             .collect();

@@ -2,7 +2,7 @@
 //! FDB entries, and what to change if the kernel holds something else.
 //!
 //! Pure (invariant I1). [`plan()`] makes [`Wanted`] of the facts; [`diff()`] compares it with what the
-//! kernel [`Holds`] and returns [`Step`]s in an order in which each one finds what it needs (I5) and
+//! kernel [`Observed`] and returns [`Step`]s in an order in which each one finds what it needs (I5) and
 //! nothing that works is taken away before its replacement is there (row O-66). Ours are the vxlan
 //! device with all that is on it, and routes of protocol [`ROUTE_PROTOCOL`] (I2).
 //!
@@ -64,7 +64,7 @@ pub struct Underlay {
 
 /// What planning needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct OverlayContext {
     /// How.
     pub mode: Mode,
     /// Name of this node.
@@ -136,20 +136,20 @@ pub struct Wanted {
 
 /// What the kernel holds of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holds {
+pub struct Observed {
     /// The device of our name with whatever attributes it has, and whether it is up.
-    pub link: Option<HeldLink>,
+    pub link: Option<ObservedLink>,
     /// Permanent neighbours on the device.
     pub neighbours: BTreeMap<IpAddr, MacAddress>,
     /// FDB of the device, in whatever number; the all-zero address among them.
     pub fdb: BTreeSet<(MacAddress, IpAddr)>,
     /// Routes of our protocol: network, device index, gateway, onlink.
-    pub routes: BTreeSet<HeldRoute>,
+    pub routes: BTreeSet<ObservedRoute>,
 }
 
 /// The device as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldLink {
+pub struct ObservedLink {
     /// Index.
     pub index: u32,
     /// Attributes that cannot be changed while it exists are those wanted (kind, VNI, port, local,
@@ -167,7 +167,7 @@ pub struct HeldLink {
 
 /// A route of our protocol as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HeldRoute {
+pub struct ObservedRoute {
     /// Destination.
     pub subnet: IpNetwork,
     /// Output device.
@@ -204,7 +204,7 @@ pub enum Step {
     /// Added, or replaced in one request if there is one of ours for the subnet (row O-66); there
     /// is never more than one then.
     PutRoute(IpNetwork, Hop),
-    RemoveRoute(HeldRoute),
+    RemoveRoute(ObservedRoute),
 }
 
 /// Name of the device of a VNI.

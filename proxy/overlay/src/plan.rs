@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use causeway_model::{MacAddress, Peer};
 use ipnetwork::IpNetwork;
 
-use crate::{Facts, Hop, Mode, VxlanLink, Wanted, device_name};
+use crate::{Hop, Mode, OverlayContext, VxlanLink, Wanted, device_name};
 
 /// Bytes that vxlan puts before a frame: Ethernet 14, IPv4 20, UDP 8, vxlan 8.
 const OVERHEAD_4: u32 = 50;
@@ -15,7 +15,7 @@ const OVERHEAD_6: u32 = 70;
 
 /// What the kernel is to hold. Of nodes that claim one thing, those that live come before those
 /// that do not respond, then the older one has it, then the first by name.
-pub fn plan(facts: &Facts) -> Wanted {
+pub fn plan(facts: &OverlayContext) -> Wanted {
     let mut peers: Vec<&Peer> = facts.peers.iter().filter(|peer| peer.name != facts.node).collect();
     peers.sort_by_key(|peer| rank(peer));
     let mut planner = Planner::new(facts, &peers);
@@ -26,7 +26,7 @@ pub fn plan(facts: &Facts) -> Wanted {
 }
 
 struct Planner<'a> {
-    facts: &'a Facts,
+    facts: &'a OverlayContext,
     /// Address to the nodes that publish it.
     claims: BTreeMap<IpAddr, Vec<&'a Peer>>,
     /// Subnets given so far, with the nodes that have them. Only those of this node overlap. A writer of
@@ -38,7 +38,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(facts: &'a Facts, peers: &[&'a Peer]) -> Self {
+    fn new(facts: &'a OverlayContext, peers: &[&'a Peer]) -> Self {
         let mut claims: BTreeMap<IpAddr, Vec<&Peer>> = BTreeMap::new();
         for peer in peers {
             for ip in peer.ips.iter().collect::<BTreeSet<_>>() {
@@ -329,7 +329,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn link(facts: &Facts) -> Option<VxlanLink> {
+fn link(facts: &OverlayContext) -> Option<VxlanLink> {
     let Mode::Vxlan { id, port, .. } = facts.mode else { return None };
     let local = *facts.underlay.ips.first()?;
     let overhead = if local.is_ipv4() { OVERHEAD_4 } else { OVERHEAD_6 };

@@ -42,15 +42,15 @@
 //! without one is refused by routing, before table filter.
 
 mod edit;
+mod family_state;
 mod fixed;
-mod half;
+mod frontends;
 mod hash;
 mod lines;
 mod names;
 mod port;
 mod rule;
 mod saved;
-mod seats;
 #[cfg(test)]
 mod tests;
 
@@ -62,14 +62,14 @@ use crate::plan::{Delta, Plan};
 pub use hash::{BUCKETS as HASH_BUCKETS, bucket as hash_bucket};
 pub use lines::{SavedLine, saved_lines, words};
 
-use half::Half;
+use family_state::FamilyState;
 
 const FAMILIES: [IpFamily; 2] = [IpFamily::V4, IpFamily::V6];
 
 /// What iptables holds of the plan: names and texts of our chains, hashed.
 #[derive(Clone, Debug)]
 pub struct ChainMirror {
-    halves: [Half; 2],
+    families: [FamilyState; 2],
 }
 
 /// Input of one `iptables-restore` call.
@@ -87,21 +87,21 @@ impl ChainMirror {
     /// jumps from the built-in chains come first in them, once each.
     pub fn full(plan: &Plan, saved: &[(IpFamily, &str)]) -> (Self, Vec<Script>) {
         let mut scripts = Vec::new();
-        let halves = FAMILIES.map(|family| {
-            let (half, text) = Half::full(family, plan, &saved_of(saved, family));
+        let families = FAMILIES.map(|family| {
+            let (state, text) = FamilyState::full(family, plan, &saved_of(saved, family));
             scripts.push(Script { family, text });
-            half
+            state
         });
-        (Self { halves }, scripts)
+        (Self { families }, scripts)
     }
 
     /// Scripts for a change: only chains that have changed. None of a family without change.
     pub fn change(&mut self, plan: &Plan, delta: &Delta) -> Vec<Script> {
         let mut scripts = Vec::new();
-        for half in &mut self.halves {
-            let text = half.change(plan, delta);
+        for state in &mut self.families {
+            let text = state.change(plan, delta);
             if !text.is_empty() {
-                scripts.push(Script { family: half.family(), text });
+                scripts.push(Script { family: state.family(), text });
             }
         }
         scripts
@@ -109,20 +109,21 @@ impl ChainMirror {
 
     /// Whether both stand for the same chains with the same rules.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.halves.iter().zip(&other.halves).all(|(half, other)| half.is_like(other))
+        self.families.iter().zip(&other.families).all(|(state, other)| state.is_like(other))
     }
 
     /// Whether output of `iptables-save` holds every chain, with as many rules as it was given, and
     /// every jump that this mirror stands for. A family without output is not whole.
     pub fn is_whole(&self, saved: &[(IpFamily, &str)]) -> bool {
-        self.halves.iter().all(|half| half.is_whole(&saved_of(saved, half.family())))
+        self.families.iter().all(|state| state.is_whole(&saved_of(saved, state.family())))
     }
 }
 
 /// Scripts that remove every chain, rule and jump of ours that `saved` holds; none if there is
 /// nothing.
 pub fn cleanup(saved: &[(IpFamily, &str)]) -> Vec<Script> {
-    let of_family = |family| Script { family, text: half::cleanup(&saved_of(saved, family)) };
+    let of_family =
+        |family| Script { family, text: family_state::cleanup(&saved_of(saved, family)) };
     FAMILIES.into_iter().map(of_family).filter(|script| !script.text.is_empty()).collect()
 }
 

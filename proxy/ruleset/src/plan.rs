@@ -30,7 +30,7 @@ use claims::Claims;
 
 /// What planning must know of the node and of the daemon's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct PlanContext {
     /// Name of this node.
     pub node: String,
     /// Zone of this node, from its label `topology.kubernetes.io/zone`.
@@ -75,7 +75,7 @@ pub enum NodePortAddresses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What it was made with.
-    pub facts: Facts,
+    pub facts: PlanContext,
     /// By service; services without rules (headless, `ExternalName`, proxied by another program)
     /// are absent.
     pub services: BTreeMap<ObjectKey, Arc<ServicePlan>>,
@@ -202,7 +202,7 @@ pub enum Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masquerade {
     /// Sources outside the cluster networks, this node itself among them whatever its address;
-    /// nobody if no cluster network of the family is known ([`Facts::is_outside`]).
+    /// nobody if no cluster network of the family is known ([`PlanContext::is_outside`]).
     Outside,
     /// All.
     Always,
@@ -222,7 +222,7 @@ pub type Change = (ObjectKey, Option<Arc<ServicePlan>>, Option<Arc<ServicePlan>>
 
 impl Plan {
     /// An empty plan.
-    pub fn new(facts: Facts) -> Self {
+    pub fn new(facts: PlanContext) -> Self {
         Self {
             facts,
             services: BTreeMap::new(),
@@ -235,7 +235,7 @@ impl Plan {
     }
 
     /// A plan of these services.
-    pub fn fresh(facts: Facts, services: &BTreeMap<ObjectKey, Resolved>) -> Self {
+    pub fn fresh(facts: PlanContext, services: &BTreeMap<ObjectKey, Resolved>) -> Self {
         let mut plan = Self::new(facts);
         plan.update(&services.keys().cloned().collect(), &|key| services.get(key).cloned());
         plan
@@ -393,7 +393,7 @@ impl Delta {
     }
 }
 
-impl Facts {
+impl PlanContext {
     /// The cluster network that a source lies in.
     pub fn cluster_cidr(&self, source: IpAddr) -> Option<IpNetwork> {
         self.cluster_cidrs.iter().find(|net| net.contains(source)).copied()

@@ -1,6 +1,6 @@
 //! nftables rendering of a [`Plan`]: tables `ip causeway_services` and `ip6 causeway_services`.
 //!
-//! The rules are few and follow from the [`Facts`](crate::plan::Facts); services, endpoints and
+//! The rules are few and follow from the [`PlanContext`](crate::plan::PlanContext); services, endpoints and
 //! policies are elements of maps and sets, so a change is elements alone and the kernel validates
 //! nothing again. (One verdict map with an element per service costs 10 ms per change at 45,000:
 //! the kernel walks it.) Every rule is one that `nft list ruleset` of 1.0.6 can print, and what it

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use causeway_model::{ObjectKey, Resolved};
 
-use crate::plan::{Facts, NodePortAddresses, Plan, SourceHash};
+use crate::plan::{NodePortAddresses, Plan, PlanContext, SourceHash};
 use crate::trace::{Choice, Outcome, trace};
 
 pub use random::{Random, Step, random_facts, random_history, random_packet, random_service};
@@ -26,9 +26,9 @@ pub const LOCAL: [&str; 6] =
     ["192.168.0.1", "10.0.1.1", "127.0.0.1", "fd00:192::1", "fd00:10:0:1::1", "::1"];
 
 /// Facts of the world, default settings.
-pub fn facts() -> Facts {
+pub fn facts() -> PlanContext {
     let nets = |nets: [&str; 2]| nets.map(|net| net.parse().expect("a network")).to_vec();
-    Facts {
+    PlanContext {
         node: "n1".to_owned(),
         zone: Some("a".to_owned()),
         cluster_cidrs: nets(["10.0.0.0/16", "fd00:10::/32"]),

@@ -1,10 +1,10 @@
 //! What planning knows of the node, for the targets that plan.
 
-use causeway_ruleset::plan::{Facts, NodePortAddresses, SourceHash};
+use causeway_ruleset::plan::{PlanContext, NodePortAddresses, SourceHash};
 
 /// A node of both families.
-pub fn facts() -> Facts {
-    Facts {
+pub fn facts() -> PlanContext {
+    PlanContext {
         node: "n1".to_owned(),
         zone: Some("z1".to_owned()),
         cluster_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()],

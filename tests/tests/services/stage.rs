@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use causeway_model::{Event, Index, IpFamily, ObjectKey, Protocol, manifest};
-use causeway_ruleset::plan::{Delta, Facts, NodePortAddresses, Plan, SourceHash};
+use causeway_ruleset::plan::{Delta, NodePortAddresses, Plan, PlanContext, SourceHash};
 use causeway_ruleset::{iptables, services};
 use causeway_tests::traffic::{Answer, Server};
 use causeway_tests::{Lab, Ns, Pod, Runtime};
@@ -91,10 +91,10 @@ pub(crate) enum From {
     Client,
 }
 
-pub(crate) fn facts() -> Facts {
+pub(crate) fn facts() -> PlanContext {
     let net = |text: &str| text.parse().expect("a network");
     let address = |text: &str| text.parse().expect("an address");
-    Facts {
+    PlanContext {
         node: "node1".to_owned(),
         zone: None,
         cluster_cidrs: vec![net("10.0.0.0/16"), net("fd00:10::/64")],
@@ -113,7 +113,7 @@ impl Stage {
     }
 
     /// The same under other facts.
-    pub(crate) fn with(backend: Backend, mut facts: Facts) -> Self {
+    pub(crate) fn with(backend: Backend, mut facts: PlanContext) -> Self {
         if backend == Backend::Iptables {
             facts.source_hash = SourceHash::Iptables;
         }

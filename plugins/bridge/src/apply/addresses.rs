@@ -7,15 +7,15 @@ use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 
 use super::links::best_effort;
-use super::turnover::is_ours;
-use super::{SETTLE, Site, random_mac};
+use super::subnet_change::is_ours;
+use super::{AddContext, SETTLE, random_mac};
 use crate::config::Mode;
 use crate::plan::{self, Addressing};
 use crate::record::Record;
 use crate::undo::{Done, Undo};
 use crate::{fault, masq, node};
 
-impl<'a> Site<'a> {
+impl<'a> AddContext<'a> {
     /// Addresses and routes inside the container.
     pub(super) fn configure_container(
         &self,

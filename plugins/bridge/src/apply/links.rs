@@ -7,7 +7,7 @@ use causeway_kernel::{
 use cni_plugin::{CniResult, Code, Error};
 use serde_json::json;
 
-use super::{Links, Site, random_mac};
+use super::{AddContext, Links, random_mac};
 use crate::config::Mode;
 use crate::ipam::{Ipam, with_ipam};
 use crate::record::Record;
@@ -15,7 +15,7 @@ use crate::undo::{Done, Undo};
 use crate::vxlan::{self, Underlay};
 use crate::{fault, node, plan, spoof};
 
-impl<'a> Site<'a> {
+impl<'a> AddContext<'a> {
     /// The links and the IPAM plugin's answer, side by side if the plugin allows it. Both are
     /// waited for, whatever the other says.
     pub(super) fn links_and_lease(

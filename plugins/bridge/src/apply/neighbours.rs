@@ -17,7 +17,7 @@ use cni_plugin::{CniResult, Code, Error};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::{Links, Site, turnover};
+use super::{AddContext, Links, subnet_change};
 use crate::collision::Host;
 use crate::config;
 use crate::fault;
@@ -31,7 +31,7 @@ const TRIES: usize = 64;
 /// Destinations that have no routes of their own (RFC 7600, RFC 3849): they show the default route.
 const OUTSIDE: [&str; 2] = ["192.0.0.8", "2001:db8:0:ffff::1"];
 
-impl Site<'_> {
+impl AddContext<'_> {
     /// What the host has beside this network's own links.
     pub(super) fn host_facts(&self) -> Result<Host, Error> {
         let addresses = self.host.all_addresses().map_err(fault::kernel)?;
@@ -56,7 +56,7 @@ impl Site<'_> {
         for (index, _) in &host.addresses {
             let link = self.host.link_by_index(*index).map_err(fault::kernel)?;
             idle.extend(
-                link.filter(|link| turnover::is_ours(link) && !link.carrier).map(|_| *index),
+                link.filter(|link| subnet_change::is_ours(link) && !link.carrier).map(|_| *index),
             );
         }
         if idle.is_empty() {

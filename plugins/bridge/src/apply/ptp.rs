@@ -6,13 +6,13 @@ use ipnetwork::IpNetwork;
 
 use super::addresses::require_ipv6;
 use super::links::best_effort;
-use super::{Links, Site};
+use super::{AddContext, Links};
 use crate::fault;
 use crate::plan::{self, Addressing};
 use crate::record::Record;
 use crate::undo::{Done, Undo};
 
-impl<'a> Site<'a> {
+impl<'a> AddContext<'a> {
     /// The veth pair, up.
     pub(super) fn ptp_links(
         &self,

@@ -213,7 +213,7 @@ fn interfaces_stand_in_order() {
     let bridge = link("br0", LinkKind::Bridge { vlan_filtering: true, default_pvid: 1 });
     let (host, container) = (link("veth1", LinkKind::Veth), link("eth0", LinkKind::Veth));
     let gateway = link("br0.7", LinkKind::Veth);
-    let ends = Ends {
+    let ends = AttachmentLinks {
         bridge: Some(&bridge),
         host: &host,
         container: &container,
@@ -235,7 +235,7 @@ fn interfaces_stand_in_order() {
 fn a_result_from_before_is_kept() {
     let bridge = link("br0", LinkKind::Bridge { vlan_filtering: false, default_pvid: 1 });
     let (host, container) = (link("veth1", LinkKind::Veth), link("eth1", LinkKind::Veth));
-    let ends = Ends {
+    let ends = AttachmentLinks {
         bridge: Some(&bridge),
         host: &host,
         container: &container,

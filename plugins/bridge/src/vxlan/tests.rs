@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use causeway_kernel::{AddressState, Link, LinkKind, VxlanAttributes};
 use cni_plugin::Code;
 
-use super::judge::{Change, Judgement, Target, alias};
+use super::decide::{Change, Target, VxlanAction, alias};
 use super::{Flood, RawVxlan, Underlay, VxlanConfig, check};
 
 fn ip(text: &str) -> IpAddr {
@@ -152,8 +152,8 @@ fn with_target<T>(work: impl FnOnce(&Target<'_>) -> T) -> T {
     work(&Target { wanted: &wanted, bridge: &bridge, mtu: 1450, attributes, locals })
 }
 
-fn judge(edit: impl FnOnce(&mut Link, &mut VxlanAttributes)) -> Judgement {
-    with_target(|target| target.judge(&device(edit)))
+fn decide(edit: impl FnOnce(&mut Link, &mut VxlanAttributes)) -> VxlanAction {
+    with_target(|target| target.decide(&device(edit)))
 }
 
 fn address(text: &str, scope: u8) -> AddressState {
@@ -161,8 +161,8 @@ fn address(text: &str, scope: u8) -> AddressState {
     AddressState { address, tentative: false, dad_failed: false, scope }
 }
 
-fn in_the_way(judgement: &Judgement, contains: &[&str]) {
-    let Judgement::Refuse(error) = judgement else { panic!("not refused: {judgement:?}") };
+fn in_the_way(action: &VxlanAction, contains: &[&str]) {
+    let VxlanAction::Refuse(error) = action else { panic!("not refused: {action:?}") };
     assert_eq!(error.code, Code::InvalidConfig);
     for part in contains {
         assert!(error.msg.contains(part), "{part:?} is not in {:?}", error.msg);
@@ -172,7 +172,7 @@ fn in_the_way(judgement: &Judgement, contains: &[&str]) {
 /// Rows: S-13, O-12
 #[test]
 fn every_attribute_of_a_device_is_compared() {
-    assert_eq!(judge(|_, _| ()), Judgement::Fine);
+    assert_eq!(decide(|_, _| ()), VxlanAction::Fine);
     let edits: [fn(&mut Link, &mut VxlanAttributes); 7] = [
         |_, a| a.id = 11,
         |_, a| a.port = 8472,
@@ -183,22 +183,22 @@ fn every_attribute_of_a_device_is_compared() {
         |_, a| a.learning = false,
     ];
     for edit in edits {
-        assert_eq!(judge(edit), Judgement::Recreate);
-        let foreign = judge(|link, attributes| {
+        assert_eq!(decide(edit), VxlanAction::Recreate);
+        let foreign = decide(|link, attributes| {
             edit(link, attributes);
             link.alias = Some("mine, hands off".to_owned());
         });
         in_the_way(&foreign, &["cwvx10", "instead of", "delete"]);
     }
     in_the_way(
-        &judge(|link, a| {
+        &decide(|link, a| {
             link.alias = Some(String::new());
             a.ttl = 5;
         }),
         &["ttl 5 instead of 0"],
     );
     in_the_way(
-        &judge(|link, _| link.kind = LinkKind::Bridge { vlan_filtering: false, default_pvid: 1 }),
+        &decide(|link, _| link.kind = LinkKind::Bridge { vlan_filtering: false, default_pvid: 1 }),
         &["kind bridge instead of vxlan"],
     );
 }
@@ -206,23 +206,23 @@ fn every_attribute_of_a_device_is_compared() {
 /// Rows: S-13
 #[test]
 fn what_can_be_changed_in_place_is() {
-    let all = judge(|link, _| {
+    let all = decide(|link, _| {
         link.up = false;
         link.mtu = 1400;
         link.master = None;
         link.alias = None;
     });
     let wanted = Change { up: true, mtu: Some(1450), master: Some(5), mark: true };
-    assert_eq!(all, Judgement::Change(wanted));
+    assert_eq!(all, VxlanAction::Change(wanted));
     // A source that the node still has is as good as the one that would be chosen now.
-    assert_eq!(judge(|_, a| a.local = Some(ip("172.18.0.9"))), Judgement::Fine);
+    assert_eq!(decide(|_, a| a.local = Some(ip("172.18.0.9"))), VxlanAction::Fine);
 }
 
 /// Rows: O-18
 #[test]
 fn a_device_of_another_network_is_left_alone() {
-    in_the_way(&judge(|link, _| link.alias = Some(alias("red"))), &["network red", "blue"]);
-    assert_eq!(judge(|link, _| link.master = Some(9)), Judgement::Enslaved(9));
+    in_the_way(&decide(|link, _| link.alias = Some(alias("red"))), &["network red", "blue"]);
+    assert_eq!(decide(|link, _| link.master = Some(9)), VxlanAction::Enslaved(9));
     with_target(|target| {
         let msg = target.enslaved("cw9").msg;
         assert!(msg.contains("bridge cw9 instead of cw0"), "{msg}");

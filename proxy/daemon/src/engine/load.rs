@@ -19,7 +19,7 @@ use crate::followers::Followers;
 use crate::forward::Forward;
 use crate::left_out;
 use crate::membership::Membership;
-use crate::node::{self, Facts};
+use crate::node::{self, NodeInfo};
 use crate::notify::Notifier;
 use crate::objects::writes::Writes;
 use crate::objects::{self, Objects};
@@ -37,7 +37,7 @@ pub(crate) struct EngineParts {
     /// Checked settings.
     pub settings: Settings,
     /// This node.
-    pub facts: Facts,
+    pub facts: NodeInfo,
     /// Opened, not read.
     pub store: Store,
     /// Tried out.
@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// What planning knows of this node now.
-    pub(super) fn planning(&self) -> plan::Facts {
+    pub(super) fn planning(&self) -> plan::PlanContext {
         const ZONE: &str = "topology.kubernetes.io/zone";
         let zone = self.state.index.node_labels(&self.state.node.name).remove(ZONE);
         planning(&self.state.settings, &self.facts, zone)
@@ -216,7 +216,7 @@ fn undecodable(damaged: &[String]) -> Option<String> {
 }
 
 /// What answers are rendered from before anything is read.
-fn first_state(settings: Settings, facts: &Facts, now: Instant) -> State {
+fn first_state(settings: Settings, facts: &NodeInfo, now: Instant) -> State {
     State {
         plan: Plan::new(planning(&settings, facts, None)),
         node: Node {
@@ -266,8 +266,8 @@ fn unanswered(now: Instant) -> ClusterState {
     }
 }
 
-fn planning(settings: &Settings, facts: &Facts, zone: Option<String>) -> plan::Facts {
-    plan::Facts {
+fn planning(settings: &Settings, facts: &NodeInfo, zone: Option<String>) -> plan::PlanContext {
+    plan::PlanContext {
         node: facts.name.to_string(),
         zone,
         cluster_cidrs: settings.cluster_cidrs.clone(),

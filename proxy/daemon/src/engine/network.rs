@@ -158,14 +158,14 @@ impl Engine {
             forward.follow(ips);
         }
         if let Some(overlay) = &self.network.overlay
-            && let Some(orders) = self.network.wanted.orders(context(
+            && let Some(target) = self.network.wanted.overlay_target(context(
                 &self.state,
                 &self.facts,
                 &self.membership,
                 &self.network.previous,
             ))
         {
-            overlay.order(orders);
+            overlay.set_target(target);
         }
     }
 
@@ -218,7 +218,7 @@ impl Engine {
 /// What the wanted network follows from.
 fn context<'a>(
     state: &'a State,
-    facts: &'a node::Facts,
+    facts: &'a node::NodeInfo,
     membership: &Membership,
     previous: &'a [IpNetwork],
 ) -> NetworkContext<'a> {

@@ -63,20 +63,20 @@ fn subnets(network: &Network, context: NetworkContext<'_>) -> Vec<IpNetwork> {
 #[test]
 fn subnets_are_those_of_before_until_the_store_gives_some() {
     let mut world = World::cluster();
-    let Some((Parts::Before, None)) = world.network.node_file(context(&world.state)) else {
+    let Some((SubnetSource::Before, None)) = world.network.node_file(context(&world.state)) else {
         panic!("not known yet")
     };
     assert_eq!(subnets(&world.network, context(&world.state)), [net("10.0.9.0/24")]);
     let held = Subnets::Held(vec![net("10.0.1.0/24")]);
     world.state.cluster.as_mut().expect("a cluster").subnets = Some(held);
     let wanted = world.network.node_file(context(&world.state)).expect("other ones");
-    assert_eq!(wanted, (Parts::Given(vec![net("10.0.1.0/24")]), None));
+    assert_eq!(wanted, (SubnetSource::Given(vec![net("10.0.1.0/24")]), None));
     // What could not be written is wanted again.
     assert!(world.network.node_file(context(&world.state)).is_some());
     world.network.on_node_file(wanted);
     assert_eq!(world.network.node_file(context(&world.state)), None);
     let refused = NetworkContext { refused: Some("nobody chose it"), ..context(&world.state) };
-    let none = Parts::Refused("nobody chose it".to_owned());
+    let none = SubnetSource::Refused("nobody chose it".to_owned());
     assert_eq!(world.network.node_file(refused), Some((none, None)));
     assert!(subnets(&world.network, refused).is_empty());
 }
@@ -112,8 +112,8 @@ fn a_wrong_peers_file_changes_nothing() {
     let read = world.network.on_peers(PEERS.as_ref(), wrong(), &world.state);
     assert!(read.peers.is_none());
     assert!(read.problem.expect("wrong").ends_with("what there is of an overlay stays"));
-    let orders = world.network.orders(context(&world.state)).expect("the first ones");
-    assert!(!orders.complete, "nothing is removed");
+    let target = world.network.overlay_target(context(&world.state)).expect("the first ones");
+    assert!(!target.complete, "nothing is removed");
 
     let both =
         vec![entry("n1", "192.0.2.7", "10.0.1.0/24"), entry("n2", "192.0.2.2", "10.0.2.0/24")];
@@ -122,10 +122,10 @@ fn a_wrong_peers_file_changes_nothing() {
     world.state.peers = read.peers.expect("a good file");
     assert_eq!(world.state.peers.keys().collect::<Vec<_>>(), ["n2"]);
     assert!(world.state.peers["n2"].vtep.is_some());
-    let orders = world.network.orders(context(&world.state)).expect("other ones");
-    assert!(orders.complete);
-    assert_eq!((orders.ips, orders.subnets), (vec![ip("192.0.2.7")], vec![net("10.0.1.0/24")]));
-    assert_eq!(world.network.orders(context(&world.state)), None, "told once");
+    let target = world.network.overlay_target(context(&world.state)).expect("other ones");
+    assert!(target.complete);
+    assert_eq!((target.ips, target.subnets), (vec![ip("192.0.2.7")], vec![net("10.0.1.0/24")]));
+    assert_eq!(world.network.overlay_target(context(&world.state)), None, "told once");
 
     let read = world.network.on_peers(PEERS.as_ref(), wrong(), &world.state);
     assert!(read.problem.expect("wrong").ends_with("its last content counts"));

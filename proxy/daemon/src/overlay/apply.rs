@@ -8,14 +8,14 @@ use causeway_kernel::{
 };
 use causeway_model::MacAddress;
 use causeway_overlay::{
-    HeldRoute, Hop, OtherVxlan, ROUTE_PROTOCOL, Step, VxlanLink, Wanted, clash,
+    Hop, ObservedRoute, OtherVxlan, ROUTE_PROTOCOL, Step, VxlanLink, Wanted, clash,
 };
 use ipnetwork::IpNetwork;
 
 use super::look::{SeenDevice, attributes};
 
 /// Takes steps.
-pub(super) struct Hands<'a> {
+pub(super) struct StepRunner<'a> {
     netlink: &'a Netlink,
     link: Option<&'a VxlanLink>,
     seen: SeenDevice,
@@ -27,7 +27,7 @@ pub(super) struct Hands<'a> {
     pub(super) guarded: bool,
 }
 
-impl<'a> Hands<'a> {
+impl<'a> StepRunner<'a> {
     pub(super) fn new(
         netlink: &'a Netlink,
         wanted: &'a Wanted,
@@ -229,7 +229,7 @@ fn words(step: &Step) -> String {
         Step::RemoveFdb(mac, to) => format!("remove FDB entry {mac} to {to}"),
         Step::PutRoute(subnet, Hop::Tunnel) => format!("put route {subnet} through the device"),
         Step::PutRoute(subnet, Hop::Direct(by)) => format!("put route {subnet} by {by}"),
-        Step::RemoveRoute(HeldRoute { subnet, .. }) => format!("remove a route to {subnet}"),
+        Step::RemoveRoute(ObservedRoute { subnet, .. }) => format!("remove a route to {subnet}"),
     }
 }
 

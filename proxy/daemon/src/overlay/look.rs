@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use causeway_kernel::{Link, LinkKind, Netlink, RouteSpec, VxlanAttributes};
 use causeway_model::{MacAddress, Peer};
 use causeway_overlay::{
-    Carrier, Device, Facts, HeldLink, HeldRoute, Holds, Mode, ROUTE_PROTOCOL, Underlay, VxlanLink,
-    device_name,
+    Carrier, Device, Mode, Observed, ObservedLink, ObservedRoute, OverlayContext, ROUTE_PROTOCOL,
+    Underlay, VxlanLink, device_name,
 };
 
 use super::guard;
-use super::{Aim, Orders};
+use super::{OverlayConfig, OverlayTarget};
 use crate::node;
 
 /// The index of lo in every network namespace.
@@ -25,9 +25,9 @@ const METRICS: [Option<u32>; 3] = [None, Some(0), Some(1024)];
 /// The device of our name, and what is on it.
 pub(super) struct SeenDevice {
     /// For planning.
-    pub held: Holds,
+    pub held: Observed,
     /// Routes of our protocol, each with all that removing exactly it needs.
-    pub routes: BTreeMap<HeldRoute, Vec<RouteSpec>>,
+    pub routes: BTreeMap<ObservedRoute, Vec<RouteSpec>>,
 }
 
 /// What carries packets to the other nodes.
@@ -84,16 +84,21 @@ fn device(link: &Link) -> Device {
 }
 
 /// What planning is to know.
-pub(super) fn facts(netlink: &Netlink, aim: &Aim, orders: &Orders, underlay: Underlay) -> Facts {
-    let direct = !matches!(aim.mode, Mode::Vxlan { direct: false, .. });
-    Facts {
-        mode: aim.mode.clone(),
-        node: orders.node.clone(),
-        cluster: aim.cluster.clone(),
-        subnets: orders.subnets.clone(),
-        on_link: if direct { on_link(netlink, &underlay, &orders.peers) } else { [].into() },
+pub(super) fn facts(
+    netlink: &Netlink,
+    config: &OverlayConfig,
+    target: &OverlayTarget,
+    underlay: Underlay,
+) -> OverlayContext {
+    let direct = !matches!(config.mode, Mode::Vxlan { direct: false, .. });
+    OverlayContext {
+        mode: config.mode.clone(),
+        node: target.node.clone(),
+        cluster: config.cluster.clone(),
+        subnets: target.subnets.clone(),
+        on_link: if direct { on_link(netlink, &underlay, &target.peers) } else { [].into() },
         underlay,
-        peers: orders.peers.clone(),
+        peers: target.peers.clone(),
     }
 }
 
@@ -115,10 +120,10 @@ pub(super) fn see(
         Mode::Vxlan { id, .. } => netlink.link(&device_name(*id))?,
         Mode::HostGw => netlink.links()?.into_iter().find(is_ours),
     };
-    let mut seen = SeenDevice { held: Holds::default(), routes: BTreeMap::new() };
+    let mut seen = SeenDevice { held: Observed::default(), routes: BTreeMap::new() };
     if let Some(link) = &link {
         let addresses = netlink.addresses(link.index)?.into_iter();
-        seen.held.link = Some(HeldLink {
+        seen.held.link = Some(ObservedLink {
             index: link.index,
             fits: wanted.is_some_and(|wanted| link.kind == LinkKind::Vxlan(attributes(wanted))),
             mac: link.mac.map(|mac| MacAddress(mac.0)),
@@ -141,11 +146,11 @@ pub(super) fn see(
 
 /// A route that could not be one of those we make (another table or metric) is one of no device:
 /// nobody wants it.
-fn held(route: &RouteSpec) -> HeldRoute {
+fn held(route: &RouteSpec) -> ObservedRoute {
     let ours = route.table.is_none_or(|table| table == MAIN)
         && METRICS.contains(&route.priority)
         && route.mtu.is_none();
-    HeldRoute { subnet: route.dst, dev: if ours { route.dev } else { 0 }, gateway: route.gw }
+    ObservedRoute { subnet: route.dst, dev: if ours { route.dev } else { 0 }, gateway: route.gw }
 }
 
 /// Removes all there is of an overlay, or only says what there is. Says what.

@@ -13,7 +13,7 @@ fn pauses_double_up_to_the_longest() {
 }
 
 /// A keeper in a network namespace of its own, whose node is 172.18.0.2 on `lo`.
-fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
+fn thread() -> (OverlayThread, tokio::sync::mpsc::Receiver<Event>) {
     // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
     let netlink = Netlink::open().unwrap();
@@ -22,8 +22,8 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
     let address = AddressSpec { address: "172.18.0.2/24".parse().unwrap(), nodad: true };
     netlink.add_address(1, &address).unwrap();
     let (events, told) = tokio::sync::mpsc::channel(16);
-    let keeper = Keeper {
-        aim: Aim {
+    let thread = OverlayThread {
+        config: OverlayConfig {
             mode: Mode::Vxlan { id: 1, port: 8472, direct: false },
             cluster: vec!["10.0.0.0/16".parse().unwrap()],
             no_tx_checksum: false,
@@ -36,7 +36,7 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
         kernel: None,
         guard: guard::Guard::default(),
         rules: None,
-        orders: Some(Orders {
+        target: Some(OverlayTarget {
             node: "n1".to_owned(),
             ips: vec!["172.18.0.2".parse().unwrap()],
             subnets: vec!["10.0.1.0/24".parse().unwrap()],
@@ -50,13 +50,13 @@ fn keeper() -> (Keeper, tokio::sync::mpsc::Receiver<Event>) {
         repairs: 0,
         failures: Retry::default(),
     };
-    (keeper, told)
+    (thread, told)
 }
 
 /// Rows: O-12
 #[test]
 fn devices_of_other_settings_go_once_all_nodes_are_known() {
-    let (mut keeper, _told) = keeper();
+    let (mut thread, _told) = thread();
     let netlink = Netlink::open().unwrap();
     let other = VxlanAttributes {
         id: 2,
@@ -70,28 +70,28 @@ fn devices_of_other_settings_go_once_all_nodes_are_known() {
     };
     netlink.add_vxlan_at("cwov2", 1450, Mac([2, 0, 0, 0, 0, 2]), &other).unwrap();
     let there = |name: &str| netlink.link(name).unwrap().is_some();
-    let complete = |keeper: &mut Keeper, complete: bool| {
-        keeper.orders.as_mut().unwrap().complete = complete;
-        keeper.settle().unwrap();
+    let complete = |thread: &mut OverlayThread, complete: bool| {
+        thread.target.as_mut().unwrap().complete = complete;
+        thread.settle().unwrap();
     };
-    complete(&mut keeper, false);
+    complete(&mut thread, false);
     assert!(there("cwov1") && there("cwov2"), "nothing goes while nodes may be missing");
-    complete(&mut keeper, true);
+    complete(&mut thread, true);
     assert!(there("cwov1") && !there("cwov2"), "left of other settings");
-    assert_eq!(keeper.state.repairs, 0, "nobody else changed anything");
+    assert_eq!(thread.state.repairs, 0, "nobody else changed anything");
 }
 
 /// Rows: RH12
 #[test]
 fn the_ports_guard_is_written_once_and_follows_the_tunnel() {
-    let (mut keeper, _told) = keeper();
+    let (mut thread, _told) = thread();
     let mut client = causeway_nft::Client::open().unwrap();
-    keeper.settle().unwrap();
-    let mut wanted = keeper.settled.clone().unwrap().0;
+    thread.settle().unwrap();
+    let mut wanted = thread.settled.clone().unwrap().0;
     let mut keep = |wanted: &Wanted, sources: &[&str]| {
         let sources = sources.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect();
         let before = client.generation().unwrap();
-        keeper.guard.keep(&Wanted { sources, ..wanted.clone() }).unwrap();
+        thread.guard.keep(&Wanted { sources, ..wanted.clone() }).unwrap();
         let tables = [false, true].map(|ipv6| {
             let id = causeway_ruleset::tunnel::table(ipv6);
             let found = client.table(&id).unwrap();
@@ -114,24 +114,24 @@ fn the_ports_guard_is_written_once_and_follows_the_tunnel() {
 
 #[test]
 fn after_failures_changes_wake_it_less_and_less() {
-    let (mut keeper, _told) = keeper();
-    keeper.orders.as_mut().unwrap().ips = vec!["172.18.0.9".parse().unwrap()];
+    let (mut thread, _told) = thread();
+    thread.target.as_mut().unwrap().ips = vec!["172.18.0.9".parse().unwrap()];
     for wanted in [20, 40, 80] {
         let before = clock::now();
-        assert!(keeper.look());
-        let pause = keeper.looks.earliest().saturating_duration_since(before);
+        assert!(thread.look());
+        let pause = thread.looks.earliest().saturating_duration_since(before);
         assert!(pause >= Duration::from_millis(wanted), "{pause:?} after a failure");
     }
 }
 
 #[test]
 fn looks_at_changes_leave_time_for_others() {
-    let (mut keeper, _told) = keeper();
+    let (mut thread, _told) = thread();
     for _ in 0..3 {
         let began = clock::now();
-        assert!(keeper.look());
+        assert!(thread.look());
         let ended = clock::now();
-        let rest = keeper.looks.earliest().saturating_duration_since(ended);
+        let rest = thread.looks.earliest().saturating_duration_since(ended);
         // What lies between our clock and its own is little beside nine times the look.
         assert!(
             rest * 2 >= (ended - began).min(PAUSE.longest),
@@ -140,5 +140,5 @@ fn looks_at_changes_leave_time_for_others() {
         );
         assert!(rest <= PAUSE.longest, "{rest:?}");
     }
-    assert_eq!((keeper.repairs, keeper.failures.failures()), (0, 0), "nothing failed");
+    assert_eq!((thread.repairs, thread.failures.failures()), (0, 0), "nothing failed");
 }

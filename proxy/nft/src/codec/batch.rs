@@ -2,7 +2,7 @@
 
 use causeway_ruleset::{Batch, Element, Op, Rule, SetSpec, TableId};
 
-use super::set::{Parts, write_elements, write_spec};
+use super::set::{ElementFields, write_elements, write_spec};
 use super::{Invalid, family_number, object};
 use crate::uapi::{
     BATCH_BEGIN, BATCH_END, BATCH_GENID, CHAIN_NAME, CHAIN_TABLE, DELCHAIN, DELRULE, DELSET,
@@ -85,7 +85,7 @@ impl Encoder {
         head: Head,
         of: (&TableId, &SetSpec),
         elements: &[Element],
-        parts: Parts,
+        parts: ElementFields,
     ) -> Result<(), Invalid> {
         if let Some(last) = write_elements(&mut self.out, head, of, elements, parts)? {
             self.last = Some((last, self.seq));
@@ -146,11 +146,11 @@ impl Encoder {
             Op::AddElements { table, set, elements, exclusive } => {
                 let flags = CREATE | if *exclusive { EXCL } else { 0 };
                 let head = self.head(NEWSETELEM, flags, table);
-                self.elements(head, (table, set), elements, Parts::Whole)?;
+                self.elements(head, (table, set), elements, ElementFields::Whole)?;
             }
             Op::DeleteElements { table, set, elements } => {
                 let head = self.head(DELSETELEM, 0, table);
-                self.elements(head, (table, set), elements, Parts::Key)?;
+                self.elements(head, (table, set), elements, ElementFields::Key)?;
             }
             Op::AddRule { table, chain, rule } => self.add_rule(table, chain, rule)?,
             Op::DeleteRule { table, chain, handle } => {

@@ -1,10 +1,10 @@
 //! IR to bytes and back.
 
 pub(crate) mod batch;
+pub(crate) mod decode;
+pub(crate) mod encode;
 pub(crate) mod expr;
-pub(crate) mod lower;
 pub(crate) mod object;
-pub(crate) mod raise;
 pub(crate) mod set;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 
 use causeway_ruleset::{BaseChain, ChainSpec, Family, Hook, Rule, TableId};
 
+use super::encode::Context;
 use super::expr::Expr;
-use super::lower::Context;
 use super::value::{read_comment, write_comment};
-use super::{Invalid, raise};
+use super::{Invalid, decode};
 use crate::uapi::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, EXPR_DATA, EXPR_NAME, HOOK_NUM,
     HOOK_PRIORITY, NF_ACCEPT, NF_DROP, RULE_CHAIN, RULE_EXPRESSIONS, RULE_HANDLE, RULE_TABLE,
@@ -80,7 +80,7 @@ pub(crate) fn write_rule(
     let list = out.nest(RULE_EXPRESSIONS);
     let mut context = Context::new(table.family);
     for statement in &rule.statements {
-        for expr in context.lower(statement)? {
+        for expr in context.encode(statement)? {
             expr.write(out);
         }
     }
@@ -105,7 +105,7 @@ pub(crate) fn read_rule(family: Family, attributes: Attributes<'_>) -> Option<Re
     let list = attributes.get(RULE_EXPRESSIONS);
     let elements = list.map(|list| list.nested().collect::<Vec<_>>()).unwrap_or_default();
     let exprs = elements.iter().copied().map(Expr::read).collect::<Vec<_>>();
-    let statements = raise::raise(family, &exprs, |at| {
+    let statements = decode::decode(family, &exprs, |at| {
         let inside = elements[at].nested();
         let name = inside.get(EXPR_NAME).and_then(|name| name.string()).unwrap_or_default();
         (name, inside.get(EXPR_DATA).map(|data| data.value.to_vec()).unwrap_or_default())

@@ -247,7 +247,7 @@ pub(crate) fn read_spec(attributes: Attributes<'_>) -> Option<(String, SetSpec)>
 
 /// Which parts of elements a message holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
+pub(crate) enum ElementFields {
     /// All.
     Whole,
     /// For deletion and query.
@@ -260,7 +260,7 @@ pub(crate) fn write_elements(
     head: Head,
     (table, set): (&TableId, &SetSpec),
     elements: &[Element],
-    parts: Parts,
+    parts: ElementFields,
 ) -> Result<Option<Mark>, Invalid> {
     let mut last = None;
     let mut rest = elements.iter().peekable();
@@ -278,7 +278,7 @@ pub(crate) fn write_list<'a>(
     out: &mut Writer,
     (table, set): (&TableId, &SetSpec),
     elements: &mut impl Iterator<Item = &'a Element>,
-    parts: Parts,
+    parts: ElementFields,
 ) -> Result<(), Invalid> {
     out.string(ELEM_LIST_TABLE, &table.name);
     out.string(ELEM_LIST_SET, &set.name);
@@ -296,7 +296,7 @@ fn write_element(
     out: &mut Writer,
     set: &SetSpec,
     element: &Element,
-    parts: Parts,
+    parts: ElementFields,
 ) -> Result<(), Invalid> {
     let (from, to) = match &element.key {
         Key::Exact(values) => (values, values),
@@ -311,7 +311,7 @@ fn write_element(
     if set.interval && set.key.len() > 1 {
         write_data(out, ELEM_KEY_END, &to);
     }
-    if parts == Parts::Whole {
+    if parts == ElementFields::Whole {
         match (&set.target, &element.value) {
             (None, None) => {}
             (Some(MapTarget::Data(kinds)), Some(ElementValue::Data(values))) => {

@@ -12,7 +12,7 @@ use netlink_packet_netfilter::NetfilterMessage;
 use proptest::prelude::*;
 
 use super::object::{read_chain, read_rule, write_chain, write_rule};
-use super::set::{self, Parts, read_spec, write_list, write_spec};
+use super::set::{self, ElementFields, read_spec, write_list, write_spec};
 use crate::uapi::{RULE_HANDLE, SET_USERDATA};
 use crate::wire::{Attributes, Messages, Writer};
 
@@ -220,7 +220,8 @@ fn sets_are_those_of_nft_and_of_the_kernel() {
 
 fn elements_bytes(set: &SetSpec, elements: &[Element]) -> Vec<u8> {
     let write = |out: &mut Writer| {
-        write_list(out, (&id(), set), &mut elements.iter(), Parts::Whole).expect("elements");
+        write_list(out, (&id(), set), &mut elements.iter(), ElementFields::Whole)
+            .expect("elements");
     };
     written(write)
 }

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::plan::tests::{DIRECT, VXLAN, facts, ip, net, peer};
-use crate::{Facts, HeldLink, HeldRoute, Holds, Hop, Mode, Step, Wanted, diff, plan};
+use crate::{
+    Hop, Mode, Observed, ObservedLink, ObservedRoute, OverlayContext, Step, Wanted, diff, plan,
+};
 
 const UNDERLAY: u32 = 2;
 const DEVICE: u32 = 7;
@@ -18,11 +20,11 @@ const REMADE: u32 = 8;
 
 /// Does what the kernel does on a step, with its side effects; refuses what it would refuse, and
 /// what the steps are not to ask for.
-fn apply(kernel: &mut Holds, step: &Step) -> Result<(), String> {
+fn apply(kernel: &mut Observed, step: &Step) -> Result<(), String> {
     match step {
         Step::RemoveLink { index } => remove_link(kernel, *index),
         Step::AddLink(wanted) => {
-            let was = kernel.link.replace(HeldLink {
+            let was = kernel.link.replace(ObservedLink {
                 index: REMADE,
                 fits: true,
                 mac: Some(wanted.mac),
@@ -68,7 +70,7 @@ fn apply(kernel: &mut Holds, step: &Step) -> Result<(), String> {
     }
 }
 
-fn remove_link(kernel: &mut Holds, index: u32) -> Result<(), String> {
+fn remove_link(kernel: &mut Observed, index: u32) -> Result<(), String> {
     yes(kernel.link.take().is_some_and(|link| link.index == index), "no such link")?;
     kernel.neighbours.clear();
     kernel.fdb.clear();
@@ -77,7 +79,7 @@ fn remove_link(kernel: &mut Holds, index: u32) -> Result<(), String> {
 }
 
 fn set_link(
-    kernel: &mut Holds,
+    kernel: &mut Observed,
     (mac, mtu, up): (Option<MacAddress>, Option<u32>, bool),
 ) -> Result<(), String> {
     let link = kernel.link.as_mut().ok_or("no link")?;
@@ -90,7 +92,7 @@ fn set_link(
     Ok(())
 }
 
-fn put_route(kernel: &mut Holds, subnet: IpNetwork, hop: &Hop) -> Result<(), String> {
+fn put_route(kernel: &mut Observed, subnet: IpNetwork, hop: &Hop) -> Result<(), String> {
     let (dev, gateway) = match hop {
         Hop::Direct(ip) => (UNDERLAY, *ip),
         Hop::Tunnel => {
@@ -104,7 +106,7 @@ fn put_route(kernel: &mut Holds, subnet: IpNetwork, hop: &Hop) -> Result<(), Str
     let present = kernel.routes.iter().filter(|route| route.subnet == subnet).count();
     yes(present < 2, "which one is replaced?")?;
     kernel.routes.retain(|route| route.subnet != subnet);
-    kernel.routes.insert(HeldRoute { subnet, dev, gateway: Some(gateway) });
+    kernel.routes.insert(ObservedRoute { subnet, dev, gateway: Some(gateway) });
     Ok(())
 }
 
@@ -112,13 +114,13 @@ fn yes(it_is: bool, else_: &str) -> Result<(), String> {
     if it_is { Ok(()) } else { Err(else_.to_owned()) }
 }
 
-fn destinations(kernel: &Holds, mac: MacAddress) -> Vec<IpAddr> {
+fn destinations(kernel: &Observed, mac: MacAddress) -> Vec<IpAddr> {
     kernel.fdb.iter().filter(|(of, _)| *of == mac).map(|(_, ip)| *ip).collect()
 }
 
 /// Whether packets for `subnet` go where they should.
-fn works(kernel: &Holds, wanted: &Wanted, subnet: IpNetwork) -> bool {
-    let routes: Vec<&HeldRoute> =
+fn works(kernel: &Observed, wanted: &Wanted, subnet: IpNetwork) -> bool {
+    let routes: Vec<&ObservedRoute> =
         kernel.routes.iter().filter(|route| route.subnet == subnet).collect();
     let Some(hop) = wanted.routes.get(&subnet) else { return false };
     let leads = |dev: u32, gateway: IpAddr| {
@@ -143,14 +145,16 @@ fn works(kernel: &Holds, wanted: &Wanted, subnet: IpNetwork) -> bool {
 }
 
 /// What the kernel should hold in the end, with the index of the device that is there.
-fn as_held(kernel: &Holds, wanted: &Wanted) -> Holds {
+fn as_held(kernel: &Observed, wanted: &Wanted) -> Observed {
     let index = kernel.link.as_ref().map_or(0, |link| link.index);
     let route = |(subnet, hop): (&IpNetwork, &Hop)| match hop {
-        Hop::Tunnel => HeldRoute { subnet: *subnet, dev: index, gateway: Some(subnet.network()) },
-        Hop::Direct(ip) => HeldRoute { subnet: *subnet, dev: UNDERLAY, gateway: Some(*ip) },
+        Hop::Tunnel => {
+            ObservedRoute { subnet: *subnet, dev: index, gateway: Some(subnet.network()) }
+        }
+        Hop::Direct(ip) => ObservedRoute { subnet: *subnet, dev: UNDERLAY, gateway: Some(*ip) },
     };
-    Holds {
-        link: wanted.link.as_ref().map(|link| HeldLink {
+    Observed {
+        link: wanted.link.as_ref().map(|link| ObservedLink {
             index,
             fits: true,
             mac: Some(link.mac),
@@ -165,7 +169,7 @@ fn as_held(kernel: &Holds, wanted: &Wanted) -> Holds {
 }
 
 /// Applies the difference, looking at every prefix of it.
-fn follow(held: &Holds, wanted: &Wanted) -> Result<Holds, String> {
+fn follow(held: &Observed, wanted: &Wanted) -> Result<Observed, String> {
     let mut kernel = held.clone();
     let steps = diff(held, wanted, UNDERLAY);
     let stays: Vec<IpNetwork> = wanted
@@ -185,22 +189,25 @@ fn follow(held: &Holds, wanted: &Wanted) -> Result<Holds, String> {
 }
 
 /// This node's last IPv4 subnet went.
-fn loses_ipv4(held: &Holds, wanted: &Wanted) -> bool {
+fn loses_ipv4(held: &Observed, wanted: &Wanted) -> bool {
     let had = held.link.iter().any(|link| link.addresses.iter().any(IpNetwork::is_ipv4));
     let has = wanted.link.iter().any(|link| link.addresses.iter().any(IpAddr::is_ipv4));
     had && !has
 }
 
 /// The kernel after a clean start with these facts.
-fn established(facts: &Facts) -> Holds {
-    let mut held = as_held(&Holds::default(), &plan(facts));
+fn established(facts: &OverlayContext) -> Observed {
+    let mut held = as_held(&Observed::default(), &plan(facts));
     if let Some(link) = &mut held.link {
         link.index = DEVICE;
     }
     held.routes = held
         .routes
         .into_iter()
-        .map(|route| HeldRoute { dev: if route.dev == 0 { DEVICE } else { route.dev }, ..route })
+        .map(|route| ObservedRoute {
+            dev: if route.dev == 0 { DEVICE } else { route.dev },
+            ..route
+        })
         .collect();
     held
 }
@@ -223,7 +230,7 @@ fn some_peer() -> impl Strategy<Value = Peer> {
     })
 }
 
-fn some_facts() -> impl Strategy<Value = Facts> {
+fn some_facts() -> impl Strategy<Value = OverlayContext> {
     let peers = vec(some_peer(), 0..6);
     let own = btree_set(select(vec!["10.0.1.0/24", "fd00:10:0:1::/64", "10.0.2.0/24"]), 0..3);
     let near = btree_set(some_ip(), 0..6);
@@ -247,7 +254,7 @@ fn some_mac() -> impl Strategy<Value = MacAddress> {
     prop_oneof![named, Just(MacAddress([0; 6])), Just(MacAddress([2, 0, 0, 0, 3, 1]))]
 }
 
-fn some_link() -> impl Strategy<Value = HeldLink> {
+fn some_link() -> impl Strategy<Value = ObservedLink> {
     let addresses = vec![
         "10.0.1.0/32",
         "10.0.1.0/24",
@@ -258,7 +265,7 @@ fn some_link() -> impl Strategy<Value = HeldLink> {
     ];
     let about = (any::<bool>(), any::<bool>(), select(vec![1450_u32, 1430, 1500]));
     (about, prop::option::of(some_mac()), btree_set(select(addresses), 0..4)).prop_map(
-        |((fits, up, mtu), mac, addresses)| HeldLink {
+        |((fits, up, mtu), mac, addresses)| ObservedLink {
             index: DEVICE,
             fits,
             mac,
@@ -269,17 +276,15 @@ fn some_link() -> impl Strategy<Value = HeldLink> {
     )
 }
 
-fn some_route() -> impl Strategy<Value = HeldRoute> {
+fn some_route() -> impl Strategy<Value = ObservedRoute> {
     let dev = select(vec![UNDERLAY, DEVICE, 3]);
-    (some_subnet(), dev, prop::option::of(some_ip())).prop_map(|(subnet, dev, gateway)| HeldRoute {
-        subnet: net(&subnet),
-        dev,
-        gateway: gateway.map(|text| ip(&text)),
+    (some_subnet(), dev, prop::option::of(some_ip())).prop_map(|(subnet, dev, gateway)| {
+        ObservedRoute { subnet: net(&subnet), dev, gateway: gateway.map(|text| ip(&text)) }
     })
 }
 
 /// Whatever another process may have made of it.
-fn some_holds() -> impl Strategy<Value = Holds> {
+fn some_holds() -> impl Strategy<Value = Observed> {
     let host = (2..9_u8).prop_map(|n| ip(&format!("10.0.{n}.0")));
     let to = some_ip().prop_map(|text| ip(&text));
     (
@@ -290,15 +295,15 @@ fn some_holds() -> impl Strategy<Value = Holds> {
     )
         .prop_map(|(link, neighbours, fdb, mut routes)| {
             if link.is_some() {
-                return Holds { link, neighbours, fdb, routes };
+                return Observed { link, neighbours, fdb, routes };
             }
             routes.retain(|route| route.dev != DEVICE);
-            Holds { routes, ..Holds::default() }
+            Observed { routes, ..Observed::default() }
         })
 }
 
 /// What another process did to a kernel that was right: took some away, added some.
-fn disturbed() -> impl Strategy<Value = Holds> {
+fn disturbed() -> impl Strategy<Value = Observed> {
     (some_facts(), some_holds(), vec(any::<bool>(), 24), any::<bool>()).prop_map(
         |(facts, noise, keep, own_link)| {
             let mut keep = keep.into_iter().cycle();
@@ -356,14 +361,14 @@ proptest! {
 
 /// The steps from a kernel that is right for `before` to what `after` wants.
 #[track_caller]
-fn check(before: &Facts, after: &Facts, steps: &[Step]) {
+fn check(before: &OverlayContext, after: &OverlayContext, steps: &[Step]) {
     let held = established(before);
     let wanted = plan(after);
     assert_eq!(diff(&held, &wanted, UNDERLAY), steps);
     follow(&held, &wanted).unwrap();
 }
 
-fn two(words: &str) -> Facts {
+fn two(words: &str) -> OverlayContext {
     facts(VXLAN, vec![peer("n2", words)])
 }
 
@@ -408,7 +413,7 @@ fn a_peer_that_went_is_taken_away_from_the_route_down() {
         &two("172.18.0.3 10.0.2.0/24"),
         &facts(VXLAN, Vec::new()),
         &[
-            Step::RemoveRoute(HeldRoute {
+            Step::RemoveRoute(ObservedRoute {
                 subnet: route,
                 dev: DEVICE,
                 gateway: Some(ip("10.0.2.0")),
@@ -432,7 +437,7 @@ fn a_device_that_is_gone_comes_back_with_all_that_was_on_it() {
         Step::PutNeighbour(ip("10.0.2.0"), mac),
         Step::PutRoute(net("10.0.2.0/24"), Hop::Tunnel),
     ];
-    assert_eq!(diff(&Holds::default(), &wanted, UNDERLAY), steps);
+    assert_eq!(diff(&Observed::default(), &wanted, UNDERLAY), steps);
 }
 
 /// Rows: O-05, O-09
@@ -457,7 +462,7 @@ fn a_device_of_other_attributes_is_made_anew() {
     held.link.as_mut().unwrap().fits = false;
     let steps = diff(&held, &wanted, UNDERLAY);
     assert_eq!(steps[0], Step::RemoveLink { index: DEVICE });
-    assert_eq!(steps[1..], diff(&Holds::default(), &wanted, UNDERLAY));
+    assert_eq!(steps[1..], diff(&Observed::default(), &wanted, UNDERLAY));
 }
 
 /// Rows: O-20, O-66

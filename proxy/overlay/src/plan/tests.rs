@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use causeway_model::{Labels, MacAddress, NodeIdentity, NodeRecord, Peer};
 use ipnetwork::IpNetwork;
 
-use crate::{Facts, Hop, Mode, Underlay, plan};
+use crate::{Hop, Mode, OverlayContext, Underlay, plan};
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -32,8 +32,8 @@ pub(crate) const VXLAN: Mode = Mode::Vxlan { id: 1, port: 8472, direct: false };
 pub(crate) const DIRECT: Mode = Mode::Vxlan { id: 1, port: 8472, direct: true };
 
 /// Node n1, 172.18.0.2 with 10.0.1.0/24, and these peers.
-pub(crate) fn facts(mode: Mode, peers: Vec<Peer>) -> Facts {
-    Facts {
+pub(crate) fn facts(mode: Mode, peers: Vec<Peer>) -> OverlayContext {
+    OverlayContext {
         mode,
         node: "n1".to_owned(),
         cluster: vec![net("10.0.0.0/16"), net("fd00:10::/48")],
@@ -142,7 +142,7 @@ fn this_node_among_the_peers_counts_for_nothing() {
 
 /// What is said of node n2 and whether a route leads to its subnet.
 #[track_caller]
-fn check(facts: &Facts, routed: bool, problem: &str) {
+fn check(facts: &OverlayContext, routed: bool, problem: &str) {
     let wanted = plan(facts);
     let leads = wanted.routes.keys().any(|subnet| net("10.0.2.0/24").contains(subnet.ip()));
     let said = wanted.problems.get("n2").map_or("", String::as_str);

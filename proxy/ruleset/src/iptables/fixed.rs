@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Chains, Table, names, rule};
 use crate::LOCALHOST_REPLY;
-use crate::plan::{self, Facts, Here, HostPlace, NodePortAddresses};
+use crate::plan::{self, Here, HostPlace, NodePortAddresses, PlanContext};
 
 /// A jump from a chain of the kernel.
 pub(super) struct Jump {
@@ -53,7 +53,7 @@ pub(super) fn jumps(family: IpFamily) -> Vec<Jump> {
 }
 
 /// The chains.
-pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
+pub(super) fn chains(facts: &PlanContext, family: IpFamily) -> Chains {
     let mut chains = Chains::new();
     let mut put = |table, name: &str, lines: &[&str]| {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
@@ -83,7 +83,7 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Chains {
 
 /// Chains that follow from the containers of this node as well.
 pub(super) fn of_containers(
-    facts: &Facts,
+    facts: &PlanContext,
     containers: &BTreeSet<IpAddr>,
     family: IpFamily,
 ) -> Chains {
@@ -112,8 +112,8 @@ pub(super) fn of_containers(
     ])
 }
 
-/// [`Facts::is_outside`]
-fn mark_outside(facts: &Facts, family: IpFamily) -> Vec<String> {
+/// [`PlanContext::is_outside`]
+fn mark_outside(facts: &PlanContext, family: IpFamily) -> Vec<String> {
     let nets = of_family(&facts.cluster_cidrs, family);
     if nets.is_empty() {
         return Vec::new();
@@ -129,7 +129,7 @@ fn mark_outside(facts: &Facts, family: IpFamily) -> Vec<String> {
 }
 
 /// Rules that lead to the node ports.
-pub(super) fn to_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
+pub(super) fn to_node_ports(facts: &PlanContext, family: IpFamily) -> Vec<String> {
     let local = format!("-m addrtype --dst-type LOCAL -j {}", names::NODE_PORTS);
     match facts.node_port_addresses.nets(family) {
         None => vec![local],
@@ -150,7 +150,7 @@ pub(super) fn to_containers(here: &Here, family: IpFamily) -> Vec<String> {
 }
 
 /// Local addresses without node ports: the head of the chain of node ports.
-pub(super) fn not_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
+pub(super) fn not_node_ports(facts: &PlanContext, family: IpFamily) -> Vec<String> {
     let without = match (family, &facts.node_port_addresses) {
         (IpFamily::V4, NodePortAddresses::All) => None,
         (IpFamily::V4, NodePortAddresses::In(_)) => Some("-d 127.0.0.0/8 -j RETURN"),
@@ -160,7 +160,7 @@ pub(super) fn not_node_ports(facts: &Facts, family: IpFamily) -> Vec<String> {
 }
 
 /// Unallocated addresses of the services' networks are dropped (row 15).
-pub(super) fn unallocated(facts: &Facts, family: IpFamily) -> Vec<String> {
+pub(super) fn unallocated(facts: &PlanContext, family: IpFamily) -> Vec<String> {
     let nets = of_family(&facts.service_cidrs, family);
     nets.iter().map(|net| format!("-d {} -j DROP", rule::net(*net))).collect()
 }

@@ -4,13 +4,15 @@ use causeway_model::{Balance, IpFamily, ObjectKey};
 
 use super::hash::{self, Digit};
 use super::{Chains, Table, names, rule};
-use crate::plan::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, Target, port_name};
+use crate::plan::{
+    At, Decision, Frontend, Masquerade, PlanContext, Pool, PortPlan, Target, port_name,
+};
 use crate::spread;
 
 /// A service port and what its rules depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Port<'a> {
-    pub(super) facts: &'a Facts,
+    pub(super) facts: &'a PlanContext,
     pub(super) key: &'a ObjectKey,
     pub(super) plan: &'a PortPlan,
 }

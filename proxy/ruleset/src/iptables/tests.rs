@@ -137,7 +137,7 @@ fn i4_changes_leave_what_a_fresh_start_makes() {
             let mut twice = node.clone();
             twice.restore(&again);
             assert_eq!(node, twice, "seed {seed}");
-            flat.insert(mirror.halves[0].is_flat());
+            flat.insert(mirror.families[0].is_flat());
         }
     }
     assert_eq!(flat.len(), 2, "both layouts are met");

@@ -9,7 +9,7 @@ use causeway_model::{
 use ipnetwork::IpNetwork;
 
 use super::claims::Place;
-use super::{At, Decision, Facts, Frontend, Masquerade, Pool, PortPlan, ServicePlan, Target};
+use super::{At, Decision, Frontend, Masquerade, PlanContext, Pool, PortPlan, ServicePlan, Target};
 
 /// The places that a service asks for, ascending: those that it may have, and those that nodes live
 /// on. Without a cluster address there is nothing of a family.
@@ -55,7 +55,7 @@ pub(super) fn places(plan: &ServicePlan) -> Vec<Place> {
 
 /// The plan of a service that has the places of which `has` says so. `None`: no rules.
 pub(super) fn service(
-    facts: &Facts,
+    facts: &PlanContext,
     resolved: &Resolved,
     has: &dyn Fn(&Place) -> bool,
 ) -> Option<ServicePlan> {
@@ -128,7 +128,7 @@ fn balancer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
 
 /// What the plan of one port in one family is made from.
 struct Context<'a> {
-    facts: &'a Facts,
+    facts: &'a PlanContext,
     service: &'a Service,
     family: IpFamily,
     has: &'a dyn Fn(&Place) -> bool,
@@ -215,7 +215,7 @@ struct Pools {
 }
 
 impl Pools {
-    fn of(facts: &Facts, family: IpFamily, endpoints: &[Endpoint]) -> Self {
+    fn of(facts: &PlanContext, family: IpFamily, endpoints: &[Endpoint]) -> Self {
         let mine = |endpoint: &&Endpoint| IpFamily::of(endpoint.address) == family;
         let endpoints = endpoints.iter().filter(mine).collect::<Vec<_>>();
         let here = |endpoint: &&&Endpoint| endpoint.node.as_deref() == Some(&*facts.node);
@@ -257,7 +257,7 @@ fn usable<'a>(endpoints: &[&'a Endpoint]) -> Vec<&'a Endpoint> {
 
 /// The endpoints that hints give this node: those for the node, else those for its zone; all if
 /// one of them has no hint or none is for us. Endpoints that only serve have no say (rows 66, 68).
-fn hinted<'a>(facts: &Facts, usable: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
+fn hinted<'a>(facts: &PlanContext, usable: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
     if usable.iter().any(|endpoint| !endpoint.ready) {
         return usable;
     }
@@ -282,7 +282,7 @@ fn for_us<'a>(
 }
 
 /// In order, each address and port once.
-fn targets(facts: &Facts, endpoints: &[&Endpoint]) -> Vec<Target> {
+fn targets(facts: &PlanContext, endpoints: &[&Endpoint]) -> Vec<Target> {
     let target = |endpoint: &&Endpoint| Target {
         address: endpoint.address,
         port: endpoint.port,

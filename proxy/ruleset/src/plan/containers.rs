@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use causeway_model::IpFamily;
 
-use super::{Delta, Facts, Here, Plan};
+use super::{Delta, Here, Plan, PlanContext};
 
 impl Plan {
     /// Takes the addresses of all containers of this node.
@@ -33,7 +33,7 @@ impl Plan {
 
 /// Those of `containers` that are outside the cluster networks, of a family.
 pub(crate) fn private<'a>(
-    facts: &'a Facts,
+    facts: &'a PlanContext,
     containers: &'a BTreeSet<IpAddr>,
     family: IpFamily,
 ) -> impl Iterator<Item = IpAddr> + 'a {
@@ -43,7 +43,7 @@ pub(crate) fn private<'a>(
 
 /// All of a family if one of it is outside the cluster networks, else none: rules ask for them only
 /// then, and most nodes have no such container.
-fn relevant(facts: &Facts, mut all: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+fn relevant(facts: &PlanContext, mut all: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     let has = |family| private(facts, &all, family).next().is_some();
     let (v4, v6) = (has(IpFamily::V4), has(IpFamily::V6));
     all.retain(|ip| if ip.is_ipv4() { v4 } else { v6 });

@@ -6,7 +6,7 @@ use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
 
 use super::layout::{Class, RULES, Set, daddr, rule, saddr};
-use crate::plan::{Facts, NodePortAddresses};
+use crate::plan::{NodePortAddresses, PlanContext};
 use crate::{
     BaseChain, ChainSpec, Field, Hook, LOCALHOST_REPLY, Match, RegValue, Rule, Statement, Verdict,
 };
@@ -21,7 +21,7 @@ const AFTER_DSTNAT: i32 = -90;
 const SRCNAT: i32 = 100;
 
 /// Chains with their rules.
-pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rule>)> {
+pub(super) fn chains(facts: &PlanContext, family: IpFamily) -> Vec<(ChainSpec, Vec<Rule>)> {
     let start = || rule([jump("services")]);
     let plain = |name: &str, rules| (ChainSpec { name: name.to_owned(), base: None }, rules);
     let mut chains = vec![
@@ -55,11 +55,11 @@ pub(super) fn chains(facts: &Facts, family: IpFamily) -> Vec<(ChainSpec, Vec<Rul
 }
 
 /// Whether sources can be told to be inside or outside the cluster networks (row 18).
-fn detects(facts: &Facts, family: IpFamily) -> bool {
+fn detects(facts: &PlanContext, family: IpFamily) -> bool {
     facts.cluster_cidrs.iter().any(|net| IpFamily::of(net.ip()) == family)
 }
 
-fn guarded(facts: &Facts, family: IpFamily) -> bool {
+fn guarded(facts: &PlanContext, family: IpFamily) -> bool {
     family == IpFamily::V4 && facts.node_port_addresses == NodePortAddresses::All
 }
 
@@ -111,7 +111,7 @@ fn localhost(family: IpFamily, negate: bool) -> Match {
     Match::net(daddr(family), negate, net)
 }
 
-fn services(facts: &Facts, family: IpFamily) -> Vec<Rule> {
+fn services(facts: &PlanContext, family: IpFamily) -> Vec<Rule> {
     let to = |set, fields, chain: &str| rule([in_set(fields, &set, false), goto(chain)]);
     let mut nodeports = vec![in_set(Class::NodePort.fields(family), &Set::NodePorts, false)];
     if !guarded(facts, family) {
@@ -137,7 +137,7 @@ fn services(facts: &Facts, family: IpFamily) -> Vec<Rule> {
     rules
 }
 
-fn cluster(facts: &Facts, family: IpFamily) -> Vec<Rule> {
+fn cluster(facts: &PlanContext, family: IpFamily) -> Vec<Rule> {
     let mut rules = Vec::new();
     if facts.masquerade_all {
         rules.push(rule([mark()]));
@@ -149,7 +149,7 @@ fn cluster(facts: &Facts, family: IpFamily) -> Vec<Rule> {
 }
 
 /// Whether the source is in a cluster network.
-fn inside(facts: &Facts, family: IpFamily, negate: bool) -> Statement {
+fn inside(facts: &PlanContext, family: IpFamily, negate: bool) -> Statement {
     in_networks(saddr(family), &facts.cluster_cidrs, &Set::ClusterCidrs, negate)
 }
 
@@ -203,7 +203,7 @@ fn nodeport(family: IpFamily) -> Vec<Rule> {
 
 /// External policy `Local`: this node itself and containers get any endpoint, all others one of
 /// this node.
-fn by_origin(facts: &Facts, family: IpFamily, any: Class) -> Vec<Rule> {
+fn by_origin(facts: &PlanContext, family: IpFamily, any: Class) -> Vec<Rule> {
     let local = match any {
         Class::Address | Class::AddressLocal => Class::AddressLocal,
         Class::NodePort | Class::NodePortLocal => Class::NodePortLocal,
@@ -240,7 +240,7 @@ fn pool(family: IpFamily, class: Class) -> Vec<Rule> {
 }
 
 /// The bit is cleared, as a tunnelled packet keeps its mark and would be masqueraded twice.
-fn masquerading(facts: &Facts, family: IpFamily) -> Vec<Rule> {
+fn masquerading(facts: &PlanContext, family: IpFamily) -> Vec<Rule> {
     let masquerade = || Statement::Masquerade { random: true };
     let marked = Match::Bits { field: Field::Mark, mask: MASQUERADE, negate: true, value: 0 };
     let marked = || Statement::Match(marked.clone());

@@ -9,14 +9,14 @@ use causeway_model::IpFamily;
 use super::chains;
 use super::content::{self, Content, Shared};
 use super::layout::{self, Set};
-use crate::plan::Facts;
+use crate::plan::PlanContext;
 use crate::{ChainSpec, Element, Op, Rule};
 
 /// Elements of sets in the order of their names' kinds.
 type Elements = BTreeMap<(IpFamily, Set), Vec<Element>>;
 
 /// Operations that make both tables again.
-pub(super) fn create(facts: &Facts, content: Content) -> Vec<Op> {
+pub(super) fn create(facts: &PlanContext, content: Content) -> Vec<Op> {
     let mut ops = Vec::new();
     let Content { mut elements, chains: own, shared } = content;
     elements.extend(shared_elements(&shared));

@@ -7,11 +7,11 @@ use super::chains;
 use super::change::{difference, plain, shared_elements, sized_chains, sorted};
 use super::content::Content;
 use super::layout::{self, Set};
-use crate::plan::Facts;
+use crate::plan::PlanContext;
 use crate::{Element, Op, Rule, SetSpec, TableId, TableState};
 
 /// The tables with this content.
-pub(super) fn tables(facts: &Facts, content: Content) -> Tables {
+pub(super) fn tables(facts: &PlanContext, content: Content) -> Tables {
     let Content { mut elements, chains: mut own, shared } = content;
     elements.extend(shared_elements(&shared));
     let mut state = |family: IpFamily| {

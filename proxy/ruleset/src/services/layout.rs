@@ -1,11 +1,11 @@
-//! Names and shapes of what the tables hold, and the elements that follow from [`Facts`] alone.
+//! Names and shapes of what the tables hold, and the elements that follow from [`PlanContext`] alone.
 
 use std::net::IpAddr;
 
 use causeway_model::IpFamily;
 use ipnetwork::IpNetwork;
 
-use crate::plan::Facts;
+use crate::plan::PlanContext;
 use crate::{
     DataType, Element, Family, Field, Key, MapTarget, NatPort, NatTarget, RegValue, Rule, SetSpec,
     Statement, TableId,
@@ -267,7 +267,7 @@ impl Set {
 }
 
 /// Elements that follow from the facts.
-pub(super) fn elements(facts: &Facts, family: IpFamily) -> Vec<(Set, Vec<Element>)> {
+pub(super) fn elements(facts: &PlanContext, family: IpFamily) -> Vec<(Set, Vec<Element>)> {
     let plain = |nets: &[IpNetwork]| {
         let ranges = networks(nets, family).into_iter();
         ranges.map(|net| Element { key: range(net, &[]), value: None, comment: None }).collect()

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 
 use super::words::{condition, ready};
 use super::{LOCAL, address, facts, is_local};
-use crate::plan::{At, Delta, Facts, NodePortAddresses, Plan, PortPlan};
+use crate::plan::{At, Delta, NodePortAddresses, Plan, PlanContext, PortPlan};
 use crate::trace::Packet;
 
 /// How many services a history has at most, so that they meet each other's addresses.
@@ -91,7 +91,7 @@ pub fn random_history(seed: u64) -> Vec<Step> {
 }
 
 /// Facts of the world with random settings.
-pub fn random_facts(random: &mut Random) -> Facts {
+pub fn random_facts(random: &mut Random) -> PlanContext {
     let mut facts = facts();
     facts.masquerade_all = random.chance(15);
     if random.chance(15) {

@@ -7,7 +7,7 @@ use causeway_model::Balance;
 use super::{Choice, Found, Outcome, Packet};
 use crate::iptables::{HASH_BUCKETS, hash_bucket};
 use crate::plan::{
-    Decision, Facts, Masquerade, Plan, Pool, PortPlan, SourceHash, Target, port_name,
+    Decision, Masquerade, Plan, PlanContext, Pool, PortPlan, SourceHash, Target, port_name,
 };
 use crate::spread;
 
@@ -184,7 +184,7 @@ fn ways_back(plan: &Plan, packet: &Packet, choices: &[Choice]) -> Vec<String> {
 }
 
 /// The one target of the source.
-fn hashed<'a>(facts: &Facts, pool: &'a [Target], packet: &Packet) -> &'a [Target] {
+fn hashed<'a>(facts: &PlanContext, pool: &'a [Target], packet: &Packet) -> &'a [Target] {
     let (buckets, bucket) = match facts.source_hash {
         SourceHash::Nftables => {
             let buckets = spread::buckets(pool.len());

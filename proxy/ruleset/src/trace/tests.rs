@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::*;
-use crate::plan::{Facts, Hides, HostPort, NodePortAddresses};
+use crate::plan::{Hides, HostPort, NodePortAddresses, PlanContext};
 use crate::testing::{facts, flows, packet, plan, services};
 
 /// Rows: P11, P12, P13, P14, P15, P16, P17, P20
@@ -75,7 +75,7 @@ fn who_comes_from_outside_is_masqueraded_where_that_is_known() {
          node            -> [fd00:30::41]:80/tcp => [fd00:10:0:1::2]:80
          fd00:10:0:1::2  -> [fd00:30::41]:80/tcp => [fd00:10:0:1::2]:80 masq",
     );
-    let all = Facts { masquerade_all: true, ..facts() };
+    let all = PlanContext { masquerade_all: true, ..facts() };
     flows(&Plan::fresh(all, &services), "10.0.9.9 -> 172.30.0.41:80/tcp => 10.0.1.2:80 masq");
 }
 
@@ -153,7 +153,7 @@ fn with_node_ports(nets: &[&str]) -> Plan {
     let node_port_addresses = NodePortAddresses::In(nets);
     let text = "web  172.30.0.1,fd00:30::1 80/tcp:30001 -> 10.0.1.2:80@n1 [fd00:10:0:1::2]:80@n1
                 none 172.30.0.2 80/tcp:30002 -> 10.0.1.2:80!dead";
-    Plan::fresh(Facts { node_port_addresses, ..facts() }, &services(text))
+    Plan::fresh(PlanContext { node_port_addresses, ..facts() }, &services(text))
 }
 
 /// Rows: P43, P44, P45, P48, P49
@@ -301,13 +301,13 @@ fn hints_choose_the_nearest_where_every_ready_endpoint_has_one() {
          10.0.9.9 -> 172.30.0.7:80/tcp => 10.0.1.2:80 10.0.2.2:80
          10.0.9.9 -> 172.30.0.8:80/tcp => 10.0.1.2:80",
     );
-    let moved = Facts { zone: Some("b".to_owned()), ..facts() };
+    let moved = PlanContext { zone: Some("b".to_owned()), ..facts() };
     flows(
         &Plan::fresh(moved, &services(text)),
         "10.0.9.9 -> 172.30.0.1:80/tcp => 10.0.2.2:80 10.0.3.2:80
          10.0.9.9 -> 172.30.0.4:80/tcp => 10.0.1.2:80",
     );
-    let nowhere = Facts { zone: None, ..facts() };
+    let nowhere = PlanContext { zone: None, ..facts() };
     flows(
         &Plan::fresh(nowhere, &services(text)),
         "10.0.9.9 -> 172.30.0.1:80/tcp => 10.0.1.2:80 10.0.2.2:80 10.0.3.2:80",

@@ -123,7 +123,7 @@ async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64,
         let done = done.map_err(|error| WriteError::Away(error.to_string()));
         match done.and_then(|done| outcome(seen, done)) {
             Ok(at) => revision = revision.max(at),
-            Err(error) => failure = worse(failure, error),
+            Err(error) => failure = combine(failure, error),
         }
     }
     match failure {
@@ -135,7 +135,7 @@ async fn all(client: &Client, seen: i64, batches: Vec<Vec<Item>>) -> Result<i64,
 
 /// What says more of the two: a refusal, the store's first, then that nothing is known, then the newer
 /// conflict.
-fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
+fn combine(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
     use WriteError::{Away, Conflict, Denied, Refused};
     Some(match (one, other) {
         (Some(Denied(why)), _) | (_, Denied(why)) => Denied(why),
@@ -147,9 +147,9 @@ fn worse(one: Option<WriteError>, other: WriteError) -> Option<WriteError> {
 }
 
 async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Failure> {
-    let mut astray = Vec::new();
+    let mut stale_claims = Vec::new();
     for _ in 0..ROUNDS {
-        let response = bounded(client.txn(transaction(&batch, seen, &astray))).await?;
+        let response = bounded(client.txn(transaction(&batch, seen, &stale_claims))).await?;
         if response.succeeded {
             let revision = response.header.map(|header| header.revision);
             return Ok(Outcome::Done(revision.filter(|_| response.changed())));
@@ -160,13 +160,13 @@ async fn one(client: Client, seen: i64, batch: Vec<Item>) -> Result<Outcome, Fai
             return Ok(Outcome::Conflict(newest));
         }
         // Another process deleted it, which leaves no revision: it was later than the decision.
-        if batch.iter().any(|item| item.stood() && !item.is_among(&found)) {
+        if batch.iter().any(|item| item.existed() && !item.is_among(&found)) {
             return Ok(Outcome::Conflict(seen + 1));
         }
-        astray.clear();
+        stale_claims.clear();
         for item in &batch {
-            match item.astray(&client, &found).await? {
-                Ok(claims) => astray.extend(claims),
+            match item.stale_claims(&client, &found).await? {
+                Ok(claims) => stale_claims.extend(claims),
                 Err(held) => return Ok(Outcome::Held(held)),
             }
         }
@@ -186,7 +186,7 @@ struct Astray {
 impl Item {
     /// Claims of this object that are older than the decision and yet not as it was decided, to be
     /// set right; or one that another object has, in words.
-    async fn astray(
+    async fn stale_claims(
         &self,
         client: &Client,
         found: &[&KeyValue],
@@ -233,12 +233,12 @@ impl Item {
     }
 }
 
-fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> TxnRequest {
+fn transaction(batch: &[Item], seen: i64, stale_claims: &[Astray]) -> TxnRequest {
     let (mut compares, mut puts, mut gets) = (Vec::new(), Vec::new(), Vec::new());
     for item in batch {
         let key = item.object.as_str();
         compares.push(Compare::mod_revision(key, CompareResult::Less, seen + 1));
-        if item.stood() {
+        if item.existed() {
             compares.push(Compare::create_revision(key, CompareResult::Greater, 0));
         }
         gets.push(RequestOp::get(RangeRequest::one(key).keys_only()));
@@ -250,7 +250,7 @@ fn transaction(batch: &[Item], seen: i64, astray: &[Astray]) -> TxnRequest {
             for claim in claims {
                 let key = claim.as_str();
                 gets.push(RequestOp::get(RangeRequest::one(key)));
-                let wrong = astray.iter().find(|one| one.claim == *claim);
+                let wrong = stale_claims.iter().find(|one| one.claim == *claim);
                 if wrong.is_some() || !kept {
                     puts.push(RequestOp::put(key, item.owner.as_str(), 0));
                 }
@@ -311,7 +311,7 @@ fn item(
 impl Item {
     /// Whether the decision was about an object that is there and has claims: those are not to be
     /// taken from whoever has them once it is gone.
-    fn stood(&self) -> bool {
+    fn existed(&self) -> bool {
         !(self.kept.is_empty() && self.dropped.is_empty())
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use causeway_model::{Event, Index, Object, ObjectKey, manifest};
 use causeway_nft::Client;
-use causeway_ruleset::plan::{Facts, NodePortAddresses, Plan, SourceHash};
+use causeway_ruleset::plan::{NodePortAddresses, Plan, PlanContext, SourceHash};
 use causeway_ruleset::services::TableMirror;
 use causeway_tests::{Ns, finish};
 use serde_json::{Value, json};
@@ -29,9 +29,9 @@ pub(crate) fn run() {
 }
 
 /// The facts of a node of the tutorials.
-pub(crate) fn facts() -> Facts {
+pub(crate) fn facts() -> PlanContext {
     let net = |text: &str| text.parse().expect("a network");
-    Facts {
+    PlanContext {
         node: "node1".to_owned(),
         zone: None,
         cluster_cidrs: vec![net("10.0.0.0/16")],

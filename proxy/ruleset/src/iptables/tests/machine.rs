@@ -255,12 +255,12 @@ fn built_in(table: &str, chain: &str) -> bool {
 }
 
 fn target(rule: &str) -> (&str, &str) {
-    let (_, target) = halves(rule);
+    let (_, target) = families(rule);
     target.split_once(' ').unwrap_or((target, ""))
 }
 
 /// Conditions and target of a rule. No name within a comment holds ` -j `: the tests see to it.
-fn halves(rule: &str) -> (&str, &str) {
+fn families(rule: &str) -> (&str, &str) {
     match rule.strip_prefix("-j ") {
         Some(target) => ("", target),
         None => rule.rsplit_once(" -j ").unwrap_or_else(|| panic!("{rule}")),
@@ -300,7 +300,7 @@ fn act(rule: &str, mark: u32) -> Act<'_> {
 }
 
 fn holds(rule: &str, look: Look<'_>) -> Holds {
-    let words = words(halves(rule).0);
+    let words = words(families(rule).0);
     let mut words = words.iter().map(String::as_str).peekable();
     let mut result = Holds::Yes;
     let mut dice = false;

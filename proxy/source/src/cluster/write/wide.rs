@@ -54,7 +54,7 @@ pub(super) async fn write(client: &Client, seen: i64, item: &Item) -> Result<Out
                 return Ok(Outcome::Conflict(object.mod_revision));
             }
             // Another node deleted it, which leaves no revision: it was later than the decision.
-            None if item.stood() => return Ok(Outcome::Conflict(seen + 1)),
+            None if item.existed() => return Ok(Outcome::Conflict(seen + 1)),
             // Another node wrote a claim of these stretches.
             _ => {}
         }
@@ -101,7 +101,7 @@ fn transaction(
 ) -> TxnRequest {
     let key = item.object.as_str();
     let mut compares = vec![Compare::mod_revision(key, CompareResult::Less, seen + 1)];
-    if item.stood() {
+    if item.existed() {
         compares.push(Compare::create_revision(key, CompareResult::Greater, 0));
     }
     compares.extend(stretches.iter().map(|stretch| {

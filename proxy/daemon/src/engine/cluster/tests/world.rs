@@ -22,7 +22,7 @@ use crate::backend::Backend;
 use crate::config::StoreKind;
 use crate::engine::{Engine, EngineParts};
 use crate::event::Event;
-use crate::node::Facts;
+use crate::node::NodeInfo;
 use crate::notify::Notifier;
 use crate::request::{Refused, Request, Target};
 use crate::serve::Front;
@@ -68,7 +68,7 @@ fn engine(
     let mut settings = testing::settings(folder);
     settings.store = store;
     settings.etcd_endpoints = vec!["http://192.0.2.9:2379".to_owned()];
-    let facts = Facts {
+    let facts = NodeInfo {
         name: "n1".into(),
         boot_id: BOOT.to_owned(),
         ips: settings.node_ips.clone(),

@@ -8,14 +8,14 @@ use causeway_kernel::{AddressState, Link, LinkChange};
 use cni_plugin::Error;
 use ipnetwork::IpNetwork;
 
-use super::Site;
+use super::AddContext;
 use crate::record::Record;
 use crate::{fault, plan};
 
 /// How long to wait for another ADD that compares addresses with records.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-impl Site<'_> {
+impl AddContext<'_> {
     /// Serialises those who compare the bridge's addresses with records: our record is written, so
     /// whoever comes after us sees it, and we see what he took off.
     pub(super) fn lock_gateways(&self) -> Result<FileLock, Error> {

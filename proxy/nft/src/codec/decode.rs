@@ -1,4 +1,4 @@
-//! Expressions to statements: the inverse of [`super::lower`].
+//! Expressions to statements: the inverse of [`super::encode`].
 //!
 //! A statement is only taken if lowering it gives these very expressions again, so nothing is
 //! lost: what does not fit is kept as [`Statement::Other`].
@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use causeway_ruleset::{DataType, Family, Field, Match, NatPort, NatTarget, RegValue, Statement};
 use ipnetwork::IpNetwork;
 
+use super::encode::Context;
 use super::expr::Expr;
-use super::lower::Context;
 use super::value;
 use crate::uapi::{
     CT_DIRECTION, CT_DST_IP, CT_DST_IP6, CT_MARK, CT_PROTO_DST, CT_STATE, CT_STATE_ESTABLISHED,
@@ -19,7 +19,7 @@ use crate::uapi::{
 use crate::wire::Attributes;
 
 /// Statements of a rule in a table of this family. `raw` names an expression by its bytes.
-pub(crate) fn raise(
+pub(crate) fn decode(
     family: Family,
     exprs: &[Expr],
     raw: impl Fn(usize) -> (String, Vec<u8>),
@@ -76,10 +76,10 @@ fn take(context: &mut Context, exprs: &[Expr]) -> Option<(Statement, usize)> {
     for hidden in [4, 2, 0] {
         let Some(statement) = exprs.get(hidden..).and_then(propose) else { continue };
         let mut after = *context;
-        let Ok(lowered) = after.lower(&statement) else { continue };
-        if lowered.len() > hidden && exprs.starts_with(&lowered) {
+        let Ok(encoded) = after.encode(&statement) else { continue };
+        if encoded.len() > hidden && exprs.starts_with(&encoded) {
             *context = after;
-            return Some((statement, lowered.len()));
+            return Some((statement, encoded.len()));
         }
     }
     None

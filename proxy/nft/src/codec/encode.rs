@@ -35,7 +35,7 @@ impl Context {
     }
 
     /// Expressions of a statement.
-    pub(crate) fn lower(&mut self, statement: &Statement) -> Result<Vec<Expr>, Invalid> {
+    pub(crate) fn encode(&mut self, statement: &Statement) -> Result<Vec<Expr>, Invalid> {
         let mut out = Vec::new();
         match statement {
             Statement::Match(condition) => self.condition(&mut out, condition)?,

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use super::edit::Edit;
 use super::port::Port;
 use super::{Table, names, rule};
-use crate::plan::{At, Facts, Frontend, ServicePlan};
+use crate::plan::{At, Frontend, PlanContext, ServicePlan};
 
 /// So many stand in the top chain.
 const FLAT_MAX: usize = 32;
@@ -30,7 +30,7 @@ pub(super) struct Owner {
 
 /// A frontend: service, number of its port plan, number of the frontend.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(super) struct FrontendRule {
     pub(super) owner: Arc<Owner>,
     pub(super) port: usize,
     pub(super) frontend: usize,
@@ -43,7 +43,7 @@ pub(super) type NodePort = (Protocol, u16);
 
 /// Rules of the top chains of both tables.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct ChainRules {
     pub(super) nat: Vec<String>,
     pub(super) filter: Vec<String>,
 }
@@ -59,33 +59,33 @@ pub(super) trait Slot: Copy + Ord {
     /// Condition of one slot, before and after the comment.
     fn condition(self) -> (String, String);
     /// What follows the last rule of a group of slots.
-    fn close(self, frontend: &Frontend, lines: &mut Lines);
+    fn close(self, frontend: &Frontend, lines: &mut ChainRules);
     /// Whether the slots are of one group.
     fn same_group(self, other: Self) -> bool;
 }
 
 /// The seats of one kind of slot.
 #[derive(Clone, Debug)]
-pub(super) struct Seats<S> {
-    seats: BTreeMap<S, Seat>,
+pub(super) struct FrontendTable<S> {
+    rules: BTreeMap<S, FrontendRule>,
     buckets: BTreeMap<S, u32>,
 }
 
-impl<S> Default for Seats<S> {
+impl<S> Default for FrontendTable<S> {
     fn default() -> Self {
-        Self { seats: BTreeMap::new(), buckets: BTreeMap::new() }
+        Self { rules: BTreeMap::new(), buckets: BTreeMap::new() }
     }
 }
 
-impl<S: Slot> Seats<S> {
-    pub(super) fn insert(&mut self, slot: S, seat: Seat) {
-        if self.seats.insert(slot, seat).is_none() {
+impl<S: Slot> FrontendTable<S> {
+    pub(super) fn insert(&mut self, slot: S, rule: FrontendRule) {
+        if self.rules.insert(slot, rule).is_none() {
             *self.buckets.entry(slot.bucket()).or_insert(0) += 1;
         }
     }
 
     pub(super) fn remove(&mut self, slot: S) {
-        if self.seats.remove(&slot).is_none() {
+        if self.rules.remove(&slot).is_none() {
             return;
         }
         let bucket = slot.bucket();
@@ -99,33 +99,33 @@ impl<S: Slot> Seats<S> {
 
     /// Whether all rules stand in the top chain.
     pub(super) fn flat(&self) -> bool {
-        self.seats.len() <= FLAT_MAX
+        self.rules.len() <= FLAT_MAX
     }
 
     /// The rules of the top chains, after the chains of the touched buckets are in `edit`.
     pub(super) fn render(
         &self,
-        facts: &Facts,
+        facts: &PlanContext,
         touched: &BTreeSet<S>,
         was_flat: bool,
         edit: &mut Edit<'_>,
-    ) -> Lines {
+    ) -> ChainRules {
         if self.flat() {
             for bucket in touched.iter().chain(self.buckets.keys()) {
                 edit.delete(Table::Nat, bucket.chain());
                 edit.delete(Table::Filter, bucket.chain());
             }
-            return self.lines(facts, self.seats.iter());
+            return self.lines(facts, self.rules.iter());
         }
         let all = was_flat.then(|| self.buckets.keys().copied().collect::<BTreeSet<_>>());
         for bucket in all.as_ref().unwrap_or(touched) {
             let in_bucket =
-                self.seats.range(*bucket..).take_while(|(slot, _)| slot.bucket() == *bucket);
-            let Lines { nat, filter } = self.lines(facts, in_bucket);
+                self.rules.range(*bucket..).take_while(|(slot, _)| slot.bucket() == *bucket);
+            let ChainRules { nat, filter } = self.lines(facts, in_bucket);
             edit.put_unless_empty(Table::Nat, bucket.chain(), nat);
             edit.put_unless_empty(Table::Filter, bucket.chain(), filter);
         }
-        let mut lines = Lines::default();
+        let mut lines = ChainRules::default();
         for bucket in self.buckets.keys() {
             let chain = bucket.chain();
             let line = format!("{} -j {chain}", bucket.covers());
@@ -137,16 +137,20 @@ impl<S: Slot> Seats<S> {
         lines
     }
 
-    fn lines<'a>(&self, facts: &Facts, seats: impl Iterator<Item = (&'a S, &'a Seat)>) -> Lines
+    fn lines<'a>(
+        &self,
+        facts: &PlanContext,
+        rules: impl Iterator<Item = (&'a S, &'a FrontendRule)>,
+    ) -> ChainRules
     where
         S: 'a,
     {
-        let mut lines = Lines::default();
-        let mut seats = seats.peekable();
-        while let Some((slot, seat)) = seats.next() {
-            let plan = &seat.owner.plan.ports[seat.port];
-            let frontend = &plan.frontends[seat.frontend];
-            let port = Port { facts, key: &seat.owner.key, plan };
+        let mut lines = ChainRules::default();
+        let mut rules = rules.peekable();
+        while let Some((slot, rule)) = rules.next() {
+            let plan = &rule.owner.plan.ports[rule.port];
+            let frontend = &plan.frontends[rule.frontend];
+            let port = Port { facts, key: &rule.owner.key, plan };
             let (before, after) = slot.condition();
             let comment = rule::comment(&format!("{} {}", port.name(), what(frontend.at)));
             let write = |(send, last): (String, bool)| match last {
@@ -159,7 +163,7 @@ impl<S: Slot> Seats<S> {
             for refusal in port.refusals(frontend) {
                 lines.filter.push(refused(&before, &after, &comment, &refusal));
             }
-            if !seats.peek().is_some_and(|(next, _)| next.same_group(*slot)) {
+            if !rules.peek().is_some_and(|(next, _)| next.same_group(*slot)) {
                 slot.close(frontend, &mut lines);
             }
         }
@@ -205,7 +209,7 @@ impl Slot for Address {
 
     /// A cluster address is a service's alone: other ports of it are nobody's, also if the
     /// address is local (row 14).
-    fn close(self, frontend: &Frontend, lines: &mut Lines) {
+    fn close(self, frontend: &Frontend, lines: &mut ChainRules) {
         if let At::Cluster(address, _) = frontend.at {
             let to = rule::host(address);
             lines.nat.push(format!("-d {to} -j ACCEPT"));
@@ -237,7 +241,7 @@ impl Slot for NodePort {
         (format!("-p {protocol}"), format!("-m {protocol} --dport {}", self.1))
     }
 
-    fn close(self, _frontend: &Frontend, _lines: &mut Lines) {}
+    fn close(self, _frontend: &Frontend, _lines: &mut ChainRules) {}
 
     fn same_group(self, _other: Self) -> bool {
         false

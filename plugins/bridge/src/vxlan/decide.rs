@@ -22,7 +22,7 @@ pub(super) struct Target<'a> {
 
 /// What follows from a look at a device.
 #[derive(Debug, PartialEq)]
-pub(super) enum Judgement {
+pub(super) enum VxlanAction {
     /// It is as it has to be.
     Fine,
     /// Changes in place make it so.
@@ -55,21 +55,21 @@ pub(super) fn alias(network: &str) -> String {
 
 impl Target<'_> {
     /// What to do about `link`, which bears our name.
-    pub(super) fn judge(&self, link: &Link) -> Judgement {
+    pub(super) fn decide(&self, link: &Link) -> VxlanAction {
         let LinkKind::Vxlan(present) = &link.kind else {
-            return Judgement::Refuse(self.in_the_way("kind", &kind(link), "vxlan"));
+            return VxlanAction::Refuse(self.in_the_way("kind", &kind(link), "vxlan"));
         };
         if let Some(owner) = owner(link).filter(|owner| *owner != self.wanted.network) {
-            return Judgement::Refuse(self.in_the_way("network", owner, &self.wanted.network));
+            return VxlanAction::Refuse(self.in_the_way("network", owner, &self.wanted.network));
         }
         if let Some(master) = link.master.filter(|master| *master != self.bridge.index) {
-            return Judgement::Enslaved(master);
+            return VxlanAction::Enslaved(master);
         }
         match self.difference(present) {
             None => self.change(link),
-            Some(_) if self.is_ours(link) => Judgement::Recreate,
+            Some(_) if self.is_ours(link) => VxlanAction::Recreate,
             Some((attribute, present, wanted)) => {
-                Judgement::Refuse(self.in_the_way(attribute, &present, &wanted))
+                VxlanAction::Refuse(self.in_the_way(attribute, &present, &wanted))
             }
         }
     }
@@ -103,14 +103,14 @@ impl Target<'_> {
     }
 
     /// What may be changed in place.
-    fn change(&self, link: &Link) -> Judgement {
+    fn change(&self, link: &Link) -> VxlanAction {
         let change = Change {
             up: !link.up,
             mtu: (link.mtu != self.mtu).then_some(self.mtu),
             master: link.master.is_none().then_some(self.bridge.index),
             mark: link.alias.is_none() && self.is_ours(link),
         };
-        if change == Change::default() { Judgement::Fine } else { Judgement::Change(change) }
+        if change == Change::default() { VxlanAction::Fine } else { VxlanAction::Change(change) }
     }
 
     /// The first attribute that can be set only at creation and differs: name, present, wanted.

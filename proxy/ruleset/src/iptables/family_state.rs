@@ -7,19 +7,19 @@ use std::sync::Arc;
 use causeway_model::{IpFamily, ObjectKey};
 
 use super::edit::{Edit, Stamp};
+use super::frontends::{Address, ChainRules, FrontendRule, FrontendTable, NodePort, Owner};
 use super::port::Port;
 use super::saved::Saved;
-use super::seats::{Address, Lines, NodePort, Owner, Seat, Seats};
 use super::{ChainName, Chains, Table, fixed, names};
 use crate::plan::{At, Delta, Plan, PortPlan, ServicePlan};
 
 /// Our chains and frontends of one family.
 #[derive(Clone, Debug)]
-pub(super) struct Half {
+pub(super) struct FamilyState {
     family: IpFamily,
     chains: BTreeMap<ChainName, Stamp>,
-    addresses: Seats<Address>,
-    node_ports: Seats<NodePort>,
+    addresses: FrontendTable<Address>,
+    node_ports: FrontendTable<NodePort>,
 }
 
 /// Frontends whose surroundings are to be rendered again.
@@ -29,7 +29,7 @@ struct Touched {
     node_ports: BTreeSet<NodePort>,
 }
 
-impl Half {
+impl FamilyState {
     /// See [`super::ChainMirror::is_like`].
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.family == other.family && self.chains == other.chains
@@ -46,22 +46,22 @@ impl Half {
 
     /// Everything again, and what is stale removed.
     pub(super) fn full(family: IpFamily, plan: &Plan, saved: &Saved) -> (Self, String) {
-        let mut half = Self {
+        let mut state = Self {
             family,
             chains: BTreeMap::new(),
-            addresses: Seats::default(),
-            node_ports: Seats::default(),
+            addresses: FrontendTable::default(),
+            node_ports: FrontendTable::default(),
         };
         let all = plan.services.iter().collect::<Vec<_>>();
         let mut write = fixed::chains(&plan.facts, family);
-        let (mut more, _) = half.replace(plan, &[], &all, &BTreeMap::new());
+        let (mut more, _) = state.replace(plan, &[], &all, &BTreeMap::new());
         write.append(&mut more);
         write.append(&mut fixed::of_containers(&plan.facts, &plan.here.containers, family));
-        half.chains = write.iter().map(|(name, lines)| (name.clone(), Stamp::of(lines))).collect();
-        let stale = saved.chains.keys().filter(|name| !half.chains.contains_key(*name));
+        state.chains = write.iter().map(|(name, lines)| (name.clone(), Stamp::of(lines))).collect();
+        let stale = saved.chains.keys().filter(|name| !state.chains.contains_key(*name));
         let stale = stale.cloned().collect();
         let text = script(&write, &stale, &jump_commands(family, saved));
-        (half, text)
+        (state, text)
     }
 
     pub(super) fn change(&mut self, plan: &Plan, delta: &Delta) -> String {
@@ -117,13 +117,13 @@ impl Half {
             for (_, port) in self.ports_of(plan) {
                 Port { facts, key, plan: port }.chains(&mut gone);
             }
-            self.unseat(plan, &mut touched);
+            self.remove_frontends(plan, &mut touched);
         }
         for (key, plan) in after {
             for (_, port) in self.ports_of(plan) {
                 Port { facts, key, plan: port }.chains(&mut write);
             }
-            self.seat(key, plan, &mut touched);
+            self.add_frontends(key, plan, &mut touched);
         }
         let mut edit = Edit { known, write, delete: gone.into_keys().collect() };
         let addresses = self.addresses.render(facts, &touched.addresses, flat.0, &mut edit);
@@ -134,7 +134,7 @@ impl Half {
         (write, delete)
     }
 
-    fn top(&self, plan: &Plan, addresses: Lines, node_ports: Lines) -> Chains {
+    fn top(&self, plan: &Plan, addresses: ChainRules, node_ports: ChainRules) -> Chains {
         let facts = &plan.facts;
         let to_containers = fixed::to_containers(&plan.here, self.family);
         let to_node_ports = fixed::to_node_ports(facts, self.family);
@@ -162,7 +162,7 @@ impl Half {
         plan.ports.iter().enumerate().filter(move |(_, port)| port.family == family)
     }
 
-    fn unseat(&mut self, plan: &ServicePlan, touched: &mut Touched) {
+    fn remove_frontends(&mut self, plan: &ServicePlan, touched: &mut Touched) {
         for (_, port) in self.ports_of(plan) {
             for frontend in &port.frontends {
                 match slot(port, frontend.at) {
@@ -174,14 +174,14 @@ impl Half {
         }
     }
 
-    fn seat(&mut self, key: &ObjectKey, plan: &Arc<ServicePlan>, touched: &mut Touched) {
+    fn add_frontends(&mut self, key: &ObjectKey, plan: &Arc<ServicePlan>, touched: &mut Touched) {
         let owner = Arc::new(Owner { key: key.clone(), plan: Arc::clone(plan) });
         for (number, port) in self.ports_of(plan) {
             for (frontend, one) in port.frontends.iter().enumerate() {
-                let seat = Seat { owner: Arc::clone(&owner), port: number, frontend };
+                let rule = FrontendRule { owner: Arc::clone(&owner), port: number, frontend };
                 match slot(port, one.at) {
-                    Slots::Address(slot) => self.addresses.insert(slot, seat),
-                    Slots::NodePort(slot) => self.node_ports.insert(slot, seat),
+                    Slots::Address(slot) => self.addresses.insert(slot, rule),
+                    Slots::NodePort(slot) => self.node_ports.insert(slot, rule),
                 }
                 touched.add(slot(port, one.at));
             }
@@ -205,7 +205,7 @@ fn slot(port: &PortPlan, at: At) -> Slots {
 
 impl Touched {
     fn add(&mut self, slot: Slots) {
-        use super::seats::Slot;
+        use super::frontends::Slot;
         match slot {
             Slots::Address(slot) => self.addresses.insert(slot.bucket()),
             Slots::NodePort(slot) => self.node_ports.insert(slot.bucket()),

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::FdFlags;
@@ -93,9 +93,9 @@ impl FileLock {
         if wait.is_zero() {
             return Ok(Wait::TimedOut);
         }
-        // flock(2) knows no time limit, so a thread waits. If it gets the lock too late, nobody
-        // receives it any more, and dropping it releases it.
-        let (sender, receiver) = mpsc::sync_channel(0);
+        // flock(2) knows no time limit, so a thread waits.
+        let handover = Arc::new(Handover::default());
+        let theirs = Arc::clone(&handover);
         let waiter = move || {
             let taken = loop {
                 match lock.lock() {
@@ -103,15 +103,12 @@ impl FileLock {
                     result => break result.map(|()| lock),
                 }
             };
-            drop(sender.send(taken));
+            theirs.give(taken);
         };
         if let Err(error) = std::thread::Builder::new().name("flock".to_owned()).spawn(waiter) {
             return Ok(Wait::NoThread(error));
         }
-        match receiver.recv_timeout(wait) {
-            Ok(taken) => taken.map(Wait::Locked),
-            Err(_) => Ok(Wait::TimedOut),
-        }
+        handover.receive(wait).map_or(Ok(Wait::TimedOut), |taken| taken.map(Wait::Locked))
     }
 
     /// Takes the lock of a file that another program made; `None` if there is no such file.
@@ -157,6 +154,41 @@ impl FileLock {
     pub fn is_held(path: &Path) -> bool {
         // A shared lock, so that those who ask do not take each other for holders.
         File::open(path).is_ok_and(|file| matches!(Self::join(file), Ok(None)))
+    }
+}
+
+/// What passes from the thread that waits for a lock to the one that wants it. Not a channel: the
+/// receiver of one may spin until the sender has run, and a sender on the same processor does not
+/// run while a receiver with a real-time policy spins (`causeway-ipam`, for most of a second).
+#[derive(Debug, Default)]
+struct Handover {
+    state: Mutex<Handed>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Handed {
+    taken: Option<io::Result<FileLock>>,
+    /// Nobody waits any more.
+    given_up: bool,
+}
+
+impl Handover {
+    /// What comes too late is dropped, which releases it.
+    fn give(&self, taken: io::Result<FileLock>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.given_up {
+            state.taken = Some(taken);
+            self.changed.notify_one();
+        }
+    }
+
+    fn receive(&self, wait: Duration) -> Option<io::Result<FileLock>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, wait, |state| state.taken.is_none());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.given_up = true;
+        state.taken.take()
     }
 }
 

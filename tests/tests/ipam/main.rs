@@ -5,6 +5,7 @@ mod net;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 
 use causeway_tests::{Cni, Node, Runtime, bins};
 use net::{Net, address, plain};
@@ -279,6 +280,31 @@ fn a_lock_that_is_never_given_back_ends_in_try_again_later() {
     assert!(msg.contains("/net is locked by process "), "{msg}");
     drop(hung);
     net.add("b");
+}
+
+/// The last opener of a store is on its way out: sled's lock is free a moment later. Whoever waits
+/// for it, with a real-time policy, must not keep the thread that gets it from running.
+///
+/// Rows: F26
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is tested is a delay")]
+fn a_store_that_is_being_closed_delays_an_add_no_longer_than_that() {
+    let net = plain();
+    net.add("a");
+    let log = std::fs::File::open(net.node.data_dir().join("net/db")).unwrap();
+    log.lock().unwrap();
+    let inode = format!(":{} ", log.metadata().unwrap().ino());
+    let release = std::thread::spawn(move || {
+        let is_waiter = |line: &str| line.contains("-> FLOCK") && line.contains(&inode);
+        while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiter) {
+            std::thread::yield_now();
+        }
+        log.unlock().unwrap();
+        std::time::Instant::now()
+    });
+    net.add("b");
+    let delay = release.join().unwrap().elapsed();
+    assert!(delay < std::time::Duration::from_millis(700), "{delay:?}");
 }
 
 /// The kubelet's runtime asks every five seconds. A store that is in use serves ADD a moment later.

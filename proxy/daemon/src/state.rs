@@ -96,6 +96,20 @@ pub(crate) struct ClusterState {
     pub held_objects: usize,
 }
 
+impl ClusterState {
+    /// Nothing was heard yet but what the connection is like.
+    pub(crate) fn new(connection: Result<(), (Instant, String)>) -> Self {
+        Self {
+            connection,
+            revision: 0,
+            subnets: None,
+            excluded: None,
+            held_nodes: BTreeSet::new(),
+            held_objects: 0,
+        }
+    }
+}
+
 /// The overlay, as last reported by its thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OverlayState {

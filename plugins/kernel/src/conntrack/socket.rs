@@ -1,5 +1,6 @@
 //! Exchanges of [`wire`] messages with the kernel.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -19,13 +20,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A netfilter netlink socket of the calling thread's namespace.
 pub(super) struct Connection {
     socket: Socket,
+    /// Of the last exchange: what is left of one that failed is not taken for an answer to the next.
+    sequence: Cell<u32>,
 }
 
 impl Connection {
     /// `None`: this kernel has no netfilter netlink.
     pub(super) fn open() -> Result<Option<Self>> {
         match Socket::new(NETLINK_NETFILTER) {
-            Ok(socket) => Ok(Some(Self { socket })),
+            Ok(socket) => Ok(Some(Self { socket, sequence: Cell::new(0) })),
             Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(None),
             Err(source) => {
                 Err(Error { action: "open a netfilter netlink socket".to_owned(), source })
@@ -45,13 +48,17 @@ impl Connection {
         /// The kernel fills at most 32 KiB at a time.
         const BUFFER: usize = 64 * 1024;
         let failed = |source| Error { action: action.to_owned(), source };
-        self.socket.send_to(requests, &SocketAddr::new(0, 0), 0).map_err(failed)?;
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        let mut requests = requests.to_owned();
+        wire::number(&mut requests, sequence);
+        self.socket.send_to(&requests, &SocketAddr::new(0, 0), 0).map_err(failed)?;
         let mut buffer = Vec::with_capacity(BUFFER);
         let (mut ended, mut good, mut failure) = (0, 0, None);
         while ended < ends {
             buffer.clear();
             self.socket.recv(&mut buffer, 0).map_err(failed)?;
-            for answer in wire::answers(&buffer) {
+            for answer in wire::answers(&buffer, sequence) {
                 match answer {
                     Answer::Entry(payload) => each(payload),
                     Answer::End(errno) => {

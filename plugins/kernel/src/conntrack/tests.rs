@@ -212,3 +212,20 @@ fn the_kernel_filters_by_the_request() {
     assert_eq!(count(Family::V4, Some(Filter::default())), 3, "UDP");
     assert_eq!(count(Family::V4, None), 4, "everything");
 }
+
+#[test]
+fn what_is_left_of_an_exchange_is_no_answer_to_the_next() {
+    enter();
+    table();
+    let connection = Connection::open().expect("a socket").expect("netfilter netlink");
+    // Three entries and an end, none of which is read.
+    let dump = wire::dump(Family::V4, Some(Filter::default()));
+    let asked = connection.exchange("dump", &dump, 0, |_| panic!("nothing is read"));
+    assert_eq!(asked.expect("sent"), 0);
+    let filters = [FlowFilter::HostPort { address: None, ipv6: false, port: 1 }];
+    let flows = UdpFlows { connection };
+    assert_eq!(flows.delete(&filters).expect("none of that port"), 0);
+    let filters = [FlowFilter::HostPort { address: None, ipv6: false, port: 9053 }];
+    assert_eq!(flows.delete(&filters).expect("deleted"), 1);
+    assert_eq!(udp_left(), [8053, 8053, 8053]);
+}

@@ -115,8 +115,20 @@ pub(super) enum Answer<'a> {
     Broken,
 }
 
-/// The messages in a datagram.
-pub(super) fn answers(mut datagram: &[u8]) -> impl Iterator<Item = Answer<'_>> {
+/// Numbers every message of `requests`; the kernel's answers carry the number.
+pub(super) fn number(requests: &mut [u8], sequence: u32) {
+    let mut at = 0;
+    while let Some(length) = word(requests, at).and_then(|length| usize::try_from(length).ok())
+        && length >= NLMSG_HEADER
+        && let Some(place) = requests.get_mut(at + 8..at + 12)
+    {
+        place.copy_from_slice(&sequence.to_ne_bytes());
+        at += length.next_multiple_of(4);
+    }
+}
+
+/// The messages in a datagram that answer requests of that number.
+pub(super) fn answers(mut datagram: &[u8], sequence: u32) -> impl Iterator<Item = Answer<'_>> {
     std::iter::from_fn(move || {
         loop {
             if datagram.is_empty() {
@@ -129,6 +141,9 @@ pub(super) fn answers(mut datagram: &[u8]) -> impl Iterator<Item = Answer<'_>> {
                 return Some(Answer::Broken);
             };
             datagram = datagram.get(message.len().next_multiple_of(4)..).unwrap_or_default();
+            if word(message, 8) != Some(sequence) {
+                continue;
+            }
             let payload = &message[NLMSG_HEADER..];
             let flags = half(message, 6).unwrap_or_default();
             // Both begin with a negative errno.
@@ -273,7 +288,7 @@ fn request(kind: u16, flags: u16, family: Family, body: &[u8]) -> Vec<u8> {
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
-    // Sequence number and port: answers come in order, on a socket of our own.
+    // Sequence number, given when it is sent, and port.
     bytes.extend([0; 8]);
     let family = match family {
         Family::V4 => libc::AF_INET,

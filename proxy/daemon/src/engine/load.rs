@@ -1,6 +1,6 @@
 //! An engine from what the disk holds (row 8: all of it is read before anything is programmed).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -256,14 +256,7 @@ fn first_deadlines(now: Instant, watchdog: bool) -> Deadlines {
 
 /// The cluster store, which has not answered yet.
 fn unanswered(now: Instant) -> ClusterState {
-    ClusterState {
-        connection: Err((now, "it has not answered since causewayd started".to_owned())),
-        revision: 0,
-        subnets: None,
-        excluded: None,
-        held_nodes: BTreeSet::new(),
-        held_objects: 0,
-    }
+    ClusterState::new(Err((now, "it has not answered since causewayd started".to_owned())))
 }
 
 fn planning(settings: &Settings, facts: &NodeInfo, zone: Option<String>) -> plan::PlanContext {

@@ -30,14 +30,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = clock::now();
-        let cluster = ClusterState {
-            connection: Err((now, "it has not answered".to_owned())),
-            revision: 0,
-            subnets: None,
-            excluded: None,
-            held_nodes: BTreeSet::new(),
-            held_objects: 0,
-        };
+        let cluster = ClusterState::new(Err((now, "it has not answered".to_owned())));
         let endpoints = ["http://192.0.2.9:2379".to_owned()];
         Self {
             membership: Membership::new("n1".into(), TTL, &endpoints, cluster),

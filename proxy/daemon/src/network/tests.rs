@@ -33,14 +33,7 @@ impl World {
 
     fn cluster() -> Self {
         let mut world = Self::new();
-        world.state.cluster = Some(ClusterState {
-            connection: Ok(()),
-            revision: 1,
-            subnets: None,
-            excluded: None,
-            held_nodes: std::collections::BTreeSet::new(),
-            held_objects: 0,
-        });
+        world.state.cluster = Some(ClusterState { revision: 1, ..ClusterState::new(Ok(())) });
         world
     }
 

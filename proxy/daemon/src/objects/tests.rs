@@ -32,14 +32,7 @@ impl World {
             foreign: state.settings.cluster_cidrs.clone(),
             guarded: Arc::default(),
         };
-        let cluster = ClusterState {
-            connection: Ok(()),
-            revision: 0,
-            subnets: None,
-            excluded: None,
-            held_nodes: BTreeSet::new(),
-            held_objects: 0,
-        };
+        let cluster = ClusterState::new(Ok(()));
         let ttl = std::time::Duration::from_secs(40);
         let membership = Membership::new("n1".into(), ttl, &[], cluster);
         Self { state, objects: Objects::new(pools), membership, _folder: folder }

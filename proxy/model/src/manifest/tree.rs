@@ -224,7 +224,7 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// What is there; `None`: nothing.
+    /// The value of the field; `None` if the document does not have it.
     pub(super) fn tree(&self) -> Option<&'t Tree> {
         self.tree
     }

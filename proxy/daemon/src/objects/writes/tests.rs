@@ -4,17 +4,6 @@ use super::*;
 
 type Answer = oneshot::Receiver<Result<Applied, Refused>>;
 
-fn cluster() -> ClusterState {
-    ClusterState {
-        connection: Ok(()),
-        revision: 0,
-        subnets: None,
-        excluded: None,
-        held_nodes: BTreeSet::new(),
-        held_objects: 0,
-    }
-}
-
 fn seen(cluster: &ClusterState) -> Seen<'_> {
     Seen { cluster, has_viewed: true, has_answered: true }
 }
@@ -37,7 +26,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let (writes, now) = (Writes::default(), clock::now());
-        Self { writes, cluster: cluster(), now, sent: Vec::new(), done: Vec::new() }
+        Self { writes, cluster: ClusterState::new(Ok(())), now, sent: Vec::new(), done: Vec::new() }
     }
 
     fn ask(&mut self, asked: Asked) -> Answer {

@@ -71,12 +71,8 @@ fn the_cluster_store_has_metrics_where_there_is_one() {
     let metrics = Metrics::new();
     assert!(!metrics.text(&state, 0).contains("causeway_store"));
     state.cluster = Some(crate::state::ClusterState {
-        connection: Ok(()),
         revision: 8841,
-        subnets: None,
-        excluded: None,
-        held_nodes: std::collections::BTreeSet::new(),
-        held_objects: 0,
+        ..crate::state::ClusterState::new(Ok(()))
     });
     (state.progress.writes, state.progress.conflicts) = (5, 2);
     let text = metrics.text(&state, 0);

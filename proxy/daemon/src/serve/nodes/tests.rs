@@ -36,12 +36,9 @@ impl Fixture {
         state.settings.store = StoreKind::Etcd;
         state.settings.etcd_endpoints = vec!["http://172.18.0.10:2379".to_owned()];
         state.cluster = Some(ClusterState {
-            connection: Ok(()),
             revision: 8841,
             subnets: Some(Subnets::Held(vec!["10.0.1.0/24".parse().expect("a network")])),
-            excluded: None,
-            held_nodes: std::collections::BTreeSet::new(),
-            held_objects: 0,
+            ..ClusterState::new(Ok(()))
         });
         state.overlay = Some(OverlayState {
             kind: "vxlan id 1 port 8472".to_owned(),

@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use causeway_api::Spool;
@@ -461,22 +460,21 @@ fn sixty_containers_come_and_go_under_flushes() {
         let stays = stays_pod.attachment("eth0").runtime_config(ports(7000));
         runtime.add_ok(&stays);
         let pods: Vec<Pod> = (0..AT_ONCE).map(|_| node.pod()).collect();
-        let left = AtomicU16::new(AT_ONCE);
+        let come_and_go = &|pod: &Pod, port: u16| {
+            for _ in 0..EACH {
+                let one = pod.attachment("eth0").runtime_config(ports(port));
+                runtime.add_ok(&one);
+                runtime.del_ok(&one);
+            }
+        };
         let mut flushes = 0;
         std::thread::scope(|scope| {
-            for (pod, port) in pods.iter().zip(8000..) {
-                let (runtime, left) = (&runtime, &left);
-                scope.spawn(move || {
-                    for _ in 0..EACH {
-                        let one = pod.attachment("eth0").runtime_config(ports(port));
-                        runtime.add_ok(&one);
-                        runtime.del_ok(&one);
-                    }
-                    left.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-            // The daemon's pace of repairs is a second and more under a flood of them.
-            while left.load(Ordering::Relaxed) > 0 {
+            let threads: Vec<_> = (pods.iter().zip(8000..))
+                .map(|(pod, port)| scope.spawn(move || come_and_go(pod, port)))
+                .collect();
+            // The daemon's pace of repairs is a second and more under a flood of them. A thread that
+            // panicked has finished too.
+            while threads.iter().any(|thread| !thread.is_finished()) {
                 node.sh(flush);
                 flushes += 1;
             }

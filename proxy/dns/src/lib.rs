@@ -1,0 +1,16 @@
+//! Names of services: what a resolver of a container is answered, from the same facts as the rules.
+//!
+//! Two halves. Pure (invariant I1): [`Zone`] holds what names lead to, `answer` computes what a
+//! question is answered, `message` reads and writes DNS messages, `cache` and `resolv` decide with
+//! time as an argument. The edge: `server` listens, `forward` asks the servers above; both in a
+//! thread of their own, so that no burst of questions delays a rule, and no burst of rules an answer.
+//!
+//! Sources: Kubernetes DNS specification 1.1.0 (kubernetes/dns docs/specification.md), RFC 1035, 2308,
+//! 6891 (EDNS), 7766 (TCP), 8482 (ANY), 8767 (stale answers).
+#![forbid(unsafe_code)]
+
+mod message;
+mod zone;
+
+pub use message::{Edns, Question, Reply, Request};
+pub use zone::{ServiceNames, Zone, ZoneSettings};

@@ -9,8 +9,14 @@
 //! 6891 (EDNS), 7766 (TCP), 8482 (ANY), 8767 (stale answers).
 #![forbid(unsafe_code)]
 
+mod answer;
+#[cfg(test)]
+mod fixture;
 mod message;
 mod zone;
 
-pub use message::{Edns, Question, Reply, Request};
-pub use zone::{ServiceNames, Zone, ZoneSettings};
+pub use answer::{Answer, answer};
+pub use message::{
+    Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
+};
+pub use zone::{Host, PodRecords, ServiceNames, Zone, ZoneSettings};

@@ -1,7 +1,20 @@
-//! What is asked and what is answered, apart from their bytes.
+//! What is asked and what is answered, and both in bytes.
+
+mod names;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+
+pub use read::{Refusal, read};
+pub use write::{Limit, Written, write, write_into};
+
+/// Bytes of UDP payload that we send and take at most: what fits into every path (row D-40).
+pub const UDP_PAYLOAD: u16 = 1232;
 
 /// A question. `Name` compares without regard to case and keeps the case that was asked (row D-19).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,4 +66,17 @@ pub struct Reply {
     pub authority: Vec<Record>,
     /// Additional section, without OPT.
     pub additional: Vec<Record>,
+}
+
+impl Reply {
+    /// A code and nothing else.
+    pub fn of(code: ResponseCode, authoritative: bool) -> Self {
+        Self {
+            code,
+            authoritative,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            additional: Vec::new(),
+        }
+    }
 }

@@ -53,6 +53,8 @@ fn check(path: &Path) {
     assert_eq!(is, wanted, "{name}: is, wanted");
 }
 
+/// An address as external name is in `external.yaml`.
+/// Rows: D-12
 #[test]
 fn bad_documents_are_refused_with_line_field_and_reason() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");

@@ -171,6 +171,12 @@ fn external_name(spec: &Field<'_>, service: &mut Service) -> Checked<()> {
     let rule = |text: &str| {
         // A final dot is how DNS writes a full name; Kubernetes takes it off.
         let name = text.strip_suffix('.').unwrap_or(text);
+        if name.parse::<IpAddr>().is_ok() {
+            return Err(format!(
+                "{name:?} is an address, and in DNS there is no alias of an address: leave type and \
+                 externalName out, and give the service an EndpointSlice with the address"
+            ));
+        }
         syntax::dns_subdomain(name).map(|()| name.into())
     };
     if service.service_type == ServiceType::ExternalName {

@@ -41,7 +41,9 @@ pub enum Answer {
     },
 }
 
-/// Answers a question; equal seeds give equal orders of addresses.
+/// Answers a question. Equal seeds give equal orders of addresses; a server counts its answers, from
+/// wherever it begins, and takes the count, so that each address is first as often as the others
+/// (row D-41).
 ///
 /// Of class ANY it is answered what IN would be, without AA (RFC 1035 section 6.2); other classes are
 /// refused, and so are transfers of zones (row D-21).

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use causeway_model::{Event, Index, ObjectKey, manifest};
-use hickory_proto::op::Message;
-use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 
 use crate::{
     Answer, Edns, Limit, Question, Reply, Request, ServiceNames, Zone, ZoneSettings, answer, write,
@@ -71,4 +71,58 @@ pub(crate) fn own(zone: &Zone, text: &str, record_type: RecordType) -> Reply {
 /// What the client reads, by the reader of hickory-proto.
 pub(crate) fn sent(request: &Request, reply: &Reply, limit: Limit) -> Message {
     Message::from_vec(&write(request, reply, limit)).expect("a message")
+}
+
+/// A table of facts: questions (`? NAME TYPE`), each with the lines of [`shown`] in any order.
+pub(crate) fn facts(table: &str) -> Vec<(Question, Vec<String>)> {
+    let mut facts: Vec<(Question, Vec<String>)> = Vec::new();
+    for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(asked) = line.strip_prefix("? ") {
+            let (name, record_type) = asked.split_once(' ').expect("name and type");
+            let number = record_type.strip_prefix("TYPE").and_then(|number| number.parse().ok());
+            let named = || record_type.parse().expect("a type");
+            let record_type = number.map_or_else(named, RecordType::Unknown);
+            facts.push((question(name, record_type), Vec::new()));
+        } else {
+            facts.last_mut().expect("a question first").1.push(line.to_owned());
+        }
+    }
+    facts
+}
+
+/// An answer as sorted lines: code if it is an error, records, `SOA` for a denial, `+` before what is
+/// in the additional section, and where the chase goes on.
+pub(crate) fn shown(answer: &Answer) -> Vec<String> {
+    let record = |record: &Record| {
+        let (name, kind) = (record.name.to_ascii(), record.record_type());
+        format!("{name} {} {kind} {}", record.ttl, record.data).trim_end().to_owned()
+    };
+    let mut lines: Vec<String> = match answer {
+        Answer::Forward => vec!["FORWARD".to_owned()],
+        Answer::Chase { answers, target } => {
+            answers.iter().map(record).chain([format!("CHASE {target}")]).collect()
+        }
+        Answer::Own(reply) => {
+            let mut lines: Vec<String> = reply.answers.iter().map(record).collect();
+            let soa = |one: &Record| one.record_type() == RecordType::SOA;
+            assert!(reply.authority.iter().all(soa), "{reply:?}");
+            lines.extend(reply.authority.iter().map(|_| "SOA".to_owned()));
+            lines.extend(reply.additional.iter().map(|one| format!("+ {}", record(one))));
+            if reply.code != ResponseCode::NoError {
+                lines.push(format!("{:?}", reply.code).to_uppercase());
+            }
+            lines
+        }
+    };
+    lines.sort();
+    lines
+}
+
+/// Each question of a table is answered what stands there.
+pub(crate) fn check(zone: &Zone, table: &str) {
+    for (question, mut expected) in facts(table) {
+        expected.sort();
+        let found = shown(&answer(zone, &question, 1));
+        assert_eq!(found, expected, "{} {}", question.name, question.record_type);
+    }
 }

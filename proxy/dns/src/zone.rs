@@ -129,8 +129,13 @@ impl Zone {
 
     /// A service is new, changed, or gone. Costs what it has, whatever the others are.
     pub fn put(&mut self, key: ObjectKey, names: Option<ServiceNames>) {
-        if self.service(&key.namespace, &key.name) != names.as_ref() {
-            self.replace(&key, names);
+        let entry = self.namespaces.get_mut(&key.namespace);
+        let old = entry.and_then(|entry| entry.services.get_mut(&key.name));
+        match (old, names) {
+            (None, None) => {}
+            // What is shared with the index stays shared if the index has it anew.
+            (Some(old), Some(names)) if *old == names => *old = names,
+            (_, names) => self.replace(&key, names),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What names of one service need, in little memory.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use causeway_model::{
 };
 
 /// The names of a service. What it shares with the index costs nothing again: a service that is not
-/// headless takes 40 bytes.
+/// headless takes 16 bytes beside its name in the zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceNames {
     service: Arc<Service>,
@@ -140,7 +141,8 @@ impl Hosts {
         let all = resolved.service.publish_not_ready;
         let published = |endpoint: &&Endpoint| endpoint.ready || all;
         let each = resolved.ports.iter().flat_map(|port| port.endpoints.iter().filter(published));
-        let mut hosts: Vec<Host> = each.map(host).collect();
+        let mut zones = BTreeSet::new();
+        let mut hosts: Vec<Host> = each.map(|endpoint| host(endpoint, &mut zones)).collect();
         hosts.sort_unstable();
         hosts.dedup_by(|later, first| {
             (&later.hostname, later.address) == (&first.hostname, first.address)
@@ -162,10 +164,12 @@ impl Hosts {
     }
 }
 
-fn host(endpoint: &Endpoint) -> Host {
-    Host {
-        hostname: endpoint.hostname.clone(),
-        address: endpoint.address,
-        zone: endpoint.zone.clone(),
-    }
+/// Zones are few, and each stands in memory once.
+fn host(endpoint: &Endpoint, zones: &mut BTreeSet<Arc<str>>) -> Host {
+    let zone = endpoint.zone.as_ref().map(|zone| {
+        let known = zones.get(zone).unwrap_or(zone).clone();
+        zones.insert(Arc::clone(&known));
+        known
+    });
+    Host { hostname: endpoint.hostname.clone(), address: endpoint.address, zone }
 }

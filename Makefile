@@ -51,7 +51,7 @@ fresh:
 # Needs a nightly compiler and cargo-fuzz.
 fuzz:
 	tests/deps.sh fuzz
-	set -e; for target in manifest nft-decode api-json api-body store-record cni-config; do tests/fuzz.sh $$target 600; done
+	set -e; for target in manifest nft-decode api-json api-body store-record cni-config dns-query; do tests/fuzz.sh $$target 600; done
 
 # A profile of its own and only what it starts: the first container is attached minutes earlier.
 demo:

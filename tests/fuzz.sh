@@ -1,6 +1,6 @@
 #!/bin/bash
 # Fuzzes one target for so many seconds: tests/fuzz.sh TARGET SECONDS, TARGET being manifest,
-# nft-decode, api-json, api-body, store-record or cni-config.
+# nft-decode, api-json, api-body, store-record, cni-config or dns-query.
 # Needs a nightly compiler and cargo-fuzz (cargo install cargo-fuzz). What is found stays in
 # target/fuzz/artifacts; make a test of it before it is mended.
 set -euo pipefail
@@ -22,6 +22,8 @@ case $target in
     for file in tests/fuzz/seeds/*.json; do cp "$file" "$corpus/seed-$(basename "$file")"; done ;;
   store-record)
     cp tests/fuzz/seeds/*.records "$corpus" ;;
+  dns-query)
+    while read -r name hex; do xxd -r -p <<< "$hex" > "$corpus/seed-$name"; done < tests/fuzz/seeds/queries.hex ;;
   cni-config)
     for file in conf/*; do if [ -f "$file" ]; then cp "$file" "$corpus/seed-$(basename "$file")"; fi; done ;;
 esac

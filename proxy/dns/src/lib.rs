@@ -12,6 +12,8 @@
 mod answer;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod message;
 mod zone;
 

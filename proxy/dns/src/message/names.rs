@@ -15,14 +15,14 @@ const PLACES: usize = 64;
 /// The places of the names that were written, with their labels to the root.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    places: Vec<Place>,
+    places: Vec<Suffix>,
     /// Places looked at, which is what names cost beside their own length.
     #[cfg(test)]
     pub(super) looked_at: std::cell::Cell<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Suffix {
     /// Of the labels from here to the root.
     hash: u32,
     at: u16,
@@ -69,7 +69,7 @@ impl Names {
     fn remember(&mut self, at: usize, hash: u32) {
         if at <= FARTHEST && self.places.len() < PLACES {
             #[expect(clippy::cast_possible_truncation, reason = "compared with 14 bits above")]
-            self.places.push(Place { hash, at: at as u16 });
+            self.places.push(Suffix { hash, at: at as u16 });
         }
     }
 

@@ -16,9 +16,10 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::message::{Question, Reply};
+use crate::message::{Limit, Question, Reply, UDP_PAYLOAD};
 use crate::zone::Zone;
 use place::{Found, Place};
+use records::Order;
 use shuffle::Shuffle;
 
 /// How many aliases are followed (row D-43).
@@ -48,6 +49,12 @@ pub enum Answer {
 /// Of class ANY it is answered what IN would be, without AA (RFC 1035 section 6.2); other classes are
 /// refused, and so are transfers of zones (row D-21).
 pub fn answer(zone: &Zone, question: &Question, seed: u64) -> Answer {
+    answer_within(zone, question, seed, Limit::Tcp)
+}
+
+/// The same for what carries the answer. Of a service with very many endpoints it has as many records
+/// as show that they do not fit, so that a query over UDP does not cost what an answer over TCP does.
+pub fn answer_within(zone: &Zone, question: &Question, seed: u64, limit: Limit) -> Answer {
     if !matches!(question.class, DNSClass::IN | DNSClass::ANY)
         || matches!(question.record_type, RecordType::AXFR | RecordType::IXFR)
     {
@@ -60,7 +67,7 @@ pub fn answer(zone: &Zone, question: &Question, seed: u64) -> Answer {
         reply.code = ResponseCode::ServFail;
         return Answer::Own(reply);
     }
-    let mut shuffle = Shuffle::new(seed);
+    let mut order = Order { shuffle: Shuffle::new(seed), most: most(limit) };
     let mut name = question.name.clone();
     while let Place::Alias(service) = found.place {
         let Some(target) = names::external(service) else {
@@ -85,11 +92,20 @@ pub fn answer(zone: &Zone, question: &Question, seed: u64) -> Answer {
         return Answer::Own(records::deny(zone, &found, &name, reply));
     }
     let before = reply.answers.len();
-    records::add(zone, &found, (&name, question.record_type), &mut shuffle, &mut reply);
+    records::add(zone, &found, (&name, question.record_type), &mut order, &mut reply);
     if reply.answers.len() == before {
         reply = records::deny(zone, &found, &name, reply);
     }
     Answer::Own(reply)
+}
+
+/// More records than fit: each takes a pointer, ten bytes and an address at least.
+fn most(limit: Limit) -> usize {
+    let bytes = match limit {
+        Limit::Udp => UDP_PAYLOAD,
+        Limit::Tcp => u16::MAX,
+    };
+    usize::from(bytes) / 16 + 1
 }
 
 /// What stands at a name; `None` if it is not ours.

@@ -17,7 +17,7 @@ pub mod fuzz;
 mod message;
 mod zone;
 
-pub use answer::{Answer, answer};
+pub use answer::{Answer, answer, answer_within};
 pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };

@@ -20,13 +20,28 @@ const VERSION: u32 = 28_800;
 /// More service records than this fit into no message, so their addresses do not either.
 const WITH_ADDRESSES: usize = 1024;
 
+/// In which order records stand, and how many at most.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) shuffle: Shuffle,
+    pub(super) most: usize,
+}
+
 /// A name of a type, what stands there, and where its records go.
 struct Adding<'a> {
     zone: &'a Zone,
     owner: &'a Name,
     record_type: RecordType,
-    shuffle: &'a mut Shuffle,
+    order: &'a mut Order,
     reply: &'a mut Reply,
+}
+
+impl Order {
+    /// Leaves a random part of the items that is not too many, in random order.
+    fn front<T>(&mut self, items: &mut Vec<T>) {
+        self.shuffle.order(items, self.most);
+        items.truncate(self.most);
+    }
 }
 
 /// Adds the records of a type that a name has.
@@ -34,10 +49,10 @@ pub(super) fn add(
     zone: &Zone,
     found: &Found<'_>,
     (owner, record_type): (&Name, RecordType),
-    shuffle: &mut Shuffle,
+    order: &mut Order,
     reply: &mut Reply,
 ) {
-    let mut adding = Adding { zone, owner, record_type, shuffle, reply };
+    let mut adding = Adding { zone, owner, record_type, order, reply };
     if record_type == RecordType::ANY {
         adding.any(&found.place);
         return;
@@ -157,7 +172,7 @@ impl Adding<'_> {
             return;
         }
         addresses.retain(|address| address.is_ipv4() == v4);
-        self.shuffle.order(&mut addresses);
+        self.order.front(&mut addresses);
         self.reply.answers.reserve(addresses.len());
         for address in addresses {
             self.push(data(address));
@@ -212,12 +227,13 @@ impl Adding<'_> {
         let mut places: Vec<usize> = pairs.iter().map(|(index, _)| *index).collect();
         pairs.sort_unstable_by_key(|(index, port)| (*port, *index));
         pairs.dedup_by(|later, first| later.1 == first.1 && same(later.0, first.0));
-        self.shuffle.order(&mut pairs);
+        let all = pairs.len();
+        self.order.front(&mut pairs);
         for (index, port) in &pairs {
             let Some(target) = names::host(self.zone, service, &hosts[*index]) else { continue };
             self.push(RData::SRV(SRV::new(0, weight, *port, target)));
         }
-        if pairs.len() > WITH_ADDRESSES {
+        if pairs.len() < all || all > WITH_ADDRESSES {
             return;
         }
         places.sort_unstable();

@@ -15,17 +15,13 @@ impl Shuffle {
         Self { seed, state: seed }
     }
 
-    /// Of seeds that count up each item comes first equally often, more evenly than by chance: of
-    /// 10,000 answers with 15 items chance alone is off by a tenth. Behind it each order is as likely
-    /// as any other (Fisher and Yates).
-    pub(super) fn order<T>(&mut self, items: &mut [T]) {
-        if items.len() < 2 {
-            return;
-        }
-        items.swap(0, part(self.seed.wrapping_mul(GOLDEN), items.len()));
-        for last in (2..items.len()).rev() {
-            let next = self.next();
-            items.swap(last, 1 + part(next, last));
+    /// Brings so many of the items to the front, chosen and ordered at random (Fisher and Yates). Of
+    /// seeds that count up each item comes first equally often, more evenly than by chance: of 10,000
+    /// answers with 15 items chance alone is off by a tenth.
+    pub(super) fn order<T>(&mut self, items: &mut [T], front: usize) {
+        for place in 0..front.min(items.len()) {
+            let number = if place == 0 { self.seed.wrapping_mul(GOLDEN) } else { self.next() };
+            items.swap(place, place + part(number, items.len() - place));
         }
     }
 

@@ -9,7 +9,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::fixture::{check, index, name, own, question, request, sent, settings, shown, zone};
-use crate::{Answer, Limit, PodRecords, Question, Reply, ServiceNames, Zone, answer, read, write};
+use crate::{
+    Answer, Limit, PodRecords, Question, Reply, ServiceNames, Zone, answer, answer_within, read,
+    write,
+};
 
 const WEB: &str = "
 apiVersion: v1
@@ -384,20 +387,42 @@ fn of_too_many_addresses_a_random_part_is_sent_over_tcp_behind_their_alias() {
     let zone = many(5000);
     let asked = question("alias.default.svc.cluster.local.", RecordType::A);
     let lookup = |seed| {
-        let Answer::Own(reply) = answer(&zone, &asked, seed) else { panic!("ours") };
-        assert_eq!(reply.answers.len(), 5001);
-        let tcp = sent(&request(asked.clone(), None), &reply, Limit::Tcp);
+        let reply = |limit| match answer_within(&zone, &asked, seed, limit) {
+            Answer::Own(reply) => reply,
+            Answer::Forward | Answer::Chase { .. } => panic!("ours"),
+        };
+        let tcp = sent(&request(asked.clone(), None), &reply(Limit::Tcp), Limit::Tcp);
         assert!(!tcp.truncation);
         assert_eq!(tcp.answers[0].record_type(), RecordType::CNAME);
-        let udp = sent(&request(asked.clone(), Some(1232)), &reply, Limit::Udp);
-        assert!(udp.truncation);
-        assert_eq!(udp.answers[0].record_type(), RecordType::CNAME);
+        let few = reply(Limit::Udp);
+        assert!(few.answers.len() < 100, "no more than UDP needs");
+        for payload in [None, Some(1232)] {
+            let udp = sent(&request(asked.clone(), payload), &few, Limit::Udp);
+            assert!(udp.truncation);
+            assert_eq!(udp.answers[0].record_type(), RecordType::CNAME);
+        }
         let addresses = tcp.answers[1..].iter().map(|one| one.data.to_string());
         addresses.collect::<BTreeSet<_>>()
     };
     let (one, other) = (lookup(1), lookup(2));
     assert!(one.len() > 4080 && one.len() == other.len());
     assert!(one.difference(&other).count() > 500, "another part each time");
+}
+
+#[test]
+fn as_many_addresses_as_fit_are_sent() {
+    let asked = question("web.default.svc.cluster.local.", RecordType::A);
+    for (limit, payload, fit) in
+        [(Limit::Udp, None, 29), (Limit::Udp, Some(1232), 73), (Limit::Tcp, None, 4093)]
+    {
+        for count in [fit, fit + 1] {
+            let zone = many(count);
+            let Answer::Own(reply) = answer_within(&zone, &asked, 1, limit) else { panic!("ours") };
+            let answer = sent(&request(asked.clone(), payload), &reply, limit);
+            assert_eq!(answer.answers.len(), fit);
+            assert_eq!(answer.truncation, count > fit && limit == Limit::Udp);
+        }
+    }
 }
 
 /// One pod in four services.

@@ -19,7 +19,8 @@ pub enum Limit {
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Records of the answer and authority sections that did not fit.
+    /// Records of the answer and authority sections that did not fit; at least so many, since a reply
+    /// has no more than show that.
     pub left_out: usize,
     /// TC: the client is told to ask again over TCP.
     pub truncated: bool,

@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8]) -> Result<Request, Refusal> {
         opcode: header[2] >> 3 & 0xF,
         recursion_desired: header[2] & 1 != 0,
         checking_disabled: header[3] & 0x10 != 0,
-        edns: false,
+        edns: None,
     };
     let asked = if count(4) == 0 { None } else { question(bytes) };
     let refuse = |head: &Head, code| {
@@ -59,7 +59,7 @@ pub fn read(bytes: &[u8]) -> Result<Request, Refusal> {
     let Some(edns) = edns(&body[*rest..], before, count(10).into()) else {
         return Err(refuse(&head, ResponseCode::FormErr));
     };
-    head.edns = edns.is_some();
+    head.edns = edns.map(|edns| edns.dnssec_ok);
     if edns.is_some_and(|edns| edns.version != 0) {
         return Err(refuse(&head, ResponseCode::BADVERS));
     }

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::names::Names;
-use super::{Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, read, write, write_into};
+use super::{Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, read, write, write_into};
 use crate::fixture::{name, question, request, sent};
 
 const WEB: &str = "web.default.svc.cluster.local.";
@@ -217,11 +217,13 @@ fn flags_and_sections_come_out_as_they_are() {
         let mut asked = request(question(WEB, RecordType::A), Some(1232));
         asked.recursion_desired = desired;
         asked.checking_disabled = disabled;
+        asked.edns = asked.edns.map(|edns| Edns { dnssec_ok: disabled, ..edns });
         let answer = sent(&asked, &reply, Limit::Udp);
         assert_eq!(answer.response_code, ResponseCode::NXDomain);
         assert!(answer.recursion_available && !answer.truncation && !answer.authentic_data);
         assert_eq!(answer.authoritative, authoritative);
         assert_eq!((answer.recursion_desired, answer.checking_disabled), (desired, disabled));
+        assert_eq!(answer.edns.as_ref().map(|edns| edns.flags().dnssec_ok), Some(disabled));
         assert_eq!(answer.authorities, reply.authority);
         assert_eq!(answer.additionals, reply.additional);
     }

@@ -44,7 +44,7 @@ pub fn write_into(out: &mut Vec<u8>, request: &Request, reply: &Reply, limit: Li
         opcode: 0,
         recursion_desired: request.recursion_desired,
         checking_disabled: request.checking_disabled,
-        edns: request.edns.is_some(),
+        edns: request.edns.map(|edns| edns.dnssec_ok),
     };
     let size = match (limit, request.edns) {
         (Limit::Tcp, _) => usize::from(u16::MAX),
@@ -81,8 +81,9 @@ pub(super) struct Head {
     pub(super) opcode: u8,
     pub(super) recursion_desired: bool,
     pub(super) checking_disabled: bool,
-    /// The query has an OPT record, so the answer has one (row D-40).
-    pub(super) edns: bool,
+    /// DO of the query's OPT record. If it has one, the answer has one (row D-40), with this bit as it
+    /// came (RFC 3225 section 3).
+    pub(super) edns: Option<bool>,
 }
 
 struct Writer<'a> {
@@ -90,7 +91,7 @@ struct Writer<'a> {
     names: Names,
     /// Bytes that records may take.
     size: usize,
-    edns: bool,
+    edns: Option<bool>,
 }
 
 /// An OPT record without options.
@@ -98,7 +99,7 @@ const OPT_LENGTH: usize = 11;
 
 impl<'a> Writer<'a> {
     fn new(out: &'a mut Vec<u8>, size: usize) -> Self {
-        Self { out, names: Names::default(), size, edns: false }
+        Self { out, names: Names::default(), size, edns: None }
     }
 
     /// Header and question. RA is always set: without it and AA resolvers take the server for a lame
@@ -114,7 +115,7 @@ impl<'a> Writer<'a> {
             self.out.extend_from_slice(&u16::from(question.class).to_be_bytes());
         }
         self.edns = head.edns;
-        if self.edns {
+        if self.edns.is_some() {
             self.size -= OPT_LENGTH;
         }
     }
@@ -189,10 +190,11 @@ impl<'a> Writer<'a> {
 
     /// OPT, and the counts of the sections.
     fn end(self, [answers, authority, additional]: [usize; 3], code: ResponseCode) {
-        let opt = usize::from(self.edns);
-        if self.edns {
+        let opt = usize::from(self.edns.is_some());
+        if let Some(dnssec_ok) = self.edns {
             let [high, low] = UDP_PAYLOAD.to_be_bytes();
-            self.out.extend_from_slice(&[0, 0, 41, high, low, code.high(), 0, 0, 0, 0, 0]);
+            let flags = u8::from(dnssec_ok) << 7;
+            self.out.extend_from_slice(&[0, 0, 41, high, low, code.high(), 0, flags, 0, 0, 0]);
         }
         for (at, count) in [(6, answers), (8, authority), (10, additional + opt)] {
             // Each record takes eleven bytes of 65,535 at least.

@@ -1,5 +1,6 @@
 //! The records of a name, and denials.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
@@ -197,9 +198,10 @@ impl Adding<'_> {
         let Some(target) = names::service(self.zone, service) else { return };
         let addresses = service.cluster_ips();
         let weight = weight(addresses.len() * ports.clone().count());
+        // Equal records are one (RFC 2181 section 5): a port of TCP may have the number of one of UDP.
+        let numbers: BTreeSet<u16> = ports.map(|index| service.ports()[index].port).collect();
         // Without an address there is nothing to connect to.
-        for index in ports.filter(|_| !addresses.is_empty()) {
-            let number = service.ports()[index].port;
+        for number in numbers.into_iter().filter(|_| !addresses.is_empty()) {
             self.push(RData::SRV(SRV::new(0, weight, number, target.clone())));
         }
         for address in addresses {
@@ -222,7 +224,8 @@ impl Adding<'_> {
         let weight = weight(pairs.len());
         // Hosts of one name are one target, and stand side by side.
         let same = |one: usize, other: usize| {
-            hosts[one].hostname.is_some() && hosts[one].hostname == hosts[other].hostname
+            let (name, other_name) = (&hosts[one].hostname, &hosts[other].hostname);
+            one == other || (name.is_some() && name == other_name)
         };
         let mut places: Vec<usize> = pairs.iter().map(|(index, _)| *index).collect();
         pairs.sort_unstable_by_key(|(index, port)| (*port, *index));

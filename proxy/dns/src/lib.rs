@@ -15,10 +15,12 @@ mod fixture;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod message;
+mod resolv;
 mod zone;
 
 pub use answer::{Answer, answer, answer_within};
 pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };
+pub use resolv::{MAX_UPSTREAMS, ResolvConf, Upstream};
 pub use zone::{Host, PodRecords, ServiceNames, Zone, ZoneSettings};

@@ -10,17 +10,28 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cache;
+mod counters;
 #[cfg(test)]
 mod fixture;
+mod forward;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod message;
+mod random;
 mod resolv;
+mod server;
+#[cfg(test)]
+mod testing;
+mod upstream;
 mod zone;
 
 pub use answer::{Answer, answer, answer_within};
+pub use cache::Stale;
+pub use counters::{Counter, Counters, LATENCY_ENDS, Latency, TYPES};
 pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };
 pub use resolv::{MAX_UPSTREAMS, ResolvConf, Upstream};
+pub use server::{Change, Config, Outside, Problems, Server, Sources};
 pub use zone::{Host, PodRecords, ServiceNames, Zone, ZoneSettings};

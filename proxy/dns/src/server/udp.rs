@@ -1,0 +1,73 @@
+//! Datagrams of one address: a batch is answered with each wake-up, what waits for other servers goes on
+//! beside it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::Limit;
+
+use super::desk::{Client, Desk, Handled, Outside};
+
+/// Questions that are answered before others have their turn.
+const BATCH: usize = 64;
+
+/// Longer questions are none.
+const LONGEST: usize = 4096;
+
+/// After an error of the socket, which none is expected to have.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers until it is aborted.
+pub(super) async fn serve(socket: UdpSocket, desk: Rc<Desk>, outside: Outside) {
+    let socket = Rc::new(socket);
+    let mut buffers = (vec![0; LONGEST], Vec::with_capacity(LONGEST));
+    loop {
+        let ready = socket.readable().await;
+        match ready.and_then(|()| batch(&socket, &desk, outside, &mut buffers)) {
+            Ok(()) => yield_now().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Takes questions until none is left (`WouldBlock`), or others have to have their turn.
+fn batch(
+    socket: &Rc<UdpSocket>,
+    desk: &Rc<Desk>,
+    outside: Outside,
+    (question, answer): &mut (Vec<u8>, Vec<u8>),
+) -> io::Result<()> {
+    for _ in 0..BATCH {
+        let (length, from) = socket.try_recv_from(question)?;
+        let client = Client { address: from.ip(), limit: Limit::Udp, outside };
+        match desk.take(&question[..length], client, answer) {
+            Handled::Now => send(socket, answer, from),
+            Handled::Later(later) => {
+                let (desk, socket) = (Rc::clone(desk), Rc::clone(socket));
+                tokio::task::spawn_local(async move {
+                    let answer = later.answer(&desk).await;
+                    // Who asked may be gone.
+                    drop(socket.send_to(&answer, from).await);
+                });
+            }
+            Handled::Never => {}
+        }
+    }
+    Ok(())
+}
+
+/// At once; if the socket is full, as soon as it is not.
+fn send(socket: &Rc<UdpSocket>, answer: &mut Vec<u8>, to: SocketAddr) {
+    let Err(error) = socket.try_send_to(answer, to) else { return };
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let (socket, answer) = (Rc::clone(socket), std::mem::take(answer));
+        tokio::task::spawn_local(async move { drop(socket.send_to(&answer, to).await) });
+    }
+}

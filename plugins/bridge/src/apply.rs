@@ -14,7 +14,7 @@ use causeway_host::paths::kind;
 use causeway_host::{FileLock, RecordKey, Records};
 use causeway_kernel::{Link, Mac, Netlink, Netns};
 use causeway_ruleset::name;
-use cni_plugin::{CniResult, Code, Error, Request};
+use cni_plugin::{CniResult, Code, Dns, Error, Request};
 
 use crate::config::{self, Checked, Mode};
 use crate::ipam::Ipam;
@@ -22,7 +22,7 @@ use crate::plan::{self, Addressing, AttachmentLinks};
 use crate::reclaim::Reclaim;
 use crate::record::{self, Record};
 use crate::undo::{Done, Undo, UndoContext};
-use crate::{del, fault, repair};
+use crate::{del, fault, names, node, repair};
 
 /// Time for duplicate address detection.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -236,7 +236,23 @@ impl<'a> AddContext<'a> {
             vlan_gateway: vlan_gateway.as_ref(),
             netns: self.netns_path,
         };
-        Ok(plan::result(&ends, addressing, dns, self.request.prev_result.as_ref()))
+        let before = self.request.prev_result.as_ref();
+        if dns.is_empty() && before.is_none_or(|result| result.dns.is_empty()) {
+            dns = self.names(addressing.as_ref())?;
+        }
+        Ok(plan::result(&ends, addressing, dns, before))
+    }
+
+    /// What the container asks for names if neither the configuration nor another plugin says it.
+    fn names(&self, addressing: Option<&Addressing>) -> Result<Dns, Error> {
+        let Some(addressing) = addressing else { return Ok(Dns::default()) };
+        let Some(node) = node::dns(&self.config.run_dir)? else { return Ok(Dns::default()) };
+        let namespace = self.request.args.pairs.get("K8S_POD_NAMESPACE").map(String::as_str);
+        let on_bridge = match self.config.mode {
+            Mode::Bridge => addressing.gateways.as_slice(),
+            Mode::Ptp => &[],
+        };
+        Ok(names::dns(&node, on_bridge, namespace.unwrap_or("default")))
     }
 
     fn write(&self, record: &Record) -> Result<(), Error> {

@@ -32,6 +32,7 @@ mod free;
 mod gc;
 mod ipam;
 mod masq;
+mod names;
 mod node;
 mod plan;
 mod reclaim;

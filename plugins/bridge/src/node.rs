@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use causeway_host::{NodeFile, paths};
+use causeway_host::{NodeDns, NodeFile, paths};
 use cni_plugin::{Code, Error};
 use ipnetwork::IpNetwork;
 
@@ -22,6 +22,14 @@ pub(crate) fn overlay_mtu(run_dir: &Path) -> Result<Option<u32>, Error> {
 /// As [`overlay_mtu`].
 pub(crate) fn never_masqueraded(run_dir: &Path) -> Result<Vec<IpNetwork>, Error> {
     read(run_dir, NodeFile::never_masqueraded)
+}
+
+/// The node's name servers, from the same file.
+///
+/// # Errors
+/// As [`overlay_mtu`].
+pub(crate) fn dns(run_dir: &Path) -> Result<Option<NodeDns>, Error> {
+    read(run_dir, |node| node.dns.get())
 }
 
 fn read<T>(run_dir: &Path, part: impl FnOnce(NodeFile) -> io::Result<T>) -> Result<T, Error> {

@@ -14,7 +14,7 @@ mod signal;
 pub use clock::{Deadline, boot_id, boot_time};
 pub use error::{Error, Result};
 pub use lock::{FileLock, Wait};
-pub use node_file::{Field, NodeFile};
+pub use node_file::{Field, NodeDns, NodeFile};
 pub use record::{RecordKey, Records};
 pub use sealed::SealedLock;
 pub use signal::ignore_sigterm;

@@ -1,6 +1,7 @@
 //! `node.json`: what the daemon says of this node to the plugins.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
@@ -25,12 +26,27 @@ pub struct NodeFile {
     /// MTU of the overlay in bytes.
     #[serde(rename = "overlayMTU", skip_serializing_if = "Field::is_none")]
     pub overlay_mtu: Field<Option<u32>>,
+    /// What containers are to ask for names; `None`: nothing of ours.
+    #[serde(skip_serializing_if = "Field::is_none")]
+    pub dns: Field<Option<NodeDns>>,
     /// Networks of all containers of the cluster.
     #[serde(rename = "clusterCIDRs")]
     pub cluster: Field<Vec<IpNetwork>>,
     /// Networks of the services.
     #[serde(rename = "serviceCIDRs")]
     pub services: Field<Vec<IpNetwork>>,
+}
+
+/// The node's name servers, for resolv.conf of its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeDns {
+    /// Domain of the cluster.
+    pub domain: String,
+    /// Whether the addresses of bridges that are gateways answer.
+    pub gateways: bool,
+    /// Addresses that answer every container, at port 53.
+    pub servers: Vec<IpAddr>,
 }
 
 /// A field of the file, or why it does not decode. Plugins and daemon may be of different versions:
@@ -129,6 +145,7 @@ mod tests {
     fn the_form_on_disk_is_the_published_one() {
         const WRITTEN: &str = concat!(
             r#"{"node":"a","subnets":["10.0.1.0/24","fd00:1::/64"],"overlayMTU":1450,"#,
+            r#""dns":{"domain":"cluster.local","gateways":true,"servers":["172.30.0.10"]},"#,
             r#""clusterCIDRs":["10.0.0.0/16"],"serviceCIDRs":["172.30.0.0/16"]}"#,
             "\n"
         );
@@ -141,10 +158,20 @@ mod tests {
         let subnets = Some(vec![network("10.0.1.0/24"), network("fd00:1::/64")]);
         assert_eq!(read.subnets, subnets.into());
         assert_eq!((&read.overlay_mtu, &read.refused), (&Some(1450).into(), &None.into()));
+        let dns = NodeDns {
+            domain: "cluster.local".to_owned(),
+            gateways: true,
+            servers: vec!["172.30.0.10".parse().expect("an address")],
+        };
+        assert_eq!(read.dns, Some(dns).into());
         read.write(&path).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), WRITTEN);
-        let refused =
-            NodeFile { refused: Some("why".to_owned()).into(), overlay_mtu: None.into(), ..read };
+        let refused = NodeFile {
+            refused: Some("why".to_owned()).into(),
+            overlay_mtu: None.into(),
+            dns: None.into(),
+            ..read
+        };
         refused.write(&path).expect("written");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert!(text.contains(r#"fd00:1::/64"],"subnetRefused":"why","clusterCIDRs""#), "{text}");

@@ -1,0 +1,104 @@
+//! What a container asks for names: nameserver, search list and options of its resolv.conf. Pure.
+
+use causeway_host::NodeDns;
+use cni_plugin::Dns;
+use ipnetwork::IpNetwork;
+
+/// A name with fewer dots is tried with the search list first, as kubelet has it: `web.other.svc`
+/// has two.
+const OPTIONS: &str = "ndots:5";
+/// What glibc before 2.26 reads of a search list: so many characters.
+const SEARCH_LENGTH: usize = 255;
+/// `LDH` label of RFC 1123.
+const LABEL_LENGTH: usize = 63;
+
+/// Name servers of a container in `namespace` on a node that says `node`: the addresses of its own
+/// bridge, `gateways`; without them those that answer everybody. Empty if there is none.
+pub(crate) fn dns(node: &NodeDns, gateways: &[IpNetwork], namespace: &str) -> Dns {
+    let own = gateways.iter().filter(|_| node.gateways).map(|gateway| gateway.ip().to_string());
+    let mut nameservers: Vec<String> = own.collect();
+    if nameservers.is_empty() {
+        nameservers = node.servers.iter().map(ToString::to_string).collect();
+    }
+    if nameservers.is_empty() {
+        return Dns::default();
+    }
+    Dns {
+        nameservers,
+        domain: String::new(),
+        search: search(&node.domain, namespace),
+        options: vec![OPTIONS.to_owned()],
+    }
+}
+
+/// Names of its own namespace first, then those of all. A namespace that cannot be part of a name
+/// is left out.
+fn search(domain: &str, namespace: &str) -> Vec<String> {
+    let domain = domain.trim_end_matches('.');
+    if domain.is_empty() {
+        return Vec::new();
+    }
+    let own = is_label(namespace).then(|| format!("{namespace}.svc.{domain}"));
+    let mut list: Vec<String> = own.into_iter().collect();
+    list.extend([format!("svc.{domain}"), domain.to_owned()]);
+    let length = |list: &[String]| list.iter().map(|one| one.len() + 1).sum::<usize>();
+    while length(&list) > SEARCH_LENGTH + 1 {
+        list.pop();
+    }
+    list
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    !text.is_empty()
+        && text.len() <= LABEL_LENGTH
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(gateways: bool, servers: &[&str]) -> NodeDns {
+        let servers = servers.iter().map(|one| one.parse().expect("an address")).collect();
+        NodeDns { domain: "cluster.local".to_owned(), gateways, servers }
+    }
+
+    fn networks(list: &[&str]) -> Vec<IpNetwork> {
+        list.iter().map(|one| one.parse().expect("a network")).collect()
+    }
+
+    #[test]
+    fn the_own_gateway_is_asked_before_the_address_for_all() {
+        let gateways = networks(&["10.0.1.1/24", "fd00:1::1/64"]);
+        let both = dns(&node(true, &["10.96.0.10"]), &gateways, "shop");
+        assert_eq!(both.nameservers, ["10.0.1.1", "fd00:1::1"]);
+        assert_eq!(both.search, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!(both.options, ["ndots:5"]);
+        let routed = dns(&node(true, &["10.96.0.10"]), &[], "shop");
+        assert_eq!(routed.nameservers, ["10.96.0.10"]);
+        let fixed = dns(&node(false, &["192.0.2.53"]), &gateways, "shop");
+        assert_eq!(fixed.nameservers, ["192.0.2.53"]);
+        assert_eq!(dns(&node(true, &[]), &[], "shop"), Dns::default(), "nobody answers");
+    }
+
+    #[test]
+    fn a_search_list_holds_names_that_resolvers_take() {
+        let plain = ["svc.cluster.local", "cluster.local"];
+        for namespace in ["", "Shop", "a_b", "-a", "a-", ".", "a.b", &"n".repeat(64)] {
+            let list = dns(&node(false, &["192.0.2.53"]), &[], namespace).search;
+            assert_eq!(list, plain, "{namespace:?}");
+        }
+        for domain in ["", "."] {
+            let node = NodeDns { domain: domain.to_owned(), ..node(false, &["192.0.2.53"]) };
+            assert_eq!(dns(&node, &[], "shop").search, [""; 0], "{domain:?}");
+        }
+        let label = "d".repeat(60);
+        let long = NodeDns { domain: format!("{label}.{label}."), ..node(false, &["192.0.2.53"]) };
+        let list = dns(&long, &[], &"n".repeat(63)).search;
+        assert_eq!(list.len(), 1, "glibc reads 256 characters");
+        assert!(list[0].starts_with("nnn"), "{list:?}");
+    }
+}

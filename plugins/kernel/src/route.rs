@@ -1,6 +1,7 @@
 //! Addresses and routes.
 
 mod address;
+mod local;
 mod message;
 mod ops;
 #[cfg(test)]

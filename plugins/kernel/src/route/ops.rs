@@ -182,7 +182,11 @@ impl Netlink {
         self.change(&format!("add route {}", text(first)), &message, NLM_F_CREATE | flags)
     }
 
-    fn route_dump(&self, action: &str, message: RouteMessage) -> Result<Vec<RouteMessage>> {
+    pub(super) fn route_dump(
+        &self,
+        action: &str,
+        message: RouteMessage,
+    ) -> Result<Vec<RouteMessage>> {
         let answers = match self.dump(action, &RouteNetlinkMessage::GetRoute(message)) {
             // A table exists from its first route on; a family may be switched off.
             Err(error)

@@ -46,6 +46,14 @@ impl Monitor {
         Self::of_groups(netlink, &GROUPS[..1])
     }
 
+    /// Subscribes to changes of links and of addresses.
+    ///
+    /// # Errors
+    /// See [`crate::Error`].
+    pub fn of_addresses(netlink: &Netlink) -> Result<Self> {
+        Self::of_groups(netlink, &[GROUPS[0], GROUPS[2], GROUPS[4]])
+    }
+
     fn of_groups(netlink: &Netlink, groups: &[u32]) -> Result<Self> {
         let failed = |source| Error {
             action: "subscribe to changes of links, addresses, routes and neighbours".to_owned(),

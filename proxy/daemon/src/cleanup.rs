@@ -10,6 +10,7 @@ use crate::backend;
 use crate::config::CleanupArgs;
 use crate::files;
 use crate::localhost;
+use crate::names;
 use crate::node;
 use crate::overlay;
 use crate::start;
@@ -30,6 +31,9 @@ pub(crate) enum Error {
     /// Links and routes to other nodes.
     #[error("remove the overlay")]
     Overlay(#[source] causeway_kernel::Error),
+    /// Service addresses of the name server.
+    #[error("remove the local routes of the name server")]
+    Names(#[source] causeway_kernel::Error),
     /// Attachments.
     #[error("remove attachments")]
     Attachments(#[source] attachments::Error),
@@ -77,6 +81,7 @@ pub(crate) fn run(args: &CleanupArgs) -> Result<(), Error> {
     let mut done: Vec<Done> = restored.into_iter().map(Done::Restored).collect();
     let mut removed = backend::remove(args.dry_run).map_err(Error::Rules)?;
     removed.extend(overlay::leave(args.dry_run).map_err(Error::Overlay)?);
+    removed.extend(names::leave(args.dry_run).map_err(Error::Names)?);
     done.extend(removed.into_iter().map(Done::Removed));
     if args.all {
         let made = attachments::remove(&args.run_dir, &args.data_dir, args.dry_run);

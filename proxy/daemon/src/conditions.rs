@@ -46,6 +46,8 @@ pub(crate) enum Concern {
     Manifests,
     /// The MTU of attachments.
     Mtu,
+    /// The name server.
+    Names,
     /// `node.json`
     NodeFile,
     /// What the other backend left.
@@ -99,6 +101,7 @@ impl Concern {
             Self::LostObjects => "lost objects",
             Self::Manifests => "manifests",
             Self::Mtu => "mtu",
+            Self::Names => "names",
             Self::NodeFile => "node.json",
             Self::OtherBackend => "other backend",
             Self::Overlay => "overlay",

@@ -88,6 +88,8 @@ pub(crate) struct Settings {
     /// `--protected-ports`: ports that no service takes on addresses of nodes and of the store, beside
     /// those that are known.
     pub protected_ports: Vec<(Protocol, u16)>,
+    /// `--dns-..`: the name server.
+    pub dns: DnsSettings,
     /// `--healthz-listen`; off when empty.
     pub healthz_listen: Vec<SocketAddr>,
     /// `--metrics-listen`; off when empty.
@@ -105,6 +107,26 @@ impl Settings {
     /// The socket that plugins and the command line use.
     pub(crate) fn socket(&self) -> PathBuf {
         self.run_dir.join("causeway.sock")
+    }
+
+    /// Service addresses at which names are answered; none unless the name server looks for its
+    /// addresses itself.
+    pub(crate) fn dns_vips(&self) -> Vec<IpAddr> {
+        /// Of a service network; Kubernetes' installers have it so.
+        const TENTH: u32 = 10;
+        if self.dns.listen != DnsListen::Auto {
+            return Vec::new();
+        }
+        let tenth = |network: &IpNetwork| match network {
+            IpNetwork::V4(network) => network.nth(TENTH).map(IpAddr::V4),
+            IpNetwork::V6(network) => {
+                let address = u128::from(network.network()) + u128::from(TENTH);
+                Some(IpAddr::V6(address.into()))
+                    .filter(|one| self.service_cidrs.iter().any(|all| all.contains(*one)))
+            }
+        };
+        let tenths = || self.service_cidrs.iter().filter_map(tenth).collect();
+        self.dns.vips.clone().unwrap_or_else(tenths)
     }
 
     /// Where plugins leave events while no daemon answers.
@@ -171,6 +193,32 @@ impl OverlayKind {
             Self::HostGw => "host-gw",
         }
     }
+}
+
+/// `--dns-..`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DnsSettings {
+    /// `--dns-listen`
+    pub listen: DnsListen,
+    /// `--dns-domain`, in lower case, without the dot at its end.
+    pub domain: String,
+    /// `--dns-upstream`; those of the host's resolv.conf if it is empty.
+    pub upstreams: Vec<SocketAddr>,
+    /// `--dns-ttl`, seconds.
+    pub ttl: u32,
+    /// `--dns-vip`, at most one per IP family; `None`: the tenth of each service network.
+    pub vips: Option<Vec<IpAddr>>,
+}
+
+/// `--dns-listen`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DnsListen {
+    /// At the gateway addresses of this node's networks, and at the service address.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// At these.
+    At(Vec<SocketAddr>),
 }
 
 /// `--nodeport-addresses`

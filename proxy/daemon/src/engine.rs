@@ -8,6 +8,7 @@ mod commit;
 mod containers;
 mod guard;
 mod load;
+mod names;
 mod network;
 mod objects;
 mod writes;
@@ -32,6 +33,7 @@ use crate::event::Event;
 use crate::followers::Followers;
 use crate::liveness::Liveness;
 use crate::membership::Membership;
+use crate::names::Names;
 use crate::node::NodeInfo;
 use crate::notify::Notifier;
 use crate::objects::Objects;
@@ -75,6 +77,10 @@ pub(crate) struct Engine {
     sysctls: Sysctls,
     front: Front,
     followers: Followers,
+    /// The name server; `None` before it is started, and if it is switched off.
+    names: Option<Names>,
+    /// What the name server's thread wants to be known.
+    name_notes: Vec<String>,
     /// The thread that looks whether containers live; `None` before it is started.
     liveness: Option<Liveness>,
     notifier: Notifier,
@@ -206,6 +212,8 @@ impl Engine {
             Event::Dead { key, seq } => self.on_dead(key, seq),
             Event::DeadAttachments(named) => self.report_dead(named),
             Event::OldMtu(named) => self.warn_instead(Concern::Mtu, named),
+            Event::NameAddresses(found) => self.on_name_addresses(found),
+            Event::NameProblems(problems) => self.on_name_problems(&problems),
             Event::Peers => self.read_peers(),
             Event::Condition { concern, text } => self.on_condition(concern, text),
             Event::BridgeSettings => drop(self.set_bridge()),

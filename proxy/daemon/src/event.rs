@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use causeway_dns::Problems;
 use causeway_model::{EndpointKey, Labels};
 use tokio::sync::mpsc;
 
 use crate::conditions::Concern;
+use crate::names::NameAddresses;
 use crate::request::Request;
 use crate::state::OverlayState;
 
@@ -63,6 +65,10 @@ pub(crate) enum Event {
     OldMtu(Vec<String>),
     /// Links whose guard of 127.0.0.0/8 goes with the rules, in words: all there are.
     Unguarded(Option<String>),
+    /// Where containers find the name server.
+    NameAddresses(NameAddresses),
+    /// What does not work of the name server; all of it.
+    NameProblems(Problems),
     /// The peers file has changed.
     Peers,
     /// Something does not work, with the remedy; `None`: it works again.

@@ -58,6 +58,7 @@ mod liveness;
 mod localhost;
 mod log;
 mod membership;
+mod names;
 mod network;
 mod node;
 mod notify;
@@ -74,6 +75,7 @@ mod sharing;
 mod start;
 mod state;
 mod sysctls;
+mod tables;
 #[cfg(test)]
 mod testing;
 mod watch;

@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 
 use crate::config::{NodePorts, OverlayKind, Settings, StoreKind};
 use crate::files;
+use crate::names;
 
 /// What the daemon looked up of this node.
 #[derive(Clone, Debug)]
@@ -349,6 +350,7 @@ pub(crate) fn publish(
         subnets: Some(subnets).into(),
         refused: refused.into(),
         overlay_mtu: mtu.or(earlier).into(),
+        dns: names::of_node(settings).into(),
         cluster: settings.cluster_cidrs.clone().into(),
         services: settings.service_cidrs.clone().into(),
     };

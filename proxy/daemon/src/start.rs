@@ -28,6 +28,7 @@ use crate::keeper;
 use crate::liveness::Liveness;
 use crate::localhost;
 use crate::log;
+use crate::names::Names;
 use crate::node;
 use crate::notify::Notifier;
 use crate::objects;
@@ -176,6 +177,8 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.report_refused();
+        let names = Names::start(&engine.state.settings, &sender).map_err(to("answer names"))?;
+        engine.start_names(names);
         let liveness = Liveness::start(&engine.state.settings, sender.clone())
             .map_err(to("watch containers"))?;
         engine.watch_liveness(liveness);

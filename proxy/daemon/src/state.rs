@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use causeway_model::{EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer};
+use causeway_model::{
+    EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer, Service,
+};
 use causeway_ruleset::plan::{Delta, Plan};
 use causeway_source::Stored;
 use causeway_source::cluster::Subnets;
@@ -73,6 +76,8 @@ pub(crate) struct State {
     pub cluster: Option<ClusterState>,
     /// The overlay; `None` without one.
     pub overlay: Option<OverlayState>,
+    /// The service of names that this node answers, if no object stands for it.
+    pub name_service: Option<Arc<Service>>,
     /// What does not work, and what to know of.
     pub conditions: Conditions,
     /// Services and endpoints without rules, and why.

@@ -52,6 +52,13 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         backend: BackendKind::Nftables,
         node_port_addresses: NodePorts::Planned(NodePortAddresses::All),
         masquerade_all: false,
+        dns: crate::config::DnsSettings {
+            listen: crate::config::DnsListen::Auto,
+            domain: "cluster.local".to_owned(),
+            upstreams: Vec::new(),
+            ttl: 5,
+            vips: None,
+        },
         store: StoreKind::Embedded,
         etcd_endpoints: Vec::new(),
         etcd_prefix: "/causeway".to_owned(),
@@ -107,6 +114,7 @@ pub(crate) fn state(folder: &Path) -> State {
         cluster: None,
         overlay: None,
         conditions: crate::conditions::Conditions::default(),
+        name_service: None,
         left_out: crate::left_out::LeftOutServices::default(),
     }
 }

@@ -21,6 +21,7 @@ pub mod text;
 pub mod trace;
 pub mod tunnel;
 mod types;
+pub mod untracked;
 
 /// The mark bit of replies to connections from 127.0.0.0/8. Links have a guard that lets nothing else
 /// in for these addresses; on a bridge it sees packets after the NAT of `bridge-nf-call-iptables`.

@@ -1,6 +1,7 @@
 //! Values to settings.
 
 mod many;
+mod names;
 mod value;
 
 use std::net::IpAddr;
@@ -19,8 +20,7 @@ use value::{
 };
 
 /// Settings that later versions give a meaning.
-const LATER: &[&str] =
-    &["dns-listen", "dns-domain", "dns-upstream", "dns-ttl", "lb-pool", "lb-interface"];
+const LATER: &[&str] = &["lb-pool", "lb-interface"];
 
 /// Checks all values.
 ///
@@ -71,6 +71,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         vxlan_port: value.parse("vxlan-port", udp_port)?,
         direct_routing: value.switch("direct-routing")?,
         disable_tx_checksum: value.switch("disable-tx-checksum")?,
+        dns: names::settings(&value)?,
         healthz_listen: value.list("healthz-listen", listener)?,
         metrics_listen: value.list("metrics-listen", listener)?,
         log_format: value.parse("log-format", log_format)?,
@@ -78,6 +79,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         warnings: Vec::new(),
     };
     one_per_family(values, &settings)?;
+    names::check(values, &settings)?;
     together(values, &settings)?;
     settings.warnings = many::check(values, &settings)?;
     Ok(settings)
@@ -86,6 +88,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
 /// Of what is per IP family there is one each.
 fn one_per_family(values: &Values, settings: &Settings) -> Result<(), Error> {
     one_a_family(values, "node-ip", settings.node_ips.iter().copied())?;
+    one_a_family(values, "dns-vip", settings.dns.vips.iter().flatten().copied())?;
     for (name, networks) in [
         ("service-cidr", &settings.service_cidrs),
         ("cluster-cidr", &settings.cluster_cidrs),

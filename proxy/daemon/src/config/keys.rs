@@ -113,10 +113,24 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "disable checksum offload on the vxlan device, for network cards with broken offload",
     ),
-    key("dns-listen", "ADDR:PORT,..", "not supported in this version"),
-    key("dns-domain", "DOMAIN", "not supported in this version"),
-    key("dns-upstream", "ADDR,..", "not supported in this version"),
-    key("dns-ttl", "SECONDS", "not supported in this version"),
+    key(
+        "dns-listen",
+        "auto|off|ADDR:PORT,..",
+        "where names are answered; `auto`: at the gateway addresses of this node's networks and at --dns-vip",
+    )
+    .or("auto"),
+    key("dns-domain", "DOMAIN", "domain of the cluster").or("cluster.local"),
+    key(
+        "dns-upstream",
+        "ADDR[:PORT],..",
+        "name servers for names outside the cluster [default: those of the host's resolv.conf]",
+    ),
+    key("dns-ttl", "SECONDS", "how long clients may keep an answer, 0 to 3600").or("5"),
+    key(
+        "dns-vip",
+        "ADDRESS,..",
+        "service addresses at which every node answers names, one per IP family [default: the tenth of the service network]",
+    ),
     key("lb-pool", "CIDR|FROM-TO,..", "not supported in this version"),
     key("lb-interface", "NAME", "not supported in this version"),
     key(

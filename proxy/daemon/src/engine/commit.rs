@@ -15,6 +15,7 @@ use crate::membership::waiting;
 use crate::reconcile::{Synced, Work};
 use crate::request::Refused;
 use crate::sharing;
+use crate::state::Touched;
 
 /// How long after much work its memory is free for certain.
 const LET_GO: Duration = Duration::from_secs(1);
@@ -57,6 +58,9 @@ impl Engine {
             self.publish_containers();
         }
         let synced = self.sync(now);
+        if let Some(names) = &mut self.names {
+            names.settle(&self.state);
+        }
         self.report_left_out(now);
         let refused = synced.err().map(|error| {
             Refused::caused(
@@ -157,6 +161,9 @@ impl Engine {
         if let Some(commit) = commit {
             self.followers.committed(&mut self.state, &commit);
             self.front.synced(&self.state, &commit);
+            self.tell_names(&commit.touched);
+        } else if is_first {
+            self.tell_names(&Touched::default());
         }
         for event in mem::take(&mut self.pending.spooled) {
             if let Err(error) = self.spool.remove(&event) {

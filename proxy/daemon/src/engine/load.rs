@@ -101,6 +101,8 @@ impl Engine {
             reconciler: Reconciler::new(backend, notifies, now),
             sysctls,
             followers: Followers::new(front.api()),
+            names: None,
+            name_notes: Vec::new(),
             front,
             liveness: None,
             seqs: BTreeMap::new(),
@@ -239,6 +241,7 @@ fn first_state(settings: Settings, facts: &NodeInfo, now: Instant) -> State {
         overlay: None,
         settings,
         conditions: Conditions::default(),
+        name_service: None,
         left_out: left_out::LeftOutServices::default(),
     }
 }

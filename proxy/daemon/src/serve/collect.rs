@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use causeway_model::{Container, Index, ObjectKey};
+use causeway_model::{Container, Index, ObjectKey, Service};
 use serde_json::Value;
 
 use super::nodes;
@@ -56,8 +56,12 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
     let within = |key: &ObjectKey| namespace.is_none_or(|namespace| *key.namespace == *namespace);
     match kind {
         Kind::Services => {
-            let services = index.services().iter().filter(|(key, _)| within(key));
-            services.map(|(_, service)| Item::Service(Arc::clone(service))).collect()
+            let mut services: BTreeMap<&ObjectKey, &Arc<Service>> =
+                index.services().iter().filter(|(key, _)| within(key)).collect();
+            if let Some(names) = state.name_service.as_ref().filter(|one| within(&one.key)) {
+                services.entry(&names.key).or_insert(names);
+            }
+            services.into_values().map(|service| Item::Service(Arc::clone(service))).collect()
         }
         Kind::Endpoints => {
             let keys = index.services().keys().filter(|key| within(key));
@@ -81,7 +85,11 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
 pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
     let index = &state.index;
     match kind {
-        Kind::Services => index.services().get(key).map(|one| Item::Service(Arc::clone(one))),
+        Kind::Services => {
+            let names = || state.name_service.as_ref().filter(|one| one.key == *key);
+            let service = index.services().get(key).or_else(names)?;
+            Some(Item::Service(Arc::clone(service)))
+        }
         Kind::Endpoints => index.resolve(key).map(Item::Endpoints),
         Kind::EndpointSlices => index.slices().get(key).map(|one| Item::Slice(Arc::clone(one))),
         Kind::Pods => {

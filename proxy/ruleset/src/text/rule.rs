@@ -56,9 +56,17 @@ fn name_of(proto: u8) -> Option<&'static str> {
     }
 }
 
+/// The kernel's `nft_notrack`: without attributes there is nothing to say but its name.
+fn is_notrack(name: &str, bytes: &[u8]) -> bool {
+    name == "notrack" && bytes.is_empty()
+}
+
 /// What nft's language cannot say, as a remark.
 fn unknown(statement: &Statement) -> Option<String> {
     let Statement::Other(name, bytes) = statement else { return None };
+    if is_notrack(name, bytes) {
+        return None;
+    }
     let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     Some(format!("# unknown: {name} {hex}"))
 }
@@ -82,6 +90,7 @@ fn say(family: Family, statement: &Statement, transport: &str) -> Option<String>
         }
         Statement::Reject => "reject".to_owned(),
         Statement::Verdict(one) => verdict(one),
+        Statement::Other(name, bytes) if is_notrack(name, bytes) => name.clone(),
         Statement::Other(..) => return None,
     })
 }

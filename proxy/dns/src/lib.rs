@@ -29,6 +29,7 @@ mod zone;
 pub use answer::{Answer, answer, answer_within};
 pub use cache::Stale;
 pub use counters::{Counter, Counters, LATENCY_ENDS, Latency, TYPES};
+pub use hickory_proto::rr::Name;
 pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };

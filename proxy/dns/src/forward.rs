@@ -10,6 +10,7 @@ mod loops;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,15 @@ const MAX_WAITING: usize = 1000;
 
 /// Who has something old in reserve waits so long for something fresh (RFC 8767 section 5).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
+
+/// Who is suspect for so long has not replied to a probe either, and is told of.
+const SHOWN: Duration = Duration::from_secs(5);
+
+/// Seats beyond the thousand, for clients that wait for fewer than [`FEW`] answers: names of a dead
+/// server that one container asks for by the thousand leave room for the others.
+const RESERVE: usize = 200;
+
+const FEW: usize = 8;
 
 /// What is asked of other servers: the key of the cache.
 #[derive(Clone, Debug)]
@@ -56,7 +66,10 @@ pub(crate) struct Pending {
 }
 
 /// One of the thousand seats of those who wait.
-struct Seat(Rc<Forwarder>);
+struct Seat {
+    forwarder: Rc<Forwarder>,
+    client: IpAddr,
+}
 
 /// Asks upstreams and keeps what they said. Lives on one thread.
 pub(crate) struct Forwarder {
@@ -73,6 +86,7 @@ struct State {
     generation: u64,
     flights: BTreeMap<CacheKey, Vec<oneshot::Sender<Rc<Reply>>>>,
     waiting: usize,
+    clients: BTreeMap<IpAddr, usize>,
     next_probe: Duration,
     /// Names that were sent to see whether they come back, by the place of the server.
     loop_probes: BTreeMap<usize, Name>,
@@ -91,6 +105,7 @@ impl Forwarder {
             generation: 0,
             flights: BTreeMap::new(),
             waiting: 0,
+            clients: BTreeMap::new(),
             next_probe: Duration::ZERO,
             loop_probes: BTreeMap::new(),
             came_back: BTreeSet::new(),
@@ -128,7 +143,7 @@ impl Forwarder {
     }
 
     /// What there is for a question; if nothing, it is on its way from here on.
-    pub(crate) fn look(self: &Rc<Self>, wanted: &Wanted) -> Looked {
+    pub(crate) fn look(self: &Rc<Self>, wanted: &Wanted, client: IpAddr) -> Looked {
         let key = wanted.key();
         let found = self.state.borrow_mut().cache.look(&key, self.now());
         let old = match found {
@@ -148,17 +163,14 @@ impl Forwarder {
             Kept::Nothing => None,
         };
         self.counters.misses.add();
-        let full = {
-            let state = self.state.borrow();
-            state.waiting.max(state.flights.len()) >= MAX_WAITING
-        };
+        let full = self.state.borrow().is_full(client);
         if full {
             self.counters.overflow.add();
             return Looked::Reply(old.unwrap_or_else(failure));
         }
         let (sender, receiver) = oneshot::channel();
         self.depart(key, wanted, Some(sender));
-        Looked::Pending(Pending { receiver, old, seat: Seat::take(self) })
+        Looked::Pending(Pending { receiver, old, seat: Seat::take(self, client) })
     }
 
     /// The question is on its way after this, and `sender` hears of it.
@@ -204,11 +216,13 @@ impl Forwarder {
     /// Each upstream with what is wrong with it.
     pub(crate) fn upstreams(&self) -> Vec<(Upstream, Option<String>)> {
         let state = self.state.borrow();
+        let now = self.now();
         let wrong = |place| {
             if state.judge.loops(place) {
                 Some("leads back to this server; it is not asked".to_owned())
             } else {
-                state.judge.suspect_since(place).map(|_| "does not answer".to_owned())
+                let since = state.judge.suspect_since(place)?;
+                (now.saturating_sub(since) >= SHOWN).then(|| "does not answer".to_owned())
             }
         };
         let all = state.upstreams.iter().enumerate();
@@ -227,7 +241,7 @@ impl Pending {
     pub(crate) async fn reply(self) -> Reply {
         let patience = if self.old.is_some() { STALE_AFTER } else { PATIENCE * 2 };
         let fresh = timeout(patience, self.receiver).await;
-        let counters = &self.seat.0.counters;
+        let counters = &self.seat.forwarder.counters;
         match (fresh, self.old) {
             (Ok(Ok(reply)), None) => Rc::unwrap_or_clone(reply),
             (Ok(Ok(reply)), Some(_)) if reply.code != failure().code => Rc::unwrap_or_clone(reply),
@@ -240,20 +254,35 @@ impl Pending {
     }
 }
 
+impl State {
+    fn is_full(&self, client: IpAddr) -> bool {
+        let few = self.clients.get(&client).is_none_or(|own| *own < FEW);
+        let seats = if few { MAX_WAITING + RESERVE } else { MAX_WAITING };
+        self.waiting.max(self.flights.len()) >= seats
+    }
+}
+
 impl Seat {
-    fn take(forwarder: &Rc<Forwarder>) -> Self {
+    fn take(forwarder: &Rc<Forwarder>, client: IpAddr) -> Self {
         let state = &mut *forwarder.state.borrow_mut();
         state.waiting += 1;
+        *state.clients.entry(client).or_default() += 1;
         forwarder.counters.waiting.set(state.waiting as u64);
-        Self(Rc::clone(forwarder))
+        Self { forwarder: Rc::clone(forwarder), client }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let state = &mut *self.0.state.borrow_mut();
+        let state = &mut *self.forwarder.state.borrow_mut();
         state.waiting -= 1;
-        self.0.counters.waiting.set(state.waiting as u64);
+        if let Some(own) = state.clients.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                state.clients.remove(&self.client);
+            }
+        }
+        self.forwarder.counters.waiting.set(state.waiting as u64);
     }
 }
 

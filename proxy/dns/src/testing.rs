@@ -58,7 +58,10 @@ impl StandIn {
                 for (after, message) in answer.borrow()(&question) {
                     let socket = Rc::clone(&socket);
                     tokio::task::spawn_local(async move {
-                        tokio::time::sleep(Duration::from_millis(after)).await;
+                        // Even a sleep of nothing lasts until the clock's next millisecond.
+                        if after > 0 {
+                            tokio::time::sleep(Duration::from_millis(after)).await;
+                        }
                         // Who asked may be gone.
                         drop(socket.send_to(&message.to_vec().unwrap(), from).await);
                     });

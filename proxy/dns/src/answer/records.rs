@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -71,8 +72,7 @@ pub(super) fn add(
         Place::Service(service) => adding.service(service),
         Place::Port(service, port) => adding.services(service, Some(*port), &|_, _| true),
         Place::Hosts(service, by_name, by_address) => {
-            let here = |index, _: &Host| by_name.contains(&index) || *by_address == Some(index);
-            adding.hosts(service, &here);
+            adding.hosts_by_label(service, by_name, *by_address);
         }
         Place::Zonal(service, topology) => {
             adding.hosts(service, &|_, host| in_zone(host.zone.as_deref(), topology));
@@ -163,6 +163,25 @@ impl Adding<'_> {
             addresses.sort_unstable();
             addresses.dedup();
         }
+        self.addresses(addresses);
+    }
+
+    /// Hosts of one label, without a look at the others.
+    fn hosts_by_label(
+        &mut self,
+        service: &ServiceNames,
+        by_name: &Range<usize>,
+        by_address: Option<usize>,
+    ) {
+        if self.record_type == RecordType::SRV {
+            let meant = |index, _: &Host| by_name.contains(&index) || by_address == Some(index);
+            self.services(service, None, &meant);
+            return;
+        }
+        let all = service.hosts();
+        let mut addresses: Vec<_> = all[by_name.clone()].iter().map(|host| host.address).collect();
+        let another = by_address.map(|index| all[index].address);
+        addresses.extend(another.filter(|address| !addresses.contains(address)));
         self.addresses(addresses);
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use rustix::net::netdevice::name_to_index;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::cache::{CacheKey, Given, failure};
-use crate::upstream::{Asked, Outgoing, PROBE_PAUSE, Race, Step, alive, ask};
+use crate::upstream::{Asked, Judge, Outgoing, PROBE_PAUSE, Race, Step, alive, ask};
 use crate::{Reply, Upstream};
 
 use super::{Forwarder, Wanted};
@@ -83,25 +84,24 @@ async fn race(forwarder: &Rc<Forwarder>, wanted: &Wanted) -> Outcome {
         let Ok(Some(Ok((server, asked)))) = timeout_at(until, running.join_next()).await else {
             continue;
         };
-        let alive = !matches!(asked, Asked::Gone(_));
-        note(forwarder, generation, server, alive);
-        match asked {
-            Asked::Reply { reply, bytes } if is_answer(reply.code) => {
-                for silent in race.silent(start.elapsed()).into_iter().filter(|it| *it != server) {
-                    note(forwarder, generation, silent, false);
-                }
-                return Outcome::Reply(reply, bytes);
-            }
-            Asked::Reply { .. } | Asked::Useless => race.lost(server),
+        match &asked {
             Asked::Gone(error) => {
                 tracing::debug!(upstream = %upstreams[server], %error, "not asked");
-                race.lost(server);
+                note(forwarder, generation, |judge, now| judge.failed(server, now));
+            }
+            Asked::Reply { .. } | Asked::Useless => {
+                note(forwarder, generation, |judge, now| judge.replied(server, now));
             }
         }
+        match asked {
+            Asked::Reply { reply, bytes } if is_answer(reply.code) => {
+                note_silent(forwarder, generation, &race, start.elapsed());
+                return Outcome::Reply(reply, bytes);
+            }
+            Asked::Reply { .. } | Asked::Useless | Asked::Gone(_) => race.lost(server),
+        }
     }
-    for silent in race.silent(start.elapsed()) {
-        note(forwarder, generation, silent, false);
-    }
+    note_silent(forwarder, generation, &race, start.elapsed());
     Outcome::Failed
 }
 
@@ -117,17 +117,22 @@ async fn one(forwarder: Rc<Forwarder>, upstream: Upstream, outgoing: Outgoing) -
     }
 }
 
-fn note(forwarder: &Forwarder, generation: u64, server: usize, alive: bool) {
+/// Tells the judge, unless the servers are others meanwhile.
+fn note(forwarder: &Forwarder, generation: u64, tell: impl FnOnce(&mut Judge, Duration)) {
     let now = forwarder.now();
     let state = &mut *forwarder.state.borrow_mut();
-    if state.generation != generation {
-        return;
+    if state.generation == generation {
+        tell(&mut state.judge, now);
     }
-    if alive {
-        state.judge.answered(server);
-    } else {
-        state.judge.failed(server, now);
-    }
+}
+
+/// Who was silent until now, in a race that began so long ago.
+fn note_silent(forwarder: &Forwarder, generation: u64, race: &Race, elapsed: Duration) {
+    note(forwarder, generation, |judge, now| {
+        for (server, since) in race.silent(elapsed) {
+            judge.silent(server, (now + since).saturating_sub(elapsed), now);
+        }
+    });
 }
 
 /// Whether a suspect server lives: any reply says so.
@@ -140,7 +145,7 @@ pub(super) async fn probe(forwarder: Rc<Forwarder>, server: usize) {
     let Some((upstream, generation)) = found else { return };
     let asked = one(Rc::clone(&forwarder), upstream, wanted.outgoing());
     if let Ok(Asked::Reply { .. } | Asked::Useless) = timeout(PROBE_PAUSE, asked).await {
-        note(&forwarder, generation, server, true);
+        note(&forwarder, generation, |judge, now| judge.replied(server, now));
     }
 }
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn read(content: &str) -> ResolvConf {
@@ -64,5 +66,19 @@ fn a_given_server_may_have_a_port() {
     {
         let why = parse(bad).unwrap_err();
         assert!(why.contains("give ADDR or ADDR:PORT"), "{bad}: {why}");
+    }
+}
+
+proptest! {
+    /// Whatever stands around it, a good line is found.
+    #[test]
+    fn a_good_line_is_found_among_any_others(
+        before in prop::collection::vec("[^\n\r]{0,40}", 0..20),
+        blanks in "[ \t]{1,4}",
+    ) {
+        let noise = before.iter().filter(|line| !line.contains("nameserver"));
+        let noise: String = noise.map(|line| format!("{line}\n")).collect();
+        let found = read(&format!("{noise}nameserver{blanks}192.0.2.1{blanks}\n{noise}"));
+        prop_assert_eq!(names(&found), ["192.0.2.1"]);
     }
 }

@@ -13,7 +13,9 @@ use ipnetwork::IpNetwork;
 
 use crate::counters::Counters;
 use crate::forward::{Forwarder, Looked, Pending, Wanted};
-use crate::{Answer, Limit, Question, Reply, Request, Zone, answer, random, read, write_into};
+use crate::{
+    Answer, Limit, Question, Reply, Request, Zone, answer_within, random, read, write_into,
+};
 
 /// What is done with AAAA questions for names outside (row D-61).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,8 @@ pub(super) struct Desk {
     /// Own addresses, from which this server asks itself.
     pub(super) own: RefCell<BTreeSet<IpAddr>>,
     pub(super) counters: Arc<Counters>,
-    seed: Cell<u64>,
+    /// Counted from somewhere, for even shares of all addresses (row D-41).
+    answers: Cell<u64>,
 }
 
 impl Desk {
@@ -74,7 +77,7 @@ impl Desk {
             clients: RefCell::default(),
             own: RefCell::default(),
             counters,
-            seed: Cell::new(u64::from_ne_bytes(random::bytes())),
+            answers: Cell::new(u64::from_ne_bytes(random::bytes())),
         }
     }
 
@@ -105,9 +108,9 @@ impl Desk {
             self.counters.strangers.add();
             return self.now(&request, &Reply::of(ResponseCode::Refused, false), client.limit, out);
         }
-        let seed = self.seed.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-        self.seed.set(seed);
-        let answered = answer(&self.zone.borrow(), question, seed);
+        self.answers.set(self.answers.get().wrapping_add(1));
+        let zone = self.zone.borrow();
+        let answered = answer_within(&zone, question, self.answers.get(), client.limit);
         let (aliases, target) = match answered {
             Answer::Own(reply) => return self.now(&request, &reply, client.limit, out),
             Answer::Forward => (Vec::new(), question.clone()),
@@ -136,7 +139,7 @@ impl Desk {
             dnssec_ok: request.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: request.checking_disabled,
         };
-        match self.forwarder.look(&wanted) {
+        match self.forwarder.look(&wanted, client.address) {
             Looked::Reply(reply) => {
                 let reply = joined(&request, aliases, reply);
                 self.now(&request, &reply, client.limit, out)

@@ -159,8 +159,11 @@ impl Listeners {
             Err(Wrong::Deaf(why)) => {
                 self.desk.counters.deaf.add();
                 half.wrong(address, Some(why));
-                half.end();
-                self.start(address, outside, half);
+                // The old one goes if there is a new one: without file descriptors there is none.
+                if let Ok(task) = self.spawn(address, outside, transport) {
+                    half.end();
+                    half.task = Some(task);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Limit;
@@ -40,8 +40,8 @@ const WAITING: usize = 100;
 /// Longer questions are none.
 const LONGEST: usize = 4096;
 
-/// Answers are written when they are so long together, and when nothing is left to answer.
-const CHUNK: usize = 1 << 16;
+/// Questions of one connection that are answered before others have their turn.
+const TURN: usize = 8;
 
 /// When there are no file descriptors, or no memory.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -181,7 +181,17 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         let mut open = true;
         let mut last = Instant::now();
-        while open || !self.waiting.is_empty() {
+        loop {
+            if self.take()? {
+                last = Instant::now();
+                self.flush().await?;
+                yield_now().await;
+                continue;
+            }
+            self.flush().await?;
+            if !open && self.waiting.is_empty() {
+                return self.close().await;
+            }
             let reads = open && self.waiting.len() < WAITING;
             let idle = open && self.waiting.is_empty();
             tokio::select! {
@@ -193,26 +203,23 @@ impl Connection {
                 more = self.reader.read_buf(&mut self.bytes), if reads => open = more? > 0,
                 () = sleep_until(last + IDLE), if idle => open = false,
             }
-            if self.take().await? {
-                last = Instant::now();
-            }
-            self.flush().await?;
         }
-        self.close().await
     }
 
-    /// Takes the whole questions that have come; whether there was one.
-    async fn take(&mut self) -> io::Result<bool> {
+    /// Takes whole questions that have come, as many as others have to wait for; whether there was one.
+    fn take(&mut self) -> io::Result<bool> {
         let mut at = 0;
         let mut answer = Vec::new();
-        while self.waiting.len() < WAITING
-            && let Some((length, rest)) = self.bytes[at..].split_first_chunk::<2>()
-        {
+        for _ in 0..TURN {
+            let Some((length, rest)) = self.bytes[at..].split_first_chunk::<2>() else { break };
             let length = usize::from(u16::from_be_bytes(*length));
             if length > LONGEST {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             let Some(question) = rest.get(..length) else { break };
+            if self.waiting.len() >= WAITING {
+                break;
+            }
             at += 2 + length;
             match self.desk.take(question, self.client, &mut answer) {
                 Handled::Now => push(&mut self.out, &answer),
@@ -221,9 +228,6 @@ impl Connection {
                     self.waiting.spawn_local(async move { later.answer(&desk).await });
                 }
                 Handled::Never => {}
-            }
-            if self.out.len() >= CHUNK {
-                self.flush().await?;
             }
         }
         self.bytes.drain(..at);
@@ -256,3 +260,6 @@ fn push(out: &mut Vec<u8>, answer: &[u8]) {
         out.extend_from_slice(answer);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,10 @@ impl Running {
         // The first look says which upstreams there are.
         let count = upstreams.len();
         own.wait(move |problems| problems.upstreams.len() == count).await;
+        // And the look for loops, which tests do not count.
+        while upstreams.iter().any(|one| one.asked() == 0) {
+            yield_now().await;
+        }
         own
     }
 

@@ -9,10 +9,10 @@
 use std::time::Duration;
 
 /// A trusted server has so long before the next one is asked beside it.
-pub(super) const GAP: Duration = Duration::from_millis(300);
+const GAP: Duration = Duration::from_millis(300);
 
 /// A suspect one.
-const SUSPECT_GAP: Duration = Duration::from_millis(50);
+pub(super) const SUSPECT_GAP: Duration = Duration::from_millis(50);
 
 /// All servers are asked within this, however many there are.
 const ROUND: Duration = Duration::from_millis(1500);
@@ -31,6 +31,8 @@ pub(crate) const PROBE_PAUSE: Duration = Duration::from_secs(3);
 struct Health {
     /// Since when it is suspect.
     suspect: Option<Duration>,
+    /// When it replied last.
+    replied: Option<Duration>,
     /// Its questions come back to us (row D-32): it is not asked at all.
     loops: bool,
 }
@@ -81,14 +83,22 @@ impl Judge {
     }
 
     /// It replied; whatever the reply says, the server lives.
-    pub(crate) fn answered(&mut self, server: usize) {
+    pub(crate) fn replied(&mut self, server: usize, now: Duration) {
         if let Some(health) = self.servers.get_mut(server) {
-            health.suspect = None;
+            (health.suspect, health.replied) = (None, Some(now));
         }
     }
 
-    /// It refused, cannot be reached, or was silent for longer than [`GAP`] while another
-    /// one answered.
+    /// It was silent since then, to one question, while another server answered. If it replied to another
+    /// one meanwhile, it is the question that is difficult.
+    pub(crate) fn silent(&mut self, server: usize, since: Duration, now: Duration) {
+        let health = self.servers.get(server);
+        if health.is_some_and(|health| health.replied.is_none_or(|replied| replied < since)) {
+            self.failed(server, now);
+        }
+    }
+
+    /// It refused, or cannot be reached.
     pub(crate) fn failed(&mut self, server: usize, now: Duration) {
         if let Some(health) = self.servers.get_mut(server) {
             health.suspect.get_or_insert(now);

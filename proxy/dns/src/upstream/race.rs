@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::judge::{Attempt, GAP, PATIENCE};
+use super::judge::{Attempt, PATIENCE, SUSPECT_GAP};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ impl Race {
         self.hurry = true;
     }
 
-    /// Servers that were silent for longer than they may.
-    pub(crate) fn silent(&self, elapsed: Duration) -> Vec<usize> {
-        let long = |since: &Duration| elapsed.saturating_sub(*since) >= GAP;
-        let silent =
-            self.asked.iter().filter(|(server, since)| !self.out.contains(server) && long(since));
-        silent.map(|(server, _)| *server).collect()
+    /// Servers that were asked a while ago and are silent, and since when. Less than what they were given
+    /// counts: the clock of the plan and that of the answers differ by milliseconds.
+    pub(crate) fn silent(&self, elapsed: Duration) -> Vec<(usize, Duration)> {
+        let long = |since: &Duration| elapsed.saturating_sub(*since) >= SUSPECT_GAP;
+        let all = self.asked.iter().filter(|(server, _)| !self.out.contains(server));
+        all.filter(|(_, since)| long(since)).map(|(server, since)| (*server, *since)).collect()
     }
 }
 

@@ -33,6 +33,31 @@ fn a_listener_whose_address_is_missing_is_told_and_stops_no_other() {
     });
 }
 
+/// Restart and update: the new process listens before the old one ends.
+#[test]
+fn a_second_server_takes_over_without_a_lost_question() {
+    run(async {
+        let (config, v4, v6) = config(&[]);
+        let old = Server::start(config.clone()).unwrap();
+        let new = Running { server: Server::start(config).unwrap(), v4, v6 };
+        new.wait(|problems| problems.listeners.is_empty()).await;
+        let mut old = Some(old);
+        let answered =
+            |counters: &Counters| counters.responses.iter().map(|one| one.get()).sum::<u64>();
+        for number in 0..400 {
+            if number == 200 {
+                assert!(answered(old.as_ref().unwrap().counters()) > 0, "both answer");
+                drop(old.take());
+            }
+            for server in [v4, v6] {
+                assert_eq!(code_of(&udp(server, WEB, RecordType::A).await), ResponseCode::ServFail);
+                assert_eq!(code_of(&tcp(server, WEB, RecordType::A).await), ResponseCode::ServFail);
+            }
+        }
+        assert!(answered(new.server.counters()) > 0);
+    });
+}
+
 /// Sockets that share the port and answer nothing take nearly all questions.
 #[test]
 fn a_deaf_listener_is_told_and_answers_once_it_can() {

@@ -23,7 +23,7 @@ fn suspect_servers_come_last_and_soon_and_are_trusted_again_with_a_reply() {
     assert_eq!(first_round(&judge, 3), [(2, ms(0)), (0, ms(300)), (1, ms(350))]);
     assert_eq!(judge.suspects(), [0, 1]);
     assert_eq!(judge.suspect_since(1), Some(ms(600)));
-    judge.answered(0);
+    judge.replied(0, ms(1000));
     assert_eq!(first_round(&judge, 3), [(0, ms(0)), (2, ms(300)), (1, ms(600))]);
     assert_eq!(judge.suspects(), [1]);
 }
@@ -56,4 +56,14 @@ fn a_server_that_loops_is_not_asked() {
     judge.set_loops(0, false);
     assert!(judge.plan().iter().all(|attempt| attempt.server == 0));
     assert_eq!(Judge::new(0).plan(), []);
+}
+
+#[test]
+fn a_server_that_replies_to_others_is_not_suspect_for_one_silence() {
+    let mut judge = Judge::new(1);
+    judge.replied(0, ms(500));
+    judge.silent(0, ms(200), ms(600));
+    assert_eq!(judge.suspects(), [0_usize; 0]);
+    judge.silent(0, ms(501), ms(900));
+    assert_eq!(judge.suspects(), [0]);
 }

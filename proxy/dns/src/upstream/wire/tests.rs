@@ -1,6 +1,8 @@
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{DNSClass, Name, RData, Record};
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn asked() -> Outgoing {
@@ -70,4 +72,20 @@ fn cut_broken_and_empty_answers_are_told_apart() {
     };
     assert!(matches!(came(&without(ResponseCode::Refused)), Came::Reply(_)));
     assert_eq!(came(&without(ResponseCode::NoError)), Came::Stray);
+}
+
+proptest! {
+    /// Bytes of strangers, and our answer with bytes of theirs in it.
+    #[test]
+    fn any_bytes_are_something(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+        at in 0_usize..60,
+    ) {
+        let answered = matches!(asked().came(7, &bytes), Came::Reply(_));
+        prop_assert!(!answered || bytes.starts_with(&[0, 7]));
+        let mut mixed = answer(|_| ());
+        mixed.truncate(at);
+        mixed.extend(&bytes);
+        asked().came(7, &mixed);
+    }
 }

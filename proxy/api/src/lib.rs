@@ -12,6 +12,7 @@
 //! | `GET /v1/status` | - | [`Status`] |
 //! | `POST /v1/trace` | [`TraceRequest`] | [`TraceAnswer`] |
 //! | `POST /v1/svc-test` | [`SvcTest`] | a line of JSON a connection: [`SvcTestAnswer`] |
+//! | `POST /v1/dns` | [`DnsRequest`] | [`DnsAnswer`]; 409 if this node answers no names |
 //! | `GET /healthz /livez /readyz /metrics /proxyMode` | - | as on the TCP listeners |
 //!
 //! Every refusal is a [`Problem`] with a 4xx or 5xx status.
@@ -23,7 +24,7 @@ pub use client::{Client, Error};
 pub use spool::{DEFAULT_SPOOL, Spool};
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use causeway_model::manifest::Validate;
 use causeway_ruleset::trace::Trace;
@@ -173,6 +174,9 @@ pub struct Status {
     /// How other nodes are reached; absent if something else routes between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<OverlayStatus>,
+    /// The name server; absent if it is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesStatus>,
     /// The other nodes, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerStatus>,
@@ -180,6 +184,19 @@ pub struct Status {
     pub degraded: Vec<String>,
     /// Warnings that keep nothing from working.
     pub warnings: Vec<String>,
+}
+
+/// The name server of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamesStatus {
+    /// Domain of the cluster.
+    pub domain: String,
+    /// Where it listens: addresses for all containers of the node first.
+    pub servers: Vec<SocketAddr>,
+    /// Who is asked for names outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<String>,
 }
 
 /// The connection to the cluster store.
@@ -379,6 +396,42 @@ pub struct SvcTestAnswer {
     /// program that listens.
     #[serde(default)]
     pub answered: bool,
+}
+
+/// `causeway dns NAME [TYPE] [--from POD]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsRequest {
+    /// What is asked; with a dot at its end it is taken as it is.
+    pub name: String,
+    /// `A`, `AAAA`, `SRV`, ..
+    pub record_type: String,
+    /// `node`, or the `[NS/]POD` whose search list is gone through.
+    pub from: String,
+}
+
+/// What a resolver would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsAnswer {
+    /// The questions in order; the last one is the answer.
+    pub lookups: Vec<DnsLookup>,
+}
+
+/// One question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsLookup {
+    /// The whole name, with the dot at its end.
+    pub name: String,
+    /// `A`, ..
+    pub record_type: String,
+    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED`
+    pub code: String,
+    /// Records as a zone file has them: `NAME TTL CLASS TYPE DATA`.
+    pub records: Vec<String>,
+    /// Why the answer is this one.
+    pub why: String,
 }
 
 /// An error with its causes, outermost first, in one line.

@@ -63,6 +63,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SvcCommand,
     },
+    /// Show what a name is answered, and why
+    Dns(DnsArgs),
     /// Explain how a packet would be handled
     Trace(TraceArgs),
     /// Print a shell completion script
@@ -166,6 +168,24 @@ pub(crate) struct SvcTestArgs {
     /// Source of the connections: node, or [NAMESPACE/]POD
     #[arg(long, default_value = "node", value_name = "node|POD")]
     pub(crate) from: String,
+    #[command(flatten)]
+    pub(crate) namespace: Namespace,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DnsArgs {
+    /// A name; with a dot at its end the search list is not gone through
+    #[arg(required_unless_present = "host")]
+    pub(crate) name: Option<String>,
+    /// Type of the records: A, AAAA, CNAME, SRV, PTR, TXT, SOA, NS and others
+    #[arg(value_name = "TYPE", default_value = "A")]
+    pub(crate) record_type: String,
+    /// Whose search list is gone through: node (none), or [NAMESPACE/]POD
+    #[arg(long, default_value = "node", value_name = "node|POD")]
+    pub(crate) from: String,
+    /// Print the commands that make names of the cluster known on this host, and those that undo it
+    #[arg(long, conflicts_with_all = ["name", "from"])]
+    pub(crate) host: bool,
     #[command(flatten)]
     pub(crate) namespace: Namespace,
 }

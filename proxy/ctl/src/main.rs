@@ -7,6 +7,7 @@ mod columns;
 mod daemon;
 mod delete;
 mod describe;
+mod dns;
 mod files;
 mod get;
 mod kind;
@@ -137,6 +138,7 @@ fn run(cli: Cli, screen: &mut Screen) -> Result<Verdict, Failure> {
         Command::Svc { command: SvcCommand::Test(args) } => {
             svc::test(&daemon, screen, &args, format)
         }
+        Command::Dns(args) => dns::run(&daemon, screen, &args, format),
         Command::Trace(args) => trace::run(&daemon, screen, &args, format),
         Command::Completion { shell } => cli::completion(shell, screen),
     }

@@ -79,8 +79,6 @@ pub(crate) struct Engine {
     followers: Followers,
     /// The name server; `None` before it is started, and if it is switched off.
     names: Option<Names>,
-    /// What the name server's thread wants to be known.
-    name_notes: Vec<String>,
     /// The thread that looks whether containers live; `None` before it is started.
     liveness: Option<Liveness>,
     notifier: Notifier,
@@ -213,7 +211,7 @@ impl Engine {
             Event::DeadAttachments(named) => self.report_dead(named),
             Event::OldMtu(named) => self.warn_instead(Concern::Mtu, named),
             Event::NameAddresses(found) => self.on_name_addresses(found),
-            Event::NameProblems(problems) => self.on_name_problems(&problems),
+            Event::NameProblems(problems) => self.on_name_problems(problems),
             Event::Peers => self.read_peers(),
             Event::Condition { concern, text } => self.on_condition(concern, text),
             Event::BridgeSettings => drop(self.set_bridge()),

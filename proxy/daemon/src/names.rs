@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use causeway_api::NamesStatus;
 use causeway_dns::{
     Change, Config, Name, Outside, Problems, Server, ServiceNames, Sources, Stale, Upstream,
     ZoneSettings,
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{DnsListen, Settings};
 use crate::event::{Event, Events};
-use crate::state::{State, Touched};
+use crate::state::{NamesState, State, Touched};
 
 /// Port of DNS.
 const PORT: u16 = 53;
@@ -42,6 +43,8 @@ pub(crate) struct Names {
     /// Services that have one of them, which leaves it to them.
     takers: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     found: NameAddresses,
+    problems: Problems,
+    domain: String,
     /// Networks of containers and addresses of nodes, which may ask beside this node.
     clients: Vec<IpNetwork>,
     /// The server has all services of this node's index.
@@ -72,6 +75,8 @@ impl Names {
             answered,
             takers: BTreeMap::new(),
             found: NameAddresses::default(),
+            problems: Problems::default(),
+            domain: settings.dns.domain.clone(),
             clients: Vec::new(),
             complete: false,
             synced: false,
@@ -124,13 +129,36 @@ impl Names {
         self.admit();
     }
 
-    /// The service of names, for those who list services; `None` without an address of its own.
-    pub(crate) fn service(&self, created: u64) -> Option<Service> {
-        let vips: Vec<IpAddr> = self.answering().into_iter().collect();
-        (!vips.is_empty()).then(|| service(&vips, created))
+    /// The server has other problems than before.
+    pub(crate) fn on_problems(&mut self, problems: Problems) {
+        self.problems = problems;
     }
 
-    /// What is not as the settings ask for, to know of.
+    /// What answers need to know; `None` when the server has ended.
+    pub(crate) fn state(&self, created: u64) -> Option<NamesState> {
+        let vips: Vec<IpAddr> = self.answering().into_iter().collect();
+        let listening = self.listening();
+        // Those that every container reaches come first.
+        let (all, some): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            listening.into_iter().partition(|at| vips.contains(&at.ip()));
+        let upstreams = self.problems.upstreams.iter().map(|(server, _)| server.to_string());
+        let status = NamesStatus {
+            domain: self.domain.clone(),
+            servers: [all, some].concat(),
+            upstreams: upstreams.collect(),
+        };
+        let service = (!vips.is_empty()).then(|| Arc::new(service(&vips, created)));
+        Some(NamesState { service, status, asker: self.server.asker()? })
+    }
+
+    /// Where names are to be answered and are not.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let all = self.problems.listeners.iter();
+        all.map(|(at, why)| format!("{at}: {why}; free the port, or set --dns-listen")).collect()
+    }
+
+    /// What is to be known: service addresses that services have, servers for names outside that do
+    /// not answer.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let taken =
             self.takers.iter().flat_map(|(key, vips)| vips.iter().map(move |vip| (key, vip)));
@@ -141,7 +169,8 @@ impl Names {
                 key.namespace, key.name
             )
         };
-        taken.map(text).collect()
+        let skipped = self.problems.warnings.iter().cloned();
+        taken.map(text).chain(outside(&self.problems)).chain(skipped).collect()
     }
 
     /// Service addresses that no service has.
@@ -177,7 +206,12 @@ impl Names {
     }
 
     fn listen(&self) {
-        let at = match &self.listen {
+        let at = self.listening();
+        self.server.listen(at.into_iter().map(|at| (at, Outside::Forward)).collect());
+    }
+
+    fn listening(&self) -> BTreeSet<SocketAddr> {
+        match &self.listen {
             DnsListen::Off => BTreeSet::new(),
             DnsListen::At(addresses) => addresses.iter().copied().collect(),
             DnsListen::Auto => {
@@ -185,8 +219,7 @@ impl Names {
                 let all = gateways.chain(self.found.vips.iter().copied());
                 all.map(|ip| SocketAddr::new(ip, PORT)).collect()
             }
-        };
-        self.server.listen(at.into_iter().map(|at| (at, Outside::Forward)).collect());
+        }
     }
 }
 
@@ -209,6 +242,13 @@ fn config(settings: &Settings, vips: &BTreeSet<IpAddr>) -> io::Result<Config> {
     };
     let (listen, clients) = (BTreeMap::new(), Vec::new());
     Ok(Config { zone, listen, sources, clients, stale: Stale::Never })
+}
+
+/// Servers for names outside that do not answer.
+fn outside(problems: &Problems) -> Vec<String> {
+    let all = &problems.upstreams;
+    let away = all.iter().filter_map(|(server, why)| Some((server, why.as_ref()?)));
+    away.map(|(server, why)| format!("name server {server}: {why}")).collect()
 }
 
 /// Tells the engine of what does not work, until the server ends.

@@ -6,13 +6,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use causeway_api::{
-    Applied, Apply, Description, Problem, Status, SvcTest, TraceAnswer, TraceRequest,
+    Applied, Apply, Description, DnsRequest, Problem, Status, SvcTest, TraceAnswer, TraceRequest,
 };
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use self::answer::{Health, Item, Kind, Lines, Prepared};
+use self::answer::{Health, Item, Kind, Lines, Prepared, Questions};
 
 /// A request. Changes are answered when they are committed, queries after the changes before them.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub(crate) enum Query {
     Status { reply: Reply<Status> },
     /// What happens to a packet; `local` are the addresses of this node.
     Trace { request: TraceRequest, local: Vec<IpAddr>, reply: Reply<TraceAnswer> },
+    /// The questions of a resolver, and who answers them.
+    Dns { request: DnsRequest, reply: Reply<Questions> },
     /// Names of a test resolved.
     SvcTest { request: SvcTest, reply: Reply<Prepared> },
     /// Whether services are kept up to date.

@@ -3,6 +3,7 @@
 mod api;
 mod collect;
 mod describe;
+mod dns;
 mod health;
 mod http;
 mod leases;
@@ -123,6 +124,7 @@ impl Front {
             Query::Trace { request, local, reply } => {
                 give(reply, trace::answer(state, &request, &local));
             }
+            Query::Dns { request, reply } => give(reply, dns::prepare(state, &request)),
             Query::SvcTest { request, reply } => give(reply, svc_test::prepare(state, &request)),
             Query::Health { reply } => give(reply, Ok(Health::of(state))),
             Query::Metrics { reply } => {

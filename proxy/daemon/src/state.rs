@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use causeway_api::NamesStatus;
+use causeway_dns::Asker;
 use causeway_model::{
     EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer, Service,
 };
@@ -76,12 +78,23 @@ pub(crate) struct State {
     pub cluster: Option<ClusterState>,
     /// The overlay; `None` without one.
     pub overlay: Option<OverlayState>,
-    /// The service of names that this node answers, if no object stands for it.
-    pub name_service: Option<Arc<Service>>,
+    /// The name server; `None` if it is switched off, and before it is started.
+    pub names: Option<NamesState>,
     /// What does not work, and what to know of.
     pub conditions: Conditions,
     /// Services and endpoints without rules, and why.
     pub left_out: left_out::LeftOutServices,
+}
+
+/// The name server, as answers need it.
+#[derive(Clone, Debug)]
+pub(crate) struct NamesState {
+    /// Its service, if it has an address of its own, for lists without an object of that name.
+    pub service: Option<Arc<Service>>,
+    /// What `status` has of it.
+    pub status: NamesStatus,
+    /// Asks it.
+    pub asker: Asker,
 }
 
 /// The connection to the cluster store, and what it gave this node.

@@ -114,7 +114,7 @@ pub(crate) fn state(folder: &Path) -> State {
         cluster: None,
         overlay: None,
         conditions: crate::conditions::Conditions::default(),
-        name_service: None,
+        names: None,
         left_out: crate::left_out::LeftOutServices::default(),
     }
 }

@@ -29,10 +29,10 @@ mod zone;
 pub use answer::{Answer, answer, answer_within};
 pub use cache::Stale;
 pub use counters::{Counter, Counters, LATENCY_ENDS, Latency, TYPES};
-pub use hickory_proto::rr::Name;
+pub use hickory_proto::rr::{Name, RecordType};
 pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };
 pub use resolv::{MAX_UPSTREAMS, ResolvConf, Upstream};
-pub use server::{Change, Config, Outside, Problems, Server, Sources};
+pub use server::{Asked, Asker, Change, Config, Outside, Problems, Server, Sources};
 pub use zone::{Host, PodRecords, ServiceNames, Zone, ZoneSettings};

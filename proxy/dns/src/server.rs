@@ -1,5 +1,6 @@
 //! The server: one thread, which listens, forwards, and holds the zone; told of changes by commands.
 
+mod ask;
 mod bind;
 mod check;
 mod desk;
@@ -27,6 +28,8 @@ use crate::counters::Counters;
 use crate::forward::Forwarder;
 use crate::{ServiceNames, Stale, Upstream, Zone, ZoneSettings};
 
+use ask::Ask;
+pub use ask::{Asked, Asker};
 use desk::Desk;
 pub use desk::Outside;
 use follow::Follow;
@@ -74,12 +77,14 @@ pub struct Problems {
     pub warnings: Vec<String>,
 }
 
+#[derive(Debug)]
 enum Command {
     Update(Vec<Change>),
     Synced,
     Listen(BTreeMap<SocketAddr, Outside>),
     Sources(Sources),
     Clients(Vec<IpNetwork>),
+    Ask(Ask),
 }
 
 /// A running server; it ends when this is dropped.
@@ -141,6 +146,11 @@ impl Server {
     /// Others are answered.
     pub fn clients(&self, networks: Vec<IpNetwork>) {
         self.send(Command::Clients(networks));
+    }
+
+    /// Asks as a client would. `None` after the end of the server.
+    pub fn asker(&self) -> Option<Asker> {
+        self.commands.clone().map(Asker)
     }
 
     /// What is counted.
@@ -213,6 +223,7 @@ impl Serving {
             Command::Update(changes) => self.update(changes).await,
             Command::Synced => self.desk.zone.borrow_mut().set_synced(),
             Command::Clients(networks) => *self.desk.clients.borrow_mut() = networks,
+            Command::Ask(ask) => ask::answer(&self.desk, ask),
             Command::Listen(addresses) => {
                 self.addresses = addresses;
                 self.listeners.set(&self.addresses);

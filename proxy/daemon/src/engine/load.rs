@@ -102,7 +102,6 @@ impl Engine {
             sysctls,
             followers: Followers::new(front.api()),
             names: None,
-            name_notes: Vec::new(),
             front,
             liveness: None,
             seqs: BTreeMap::new(),
@@ -241,7 +240,7 @@ fn first_state(settings: Settings, facts: &NodeInfo, now: Instant) -> State {
         overlay: None,
         settings,
         conditions: Conditions::default(),
-        name_service: None,
+        names: None,
         left_out: left_out::LeftOutServices::default(),
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use causeway_dns::{Asker, Name, RecordType};
 use causeway_model::{EndpointSlice, HeldRecord, Labels, MacAddress, Protocol, Resolved, Service};
 use ipnetwork::IpNetwork;
 use tokio::sync::mpsc;
@@ -111,6 +112,17 @@ pub(crate) struct Prepared {
     pub count: u32,
     /// Path of the pod's network namespace; `None`: from this node.
     pub netns: Option<String>,
+}
+
+/// What a resolver asks one after the other until one is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Questions {
+    /// Type of the records.
+    pub record_type: RecordType,
+    /// Whole names, each with why it is answered as it will be.
+    pub names: Vec<(Name, String)>,
+    /// Who answers.
+    pub asker: Asker,
 }
 
 /// The lines of a follower.

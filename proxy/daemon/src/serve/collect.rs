@@ -58,7 +58,7 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
         Kind::Services => {
             let mut services: BTreeMap<&ObjectKey, &Arc<Service>> =
                 index.services().iter().filter(|(key, _)| within(key)).collect();
-            if let Some(names) = state.name_service.as_ref().filter(|one| within(&one.key)) {
+            if let Some(names) = names(state).filter(|one| within(&one.key)) {
                 services.entry(&names.key).or_insert(names);
             }
             services.into_values().map(|service| Item::Service(Arc::clone(service))).collect()
@@ -86,7 +86,7 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
     let index = &state.index;
     match kind {
         Kind::Services => {
-            let names = || state.name_service.as_ref().filter(|one| one.key == *key);
+            let names = || names(state).filter(|one| one.key == *key);
             let service = index.services().get(key).or_else(names)?;
             Some(Item::Service(Arc::clone(service)))
         }
@@ -99,6 +99,11 @@ pub(crate) fn one(state: &State, kind: Kind, key: &ObjectKey) -> Option<Item> {
         }
         Kind::Nodes => nodes::one(state, &key.name).map(|node| Item::Node(Box::new(node))),
     }
+}
+
+/// The service of the name server.
+fn names(state: &State) -> Option<&Arc<Service>> {
+    state.names.as_ref()?.service.as_ref()
 }
 
 /// Which pod: namespace and name, container id, name of the node.

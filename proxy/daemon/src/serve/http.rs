@@ -8,7 +8,7 @@ use axum::extract::{Path, Query as Params, Request as HttpRequest, State as Shar
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use causeway_api::{AppliedOutcome, Apply, Delete, EventAnswer, SvcTest, TraceRequest};
+use causeway_api::{AppliedOutcome, Apply, Delete, DnsRequest, EventAnswer, SvcTest, TraceRequest};
 use causeway_model::{EndpointEvent, Labels, ObjectKey, ObjectKind};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::api::{Api, unknown_method, unknown_path};
 use super::collect::{Item, Kind};
 use super::watch::Lines;
-use super::{Query, health, render, svc_test, trace};
+use super::{Query, dns, health, render, svc_test, trace};
 use crate::request::{Refused, Request, Target};
 
 /// Largest body of `POST /v1/apply`: 45,000 services are half of it.
@@ -36,6 +36,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/trace", post(trace_packet))
         .route("/v1/svc-test", post(test_service))
+        .route("/v1/dns", post(look_up))
         .route("/v1/describe/{namespace}/{name}", get(describe))
         .route("/v1/{kind}", get(list))
         .route("/v1/{kind}/{name}", get(get_global).delete(delete_global))
@@ -112,6 +113,12 @@ async fn test_service(Shared(api): Shared<Api>, request: HttpRequest) -> Result<
     let request: SvcTest = json(request, LIMIT).await?;
     let prepared = api.query(|reply| Query::SvcTest { request, reply }).await?;
     Ok(lines(svc_test::run(prepared)))
+}
+
+async fn look_up(Shared(api): Shared<Api>, request: HttpRequest) -> Result<Response, Refused> {
+    let request: DnsRequest = json(request, LIMIT).await?;
+    let questions = api.query(|reply| Query::Dns { request, reply }).await?;
+    Ok(axum::Json(dns::ask(questions).await).into_response())
 }
 
 /// `?namespace=NS&watch=true`

@@ -41,6 +41,7 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
         cluster: state.cluster.as_ref().map(|cluster| many::cluster(state, cluster)),
         subnets: many::subnets(state),
         overlay: state.overlay.as_ref().map(many::overlay),
+        names: state.names.as_ref().map(|names| names.status.clone()),
         degraded: state
             .conditions
             .degraded()

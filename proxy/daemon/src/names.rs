@@ -148,7 +148,8 @@ impl Names {
             upstreams: upstreams.collect(),
         };
         let service = (!vips.is_empty()).then(|| Arc::new(service(&vips, created)));
-        Some(NamesState { service, status, asker: self.server.asker()? })
+        let counters = Arc::clone(self.server.counters());
+        Some(NamesState { service, status, asker: self.server.asker()?, counters })
     }
 
     /// Where names are to be answered and are not.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_api::NamesStatus;
-use causeway_dns::Asker;
+use causeway_dns::{Asker, Counters};
 use causeway_model::{
     EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer, Service,
 };
@@ -95,6 +95,8 @@ pub(crate) struct NamesState {
     pub status: NamesStatus,
     /// Asks it.
     pub asker: Asker,
+    /// What it counts.
+    pub counters: Arc<Counters>,
 }
 
 /// The connection to the cluster store, and what it gave this node.

@@ -1,6 +1,8 @@
 //! Prometheus metrics: kube-proxy's names if they mean the same, `process_` as everywhere,
 //! `causeway_` for the rest.
 
+mod names;
+
 use std::fmt;
 
 use causeway_model::IpFamily;
@@ -138,6 +140,7 @@ impl Metrics {
         self.kube_proxy(&mut registry, state);
         own(&mut registry, state, watchers);
         cluster(&mut registry, state);
+        names::register(&mut registry, state);
         process(&mut registry, state);
         let mut text = String::new();
         match encode(&mut text, &registry) {

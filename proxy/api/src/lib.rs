@@ -180,6 +180,9 @@ pub struct Status {
     /// The other nodes, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerStatus>,
+    /// Pools of load balancer addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolStatus>,
     /// What does not work, why, and the remedy; empty: all is well.
     pub degraded: Vec<String>,
     /// Warnings that keep nothing from working.
@@ -295,6 +298,18 @@ pub struct PeerStatus {
     /// Why it cannot be reached, or why its state is what it is, with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// A pool of load balancer addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// Name.
+    pub name: String,
+    /// How many of its addresses services have.
+    pub used: u64,
+    /// How many are left.
+    pub free: u64,
 }
 
 /// `causeway describe service`.

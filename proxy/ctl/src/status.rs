@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_api::{OverlayStatus, PeerStatus, Status, SubnetStatus};
+use causeway_api::{OverlayStatus, PeerStatus, PoolStatus, Status, SubnetStatus};
 use serde_json::json;
 
 use crate::age::age;
@@ -39,6 +39,9 @@ fn show(screen: &mut Screen, status: &Status) -> Result<(), Failure> {
     screen.say(&format!("Synced:    {synced}"))?;
     screen.say(&format!("Objects:   {}", counts(&status.counts)))?;
     screen.say(&format!("Events:    {}", counts(&status.events)))?;
+    if !status.pools.is_empty() {
+        screen.say(&format!("Pools:     {}", pools(&status.pools)))?;
+    }
     if status.degraded.is_empty() {
         screen.say_in(Style::Good, "State:     OK")?;
     } else {
@@ -126,6 +129,12 @@ fn overlay_line(overlay: &OverlayStatus) -> String {
         add(format!(", {} repairs", overlay.repairs));
     }
     line
+}
+
+/// `default 3 used, 8 free`
+fn pools(pools: &[PoolStatus]) -> String {
+    let one = |pool: &PoolStatus| format!("{} {} used, {} free", pool.name, pool.used, pool.free);
+    pools.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// `1/2 ready`

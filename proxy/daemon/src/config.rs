@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_model::allocate::BalancerPool;
 use causeway_model::{Labels, Protocol};
 use causeway_ruleset::plan::NodePortAddresses;
 use causeway_source::cluster::{Secret, Tls};
@@ -90,6 +91,8 @@ pub(crate) struct Settings {
     pub protected_ports: Vec<(Protocol, u16)>,
     /// `--dns-..`: the name server.
     pub dns: DnsSettings,
+    /// `--lb-pool`, or `[[lb_pool]]` of the file.
+    pub balancer_pools: Vec<BalancerPool>,
     /// `--healthz-listen`; off when empty.
     pub healthz_listen: Vec<SocketAddr>,
     /// `--metrics-listen`; off when empty.

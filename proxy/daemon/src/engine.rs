@@ -3,6 +3,7 @@
 //! A change on an idle node is committed at once. What comes while a commit runs is taken together
 //! with whatever else is ready, planned once and committed once; answers follow the commit.
 
+mod balancers;
 mod cluster;
 mod commit;
 mod containers;
@@ -133,6 +134,8 @@ struct Deadlines {
     manifests: Deadline,
     /// The store did not take an event of the spool: next attempt.
     spool: Deadline,
+    /// The cluster store refused load balancer addresses: next attempt.
+    balancers: Deadline,
 }
 
 impl Engine {

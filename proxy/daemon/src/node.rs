@@ -28,6 +28,8 @@ pub(crate) struct NodeInfo {
     pub boot_id: String,
     /// Addresses that other nodes reach the node by, at most one per IP family.
     pub ips: Vec<IpAddr>,
+    /// The next hops of its default routes.
+    pub routers: Vec<IpAddr>,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
     /// Why this node allocates no subnet of the cluster network, which nobody chose.
@@ -149,7 +151,8 @@ pub(crate) fn facts(settings: &Settings) -> Result<NodeInfo, Error> {
             return Err(Error::Overlap { network, address });
         }
     }
-    let refused = match link::held(&settings.cluster_cidrs, &ips, &routers()) {
+    let routers = routers();
+    let refused = match link::held(&settings.cluster_cidrs, &ips, &routers) {
         Some(held) if settings.cluster_chosen => return Err(Error::Link(held)),
         held => held.map(|held| held.refused()),
     };
@@ -158,7 +161,7 @@ pub(crate) fn facts(settings: &Settings) -> Result<NodeInfo, Error> {
         return Err(Error::NoAddress);
     }
     let node_ports = node_ports(settings, &ips);
-    Ok(NodeInfo { name: name.into(), boot_id: boot_id()?, ips, node_ports, refused })
+    Ok(NodeInfo { name: name.into(), boot_id: boot_id()?, ips, routers, node_ports, refused })
 }
 
 /// The name of this node.

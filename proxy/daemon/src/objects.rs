@@ -4,12 +4,14 @@
 //! | module | charter |
 //! |---|---|
 //! | [`stage`] | what `apply` and `delete` ask for, to what is to be stored |
+//! | [`balancers`] | who has which load balancer address, and who waits for one |
 //! | [`manifests`] | the manifest directory, likewise |
 //! | [`ports`] | node ports on which a process of this node listens |
 //! | [`removal`] | which nodes may be deleted |
 //! | [`room`] | whether what is staged stays within the limits of services |
 //! | [`writes`] | changes on their way to the cluster store, one at a time |
 
+pub(crate) mod balancers;
 mod manifests;
 pub(crate) mod ports;
 mod removal;
@@ -24,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
-use causeway_model::allocate::{Allocator, Pools};
+use causeway_model::allocate::{Allocator, PoolUse, Pools, Standing};
 use causeway_model::manifest::Refusal;
 use causeway_model::{Index, Object, ObjectKey, Service};
 use causeway_source::{Origin, Stored};
@@ -32,7 +34,7 @@ use ipnetwork::IpNetwork;
 
 use self::ports::Listening;
 use self::room::Room;
-use crate::config::Settings;
+use crate::config::{Settings, store_url};
 use crate::log;
 use crate::membership::Membership;
 use crate::node::NodeInfo;
@@ -48,6 +50,8 @@ pub(crate) struct Objects {
     pub elsewhere: BTreeMap<ObjectId, (String, String)>,
     /// Those of them that our manifest directory has, too.
     shadowed: BTreeSet<ObjectId>,
+    /// How much of the load balancer pools is used, by the version of what is held.
+    pool_use: Option<(u64, Vec<PoolUse>)>,
 }
 
 /// What staging goes by.
@@ -64,10 +68,12 @@ pub(crate) struct StagingContext<'a> {
 }
 
 impl Objects {
-    /// Nothing is allocated.
+    /// Nothing is allocated. Who has which load balancer address is settled once all is known.
     pub(crate) fn new(pools: Pools) -> Self {
         let (elsewhere, shadowed) = (BTreeMap::new(), BTreeSet::new());
-        Self { pools, allocator: Allocator::default(), elsewhere, shadowed }
+        let mut allocator = Allocator::default();
+        allocator.set_standing(Standing::Unsettled);
+        Self { pools, allocator, elsewhere, shadowed, pool_use: None }
     }
 
     /// A stored service has its addresses and ports.
@@ -83,6 +89,8 @@ impl Objects {
     /// Claims what the services of the index have, and nothing else: staging has claimed more.
     pub(crate) fn claim_anew(&mut self, index: &Index) {
         self.allocator = Allocator::default();
+        self.allocator.set_standing(Standing::Unsettled);
+        self.pool_use = None;
         for service in index.services().values() {
             self.allocator.claim(service);
         }
@@ -119,12 +127,21 @@ impl Objects {
 pub(crate) fn pools(settings: &Settings, facts: &NodeInfo) -> Pools {
     let mut foreign = settings.cluster_cidrs.clone();
     foreign.extend(facts.ips.iter().copied().map(IpNetwork::from));
+    let clusters = settings.cluster_cidrs.iter().map(|one| (*one, "the cluster network"));
+    let own = facts.ips.iter().map(|ip| (IpNetwork::from(*ip), "the address of this node"));
+    let routers = facts.routers.iter();
+    let routers = routers.map(|ip| (IpNetwork::from(*ip), "the address of this node's router"));
+    let stores = store_url::literals(&settings.etcd_endpoints);
+    let stores = stores.map(|ip| (IpNetwork::from(ip), "the address of the store"));
+    let neighbours = clusters.chain(own).chain(routers).chain(stores);
     Pools {
         service_cidrs: settings.service_cidrs.clone(),
         node_ports: settings.node_port_range,
         foreign,
         // The engine fills it.
         guarded: Arc::default(),
+        balancers: settings.balancer_pools.clone(),
+        neighbours: neighbours.map(|(network, what)| (network, what.to_owned())).collect(),
     }
 }
 

@@ -81,6 +81,9 @@ pub(crate) enum Error {
     /// Where addresses and ports of services come from.
     #[error("--service-cidr, --node-port-range: {0}")]
     Pools(String),
+    /// Where load balancer addresses come from.
+    #[error("--lb-pool: {0}")]
+    BalancerPools(String),
     /// Links and routes.
     #[error("remove the overlay of an earlier run")]
     Overlay(#[source] causeway_kernel::Error),
@@ -142,7 +145,9 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
     let notifier = Notifier::new(env).map_err(to("use NOTIFY_SOCKET"))?;
     let facts = facts(&settings, &notifier)?;
-    objects::pools(&settings, &facts).check().map_err(Error::Pools)?;
+    let pools = objects::pools(&settings, &facts);
+    pools.check().map_err(Error::Pools)?;
+    pools.check_balancers().map_err(Error::BalancerPools)?;
     let previous = node::previous(&settings);
     say_node(&settings, &facts, &store)?;
     let machine_id = node::machine_id(&settings).map_err(Error::Node)?;

@@ -21,6 +21,7 @@ use crate::conditions::Conditions;
 use crate::config::Settings;
 use crate::host_ports;
 use crate::left_out;
+use crate::objects::balancers::Balancers;
 
 /// Kind and key of an object.
 pub(crate) type ObjectId = (ObjectKind, ObjectKey);
@@ -80,6 +81,8 @@ pub(crate) struct State {
     pub overlay: Option<OverlayState>,
     /// The name server; `None` if it is switched off, and before it is started.
     pub names: Option<NamesState>,
+    /// Load balancer addresses: pools, and services that wait.
+    pub balancers: Balancers,
     /// What does not work, and what to know of.
     pub conditions: Conditions,
     /// Services and endpoints without rules, and why.

@@ -1,5 +1,5 @@
-//! Cluster addresses and node ports: requested or picked; a request for an allocated one is
-//! refused.
+//! Cluster addresses, node ports and load balancer addresses: requested or picked; a request for a
+//! cluster address or node port that is allocated is refused, one for a load balancer address waits.
 //!
 //! What is handed out follows from the service's name and from what is taken: a service made again
 //! gets the same address if nobody took it meanwhile. The lower part of each range is left to
@@ -7,8 +7,18 @@
 //! KEP-3668).
 
 mod address;
+mod balancer;
+mod held;
 mod misplaced;
+mod pool;
 mod port;
+mod settle;
+mod spans;
+mod wish;
+
+pub use held::Standing;
+pub use pool::{AddressRange, BalancerPool};
+pub use settle::{Settled, settle};
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +28,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use self::held::Held;
 use crate::manifest::Refusal;
 use crate::names::Names;
 use crate::{Guarded, IpFamily, ObjectKey, Protocol, Service, ServiceType};
@@ -35,6 +46,21 @@ pub struct Pools {
     pub foreign: Vec<IpNetwork>,
     /// What no service can have.
     pub guarded: Arc<Guarded>,
+    /// Pools of load balancer addresses; none: such addresses come with documents.
+    pub balancers: Vec<BalancerPool>,
+    /// What those must keep clear of beside the networks above, with what each is.
+    pub neighbours: Vec<(IpNetwork, String)>,
+}
+
+/// How much of a pool of load balancer addresses is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Name of the pool.
+    pub name: String,
+    /// How many addresses it gives away.
+    pub size: u128,
+    /// How many of them services have.
+    pub used: usize,
 }
 
 impl Pools {
@@ -76,6 +102,22 @@ impl Pools {
         Ok(())
     }
 
+    /// Whether the pools of load balancer addresses make sense: each address in one of them, none of
+    /// them in a network of services, nodes or containers.
+    ///
+    /// # Errors
+    /// What is wrong, with the remedy.
+    pub fn check_balancers(&self) -> Result<(), String> {
+        pool::check(&self.balancers)?;
+        for network in &self.service_cidrs {
+            pool::apart(&self.balancers, *network, "the service network")?;
+        }
+        for (network, what) in &self.neighbours {
+            pool::apart(&self.balancers, *network, what)?;
+        }
+        Ok(())
+    }
+
     fn network(&self, family: IpFamily) -> Option<IpNetwork> {
         self.service_cidrs
             .iter()
@@ -86,9 +128,13 @@ impl Pools {
 
 /// What a service has that no other may have, as texts that are equal if two services want the
 /// same: `address/10.96.0.1`, `port/tcp/30001`. Ascending, each once.
+///
+/// A load balancer address that was given here is `balancer/192.0.2.1`; one that is shared is
+/// `balancer/192.0.2.1/tcp/80` for each port. Those of documents are nobody's alone.
 pub fn claims(service: &Service) -> Vec<String> {
-    let all: BTreeSet<Claim> = claimed(service).into_iter().collect();
-    all.into_iter().map(|claim| claim.to_string()).collect()
+    let own = claimed(service).into_iter().map(|claim| claim.to_string());
+    let all: BTreeSet<String> = own.chain(wish::claims(service)).collect();
+    all.into_iter().collect()
 }
 
 /// Something that one service only may have.
@@ -115,6 +161,7 @@ pub struct Allocator {
     taken: BTreeMap<Claim, ObjectKey>,
     /// By the hash of the owner, which may be that of another owner, too.
     owned: BTreeSet<(u64, Claim)>,
+    held: Held,
     names: Names,
 }
 
@@ -131,10 +178,12 @@ impl Allocator {
                 self.owned.insert((start(&key, ""), claim));
             }
         }
+        self.held.hold(service);
     }
 
     /// Gives back what the service of this key has.
     pub fn release(&mut self, key: &ObjectKey) {
+        self.held.release(key);
         let hash = start(key, "");
         let first = Claim::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let all = self.owned.range((hash, first)..).take_while(|(other, _)| *other == hash);
@@ -169,6 +218,7 @@ impl Allocator {
         let done = done
             .and_then(|()| work.addresses(&mut service))
             .and_then(|()| work.ports(&mut service))
+            .map(|()| work.balancer(&mut service))
             .and_then(|()| work.outside(&service));
         done.map_err(|(field, reason)| Refusal {
             line: 0,
@@ -188,6 +238,31 @@ impl Allocator {
     /// Who has a cluster address.
     pub fn address(&self, address: IpAddr) -> Option<&ObjectKey> {
         self.taken.get(&Claim::Address(address))
+    }
+
+    /// How it stands with load balancer addresses. Unless all is settled nobody is given a new one.
+    pub fn standing(&self) -> Standing {
+        self.held.standing()
+    }
+
+    /// Says how it stands, after [`settle`] or before.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.held.set_standing(standing);
+    }
+
+    /// Another number whenever who has which load balancer address is other than it was.
+    pub fn balancer_version(&self) -> u64 {
+        self.held.version()
+    }
+
+    /// How much of the pools of load balancer addresses is used.
+    pub fn pool_use(&self, pools: &Pools) -> Vec<PoolUse> {
+        let of = |pool: &BalancerPool| PoolUse {
+            name: pool.name.clone(),
+            size: pool.size(),
+            used: self.held.count(|ip| pool.has(ip)),
+        };
+        pools.balancers.iter().map(of).collect()
     }
 
     /// Who else has it.
@@ -267,4 +342,4 @@ fn by(owner: &ObjectKey) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::allocate) mod tests;

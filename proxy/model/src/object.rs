@@ -337,6 +337,17 @@ impl Service {
     pub const NETWORK: &'static str = "causeway.io/network";
     /// Annotation of [`Service::health_check`].
     pub const HEALTH_CHECK: &'static str = "causeway.io/health-check";
+    /// Annotation that asks for load balancer addresses: `192.0.2.1` or `192.0.2.1,2001:db8::1`.
+    pub const LB_ADDRESSES: &'static str = "causeway.io/load-balancer-ips";
+    /// Annotation that asks for a pool of load balancer addresses.
+    pub const LB_POOL: &'static str = "causeway.io/address-pool";
+    /// Annotation with a key: services with the same one may have one load balancer address.
+    pub const LB_SHARING: &'static str = "causeway.io/allow-shared-ip";
+    /// Annotation of services whose `status.loadBalancer.ingress` was given here: the pools. Those
+    /// without it have their addresses of documents, and nobody takes them away.
+    pub const LB_ALLOCATED: &'static str = "causeway.io/allocated-from-pool";
+    /// `spec.loadBalancerClass` that means us; none means us, too.
+    pub const LB_CLASS: &'static str = "causeway.io/load-balancer";
 
     /// A service of this name with Kubernetes' defaults, without ports.
     pub fn new(key: ObjectKey) -> Self {

@@ -42,6 +42,8 @@ fn completed(object: &Object) -> Result<(), Refusal> {
         node_ports: (30_000, 32_767),
         foreign: Vec::new(),
         guarded: std::sync::Arc::default(),
+        balancers: Vec::new(),
+        neighbours: Vec::new(),
     };
     Allocator::default().complete(&pools, service.clone(), None).map(drop)
 }

@@ -18,6 +18,8 @@ fn pools() -> Pools {
         node_ports: (30000, 32767),
         foreign: vec![network("10.0.0.0/16"), network("172.17.0.0/16")],
         guarded: std::sync::Arc::default(),
+        balancers: Vec::new(),
+        neighbours: Vec::new(),
     }
 }
 

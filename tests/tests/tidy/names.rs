@@ -27,7 +27,7 @@ const FOREIGN: &[&str] = &[
 /// Flags of cargo and of our own scripts, which the pages for contributors name.
 const OF_BUILDING: &[&str] = &["--all-targets", "--bins", "--locked", "--test", "--workspace"];
 /// Refused by name, and said to be so.
-const NOT_YET: &[&str] = &["--dns-listen", "--lb-pool", "--live"];
+const NOT_YET: &[&str] = &["--dns-listen", "--live"];
 /// A text that a user reads, and where it is.
 struct Said {
     place: String,

@@ -2,6 +2,7 @@
 
 mod many;
 mod names;
+mod pools;
 mod value;
 
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use value::{
 };
 
 /// Settings that later versions give a meaning.
-const LATER: &[&str] = &["lb-pool", "lb-interface"];
+const LATER: &[&str] = &["lb-interface"];
 
 /// Checks all values.
 ///
@@ -76,6 +77,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         metrics_listen: value.list("metrics-listen", listener)?,
         log_format: value.parse("log-format", log_format)?,
         log_level: value.parse("log-level", log_level)?,
+        balancer_pools: pools::pools(values)?,
         warnings: Vec::new(),
     };
     one_per_family(values, &settings)?;

@@ -1,11 +1,12 @@
-//! The settings file: TOML, one level, keys in snake_case. Lists are arrays or comma separated.
+//! The settings file: TOML, one level, keys in snake_case. Lists are arrays or comma separated. Only
+//! `lb_pool` may be tables.
 
 use std::path::Path;
 
 use toml::{Table, Value};
 
 use super::Error;
-use super::given::{Given, Values};
+use super::given::{Given, POOL_TABLES, Values};
 use super::keys::KEYS;
 
 /// Reads a file.
@@ -32,6 +33,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Values, Error> {
             return Err(Error::UnknownKey { path, key, suggestion });
         };
         let field = format!("{}: {written}", path.display());
+        if key.name == "lb-pool"
+            && let Some(value) = tables(value)
+        {
+            values.insert(POOL_TABLES, Given { value, field });
+            continue;
+        }
         let Some(text) = flatten(value) else {
             let reason = "it takes a string, a number, true or false, or an array of strings";
             let (value, reason) = (value.type_str().to_owned(), reason.to_owned());
@@ -47,6 +54,13 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     Error::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() }
+}
+
+/// Tables, as JSON.
+fn tables(value: &Value) -> Option<String> {
+    let tables = value.as_array()?;
+    let is_one = !tables.is_empty() && tables.iter().all(Value::is_table);
+    is_one.then(|| serde_json::to_string(tables).ok())?
 }
 
 /// The value as a flag has it.

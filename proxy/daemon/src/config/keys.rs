@@ -131,7 +131,11 @@ pub(super) const KEYS: &[Key] = &[
         "ADDRESS,..",
         "service addresses at which every node answers names, one per IP family [default: the tenth of the service network]",
     ),
-    key("lb-pool", "CIDR|FROM-TO,..", "not supported in this version"),
+    key(
+        "lb-pool",
+        "CIDR|FROM-TO,..",
+        "addresses for services of type LoadBalancer; several pools: [[lb_pool]] of the file",
+    ),
     key("lb-interface", "NAME", "not supported in this version"),
     key(
         "healthz-listen",

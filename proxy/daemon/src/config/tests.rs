@@ -1,6 +1,7 @@
 //! Where values come from, and which are refused.
 
 mod many;
+mod pools;
 
 use std::fs;
 
@@ -116,11 +117,9 @@ fn wrong_values_are_refused_by_field_value_and_remedy() {
 
 #[test]
 fn settings_of_later_versions_are_refused_as_such() {
-    for arguments in [
-        ["--store", "kubernetes"],
-        ["--dns-listen", "10.96.0.10:53"],
-        ["--lb-pool", "192.168.0.0/24"],
-    ] {
+    for arguments in
+        [["--store", "kubernetes"], ["--dns-listen", "10.96.0.10:53"], ["--lb-interface", "eth0"]]
+    {
         let error = with_file("", &arguments).unwrap_err();
         assert!(error.contains("not supported in this version"), "{error}");
     }

@@ -143,7 +143,11 @@ impl Engine {
         match effect {
             Effect::Adopt { changes, on_disk } => self.adopt_changes(changes, on_disk),
             Effect::KeepKnown(known) => self.keep_known(&known),
-            Effect::Peers(peers) => self.set_peers(peers),
+            Effect::Peers(peers) => {
+                self.set_peers(peers);
+                // It may be up to this node now.
+                self.objects.unsettle_owed();
+            }
             Effect::TouchNodes(names) => self.pending.touched.nodes.extend(names),
             Effect::SubnetsChanged => self.peers_changed(),
             Effect::Publish(command) => self.publish(command),
@@ -155,6 +159,7 @@ impl Engine {
                 self.trim_pending = true;
             }
             Effect::StoreIsBack => {
+                self.objects.unsettle();
                 if std::mem::take(&mut self.manifests_wait) {
                     self.pending.manifests = true;
                 }

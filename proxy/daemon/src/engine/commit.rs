@@ -29,6 +29,7 @@ impl Engine {
             &self.deadlines.trim,
             &self.deadlines.manifests,
             &self.deadlines.spool,
+            &self.deadlines.balancers,
         ];
         let others = due.into_iter().filter_map(|deadline| deadline.due());
         let others = others.chain(self.writes.due());
@@ -43,12 +44,15 @@ impl Engine {
         self.expire_writes(clock::now());
         self.retry_manifests();
         self.retry_spool();
+        // Whoever waits comes before what the manifest directory has new.
+        self.settle_balancers();
         if mem::take(&mut self.pending.manifests) {
             self.change_objects(Asked::Manifests, None);
         }
         if mem::take(&mut self.pending.spool) {
             self.read_spool();
         }
+        self.settle_balancers();
         let now = clock::now();
         self.alive(now);
         self.reconciler.on_time(&mut self.state.conditions, now);
@@ -73,6 +77,7 @@ impl Engine {
         self.answer_waiting(refused.as_ref());
         if !self.pending.queries.is_empty() {
             self.report_connection();
+            self.state.balancers.pools = self.objects.pool_use();
         }
         for query in mem::take(&mut self.pending.queries) {
             self.front.answer(&self.state, query, || self.followers.conntrack_trouble());
@@ -138,6 +143,7 @@ impl Engine {
                     sharing::warn(&self.state.plan, &mut applied);
                     host_ports::warn(&self.state.plan, &mut applied);
                     self.state.left_out.warn(&mut applied);
+                    self.state.balancers.warn(&mut applied);
                     drop(reply.send(refused.map_or(Ok(applied), Err)));
                 }
             }

@@ -38,6 +38,7 @@ impl Engine {
             return;
         }
         self.objects.pools.guarded = Arc::clone(&home.guarded);
+        self.objects.unsettle();
         let concerned = self.state.plan.guard(Arc::clone(&home.guarded));
         self.pending.touched.services.extend(concerned);
         let changes = self.state.index.set_home(home);

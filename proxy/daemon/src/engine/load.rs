@@ -21,6 +21,7 @@ use crate::left_out;
 use crate::membership::Membership;
 use crate::node::{self, NodeInfo};
 use crate::notify::Notifier;
+use crate::objects::balancers::Balancers;
 use crate::objects::writes::Writes;
 use crate::objects::{self, Objects};
 use crate::overlay::Overlay;
@@ -112,6 +113,7 @@ impl Engine {
             trim_pending: false,
         };
         engine.read_disk()?;
+        engine.state.balancers.pools = engine.objects.pool_use();
         Ok(engine)
     }
 
@@ -238,6 +240,7 @@ fn first_state(settings: Settings, facts: &NodeInfo, now: Instant) -> State {
         waiting: BTreeMap::new(),
         cluster: (settings.store == StoreKind::Etcd).then(|| unanswered(now)),
         overlay: None,
+        balancers: Balancers::default(),
         settings,
         conditions: Conditions::default(),
         names: None,
@@ -253,6 +256,7 @@ fn first_deadlines(now: Instant, watchdog: bool) -> Deadlines {
         trim: Deadline::default(),
         manifests: Deadline::default(),
         spool: Deadline::default(),
+        balancers: Deadline::default(),
     }
 }
 

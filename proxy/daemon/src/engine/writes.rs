@@ -34,8 +34,11 @@ impl Engine {
             Asked::Apply(apply) => self.stage().apply(apply),
             Asked::Delete(targets) => self.stage().delete(targets),
             Asked::Manifests => return self.read_manifests(),
+            Asked::Balancers => return self.settle_balancers(),
         };
         let applied = self.write(staged).map(|()| applied);
+        // Whoever waits comes before whoever asks next.
+        self.settle_balancers();
         if let Some(reply) = reply {
             self.answer_later(applied, asked.waits(), reply);
         }
@@ -62,6 +65,7 @@ impl Engine {
                 pass = Some(found);
                 (staged, Applied::default())
             }
+            Asked::Balancers => (self.stage().settle().0, Applied::default()),
         };
         let write = self.write_of(staged);
         let effects = self.writes.sent(job, PreparedWrite { applied, pass, write }, clock::now());
@@ -145,6 +149,7 @@ impl Engine {
                         self.deadlines.manifests.set(again);
                     }
                 }
+                WriteEffect::BalancersLater(again) => self.deadlines.balancers.set(again),
                 WriteEffect::ClaimAnew => self.objects.claim_anew(&self.state.index),
                 WriteEffect::Stored(put, gone) => {
                     self.state.progress.writes += 1;

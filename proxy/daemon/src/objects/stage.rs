@@ -302,7 +302,7 @@ fn slices_of_endpoints<'a>(
 }
 
 /// Where an object counts as from: what a user changes stays its manifest's.
-fn origin_kept(
+pub(super) fn origin_kept(
     origin: &Origin,
     known: Option<&String>,
     elsewhere: Option<&(String, String)>,

@@ -31,6 +31,8 @@ impl World {
             node_ports: state.settings.node_port_range,
             foreign: state.settings.cluster_cidrs.clone(),
             guarded: Arc::default(),
+            balancers: Vec::new(),
+            neighbours: Vec::new(),
         };
         let cluster = ClusterState::new(Ok(()));
         let ttl = std::time::Duration::from_secs(40);

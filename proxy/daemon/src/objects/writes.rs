@@ -25,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_EACH: Duration = Duration::from_millis(10);
 /// How long a change waits for its turn.
 const QUEUED: Duration = Duration::from_secs(60);
-/// When the manifest directory is tried again after the store has refused it.
-const MANIFESTS_AGAIN: Duration = Duration::from_secs(10);
+/// When manifest directory and load balancer addresses are tried again after the store has refused
+/// them.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How often a change is staged anew before it is given up.
 const ATTEMPTS: u32 = 10;
 /// What to do while the store is away.
@@ -41,6 +42,8 @@ pub(crate) enum Asked {
     Delete(Vec<Target>),
     /// The manifest directory.
     Manifests,
+    /// Whoever waits for a load balancer address.
+    Balancers,
 }
 
 impl Asked {
@@ -48,7 +51,7 @@ impl Asked {
     pub(crate) fn waits(&self) -> bool {
         match self {
             Self::Apply(apply) => apply.wait,
-            Self::Delete(_) | Self::Manifests => true,
+            Self::Delete(_) | Self::Manifests | Self::Balancers => true,
         }
     }
 }
@@ -129,6 +132,8 @@ pub(crate) enum WriteEffect {
     Reported(Box<Pass>, Option<Refused>),
     /// The manifest directory is read again when the store is back, or then.
     ManifestsLater(Option<Instant>),
+    /// Load balancer addresses are given then.
+    BalancersLater(Instant),
     /// What staging has claimed is given back.
     ClaimAnew,
     /// The store has it: what was put, what is gone.
@@ -172,6 +177,12 @@ impl Writes {
                 return vec![WriteEffect::ManifestsLater(None)];
             }
             if self.queue.iter().any(|job| matches!(job.asked, Asked::Manifests)) {
+                return Vec::new();
+            }
+        } else if matches!(asked, Asked::Balancers) {
+            let queued = |job: &Job| matches!(job.asked, Asked::Balancers);
+            // It is asked for again when the store is back.
+            if away.is_some() || self.queue.iter().any(queued) {
                 return Vec::new();
             }
         } else if let Some(refused) = away {
@@ -355,7 +366,7 @@ fn finish(current: Current, refused: Option<Refused>) -> Vec<WriteEffect> {
 
 fn give_up(current: Current, refused: Refused, now: Instant) -> Vec<WriteEffect> {
     let mut effects = Vec::new();
-    effects.extend(manifests_later(&current.job, now));
+    effects.extend(later(&current.job, now));
     effects.extend(finish(current, Some(refused)));
     effects.push(WriteEffect::ClaimAnew);
     effects
@@ -363,14 +374,19 @@ fn give_up(current: Current, refused: Refused, now: Instant) -> Vec<WriteEffect>
 
 fn put_off(job: Job, refused: Refused, now: Instant) -> Vec<WriteEffect> {
     let mut effects = Vec::new();
-    effects.extend(manifests_later(&job, now));
+    effects.extend(later(&job, now));
     effects.extend(answer(job.reply, refused));
     effects
 }
 
-fn manifests_later(job: &Job, now: Instant) -> Option<WriteEffect> {
-    let again = Some(now + MANIFESTS_AGAIN);
-    matches!(job.asked, Asked::Manifests).then_some(WriteEffect::ManifestsLater(again))
+/// What nobody asks for again is tried again.
+fn later(job: &Job, now: Instant) -> Option<WriteEffect> {
+    let again = now + AGAIN;
+    match job.asked {
+        Asked::Manifests => Some(WriteEffect::ManifestsLater(Some(again))),
+        Asked::Balancers => Some(WriteEffect::BalancersLater(again)),
+        Asked::Apply(_) | Asked::Delete(_) => None,
+    }
 }
 
 /// Whoever asked may be gone.

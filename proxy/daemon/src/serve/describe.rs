@@ -112,7 +112,12 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
         remarks.push("headless: DNS names only, no address and no rules".to_owned());
     }
     if service.service_type == ServiceType::LoadBalancer && service.ingress.is_empty() {
-        remarks.push("no load balancer address yet".to_owned());
+        remarks.push(match state.balancers.of_service(&service.key) {
+            Some(why) => format!("no load balancer address yet: {why}"),
+            None => "no load balancer address yet".to_owned(),
+        });
+    } else if let Some(why) = state.balancers.of_service(&service.key) {
+        remarks.push(format!("a load balancer address is missing: {why}"));
     }
     let found = resolved.ports.iter().any(|port| !port.endpoints.is_empty());
     let away = out_of_reach(state, &service.key);

@@ -1,4 +1,4 @@
-//! Prometheus metrics: kube-proxy's names if they mean the same, `process_` as everywhere,
+//! Prometheus metrics: kube-proxy's and MetalLB's names if they mean the same, `process_` as everywhere,
 //! `causeway_` for the rest.
 
 mod names;
@@ -50,6 +50,12 @@ struct ByCode {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
     state: &'static str,
+}
+
+/// Label of metrics of a pool of load balancer addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPool {
+    pool: String,
 }
 
 /// Label of metrics of a traffic policy.
@@ -141,6 +147,7 @@ impl Metrics {
         own(&mut registry, state, watchers);
         cluster(&mut registry, state);
         names::register(&mut registry, state);
+        allocator(&mut registry, state);
         process(&mut registry, state);
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -298,6 +305,20 @@ fn cluster(registry: &mut Registry, state: &State) {
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
+}
+
+/// MetalLB's names for pools of load balancer addresses.
+fn allocator(registry: &mut Registry, state: &State) {
+    let registry = registry.sub_registry_with_prefix("metallb_allocator");
+    let (used, all) = (Family::<ByPool, Gauge>::default(), Family::<ByPool, Gauge>::default());
+    for pool in &state.balancers.pools {
+        let of = ByPool { pool: pool.name.clone() };
+        let count = i64::try_from(pool.used).unwrap_or(i64::MAX);
+        used.get_or_create(&of).set(count);
+        all.get_or_create(&of).set(i64::try_from(pool.size).unwrap_or(i64::MAX));
+    }
+    registry.register("addresses_in_use_total", "Addresses of a pool in use", used);
+    registry.register("addresses_total", "Addresses of a pool", all);
 }
 
 /// Files that the spool keeps; `.NAME` and `NAME.bad` are none.

@@ -4,7 +4,8 @@ mod many;
 
 use std::collections::BTreeMap;
 
-use causeway_api::Status;
+use causeway_api::{PoolStatus, Status};
+use causeway_model::allocate::PoolUse;
 
 use super::nodes;
 use crate::clock;
@@ -55,9 +56,16 @@ pub(crate) fn status(state: &State, more: &BTreeMap<String, String>) -> Status {
             .chain(many::warnings(state, &nodes))
             .chain(sharing::all(&state.plan))
             .chain(host_ports::all(&state.plan))
+            .chain(state.balancers.all())
             .collect(),
         peers: many::peers(state, &nodes),
+        pools: state.balancers.pools.iter().map(pool).collect(),
     }
+}
+
+fn pool(pool: &PoolUse) -> PoolStatus {
+    let (size, used) = (u64::try_from(pool.size).unwrap_or(u64::MAX), pool.used as u64);
+    PoolStatus { name: pool.name.clone(), used, free: size.saturating_sub(used) }
 }
 
 /// How many there are of what.

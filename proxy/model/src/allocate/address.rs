@@ -233,14 +233,16 @@ fn bounds(network: IpNetwork) -> std::ops::RangeInclusive<u128> {
     number(network.network()).saturating_add(1)..=number(network.broadcast()).saturating_sub(1)
 }
 
-fn number(address: IpAddr) -> u128 {
+/// An address as a number of its family.
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
         IpAddr::V6(v6) => u128::from(v6),
     }
 }
 
-fn address(number: u128, family: IpFamily) -> IpAddr {
+/// The address of a number.
+pub(super) fn address(number: u128, family: IpFamily) -> IpAddr {
     match family {
         IpFamily::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
         IpFamily::V6 => Ipv6Addr::from(number).into(),

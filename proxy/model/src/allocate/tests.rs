@@ -9,20 +9,22 @@ fn network(text: &str) -> IpNetwork {
     text.parse().unwrap()
 }
 
-fn pools(networks: &[&str]) -> Pools {
+pub(super) fn pools(networks: &[&str]) -> Pools {
     Pools {
         service_cidrs: networks.iter().map(|text| network(text)).collect(),
         node_ports: (30000, 32767),
         foreign: vec![network("192.168.0.0/16")],
         guarded: Arc::default(),
+        balancers: Vec::new(),
+        neighbours: Vec::new(),
     }
 }
 
-fn both() -> Pools {
+pub(super) fn both() -> Pools {
     pools(&["10.96.0.0/16", "fd00:96::/108"])
 }
 
-fn port(protocol: Protocol, port: u16, node_port: Option<u16>) -> ServicePort {
+pub(super) fn port(protocol: Protocol, port: u16, node_port: Option<u16>) -> ServicePort {
     ServicePort {
         name: format!("{}-{port}", protocol.name()).to_lowercase().into(),
         protocol,
@@ -33,7 +35,7 @@ fn port(protocol: Protocol, port: u16, node_port: Option<u16>) -> ServicePort {
     }
 }
 
-fn service(name: &str, service_type: ServiceType) -> Service {
+pub(super) fn service(name: &str, service_type: ServiceType) -> Service {
     let mut service = Service::new(ObjectKey::new("default", name));
     service.service_type = service_type;
     service.ports = [port(Protocol::Tcp, 80, None)].into();

@@ -103,6 +103,9 @@ impl World {
                     Some(again) => format!("manifests in {:?}", again - self.now),
                     None => "manifests later".to_owned(),
                 },
+                WriteEffect::BalancersLater(again) => {
+                    format!("balancers in {:?}", again - self.now)
+                }
                 WriteEffect::ClaimAnew => "claimed anew".to_owned(),
                 WriteEffect::Stored(put, gone) => {
                     format!("stored {} and {}", put.len(), gone.len())

@@ -72,6 +72,7 @@ fn engine(
         name: "n1".into(),
         boot_id: BOOT.to_owned(),
         ips: settings.node_ips.clone(),
+        routers: Vec::new(),
         node_ports: NodePortAddresses::All,
         refused: None,
     };

@@ -1,0 +1,149 @@
+//! Load balancer addresses: pools, who waits for an address and why, and what is to be stored so that
+//! those who wait longest come first. Pure.
+
+use causeway_api::{Applied, AppliedOutcome};
+use causeway_model::allocate::{self, PoolUse, Settled, Standing};
+use causeway_model::{Object, ObjectKey, ObjectKind};
+use causeway_source::Stored;
+
+use super::stage::origin_kept;
+use super::{Objects, Stage, Staged};
+use crate::log;
+use crate::state::State;
+
+/// So many stand in `status`.
+const SHOWN: usize = 20;
+
+/// Pools, and services that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Balancers {
+    /// How much of each pool is used.
+    pub pools: Vec<PoolUse>,
+    /// Services that wait for an address, and why, longest first.
+    pub waiting: Vec<(ObjectKey, String)>,
+}
+
+impl Balancers {
+    /// Takes in who waits now; says what is new of it.
+    pub(crate) fn wait(&mut self, waiting: Vec<(ObjectKey, String)>) {
+        for (key, why) in waiting.iter().filter(|one| !self.waiting.contains(one)) {
+            tracing::warn!("service {key} waits for a load balancer address: {why}");
+        }
+        self.waiting = waiting;
+    }
+
+    /// Why a service waits.
+    pub(crate) fn of_service(&self, key: &ObjectKey) -> Option<&str> {
+        let found = self.waiting.iter().find(|(other, _)| other == key);
+        found.map(|(_, why)| why.as_str())
+    }
+
+    /// Adds the warnings of `apply` about the services that it stored.
+    pub(crate) fn warn(&self, applied: &mut Applied) {
+        if self.pools.is_empty() {
+            return;
+        }
+        for result in applied.results.iter_mut().filter(|one| one.kind == "service") {
+            let key = ObjectKey::new(result.namespace.as_str(), result.name.as_str());
+            if !matches!(result.outcome, AppliedOutcome::Refused | AppliedOutcome::Deleted) {
+                let why = self.of_service(&key);
+                result
+                    .warnings
+                    .extend(why.map(|why| format!("no load balancer address yet: {why}")));
+            }
+        }
+    }
+
+    /// For `status`.
+    pub(crate) fn all(&self) -> Vec<String> {
+        if self.pools.is_empty() {
+            let first = self.waiting.first();
+            let line = |(key, why): &(ObjectKey, String)| {
+                let (count, noun) = match self.waiting.len() {
+                    1 => (String::new(), "waits"),
+                    count => (format!(" and {} more", count - 1), "wait"),
+                };
+                format!("service {key}{count} {noun} for a load balancer address: {why}")
+            };
+            return first.map(line).into_iter().collect();
+        }
+        let all = self.waiting.iter();
+        let all = all.map(|(key, why)| format!("service {key}: no load balancer address: {why}"));
+        log::lines(all, SHOWN, |more| format!("{more} more wait for a load balancer address"))
+    }
+}
+
+impl Objects {
+    /// Whether it is to be looked who has which load balancer address.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.allocator.standing() == Standing::Unsettled
+    }
+
+    /// It is to be looked.
+    pub(crate) fn unsettle(&mut self) {
+        self.allocator.set_standing(Standing::Unsettled);
+    }
+
+    /// If something that was found is not stored yet, it is to be looked again.
+    pub(crate) fn unsettle_owed(&mut self) {
+        if self.allocator.standing() == Standing::Owed {
+            self.unsettle();
+        }
+    }
+
+    /// It was looked. `owes`: what was found is not stored yet.
+    pub(crate) fn settled(&mut self, owes: bool) {
+        let standing = if owes { Standing::Owed } else { Standing::Settled };
+        self.allocator.set_standing(standing);
+    }
+
+    /// Looks who is to have which load balancer address.
+    pub(crate) fn settle(&self, state: &State) -> Settled {
+        let services = state.index.services().values();
+        allocate::settle(&self.pools, services, &state.balancers.waiting)
+    }
+
+    /// How much of each pool is used.
+    pub(crate) fn pool_use(&mut self) -> Vec<PoolUse> {
+        let version = self.allocator.balancer_version();
+        match &self.pool_use {
+            Some((known, found)) if *known == version => found.clone(),
+            Some(_) | None => {
+                let found = self.allocator.pool_use(&self.pools);
+                self.pool_use = Some((version, found.clone()));
+                found
+            }
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// Stages the services whose load balancer addresses are to be others. Also returns who waits.
+    pub(crate) fn settle(mut self) -> (Staged, Vec<(ObjectKey, String)>) {
+        let Settled { changed, mut waiting } = self.objects.settle(self.context.state);
+        for service in changed {
+            let key = service.key.clone();
+            if let Err(why) = self.replace(Object::Service(service)) {
+                waiting.push((key, why));
+            }
+        }
+        (self.staged, waiting)
+    }
+
+    /// Stages a stored service in another form.
+    fn replace(&mut self, object: Object) -> Result<(), String> {
+        let id = (ObjectKind::Service, object.key().clone());
+        let State { index, files, .. } = self.context.state;
+        let previous = index.services().get(&id.1).map(|one| Object::Service((**one).clone()));
+        let Staged { objects, room, .. } = &mut self.staged;
+        room.take((index, objects), &object, previous.as_ref()).map_err(|no| no.reason)?;
+        if let Object::Service(service) = &object {
+            self.objects.allocator.claim(service);
+        }
+        let elsewhere = self.objects.elsewhere.get(&id);
+        let api = causeway_source::Origin::Api;
+        let origin = origin_kept(&api, files.get(&id), elsewhere, &mut Vec::new());
+        self.staged.objects.insert(id, Some(Stored { object, origin }));
+        Ok(())
+    }
+}

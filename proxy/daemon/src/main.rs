@@ -36,6 +36,7 @@
 //! | [`containerd`] | labels of containers, asked of containerd |
 
 mod backend;
+mod balancers;
 mod cleanup;
 mod clock;
 mod conditions;

@@ -4,14 +4,14 @@
 //! | module | charter |
 //! |---|---|
 //! | [`stage`] | what `apply` and `delete` ask for, to what is to be stored |
-//! | [`balancers`] | who has which load balancer address, and who waits for one |
+//! | [`balancers`] | who is to have which load balancer address |
 //! | [`manifests`] | the manifest directory, likewise |
 //! | [`ports`] | node ports on which a process of this node listens |
 //! | [`removal`] | which nodes may be deleted |
 //! | [`room`] | whether what is staged stays within the limits of services |
 //! | [`writes`] | changes on their way to the cluster store, one at a time |
 
-pub(crate) mod balancers;
+mod balancers;
 mod manifests;
 pub(crate) mod ports;
 mod removal;

@@ -16,12 +16,12 @@ use causeway_source::Stored;
 use causeway_source::cluster::Subnets;
 use ipnetwork::IpNetwork;
 
+use crate::balancers::Balancers;
 use crate::clock;
 use crate::conditions::Conditions;
 use crate::config::Settings;
 use crate::host_ports;
 use crate::left_out;
-use crate::objects::balancers::Balancers;
 
 /// Kind and key of an object.
 pub(crate) type ObjectId = (ObjectKind, ObjectKey);

@@ -114,7 +114,7 @@ pub(crate) fn state(folder: &Path) -> State {
         waiting: std::collections::BTreeMap::new(),
         cluster: None,
         overlay: None,
-        balancers: crate::objects::balancers::Balancers::default(),
+        balancers: crate::balancers::Balancers::default(),
         conditions: crate::conditions::Conditions::default(),
         names: None,
         left_out: crate::left_out::LeftOutServices::default(),

@@ -13,7 +13,7 @@
 //! | `subnets/10.0.1.0-24` | [`SubnetRecord`] | long | its owner, by comparing the owner |
 //! | `reservations/10.0.1.0-24` | text: why | - | the operator; nobody gets it unasked |
 //! | `objects/KIND/NAMESPACE/NAME` | [`Stored`] | - | any node, by comparing revisions |
-//! | `claims/KIND/..` | owner `NAMESPACE/NAME` of a cluster address or node port | - | with the object, in one transaction |
+//! | `claims/KIND/..` | owner `NAMESPACE/NAME` of a cluster address, node port or load balancer address | - | with the object, in one transaction |
 
 mod config;
 #[cfg(any(test, feature = "fuzz"))]

@@ -1,6 +1,7 @@
 //! Many nodes: what they are to each other, and what may happen to them.
 
 mod alloc;
+mod balancers;
 mod chaos;
 mod deaths;
 mod demo;

@@ -1,6 +1,7 @@
 //! Services by example, as the README shows them: manifests applied by `causeway`, containers
 //! attached by CNI, real packets, the real daemon, both backends.
 
+mod balancers;
 mod commands;
 mod world;
 
@@ -8,7 +9,7 @@ use std::io;
 
 use causeway_tests::traffic::Server;
 use causeway_tests::{Lab, Ns};
-use world::{Container, NODE, World, on_both_backends};
+use world::{Container, NODE, World, on_both_backends, on_both_backends_with};
 
 /// The tutorial's manifest, as it stands.
 const NODEPORT: &str = include_str!("../../../conf/nodeport.yaml");

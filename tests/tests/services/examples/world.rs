@@ -39,6 +39,15 @@ pub(crate) fn on_both_backends(test: impl Fn(&World<'_>)) {
     }
 }
 
+/// Runs a test on either backend, the daemon with more flags.
+pub(crate) fn on_both_backends_with(more: &[&'static str], test: impl Fn(&World<'_>)) {
+    for backend in ["nftables", "iptables"] {
+        eprintln!("backend {backend}");
+        let lab = Lab::one_node();
+        test(&World::start_with(&lab, 0, backend, more));
+    }
+}
+
 /// Runs a test on a machine of its own.
 pub(crate) fn with_backend(backend: &'static str, test: impl Fn(&World<'_>)) {
     eprintln!("backend {backend}");
@@ -50,13 +59,24 @@ impl<'a> World<'a> {
     /// Starts the daemon on a node of the lab, counted from 0, whose containers get addresses of
     /// 10.0.1.0/24 and fd00:10::/64, 10.0.2.0/24 and fd00:10:0:1::/64, ...
     pub(crate) fn start(lab: &'a Lab, index: usize, backend: &'static str) -> Self {
+        Self::start_with(lab, index, backend, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(
+        lab: &'a Lab,
+        index: usize,
+        backend: &'static str,
+        more: &[&'static str],
+    ) -> Self {
         let node = &lab.nodes[index];
         let flags = [
             ("--backend", backend),
             ("--service-cidr", "10.96.0.0/16,fd00:96::/112"),
             ("--cluster-cidr", "10.0.0.0/16,fd00:10::/48"),
         ];
-        let flags: Vec<&str> = flags.iter().flat_map(|(name, value)| [*name, *value]).collect();
+        let flags = flags.iter().flat_map(|(name, value)| [*name, *value]);
+        let flags: Vec<&str> = flags.chain(more.iter().copied()).collect();
         let daemon = Daemon::start_with(node, &flags);
         let mut list = node.conflist("causeway", "10.0.0.0/16");
         let ipv6 =

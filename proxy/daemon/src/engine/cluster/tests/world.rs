@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use causeway_api::{Applied, AppliedOutcome, Apply};
+use causeway_model::allocate::{AddressRange, BalancerPool};
 use causeway_model::{
     EndpointEvent, EndpointKey, EndpointRecord, Labels, NodeIdentity, NodeRecord, ObjectKey,
     ObjectKind, SubnetRecord, manifest,
@@ -67,6 +68,9 @@ fn engine(
     let (sender, events) = mpsc::channel(64);
     let mut settings = testing::settings(folder);
     settings.store = store;
+    let range = AddressRange::parse("203.0.113.1").expect("an address");
+    settings.balancer_pools =
+        vec![BalancerPool { ranges: vec![range], ..BalancerPool::new("default") }];
     settings.etcd_endpoints = vec!["http://192.0.2.9:2379".to_owned()];
     let facts = NodeInfo {
         name: "n1".into(),
@@ -94,7 +98,7 @@ fn engine(
 }
 
 impl World {
-    fn of(folder: TempDir, store: StoreKind, rules: Option<Fake>) -> Self {
+    pub(super) fn of(folder: TempDir, store: StoreKind, rules: Option<Fake>) -> Self {
         let (mut engine, events) = engine(folder.path(), store, rules.as_ref());
         engine.commit();
         let (commands, said) = mpsc::unbounded_channel();

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use causeway_tests::Daemon;
-use causeway_tests::Lab;
-use causeway_tests::cluster::{Cluster, Setup, asked};
+use causeway_tests::cluster::{Cluster, Setup, answers, asked};
+use causeway_tests::traffic::IMPATIENCE;
+use causeway_tests::{Daemon, Lab};
 use serde_json::{Value, json};
 
 /// So many addresses.
@@ -57,7 +57,7 @@ fn first_with(daemon: &Daemon<'_>) -> String {
 fn addresses_are_given_once_and_whoever_waits_gets_the_next() {
     const EACH: usize = 4;
     let lab = Lab::with_nodes(3);
-    let setup = Setup::default().flag("--lb-pool", "172.18.0.100-172.18.0.107");
+    let setup = Setup::default().flag("--lb-pool", "172.18.0.150-172.18.0.157");
     let mut cluster = Cluster::start(&lab, setup);
     let apply = |node: usize| {
         for number in 0..EACH {
@@ -69,7 +69,7 @@ fn addresses_are_given_once_and_whoever_waits_gets_the_next() {
             scope.spawn(move || apply(node));
         }
     });
-    let wanted: Vec<String> = (100..108).map(|last| format!("172.18.0.{last}")).collect();
+    let wanted: Vec<String> = (150..158).map(|last| format!("172.18.0.{last}")).collect();
     assert_eq!(given(&cluster, &[0, 1, 2], 3 * EACH), wanted);
     cluster.everywhere("the pool is full", |daemon| {
         daemon.status().pools.iter().all(|pool| (pool.used, pool.free) == (SIZE as u64, 0))
@@ -98,4 +98,44 @@ fn addresses_are_given_once_and_whoever_waits_gets_the_next() {
     cluster.die(0);
     delete(&cluster, 2);
     assert_eq!(given(&cluster, &[1, 2], 3 * EACH - 2), wanted);
+}
+
+/// Rows: L-16
+#[test]
+fn with_policy_local_clients_are_seen_and_nodes_without_endpoints_drop() {
+    let lab = Lab::with_nodes(2);
+    let setup = Setup::default().flag("--lb-pool", "172.18.0.150");
+    let cluster = Cluster::start(&lab, setup);
+    let mut local = balanced("web");
+    local["spec"]["externalTrafficPolicy"] = json!("Local");
+    cluster.daemons[1].apply(&[local]);
+    let pod = cluster.pod(0, "app:a");
+    cluster.endpoints("web", 1);
+    let shown = cluster.daemons[0].get("/v1/services/default/web");
+    let port = shown["spec"]["healthCheckNodePort"].as_u64().expect("a port");
+    let health = |node: usize| {
+        let url = format!("http://{}:{port}/", Lab::node_address(node));
+        lab.client.sh(&format!("curl -s -m 5 -o /dev/null -w '%{{http_code}}' {url}"))
+    };
+    let route = |node: usize| {
+        let via = Lab::node_address(node);
+        lab.client.ip(&format!("route replace 172.18.0.150/32 via {via}\n"));
+    };
+    let at = "172.18.0.150:80";
+    route(0);
+    for answer in answers(&lab.client, at, 4) {
+        assert_eq!(
+            (answer.ip.to_string(), answer.peer.ip().to_string()),
+            (pod.ip().to_owned(), Lab::CLIENT.to_owned())
+        );
+    }
+    assert_eq!(health(0), "200");
+    route(1);
+    let error = lab.client.tcp_within(at, IMPATIENCE).expect_err("dropped");
+    assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+    assert_eq!(health(1), "503");
+    // Those who are inside reach it on every node.
+    assert_eq!(asked(&lab.nodes[1], at, 2), [pod.ip(), pod.ip()]);
+    cluster.remove(&pod);
+    cluster.daemons[0].until("nobody is there", || health(0) == "503");
 }

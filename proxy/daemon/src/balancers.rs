@@ -68,3 +68,6 @@ impl Balancers {
         log::lines(all, SHOWN, |more| format!("{more} more wait for a load balancer address"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod clock;
 mod closing;
 mod conntrack;
 mod iptables;
+mod layer2;
 mod link;
 mod monitor;
 mod neigh;
@@ -37,6 +38,9 @@ pub use conntrack::{
     FlowFilter, NodePortAddresses, UdpFlows, UdpFrontend, UdpFrontendAt, answered_by, reconcile_udp,
 };
 pub use iptables::{Iptables, IptablesError, SYSTEM_PATH};
+pub use layer2::{
+    ArpFrame, Frame, FrameSocket, NdpFrame, NdpKind, Protocol, SolicitedGroups, solicited_node,
+};
 pub use link::localhost::LOCALHOST_REPLY;
 pub use link::{
     BridgeSpec, Link, LinkChange, LinkKind, Mac, MacError, PortChange, PortState, VethSpec,

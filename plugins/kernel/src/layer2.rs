@@ -1,0 +1,14 @@
+//! Announcing addresses of load balancers on a segment (rows L-07, L-08, L-30 to L-32): the frames of
+//! ARP and neighbour discovery, sockets that carry them, and the groups that an address belongs to.
+//! Nothing here decides what is sent: `causewayd` does.
+
+mod frame;
+mod groups;
+mod socket;
+
+pub use frame::{ArpFrame, Frame, NdpFrame, NdpKind, solicited_node};
+pub use groups::SolicitedGroups;
+pub use socket::{FrameSocket, Protocol};
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,8 @@ pub struct Link {
     pub up: bool,
     /// `IFF_LOWER_UP`
     pub carrier: bool,
+    /// Neighbours resolve addresses on it: neither `IFF_NOARP` nor `IFF_LOOPBACK`.
+    pub resolves: bool,
     /// `IFF_PROMISC` or `IFLA_PROMISCUITY` above 0.
     pub promisc: bool,
     /// Kind with attributes.

@@ -12,6 +12,8 @@ use crate::{Error, Netlink, Result};
 /// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`
 /// (linux/rtnetlink.h).
 const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV6_IFADDR`.
+const ADDRESS_GROUPS: [u32; 3] = [1, 5, 9];
 /// Messages that come while nobody reads are lost beyond this; 200 peers are 600 messages.
 const BUFFER: usize = 1 << 20;
 
@@ -46,12 +48,12 @@ impl Monitor {
         Self::of_groups(netlink, &GROUPS[..1])
     }
 
-    /// Subscribes to changes of links and of addresses.
+    /// Subscribes to changes of links and of their addresses.
     ///
     /// # Errors
     /// See [`crate::Error`].
     pub fn of_addresses(netlink: &Netlink) -> Result<Self> {
-        Self::of_groups(netlink, &[GROUPS[0], GROUPS[2], GROUPS[4]])
+        Self::of_groups(netlink, &ADDRESS_GROUPS)
     }
 
     fn of_groups(netlink: &Netlink, groups: &[u32]) -> Result<Self> {

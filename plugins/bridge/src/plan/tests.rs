@@ -46,6 +46,7 @@ fn link(name: &str, kind: LinkKind) -> Link {
         mtu: 1450,
         up: true,
         carrier: true,
+        resolves: true,
         promisc: false,
         kind,
         master: None,

@@ -106,6 +106,7 @@ fn link(index: u32, name: &str, kind: LinkKind) -> Link {
         mtu: 1500,
         up: true,
         carrier: true,
+        resolves: true,
         promisc: false,
         kind,
         master: None,

@@ -223,3 +223,56 @@ fn only_frames_of_the_protocol_come_in() {
     assert!(strange.asks());
     assert!(FrameSocket::open(4711, Protocol::Arp).is_err());
 }
+
+/// A switch that snoops learns by the report of MLD where solicitations for the address go.
+#[test]
+fn a_switch_that_snoops_hears_of_the_group() {
+    /// `RTNLGRP_MDB` and `RTM_NEWMDB` (linux/rtnetlink.h).
+    const MDB: (u32, u16) = (26, 84);
+    let node = enter();
+    let lan = other();
+    let switch = Netlink::open_in(&lan).expect("a connection");
+    let bridge = crate::link::tests::bridge(&switch, "lan").index;
+    let here = Netns::current().expect("the node's namespace");
+    let spec = VethSpec {
+        name: "port",
+        master: Some(bridge),
+        mtu: None,
+        alias: "",
+        peer_name: "eth0",
+        peer_mac: Some(NODE),
+        peer_netns: &here,
+        up: true,
+    };
+    switch.add_veth(&spec).expect("a veth");
+    let socket = lan.run(|| {
+        let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+        socket.bind(&netlink_sys::SocketAddr::new(0, 0))?;
+        socket.add_membership(MDB.0)?;
+        Ok::<_, std::io::Error>(socket)
+    });
+    let socket = socket.expect("entered").expect("a subscription");
+    let eth0 = node.link("eth0").expect("a query").expect("it is there").index;
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    node.change_link(eth0, &up).expect("up");
+    let port = switch.link("port").expect("a query").expect("it is there").index;
+    switch.wait_forwarding(port, LONG).expect("carrier");
+
+    let address: Ipv6Addr = "fd00::1234:5678".parse().expect("an address");
+    let mut groups = SolicitedGroups::default();
+    groups.join(eth0, address).expect("joined");
+    let group = solicited_node(address).octets();
+    let mut event = Vec::with_capacity(4096);
+    loop {
+        wait_change(&socket);
+        event.clear();
+        socket.recv(&mut event, 0).expect("it reads");
+        let is_new = event[4..6] == MDB.1.to_ne_bytes();
+        if is_new && event.windows(16).any(|bytes| bytes == group) {
+            break;
+        }
+    }
+    // `br_mdb_entry.ifindex` stands before the group.
+    let at = event.windows(16).position(|bytes| bytes == group).expect("it is there");
+    assert_eq!(event[at - 8..at - 4], port.to_ne_bytes());
+}

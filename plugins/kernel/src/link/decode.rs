@@ -24,6 +24,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        resolves: !flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
         promisc: flags.contains(LinkFlags::Promisc),
         kind: LinkKind::Other(String::new()),
         master: None,

@@ -37,6 +37,8 @@ fn a_link_that_is_not_there_is_none() {
     assert_eq!(netlink.link("nosuch").expect("a query"), None);
     assert_eq!(netlink.link_by_index(4711).expect("a query"), None);
     netlink.delete_link(4711).expect("deleting nothing succeeds");
+    let loopback = netlink.link("lo").expect("a query").expect("every namespace has it");
+    assert!(!loopback.resolves && bridge(&netlink, "cw0").resolves);
 }
 
 #[test]

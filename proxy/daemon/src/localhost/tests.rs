@@ -10,6 +10,7 @@ fn link(index: u32, name: &str, master: Option<u32>, kind: &str) -> Link {
         mtu: 1500,
         up: true,
         carrier: true,
+        resolves: true,
         promisc: false,
         kind: LinkKind::Other(kind.to_owned()),
         master,

@@ -12,6 +12,8 @@ use causeway_model::ObjectKey;
 /// What a condition is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Concern {
+    /// Addresses of load balancers that are announced by this node.
+    Announce,
     /// Rules of attachments, and attachments that are gone without DEL.
     Attachments,
     /// The kernel's settings of bridges.
@@ -82,6 +84,7 @@ impl Concern {
     /// As `status` has it. Two concerns may have one name.
     pub(crate) fn name(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
+            Self::Announce => "load balancer addresses",
             Self::Attachments => "attachments",
             Self::Bridge => "bridge",
             Self::Cluster => "cluster",

@@ -8,6 +8,7 @@ mod cluster;
 mod commit;
 mod containers;
 mod guard;
+mod holding;
 mod load;
 mod names;
 mod network;
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     followers: Followers,
     /// The name server; `None` before it is started, and if it is switched off.
     names: Option<Names>,
+    holding: holding::Holding,
     /// The thread that looks whether containers live; `None` before it is started.
     liveness: Option<Liveness>,
     notifier: Notifier,
@@ -207,6 +209,7 @@ impl Engine {
             }
             Event::Cluster(report) => self.on_report(report),
             Event::Overlay(state) => self.on_overlay(state),
+            Event::Announced(state) => self.on_announced(state),
             Event::Addresses(ips) => self.on_addresses(ips),
             Event::Forward(found) => self.on_forward(&found),
             Event::Attachments(missing) => self.on_attachments(&missing),

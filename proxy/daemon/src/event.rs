@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::conditions::Concern;
 use crate::names::NameAddresses;
 use crate::request::Request;
-use crate::state::OverlayState;
+use crate::state::{AnnounceState, OverlayState};
 
 /// An event. All of them come through one channel, in order.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Cluster(causeway_source::cluster::Report),
     /// The overlay thread reports its state.
     Overlay(OverlayState),
+    /// How it is with the addresses that this node announces.
+    Announced(AnnounceState),
     /// This node has other addresses than those known to the other nodes, at most one per IP
     /// family.
     Addresses(Vec<IpAddr>),

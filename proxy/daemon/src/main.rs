@@ -7,6 +7,7 @@
 //! | [`event`], [`request`] | what wakes the daemon; what clients ask |
 //! | [`engine`] | facts in, rules out: store, index, plan, backend; the one loop |
 //! | [`state`] | what answers are rendered from |
+//! | [`announce`] | the thread that announces addresses of load balancers by ARP and neighbour discovery |
 //! | [`backend`] | a plan in the kernel, by nftables or iptables; watched and repaired |
 //! | [`conditions`] | what does not work, and what to know of: set, cleared, read; pure |
 //! | [`contest`] | the pace of repairs if another process keeps changing our rules |
@@ -35,6 +36,7 @@
 //! | [`followers`] | what follows a commit: conntrack, health check ports, probes |
 //! | [`containerd`] | labels of containers, asked of containerd |
 
+mod announce;
 mod backend;
 mod balancers;
 mod cleanup;

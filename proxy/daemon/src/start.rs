@@ -18,9 +18,10 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::announce::{Announce, AnnounceConfig};
 use crate::backend::{self, Backend};
 use crate::conditions::Concern;
-use crate::config::Settings;
+use crate::config::{Settings, StoreKind};
 use crate::engine::{Engine, EngineParts};
 use crate::event::{Event, Events};
 use crate::forward::Forward;
@@ -187,6 +188,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         let liveness = Liveness::start(&engine.state.settings, sender.clone())
             .map_err(to("watch containers"))?;
         engine.watch_liveness(liveness);
+        announce(&mut engine, &sender)?;
         engine.warn(Concern::Sysctls, problems);
         engine.warn(Concern::Settings, warnings);
         if !engine.set_bridge() {
@@ -202,6 +204,18 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         engine.leave().await;
         Ok(())
     })
+}
+
+/// Has this node announce addresses of load balancers, if it is the only one: among several, one is to
+/// be chosen first.
+fn announce(engine: &mut Engine, events: &Events) -> Result<(), Error> {
+    let settings = &engine.state.settings;
+    if settings.store != StoreKind::Embedded || settings.peers_file.is_some() {
+        return Ok(());
+    }
+    let announce = Announce::start(AnnounceConfig::default(), events.clone());
+    engine.announce_by(announce.map_err(to("announce addresses of load balancers"))?);
+    Ok(())
 }
 
 fn make_folders(settings: &Settings) -> Result<(), Error> {

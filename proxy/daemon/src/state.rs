@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use causeway_api::NamesStatus;
 use causeway_dns::{Asker, Counters};
+use causeway_kernel::Mac;
 use causeway_model::{
     EndpointKey, Index, Labels, MacAddress, Object, ObjectKey, ObjectKind, Peer, Service,
 };
@@ -83,6 +84,8 @@ pub(crate) struct State {
     pub names: Option<NamesState>,
     /// Load balancer addresses: pools, and services that wait.
     pub balancers: Balancers,
+    /// Addresses of load balancers that this node announces; `None` if it announces none.
+    pub announced: Option<AnnounceState>,
     /// What does not work, and what to know of.
     pub conditions: Conditions,
     /// Services and endpoints without rules, and why.
@@ -150,6 +153,59 @@ pub(crate) struct OverlayState {
     pub failure: Option<String>,
     /// Repairs of what other processes had changed.
     pub repairs: u64,
+}
+
+/// What was counted for an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeldCounts {
+    /// Questions that came.
+    pub requests: u64,
+    /// Answers that were sent.
+    pub responses: u64,
+    /// Announcements nobody asked for.
+    pub gratuitous: u64,
+}
+
+/// How it is with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeldAddress {
+    /// The interface that it is armed on.
+    pub interface: Option<String>,
+    /// Why it is not, or what else is wrong with it.
+    pub reason: Option<String>,
+    /// It will be in a moment, unless a neighbour has it.
+    pub pending: bool,
+    /// What was counted since it was gained.
+    pub counts: HeldCounts,
+}
+
+/// How it is with what this node announces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AnnounceState {
+    /// Addresses that are to be held.
+    pub addresses: BTreeMap<IpAddr, HeldAddress>,
+    /// When something was asked last, by the interface that addresses are held on (row L-44).
+    pub heard: BTreeMap<String, Option<Instant>>,
+    /// Interfaces that were named and are not there (row L-09).
+    pub missing: Vec<String>,
+    /// Claims of other machines that were not told of within the last hour (row L-33).
+    pub claims: Vec<(IpAddr, Mac)>,
+    /// What failed for the whole of it.
+    pub failure: Option<String>,
+}
+
+impl AnnounceState {
+    /// Whether nothing but what is counted differs.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let addresses = |state: &Self| -> Vec<(IpAddr, Option<String>, Option<String>)> {
+            let all = state.addresses.iter();
+            all.map(|(at, held)| (*at, held.interface.clone(), held.reason.clone())).collect()
+        };
+        self.claims == other.claims
+            && self.failure == other.failure
+            && self.missing == other.missing
+            && addresses(self) == addresses(other)
+    }
 }
 
 /// This node.

@@ -115,6 +115,7 @@ pub(crate) fn state(folder: &Path) -> State {
         cluster: None,
         overlay: None,
         balancers: crate::balancers::Balancers::default(),
+        announced: None,
         conditions: crate::conditions::Conditions::default(),
         names: None,
         left_out: crate::left_out::LeftOutServices::default(),
@@ -256,6 +257,7 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::KernelChanged { .. }
                     | Event::Cluster(_)
                     | Event::Overlay(_)
+                    | Event::Announced(_)
                     | Event::Addresses(_)
                     | Event::Forward(_)
                     | Event::Attachments(_)

@@ -166,6 +166,7 @@ impl Engine {
         }
         if let Some(commit) = commit {
             self.followers.committed(&mut self.state, &commit);
+            self.hold_addresses(&commit);
             self.front.synced(&self.state, &commit);
             self.tell_names(&commit.touched);
         } else if is_first {

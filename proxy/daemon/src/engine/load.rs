@@ -9,6 +9,7 @@ use causeway_model::{Event, Home, Index, Object};
 use causeway_ruleset::plan::{self, Plan};
 use causeway_source::{ManifestDir, Recovered, Store, Stored};
 
+use super::holding::Holding;
 use super::network::NetworkState;
 use super::{Deadlines, Engine, Pending};
 use crate::backend::Backend;
@@ -103,6 +104,7 @@ impl Engine {
             sysctls,
             followers: Followers::new(front.api()),
             names: None,
+            holding: Holding::default(),
             front,
             liveness: None,
             seqs: BTreeMap::new(),
@@ -241,6 +243,7 @@ fn first_state(settings: Settings, facts: &NodeInfo, now: Instant) -> State {
         cluster: (settings.store == StoreKind::Etcd).then(|| unanswered(now)),
         overlay: None,
         balancers: Balancers::default(),
+        announced: None,
         settings,
         conditions: Conditions::default(),
         names: None,

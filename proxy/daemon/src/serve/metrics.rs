@@ -46,6 +46,12 @@ struct ByCode {
     code: u32,
 }
 
+/// Label of metrics of an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByIp {
+    ip: String,
+}
+
 /// Label of metrics of nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
@@ -148,6 +154,7 @@ impl Metrics {
         cluster(&mut registry, state);
         names::register(&mut registry, state);
         allocator(&mut registry, state);
+        announced(&mut registry, state);
         process(&mut registry, state);
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -319,6 +326,29 @@ fn allocator(registry: &mut Registry, state: &State) {
     }
     registry.register("addresses_in_use_total", "Addresses of a pool in use", used);
     registry.register("addresses_total", "Addresses of a pool", all);
+}
+
+/// Addresses of load balancers, as MetalLB names what it counts; gauges, since a counter would get
+/// another name (`_total`).
+fn announced(registry: &mut Registry, state: &State) {
+    let Some(announced) = &state.announced else { return };
+    let registry = registry.sub_registry_with_prefix("metallb_layer2");
+    let families: [Family<ByIp, Gauge>; 3] = Default::default();
+    for (ip, held) in &announced.addresses {
+        let counts = [held.counts.requests, held.counts.responses, held.counts.gratuitous];
+        for (family, count) in families.iter().zip(counts) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            family.get_or_create(&ByIp { ip: ip.to_string() }).set(count);
+        }
+    }
+    let [requests, responses, gratuitous] = families;
+    for (name, help, family) in [
+        ("requests_received", "ARP and NDP requests for an announced address", requests),
+        ("responses_sent", "Answers to them", responses),
+        ("gratuitous_sent", "Announcements of an address that nobody asked for", gratuitous),
+    ] {
+        registry.register(name, help, family);
+    }
 }
 
 /// Files that the spool keeps; `.NAME` and `NAME.bad` are none.

@@ -1,0 +1,246 @@
+//! The thread among real neighbours.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use causeway_kernel::{
+    AddressSpec, BridgeSpec, LinkChange, Mac, Netns, Program, Sysctl, VethSpec, run,
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::state::HeldAddress;
+use crate::testing::ip;
+
+const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const LONG: Duration = Duration::from_secs(20);
+const UP: LinkChange = LinkChange {
+    up: Some(true),
+    mtu: None,
+    mac: None,
+    master: None,
+    promisc: None,
+    vlan_filtering: None,
+};
+
+/// A new network namespace.
+fn namespace() -> Netns {
+    let made = std::thread::spawn(|| {
+        // SAFETY: `unshare` takes no pointers, and network namespaces are per thread.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+        Netns::current().unwrap()
+    });
+    made.join().unwrap()
+}
+
+/// A node (the test's thread) and a client, each on a port of a switch.
+struct Segment {
+    switch: Netlink,
+    client: Netns,
+    inside: Netlink,
+    events: mpsc::Receiver<Event>,
+    announce: Announce,
+}
+
+/// The client's end of a wire to the switch, up.
+fn plug(switch: &Netlink, bridge: u32, port: &str, station: &Netns, mac: Mac) -> u32 {
+    let spec = VethSpec {
+        name: port,
+        master: Some(bridge),
+        mtu: None,
+        alias: "",
+        peer_name: "eth0",
+        peer_mac: Some(mac),
+        peer_netns: station,
+        up: true,
+    };
+    switch.add_veth(&spec).unwrap();
+    let inside = Netlink::open_in(station).unwrap();
+    let eth0 = inside.link("eth0").unwrap().unwrap().index;
+    // Link-local addresses are there with the carrier.
+    let at_once = [("net/ipv6/conf/eth0/accept_dad".to_owned(), "0")];
+    Sysctl { netns: Some(station) }.ensure(&at_once).unwrap();
+    inside.change_link(eth0, &UP).unwrap();
+    eth0
+}
+
+/// Waits until IPv6 takes frames in.
+fn wait_ready(inside: &Netlink, link: u32) {
+    let mut monitor = Monitor::new(inside).unwrap();
+    while !inside.addresses(link).unwrap().iter().any(|state| state.scope == 253) {
+        wait_readable(&[monitor.as_fd()], LONG).unwrap();
+        assert!(monitor.changed(&Interest::default()).unwrap(), "no carrier");
+    }
+}
+
+impl Segment {
+    fn new(refresh: Option<Duration>) -> Self {
+        let (switch_netns, client, node) = (namespace(), namespace(), namespace());
+        let switch = Netlink::open_in(&switch_netns).unwrap();
+        let spec = BridgeSpec { name: "lan", mtu: None, mac: None, vlan_filtering: false };
+        let bridge = switch.add_bridge(&spec).unwrap().index;
+        switch.change_link(bridge, &UP).unwrap();
+        let eth0 = plug(&switch, bridge, "client", &client, Mac([2, 0, 0, 0, 0, 2]));
+        let own = plug(&switch, bridge, "node", &node, NODE);
+        let inside = Netlink::open_in(&client).unwrap();
+        let of_node = Netlink::open_in(&node).unwrap();
+        for (netlink, link, host) in [(&inside, eth0, 9), (&of_node, own, 3)] {
+            for address in [format!("10.1.0.{host}/24"), format!("fd00::{host}/64")] {
+                let address = address.parse().unwrap();
+                netlink.add_address(link, &AddressSpec { address, nodad: true }).unwrap();
+            }
+            wait_ready(netlink, link);
+        }
+        let (events, told) = mpsc::channel(64);
+        let config = AnnounceConfig { interfaces: Vec::new(), refresh };
+        let announce = node.run(|| Announce::start(config, events)).unwrap().unwrap();
+        Self { switch, client, inside, events: told, announce }
+    }
+
+    fn hold(&self, addresses: &[&str]) {
+        self.announce.hold(addresses.iter().map(|text| (ip(text), ())).collect());
+    }
+
+    /// The next state that fits.
+    fn wait(&mut self, fits: impl Fn(&AnnounceState) -> bool) -> AnnounceState {
+        loop {
+            match self.events.blocking_recv() {
+                Some(Event::Announced(state)) if fits(&state) => return state,
+                Some(_) => {}
+                None => panic!("the thread has ended"),
+            }
+        }
+    }
+
+    fn wait_armed(&mut self, address: &str) {
+        let address = ip(address);
+        self.wait(|state| {
+            state.addresses.get(&address).is_some_and(|held| held.interface.is_some())
+        });
+    }
+
+    /// A program in the client's namespace: whether it succeeded, and its output.
+    fn client(&self, line: &str) -> (bool, String) {
+        let mut words = line.split(' ').map(str::to_owned);
+        let path = format!("/usr/bin/{}", words.next().unwrap());
+        let program = Program {
+            path: path.into(),
+            args: words.collect(),
+            env: BTreeMap::new(),
+            stdin: &[],
+            timeout: LONG,
+        };
+        let output = self.client.run(|| run(&program)).unwrap().unwrap();
+        assert!(!output.timed_out, "{line}");
+        (output.success, String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Has the client send to `address`.
+    fn send_to(&self, address: &str) {
+        let to = SocketAddr::new(ip(address), 9);
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        self.client.run(|| UdpSocket::bind(any)?.send_to(b"hello", to)).unwrap().unwrap();
+    }
+
+    /// Waits until the client's entry of `address` has all these words.
+    fn wait_entry(&self, address: &str, words: &[&str]) {
+        let mut monitor = Monitor::new(&self.inside).unwrap();
+        loop {
+            let (_, entry) = self.client(&format!("ip -o neigh show dev eth0 to {address}"));
+            if words.iter().all(|word| entry.split_whitespace().any(|found| found == *word)) {
+                return;
+            }
+            let waited = clock::now();
+            wait_readable(&[monitor.as_fd()], LONG).unwrap();
+            assert!(waited.elapsed() < LONG, "{words:?} of {address}: {entry}");
+            monitor.changed(&Interest::default()).unwrap();
+        }
+    }
+}
+
+const NODE_TEXT: &str = "02:00:00:00:00:01";
+const ADDRESSES: [&str; 2] = ["10.1.0.5", "fd00::5"];
+
+/// A client finds the address by ARP and neighbour discovery through a switch that snoops, and is
+/// answered by nobody once it is not held any more. It is on no interface, and answers no ping.
+#[test]
+fn clients_find_a_held_address_and_nothing_else() {
+    let mut segment = Segment::new(None);
+    segment.hold(&ADDRESSES);
+    for address in ADDRESSES {
+        segment.wait_armed(address);
+        segment.send_to(address);
+        segment.wait_entry(address, &["lladdr", NODE_TEXT]);
+        let (answered, said) = segment.client(&format!("ping -n -c 1 -W 1 {address}"));
+        assert!(!answered, "{said}");
+    }
+    segment.hold(&[]);
+    segment.wait(|state| state.addresses.is_empty());
+    for address in ADDRESSES {
+        segment.client(&format!("ip neigh del {address} dev eth0"));
+        segment.send_to(address);
+        segment.wait_entry(address, &["FAILED"]);
+    }
+}
+
+/// A router that checks what it knows asks the address itself.
+#[test]
+fn entries_that_are_checked_are_confirmed() {
+    let mut segment = Segment::new(None);
+    segment.hold(&ADDRESSES);
+    for address in ADDRESSES {
+        segment.wait_armed(address);
+        let check = format!("ip neigh replace {address} dev eth0 lladdr {NODE_TEXT} nud probe");
+        for _ in 0..100 {
+            assert!(segment.client(&check).0);
+            segment.wait_entry(address, &[NODE_TEXT, "REACHABLE"]);
+        }
+    }
+}
+
+/// Who knows a former holder learns of the new one without asking.
+#[test]
+fn entries_of_a_former_holder_change() {
+    let mut segment = Segment::new(None);
+    for address in ADDRESSES {
+        let former = "lladdr 02:00:00:00:00:03 nud stale";
+        assert!(segment.client(&format!("ip neigh replace {address} dev eth0 {former}")).0);
+    }
+    segment.hold(&ADDRESSES);
+    for address in ADDRESSES {
+        segment.wait_armed(address);
+        segment.wait_entry(address, &[NODE_TEXT]);
+    }
+}
+
+/// What a neighbour has is left to it, and the neighbour named.
+#[test]
+fn an_address_of_a_neighbour_is_not_held() {
+    let mut segment = Segment::new(None);
+    segment.hold(&["10.1.0.9", "fd00::9"]);
+    let state = segment.wait(|state| {
+        let told = |held: &HeldAddress| {
+            held.reason.as_ref().is_some_and(|reason| reason.contains("02:00:00:00:00:02 on eth0"))
+        };
+        state.addresses.len() == 2 && state.addresses.values().all(told)
+    });
+    assert!(state.addresses.values().all(|held| held.interface.is_none()));
+}
+
+/// The thread follows carrier, and ends when nobody gives it orders.
+#[test]
+fn an_address_is_armed_while_there_is_carrier() {
+    let mut segment = Segment::new(None);
+    segment.hold(&ADDRESSES);
+    segment.wait_armed(ADDRESSES[0]);
+    let port = segment.switch.link("node").unwrap().unwrap().index;
+    for up in [false, true] {
+        segment.switch.change_link(port, &LinkChange { up: Some(up), ..UP }).unwrap();
+        let state = segment
+            .wait(|state| state.addresses.values().all(|held| held.interface.is_some() == up));
+        let reason = state.addresses[&ip(ADDRESSES[0])].reason.clone();
+        assert_eq!(reason.as_deref(), (!up).then_some("eth0 has no carrier"));
+    }
+    let Segment { announce, mut events, .. } = segment;
+    drop(announce);
+    while events.blocking_recv().is_some() {}
+}

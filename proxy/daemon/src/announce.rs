@@ -165,6 +165,8 @@ impl AnnounceThread {
         if let Some(orders) = self.incoming.try_iter().last() {
             self.speaker.hold(&orders.into_keys().collect(), now);
             self.open_ports(now);
+            // Routes, whose gateways are taught, are not followed between looks.
+            self.looks.set(now);
         }
         !ended
     }
@@ -263,6 +265,7 @@ impl AnnounceThread {
             addresses: self.speaker.state(now),
             heard: self.speaker.heard(),
             missing: self.speaker.missing().into_iter().map(str::to_owned).collect(),
+            silent: self.speaker.silent(now),
             claims: self.speaker.claims(now),
             failure: self.failure.clone(),
         };

@@ -173,8 +173,8 @@ pub(crate) struct HeldAddress {
     pub interface: Option<String>,
     /// Why it is not, or what else is wrong with it.
     pub reason: Option<String>,
-    /// It will be in a moment, unless a neighbour has it.
-    pub pending: bool,
+    /// That is something to put right.
+    pub broken: bool,
     /// What was counted since it was gained.
     pub counts: HeldCounts,
 }
@@ -188,6 +188,8 @@ pub(crate) struct AnnounceState {
     pub heard: BTreeMap<String, Option<Instant>>,
     /// Interfaces that were named and are not there (row L-09).
     pub missing: Vec<String>,
+    /// Interfaces on which nobody has asked for anything for ten minutes.
+    pub silent: Vec<String>,
     /// Claims of other machines that were not told of within the last hour (row L-33).
     pub claims: Vec<(IpAddr, Mac)>,
     /// What failed for the whole of it.
@@ -204,6 +206,7 @@ impl AnnounceState {
         self.claims == other.claims
             && self.failure == other.failure
             && self.missing == other.missing
+            && self.silent == other.silent
             && addresses(self) == addresses(other)
     }
 }

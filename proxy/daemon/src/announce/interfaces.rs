@@ -33,6 +33,16 @@ pub(super) struct Interfaces {
     pub only: Vec<String>,
 }
 
+/// Why an address is announced on no interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unplaced {
+    /// In words.
+    pub reason: String,
+    /// Something is broken. Otherwise the address is none for this node's segments: a router may
+    /// bring its packets here without ARP.
+    pub broken: bool,
+}
+
 /// The interface that a link is, if addresses of load balancers can ever be announced there: not a
 /// member of a bridge or bond, and none that leads to containers or other nodes.
 ///
@@ -97,12 +107,12 @@ impl Interfaces {
     /// as good as any.
     ///
     /// # Errors
-    /// In words, why nowhere.
+    /// Why nowhere.
     pub(super) fn choose(
         &self,
         address: IpAddr,
         current: Option<u32>,
-    ) -> Result<&Interface, String> {
+    ) -> Result<&Interface, Unplaced> {
         let near = |interface: &&Interface| self.allows(interface) && interface.is_near(address);
         let mut near: Vec<&Interface> = self.all.iter().filter(near).collect();
         // Named ones need no address, in the order in which they were named.
@@ -113,7 +123,9 @@ impl Interfaces {
         near.sort_by_key(|interface| (interface.unfit.is_some(), Some(interface.index) != current));
         match near.first() {
             None => Err(self.nowhere(address)),
-            Some(Interface { unfit: Some(unfit), .. }) => Err(unfit.clone()),
+            Some(Interface { unfit: Some(unfit), .. }) => {
+                Err(Unplaced { reason: unfit.clone(), broken: true })
+            }
             Some(interface) => Ok(interface),
         }
     }
@@ -132,17 +144,19 @@ impl Interfaces {
         self.only.is_empty() || self.only.contains(&interface.name)
     }
 
-    fn nowhere(&self, address: IpAddr) -> String {
+    fn nowhere(&self, address: IpAddr) -> Unplaced {
         if self.only.is_empty() {
-            return format!(
+            let reason = format!(
                 "{address} is in the subnet of no interface of this node; choose a pool of one, or \
                  name the interface (--lb-interface)"
             );
+            return Unplaced { reason, broken: false };
         }
-        format!(
+        let reason = format!(
             "no interface {} is fit to announce on; name another one (--lb-interface)",
             self.missing().join(", ")
-        )
+        );
+        Unplaced { reason, broken: true }
     }
 }
 

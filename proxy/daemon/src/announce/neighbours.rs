@@ -1,7 +1,7 @@
 //! Who asked for which address lately: they are taught a new holder by a question (row L-45), and an
 //! interface on which nobody asks may be deaf (row L-44). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const TAUGHT: usize = 32;
 pub(super) struct Neighbours {
     askers: BTreeMap<(u32, IpAddr, IpAddr), (Mac, Instant)>,
     heard: BTreeMap<u32, Instant>,
+    /// Since when addresses are announced on an interface.
+    since: BTreeMap<u32, Instant>,
 }
 
 impl Neighbours {
@@ -47,6 +49,23 @@ impl Neighbours {
             *on == link && *target == address && now < *at + LATELY
         });
         of.map(|((.., asker), (mac, _))| (*asker, *mac)).take(TAUGHT)
+    }
+
+    /// Addresses are announced on these interfaces, and no others.
+    pub(super) fn announced(&mut self, links: &BTreeSet<u32>, now: Instant) {
+        self.since.retain(|link, _| links.contains(link));
+        for link in links {
+            self.since.entry(*link).or_insert(now);
+        }
+    }
+
+    /// Interfaces on which nobody has asked for anything lately while addresses are announced.
+    pub(super) fn silent(&self, now: Instant) -> impl Iterator<Item = u32> {
+        let lately = move |at: &Instant| now < *at + LATELY;
+        let silent = self.since.iter().filter(move |(link, since)| {
+            !lately(since) && !self.heard.get(link).is_some_and(lately)
+        });
+        silent.map(|(link, _)| *link)
     }
 
     /// When anything was asked for last on `link`.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use causeway_kernel::{Frame, Mac};
 
-use super::interfaces::{Interface, Interfaces};
+use super::interfaces::{Interface, Interfaces, Unplaced};
 use super::neighbours::Neighbours;
 use crate::state::{HeldAddress, HeldCounts};
 
@@ -59,7 +59,7 @@ pub(super) struct Speaker {
 
 #[derive(Debug)]
 struct Held {
-    stage: Stage,
+    stage: HoldStage,
     counts: HeldCounts,
     /// Of the last announcement.
     announced: Option<Instant>,
@@ -77,9 +77,9 @@ struct Claim {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
+enum HoldStage {
     /// No interface announces it.
-    Nowhere { reason: String },
+    Nowhere(Unplaced),
     /// Neighbours are asked whether one has it.
     Asking { link: u32, left: u32, next: Instant },
     /// One has it.
@@ -105,7 +105,8 @@ impl Speaker {
         self.held.retain(|address, _| addresses.contains(address));
         for address in addresses {
             if !self.held.contains_key(address) {
-                let stage = Stage::Nowhere { reason: String::new() };
+                let unplaced = Unplaced { reason: String::new(), broken: false };
+                let stage = HoldStage::Nowhere(unplaced);
                 let held =
                     Held { stage, counts: HeldCounts::default(), announced: None, claim: None };
                 self.held.insert(*address, held);
@@ -119,7 +120,7 @@ impl Speaker {
     pub(super) fn look(&mut self, interfaces: Interfaces, now: Instant) {
         let before = std::mem::replace(&mut self.interfaces, interfaces);
         for held in self.held.values_mut() {
-            let Stage::Armed { link, .. } = held.stage else { continue };
+            let HoldStage::Armed { link, .. } = held.stage else { continue };
             let mac = |of: &Interfaces| of.get(link).map(|interface| interface.mac);
             // A bond that fails over to a port with another address.
             if mac(&before) != mac(&self.interfaces) {
@@ -127,6 +128,11 @@ impl Speaker {
             }
         }
         self.place(now);
+        let armed = self.held.values().filter_map(|held| match held.stage {
+            HoldStage::Armed { link, .. } => Some(link),
+            HoldStage::Nowhere(_) | HoldStage::Asking { .. } | HoldStage::Taken { .. } => None,
+        });
+        self.neighbours.announced(&armed.collect(), now);
     }
 
     /// Frames cannot be read from these interfaces, with why: they announce nothing until the next
@@ -142,9 +148,9 @@ impl Speaker {
         for (address, held) in &mut self.held {
             let current = held.stage.link();
             held.stage = match self.interfaces.choose(*address, current) {
-                Err(reason) => Stage::Nowhere { reason },
+                Err(unplaced) => HoldStage::Nowhere(unplaced),
                 Ok(interface) if current == Some(interface.index) => continue,
-                Ok(interface) if matches!(held.stage, Stage::Armed { .. }) => {
+                Ok(interface) if matches!(held.stage, HoldStage::Armed { .. }) => {
                     armed(interface.index, now)
                 }
                 Ok(interface) => asking(*address, interface.index, now),
@@ -183,7 +189,7 @@ impl Speaker {
         self.neighbours.asked(link, frame, now);
         let held = self.held.get_mut(&frame.target())?;
         let mac = self.interfaces.get(link)?.mac;
-        let Stage::Armed { link: on, .. } = held.stage else { return None };
+        let HoldStage::Armed { link: on, .. } = held.stage else { return None };
         if on != link {
             return None;
         }
@@ -198,19 +204,19 @@ impl Speaker {
             let Some((address, mac)) = claim else { continue };
             let Some(held) = self.held.get_mut(&address) else { continue };
             match &mut held.stage {
-                Stage::Asking { link: on, .. } if *on == link => {
-                    held.stage = Stage::Taken { link, mac, again: now + AGAIN };
+                HoldStage::Asking { link: on, .. } if *on == link => {
+                    held.stage = HoldStage::Taken { link, mac, again: now + AGAIN };
                 }
-                Stage::Armed { link: on, next, .. } if *on == link && !probed => {
+                HoldStage::Armed { link: on, next, .. } if *on == link && !probed => {
                     let told = held.claim.filter(|claim| now < claim.told + CLAIM);
                     let told = told.map_or(now, |claim| claim.told);
                     held.claim = Some(Claim { mac, heard: now, told });
                     *next = Some(next.map_or(now, |next| next.min(now)));
                 }
-                Stage::Nowhere { .. }
-                | Stage::Asking { .. }
-                | Stage::Taken { .. }
-                | Stage::Armed { .. } => {}
+                HoldStage::Nowhere(_)
+                | HoldStage::Asking { .. }
+                | HoldStage::Taken { .. }
+                | HoldStage::Armed { .. } => {}
             }
         }
     }
@@ -246,22 +252,24 @@ impl Speaker {
             return Vec::new();
         };
         match held.stage {
-            Stage::Taken { again, .. } if again <= now => held.stage = asking(address, *link, now),
-            Stage::Asking { left: 0, .. } => held.stage = armed(*link, now),
-            Stage::Nowhere { .. }
-            | Stage::Taken { .. }
-            | Stage::Asking { .. }
-            | Stage::Armed { .. } => {}
+            HoldStage::Taken { again, .. } if again <= now => {
+                held.stage = asking(address, *link, now)
+            }
+            HoldStage::Asking { left: 0, .. } => held.stage = armed(*link, now),
+            HoldStage::Nowhere(_)
+            | HoldStage::Taken { .. }
+            | HoldStage::Asking { .. }
+            | HoldStage::Armed { .. } => {}
         }
         let mut frames = Vec::new();
         match &mut held.stage {
-            Stage::Nowhere { .. } | Stage::Taken { .. } => {}
-            Stage::Asking { left, next, .. } => {
+            HoldStage::Nowhere(_) | HoldStage::Taken { .. } => {}
+            HoldStage::Asking { left, next, .. } => {
                 *left -= 1;
                 *next = now + if *left == 0 { AFTER_QUESTIONS } else { BETWEEN_QUESTIONS };
                 frames.push(Frame::probe(address, *mac));
             }
-            Stage::Armed { left, next, .. } => {
+            HoldStage::Armed { left, next, .. } => {
                 frames = Frame::gratuitous(address, *mac);
                 if *left > BURST - TAUGHT {
                     let asked = self.neighbours.of(*link, address, now);
@@ -305,22 +313,27 @@ impl Speaker {
             };
             let claim = held.claim.filter(|claim| now < claim.heard + CLAIM);
             let (interface, reason) = match &held.stage {
-                Stage::Nowhere { reason } => (None, Some(reason.clone())),
-                Stage::Asking { .. } => {
+                HoldStage::Nowhere(unplaced) => (None, Some(unplaced.reason.clone())),
+                HoldStage::Asking { .. } => {
                     (None, Some("neighbours are asked whether one has it".to_owned()))
                 }
-                Stage::Taken { link, mac, .. } => {
+                HoldStage::Taken { link, mac, .. } => {
                     (None, Some(format!("{mac} on {} has this address", name(*link))))
                 }
-                Stage::Armed { link, .. } => {
+                HoldStage::Armed { link, .. } => {
                     let told = claim.map(|claim| {
                         format!("{} on {} claims this address too", claim.mac, name(*link))
                     });
                     (Some(name(*link)), told)
                 }
             };
-            let pending = matches!(held.stage, Stage::Asking { .. });
-            (*address, HeldAddress { interface, reason, pending, counts: held.counts })
+            let broken = match &held.stage {
+                HoldStage::Nowhere(unplaced) => unplaced.broken,
+                HoldStage::Asking { .. } => false,
+                HoldStage::Taken { .. } => true,
+                HoldStage::Armed { .. } => reason.is_some(),
+            };
+            (*address, HeldAddress { interface, reason, broken, counts: held.counts })
         };
         self.held.iter().map(state).collect()
     }
@@ -334,13 +347,19 @@ impl Speaker {
             .collect()
     }
 
+    /// Names of interfaces that may be deaf (row L-44).
+    pub(super) fn silent(&self, now: Instant) -> Vec<String> {
+        let silent = self.neighbours.silent(now).filter_map(|link| self.interfaces.get(link));
+        silent.map(|interface| interface.name.clone()).collect()
+    }
+
     /// Names of interfaces that were given and are none.
     pub(super) fn missing(&self) -> Vec<&str> {
         self.interfaces.missing()
     }
 }
 
-impl Stage {
+impl HoldStage {
     fn link(&self) -> Option<u32> {
         match self {
             Self::Nowhere { .. } => None,
@@ -354,10 +373,10 @@ impl Stage {
 impl Held {
     fn due(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Nowhere { .. } => None,
-            Stage::Asking { next, .. } => Some(next),
-            Stage::Taken { again, .. } => Some(again),
-            Stage::Armed { next, .. } => {
+            HoldStage::Nowhere(_) => None,
+            HoldStage::Asking { next, .. } => Some(next),
+            HoldStage::Taken { again, .. } => Some(again),
+            HoldStage::Armed { next, .. } => {
                 let least = self.announced.map(|announced| announced + LEAST);
                 next.map(|next| least.map_or(next, |least| next.max(least)))
             }
@@ -365,13 +384,13 @@ impl Held {
     }
 }
 
-fn asking(address: IpAddr, link: u32, now: Instant) -> Stage {
+fn asking(address: IpAddr, link: u32, now: Instant) -> HoldStage {
     let left = if address.is_ipv4() { QUESTIONS } else { 1 };
-    Stage::Asking { link, left, next: now }
+    HoldStage::Asking { link, left, next: now }
 }
 
-fn armed(link: u32, now: Instant) -> Stage {
-    Stage::Armed { link, left: BURST, next: Some(now) }
+fn armed(link: u32, now: Instant) -> HoldStage {
+    HoldStage::Armed { link, left: BURST, next: Some(now) }
 }
 
 /// A part of `period`, not nothing, by the address alone: neighbouring addresses are far apart.

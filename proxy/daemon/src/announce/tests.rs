@@ -3,7 +3,8 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use causeway_kernel::{
-    AddressSpec, BridgeSpec, LinkChange, Mac, Netns, Program, Sysctl, VethSpec, run,
+    AddressSpec, BridgeSpec, Frame, FrameSocket, LinkChange, Mac, Netns, Program, Protocol, Sysctl,
+    VethSpec, run,
 };
 use tokio::sync::mpsc;
 
@@ -37,7 +38,10 @@ struct Segment {
     switch: Netlink,
     client: Netns,
     inside: Netlink,
+    node: Netns,
     events: mpsc::Receiver<Event>,
+    /// What came last.
+    said: AnnounceState,
     announce: Announce,
 }
 
@@ -93,22 +97,31 @@ impl Segment {
         let (events, told) = mpsc::channel(64);
         let config = AnnounceConfig { interfaces: Vec::new(), refresh };
         let announce = node.run(|| Announce::start(config, events)).unwrap().unwrap();
-        Self { switch, client, inside, events: told, announce }
+        Self {
+            switch,
+            client,
+            inside,
+            node,
+            events: told,
+            said: AnnounceState::default(),
+            announce,
+        }
     }
 
     fn hold(&self, addresses: &[&str]) {
         self.announce.hold(addresses.iter().map(|text| (ip(text), ())).collect());
     }
 
-    /// The next state that fits.
+    /// The last state if it fits, or the next one that does.
     fn wait(&mut self, fits: impl Fn(&AnnounceState) -> bool) -> AnnounceState {
-        loop {
+        while !fits(&self.said) {
             match self.events.blocking_recv() {
-                Some(Event::Announced(state)) if fits(&state) => return state,
+                Some(Event::Announced(state)) => self.said = state,
                 Some(_) => {}
                 None => panic!("the thread has ended"),
             }
         }
+        self.said.clone()
     }
 
     fn wait_armed(&mut self, address: &str) {
@@ -120,18 +133,7 @@ impl Segment {
 
     /// A program in the client's namespace: whether it succeeded, and its output.
     fn client(&self, line: &str) -> (bool, String) {
-        let mut words = line.split(' ').map(str::to_owned);
-        let path = format!("/usr/bin/{}", words.next().unwrap());
-        let program = Program {
-            path: path.into(),
-            args: words.collect(),
-            env: BTreeMap::new(),
-            stdin: &[],
-            timeout: LONG,
-        };
-        let output = self.client.run(|| run(&program)).unwrap().unwrap();
-        assert!(!output.timed_out, "{line}");
-        (output.success, String::from_utf8_lossy(&output.stdout).into_owned())
+        program(&self.client, line)
     }
 
     /// Has the client send to `address`.
@@ -155,6 +157,22 @@ impl Segment {
             monitor.changed(&Interest::default()).unwrap();
         }
     }
+}
+
+/// Runs a program in a namespace: whether it succeeded, and its output.
+fn program(netns: &Netns, line: &str) -> (bool, String) {
+    let mut words = line.split(' ').map(str::to_owned);
+    let path = format!("/usr/bin/{}", words.next().unwrap());
+    let program = Program {
+        path: path.into(),
+        args: words.collect(),
+        env: BTreeMap::new(),
+        stdin: &[],
+        timeout: LONG,
+    };
+    let output = netns.run(|| run(&program)).unwrap().unwrap();
+    assert!(!output.timed_out, "{line}");
+    (output.success, String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 const NODE_TEXT: &str = "02:00:00:00:00:01";
@@ -243,4 +261,55 @@ fn an_address_is_armed_while_there_is_carrier() {
     let Segment { announce, mut events, .. } = segment;
     drop(announce);
     while events.blocking_recv().is_some() {}
+}
+
+/// A router that heeds nothing gratuitous learns the new holder from a question.
+#[test]
+fn a_router_that_ignores_announcements_is_taught() {
+    let mut segment = Segment::new(None);
+    let ignore = [
+        ("net/ipv4/conf/eth0/drop_gratuitous_arp".to_owned(), "1"),
+        ("net/ipv6/conf/eth0/drop_unsolicited_na".to_owned(), "1"),
+    ];
+    Sysctl { netns: Some(&segment.client) }.ensure(&ignore).unwrap();
+    for (address, router) in ADDRESSES.iter().zip(["10.1.0.9", "fd00::9"]) {
+        assert!(program(&segment.node, &format!("ip route add default via {router}")).0);
+        let former = "lladdr 02:00:00:00:00:03 nud stale";
+        assert!(segment.client(&format!("ip neigh replace {address} dev eth0 {former}")).0);
+    }
+    segment.hold(&ADDRESSES);
+    for address in ADDRESSES {
+        segment.wait_armed(address);
+        segment.wait_entry(address, &[NODE_TEXT]);
+    }
+}
+
+/// Another machine takes a held address: it is told of, and the holder announces again.
+#[test]
+fn a_foreign_claim_is_told_of_and_answered() {
+    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    let mut segment = Segment::new(None);
+    segment.hold(&ADDRESSES);
+    let link = segment.inside.link("eth0").unwrap().unwrap().index;
+    for (address, protocol) in ADDRESSES.into_iter().zip([Protocol::Arp, Protocol::Ndp]) {
+        segment.wait_armed(address);
+        let socket = segment.client.run(|| FrameSocket::open(link, protocol)).unwrap().unwrap();
+        let claim = Frame::gratuitous(ip(address), OTHER).remove(0);
+        socket.send(&claim).unwrap();
+        let state = segment.wait(|state| state.claims == [(ip(address), OTHER)]);
+        let reason = state.addresses[&ip(address)].reason.clone().unwrap();
+        assert!(reason.contains("02:00:00:00:00:02 on eth0 claims"), "{reason}");
+        let announced = Frame::gratuitous(ip(address), NODE).remove(0);
+        loop {
+            match socket.receive().unwrap() {
+                Some(frame) if frame == announced => break,
+                Some(_) => {}
+                None => {
+                    let waited = clock::now();
+                    wait_readable(&[socket.as_fd()], LONG).unwrap();
+                    assert!(waited.elapsed() < LONG, "no announcement of {address}");
+                }
+            }
+        }
+    }
 }

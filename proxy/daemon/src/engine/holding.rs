@@ -62,6 +62,17 @@ impl Engine {
         for problem in new {
             tracing::error!("{}: {problem}", Concern::Announce);
         }
+        let hints = state.silent.iter().map(|name| {
+            format!(
+                "nobody has asked for an address on {name} for ten minutes; if clients do not find \
+                 announced ones, the interface may pass broadcasts on in promiscuous mode only \
+                 (ip link set {name} promisc on)"
+            )
+        });
+        let new = self.state.conditions.update_warnings(Concern::Announce, hints.collect());
+        for hint in new {
+            tracing::warn!("{}: {hint}", Concern::Announce);
+        }
         self.state.announced = Some(state);
     }
 }
@@ -90,7 +101,7 @@ fn problems(state: &AnnounceState) -> Vec<String> {
     let failure = state.failure.iter().map(|failure| format!("look at interfaces: {failure}"));
     let missing = state.missing.iter();
     let missing = missing.map(|name| format!("--lb-interface {name}: there is no such interface"));
-    let reasons = state.addresses.iter().filter(|(_, held)| !held.pending);
+    let reasons = state.addresses.iter().filter(|(_, held)| held.broken);
     let reasons = reasons.filter_map(|(address, held)| {
         held.reason.as_ref().map(|reason| format!("{address} {reason}"))
     });

@@ -35,7 +35,8 @@ fn interfaces(links: &[Link], only: &[&str]) -> Interfaces {
 }
 
 fn chosen(interfaces: &Interfaces, address: &str) -> Result<u32, String> {
-    interfaces.choose(ip(address), None).map(|interface| interface.index)
+    let found = interfaces.choose(ip(address), None).map(|interface| interface.index);
+    found.map_err(|unplaced| unplaced.reason)
 }
 
 #[test]
@@ -46,6 +47,8 @@ fn the_interface_of_the_subnet_announces() {
     assert_eq!(chosen(&found, "10.2.0.5"), Ok(3));
     let nowhere = chosen(&found, "10.3.0.5").expect_err("no subnet");
     assert!(nowhere.contains("10.3.0.5") && nowhere.contains("--lb-interface"), "{nowhere}");
+    let nowhere = found.choose(ip("10.3.0.5"), None).expect_err("no subnet");
+    assert!(!nowhere.broken, "a router may send its packets here");
 }
 
 #[test]

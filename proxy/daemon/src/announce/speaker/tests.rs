@@ -305,6 +305,22 @@ fn an_address_follows_carrier_and_hardware_address() {
     assert_eq!(talk.how(V4).1.as_deref(), Some("no socket"));
 }
 
+/// Wi-Fi of some boards passes no broadcasts on: an interface where nobody asks is named.
+#[test]
+fn an_interface_where_nobody_asks_is_named() {
+    let mut talk = Talk::holding(&[V4]);
+    let look = |talk: &mut Talk| {
+        talk.pass(Duration::from_secs(300));
+        talk.speaker.look(interfaces(), talk.now);
+        talk.speaker.silent(talk.now)
+    };
+    assert!(look(&mut talk).is_empty() && look(&mut talk).is_empty());
+    assert_eq!(look(&mut talk), ["eth0"]);
+    talk.hear(ETH0, &asks("10.1.0.77"));
+    assert!(look(&mut talk).is_empty());
+    assert_eq!(look(&mut talk), ["eth0"]);
+}
+
 #[test]
 fn groups_are_those_of_held_addresses() {
     let talk = Talk::holding(&[V4, V6, "10.3.0.1"]);

@@ -14,9 +14,11 @@ const LONGEST: usize = 512;
 
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE` (linux/filter.h).
 const PACKET_TYPE: u32 = 0xffff_f004;
+/// `SKF_AD_OFF + SKF_AD_IFINDEX`: a socket of a link is given frames of VLANs and other links on top of
+/// it as well, which are other segments.
+const PACKET_LINK: u32 = 0xffff_f008;
 /// `PACKET_HOST`, `_BROADCAST` and `_MULTICAST` are below, `_OTHERHOST` and `_OUTGOING` not
-/// (linux/if_packet.h): frames to other stations that a bridge port or a capture lets in, and frames
-/// of VLANs that are not this link.
+/// (linux/if_packet.h): frames to other stations that a bridge port or a capture lets in.
 const OTHER_HOST: u32 = 3;
 
 /// Which frames a [`FrameSocket`] carries.
@@ -107,7 +109,7 @@ fn open(link: u32, protocol: Protocol) -> io::Result<OwnedFd> {
         Protocol::Arp => libc::ETH_P_ARP,
         Protocol::Ndp => libc::ETH_P_IPV6,
     };
-    attach(&socket, &filter(protocol))?;
+    attach(&socket, &filter(protocol, link))?;
     let place = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
         sll_protocol: u16::try_from(ether_type).unwrap_or_default().to_be(),
@@ -126,23 +128,26 @@ fn open(link: u32, protocol: Protocol) -> io::Result<OwnedFd> {
 }
 
 /// Which frames come in, in the language of classic BPF.
-fn filter(protocol: Protocol) -> Vec<libc::sock_filter> {
+fn filter(protocol: Protocol, link: u32) -> Vec<libc::sock_filter> {
     /// What one instruction tests.
     enum Test {
         Below(u32),
         Is(u32),
     }
-    let mut tests = vec![(PACKET_TYPE, Test::Below(OTHER_HOST))];
+    let mut tests = vec![
+        (libc::BPF_B, PACKET_TYPE, Test::Below(OTHER_HOST)),
+        (libc::BPF_W, PACKET_LINK, Test::Is(link)),
+    ];
     if protocol == Protocol::Ndp {
         // Next header and hop limit, without extension headers (RFC 6980).
-        tests.extend([(20, Test::Is(58)), (21, Test::Is(255))]);
+        tests.extend([(libc::BPF_B, 20, Test::Is(58)), (libc::BPF_B, 21, Test::Is(255))]);
     }
-    let load = |at| instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at, (0, 0));
+    let load = |size, at| instruction(libc::BPF_LD | size | libc::BPF_ABS, at, (0, 0));
     let jump = |kind, to, ways| instruction(libc::BPF_JMP | kind | libc::BPF_K, to, ways);
     let mut program = Vec::new();
     let verdict = |length| instruction(libc::BPF_RET | libc::BPF_K, length, (0, 0));
-    for (at, test) in tests {
-        program.push(load(at));
+    for (size, at, test) in tests {
+        program.push(load(size, at));
         // Past the verdict, or to it.
         program.push(match test {
             Test::Below(limit) => jump(libc::BPF_JGE, limit, (0, 1)),
@@ -151,7 +156,7 @@ fn filter(protocol: Protocol) -> Vec<libc::sock_filter> {
         program.push(verdict(0));
     }
     if protocol == Protocol::Ndp {
-        program.push(load(54));
+        program.push(load(libc::BPF_B, 54));
         program.push(jump(libc::BPF_JEQ, 135, (2, 0)));
         program.push(jump(libc::BPF_JEQ, 136, (1, 0)));
         program.push(verdict(0));

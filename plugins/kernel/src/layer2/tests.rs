@@ -1,5 +1,6 @@
 //! Sockets and groups against the kernel of a neighbour.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use super::*;
 use crate::link::VethSpec;
 use crate::testing::{enter, neighbours, other, stale_neighbour};
 use crate::{
-    AddressSpec, Interest, LinkChange, Mac, Monitor, Netlink, Netns, Sysctl, wait_readable,
+    AddressSpec, Interest, LinkChange, Mac, Monitor, Netlink, Netns, Program, Sysctl, run,
+    wait_readable,
 };
 
 const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -222,6 +224,37 @@ fn only_frames_of_the_protocol_come_in() {
     strange = frame(&ndp, |frame| frame.target() == ip("fd00::5"));
     assert!(strange.asks());
     assert!(FrameSocket::open(4711, Protocol::Arp).is_err());
+}
+
+/// A link on top of another one is a segment of its own, as a VLAN is: its frames pass through the
+/// lower link.
+#[test]
+fn frames_of_a_link_on_top_do_not_come_in() {
+    let wire = wire();
+    let top = format!("link add link lan0 name top address {FORMER} up type macvlan mode vepa");
+    let add = Program {
+        path: "/usr/bin/ip".into(),
+        args: top.split(' ').map(str::to_owned).collect(),
+        env: BTreeMap::new(),
+        stdin: &[],
+        timeout: LONG,
+    };
+    assert!(run(&add).expect("it runs").success);
+    let netlink = Netlink::open().expect("a connection");
+    let top = netlink.link("top").expect("a query").expect("it is there").index;
+    let above = FrameSocket::open(top, Protocol::Arp).expect("a socket");
+    let below = FrameSocket::open(wire.node, Protocol::Arp).expect("a socket");
+    let [to_top, own] = [FORMER, NODE]
+        .map(|mac| Frame::question(ip("10.1.0.9"), CLIENT, ip("10.1.0.5"), Some(mac)))
+        .map(|frame| frame.expect("of one family"));
+    let sent = wire.client.run(|| {
+        let socket = FrameSocket::open(wire.eth0, Protocol::Arp)?;
+        socket.send(&to_top)?;
+        socket.send(&own)
+    });
+    sent.expect("entered").expect("sent");
+    assert_eq!(frame(&above, |_| true), to_top, "it came by the lower link");
+    assert_eq!(frame(&below, |_| true), own, "not the one of the link on top");
 }
 
 /// A switch that snoops learns by the report of MLD where solicitations for the address go.

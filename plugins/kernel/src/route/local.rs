@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -25,14 +25,14 @@ const LOCAL: u32 = 255;
 const LOOPBACK: u32 = 1;
 
 impl Netlink {
-    /// Makes `address` one of this host's, by a route of `protocol`. Nothing happens if it is.
+    /// Makes `address` one of this host's, by a route of `protocol`.
     ///
     /// # Errors
-    /// See [`crate::Error`].
+    /// See [`crate::Error`]. `EEXIST` if it is one already, by this route or on a link (IPv4).
     pub fn add_local_route(&self, address: IpAddr, protocol: u8) -> Result<()> {
         let message = RouteNetlinkMessage::NewRoute(encode(address, protocol));
         let action = format!("add the local route to {address}");
-        self.change(&action, &message, NLM_F_CREATE | NLM_F_REPLACE)
+        self.change(&action, &message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// Takes such a route away; its absence is no error.
@@ -106,7 +106,8 @@ mod tests {
             let bind = || std::net::TcpListener::bind((address, 0));
             bind().expect_err("not an address of this namespace");
             netlink.add_local_route(address, 197).expect("added");
-            netlink.add_local_route(address, 197).expect("is there");
+            let again = netlink.add_local_route(address, 197).expect_err("is there");
+            assert_eq!(again.raw(), Some(libc::EEXIST));
             if address.is_ipv4() {
                 bind().expect("local now");
             }

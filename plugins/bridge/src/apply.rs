@@ -215,6 +215,7 @@ impl<'a> AddContext<'a> {
         }
         record.mac = plan::mac_text(links.container.mac);
         record.addresses = addressing.iter().flat_map(|plan| plan.leased.clone()).collect();
+        record.gateways = addressing.iter().flat_map(|plan| plan.gateways.clone()).collect();
         self.write(&record)?;
         let mut vlan_gateway = None;
         if let Some(addressing) = &addressing {
@@ -236,23 +237,21 @@ impl<'a> AddContext<'a> {
             vlan_gateway: vlan_gateway.as_ref(),
             netns: self.netns_path,
         };
-        let before = self.request.prev_result.as_ref();
-        if dns.is_empty() && before.is_none_or(|result| result.dns.is_empty()) {
-            dns = self.names(addressing.as_ref())?;
-        }
-        Ok(plan::result(&ends, addressing, dns, before))
+        let dns = self.names(dns, addressing.as_ref())?;
+        Ok(plan::result(&ends, addressing, dns, self.request.prev_result.as_ref()))
     }
 
-    /// What the container asks for names if neither the configuration nor another plugin says it.
-    fn names(&self, addressing: Option<&Addressing>) -> Result<Dns, Error> {
+    /// What the container asks for names: `given`, or what the node offers if neither the configuration
+    /// nor another plugin says it.
+    fn names(&self, given: Dns, addressing: Option<&Addressing>) -> Result<Dns, Error> {
+        let before = self.request.prev_result.as_ref();
+        if !given.is_empty() || before.is_some_and(|result| !result.dns.is_empty()) {
+            return Ok(given);
+        }
         let Some(addressing) = addressing else { return Ok(Dns::default()) };
         let Some(node) = node::dns(&self.config.run_dir)? else { return Ok(Dns::default()) };
         let namespace = self.request.args.pairs.get("K8S_POD_NAMESPACE").map(String::as_str);
-        let on_bridge = match self.config.mode {
-            Mode::Bridge => addressing.gateways.as_slice(),
-            Mode::Ptp => &[],
-        };
-        Ok(names::dns(&node, on_bridge, namespace.unwrap_or("default")))
+        Ok(names::dns(&node, &addressing.gateways, namespace.unwrap_or("default")))
     }
 
     fn write(&self, record: &Record) -> Result<(), Error> {

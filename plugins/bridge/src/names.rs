@@ -12,15 +12,15 @@ const SEARCH_LENGTH: usize = 255;
 /// `LDH` label of RFC 1123.
 const LABEL_LENGTH: usize = 63;
 
-/// Name servers of a container in `namespace` on a node that says `node`: the addresses of its own
-/// bridge, `gateways`; without them those that answer everybody. Empty if there is none.
+/// Name servers of a container in `namespace` on a node that says `node`: its `gateways`, which the
+/// node has, or the addresses that answer everybody. Empty if there is none, or if the container does
+/// not leave through the node.
 pub(crate) fn dns(node: &NodeDns, gateways: &[IpNetwork], namespace: &str) -> Dns {
-    let own = gateways.iter().filter(|_| node.gateways).map(|gateway| gateway.ip().to_string());
-    let mut nameservers: Vec<String> = own.collect();
-    if nameservers.is_empty() {
-        nameservers = node.servers.iter().map(ToString::to_string).collect();
-    }
-    if nameservers.is_empty() {
+    let nameservers: Vec<String> = match node.gateways {
+        true => gateways.iter().map(|gateway| gateway.ip().to_string()).collect(),
+        false => node.servers.iter().map(ToString::to_string).collect(),
+    };
+    if nameservers.is_empty() || gateways.is_empty() {
         return Dns::default();
     }
     Dns {
@@ -77,27 +77,28 @@ mod tests {
         assert_eq!(both.nameservers, ["10.0.1.1", "fd00:1::1"]);
         assert_eq!(both.search, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
         assert_eq!(both.options, ["ndots:5"]);
-        let routed = dns(&node(true, &["10.96.0.10"]), &[], "shop");
-        assert_eq!(routed.nameservers, ["10.96.0.10"]);
+        let elsewhere = dns(&node(true, &["10.96.0.10"]), &[], "shop");
+        assert_eq!(elsewhere, Dns::default(), "its gateway is another machine");
         let fixed = dns(&node(false, &["192.0.2.53"]), &gateways, "shop");
         assert_eq!(fixed.nameservers, ["192.0.2.53"]);
-        assert_eq!(dns(&node(true, &[]), &[], "shop"), Dns::default(), "nobody answers");
+        assert_eq!(dns(&node(false, &[]), &gateways, "shop"), Dns::default(), "nobody answers");
     }
 
     #[test]
     fn a_search_list_holds_names_that_resolvers_take() {
+        let gateways = networks(&["10.0.1.1/24"]);
         let plain = ["svc.cluster.local", "cluster.local"];
         for namespace in ["", "Shop", "a_b", "-a", "a-", ".", "a.b", &"n".repeat(64)] {
-            let list = dns(&node(false, &["192.0.2.53"]), &[], namespace).search;
+            let list = dns(&node(false, &["192.0.2.53"]), &gateways, namespace).search;
             assert_eq!(list, plain, "{namespace:?}");
         }
         for domain in ["", "."] {
             let node = NodeDns { domain: domain.to_owned(), ..node(false, &["192.0.2.53"]) };
-            assert_eq!(dns(&node, &[], "shop").search, [""; 0], "{domain:?}");
+            assert_eq!(dns(&node, &gateways, "shop").search, [""; 0], "{domain:?}");
         }
         let label = "d".repeat(60);
         let long = NodeDns { domain: format!("{label}.{label}."), ..node(false, &["192.0.2.53"]) };
-        let list = dns(&long, &[], &"n".repeat(63)).search;
+        let list = dns(&long, &gateways, &"n".repeat(63)).search;
         assert_eq!(list.len(), 1, "glibc reads 256 characters");
         assert!(list[0].starts_with("nnn"), "{list:?}");
     }

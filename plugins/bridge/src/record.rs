@@ -43,6 +43,9 @@ pub struct Record {
     /// Addresses with their prefix lengths; empty until the IPAM plugin answered.
     #[serde(default)]
     pub addresses: Vec<IpNetwork>,
+    /// Addresses that this node has for it: the container's gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpNetwork>,
     /// Whether masquerade rules were asked for.
     #[serde(default)]
     pub masq: bool,
@@ -103,6 +106,7 @@ impl Record {
             host_ifname: String::new(),
             mac: String::new(),
             addresses: Vec::new(),
+            gateways: Vec::new(),
             masq: false,
             masq_exclude: None,
             spoof: false,

@@ -72,6 +72,8 @@ pub struct Counters {
     pub strangers: Counter,
     /// Answers by code, 0 to 15; the last counts all others.
     pub responses: [Counter; 17],
+    /// Answers over UDP that could not be sent.
+    pub unsent: Counter,
     /// Answers that were cut for UDP.
     pub truncated: Counter,
     /// Answers over TCP that were too long to be whole (row D-41).

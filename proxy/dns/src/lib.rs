@@ -34,5 +34,5 @@ pub use message::{
     Edns, Limit, Question, Refusal, Reply, Request, UDP_PAYLOAD, Written, read, write, write_into,
 };
 pub use resolv::{MAX_UPSTREAMS, ResolvConf, Upstream};
-pub use server::{Asked, Asker, Change, Config, Outside, Problems, Server, Sources};
+pub use server::{Asker, Change, Config, Lookup, Outside, Problems, Server, Sources};
 pub use zone::{Host, PodRecords, ServiceNames, Zone, ZoneSettings};

@@ -29,7 +29,7 @@ use crate::forward::Forwarder;
 use crate::{ServiceNames, Stale, Upstream, Zone, ZoneSettings};
 
 use ask::Ask;
-pub use ask::{Asked, Asker};
+pub use ask::{Asker, Lookup};
 use desk::Desk;
 pub use desk::Outside;
 use follow::Follow;
@@ -85,6 +85,7 @@ enum Command {
     Sources(Sources),
     Clients(Vec<IpNetwork>),
     Ask(Ask),
+    Stop,
 }
 
 /// A running server; it ends when this is dropped.
@@ -171,6 +172,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Others may hold a way to ask it.
+        self.send(Command::Stop);
         drop(self.commands.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -210,8 +213,8 @@ impl Serving {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
+                    Some(Command::Stop) | None => return,
                     Some(command) => self.take(command).await,
-                    None => return,
                 },
                 _ = second.tick() => self.tend(),
             }
@@ -224,6 +227,7 @@ impl Serving {
             Command::Synced => self.desk.zone.borrow_mut().set_synced(),
             Command::Clients(networks) => *self.desk.clients.borrow_mut() = networks,
             Command::Ask(ask) => ask::answer(&self.desk, ask),
+            Command::Stop => {}
             Command::Listen(addresses) => {
                 self.addresses = addresses;
                 self.listeners.set(&self.addresses);

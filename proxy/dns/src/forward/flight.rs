@@ -67,6 +67,7 @@ async fn race(forwarder: &Rc<Forwarder>, wanted: &Wanted) -> Outcome {
     }
     let start = Instant::now();
     let mut running = JoinSet::new();
+    let mut unasked = false;
     loop {
         let until = match race.step(start.elapsed()) {
             Step::Over => break,
@@ -89,6 +90,10 @@ async fn race(forwarder: &Rc<Forwarder>, wanted: &Wanted) -> Outcome {
                 tracing::debug!(upstream = %upstreams[server], %error, "not asked");
                 note(forwarder, generation, |judge, now| judge.failed(server, now));
             }
+            Asked::Unasked(error) => {
+                tracing::warn!(%error, "no question can be asked of name servers");
+                unasked = true;
+            }
             Asked::Reply { .. } | Asked::Useless => {
                 note(forwarder, generation, |judge, now| judge.replied(server, now));
             }
@@ -98,11 +103,14 @@ async fn race(forwarder: &Rc<Forwarder>, wanted: &Wanted) -> Outcome {
                 note_silent(forwarder, generation, &race, start.elapsed());
                 return Outcome::Reply(reply, bytes);
             }
-            Asked::Reply { .. } | Asked::Useless | Asked::Gone(_) => race.lost(server),
+            Asked::Reply { .. } | Asked::Useless | Asked::Gone(_) | Asked::Unasked(_) => {
+                race.lost(server);
+            }
         }
     }
     note_silent(forwarder, generation, &race, start.elapsed());
-    Outcome::Failed
+    // What is this process's fault is kept by nobody.
+    if unasked { Outcome::Nobody } else { Outcome::Failed }
 }
 
 /// Others are a server's own inability, or unwillingness; another one may be better.

@@ -15,12 +15,12 @@ use crate::Limit;
 #[derive(Debug)]
 pub(super) struct Ask {
     message: Vec<u8>,
-    reply: oneshot::Sender<Asked>,
+    reply: oneshot::Sender<Lookup>,
 }
 
 /// What somebody would be answered over TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Lookup {
     /// `NOERROR`, `NXDOMAIN`, ..
     pub code: String,
     /// The answer section, as a zone file has it.
@@ -33,7 +33,7 @@ pub struct Asker(pub(super) mpsc::UnboundedSender<Command>);
 
 impl Asker {
     /// What a name is answered; `None` if the server has ended, or the name cannot be asked.
-    pub async fn ask(&self, name: Name, record_type: RecordType) -> Option<Asked> {
+    pub async fn ask(&self, name: Name, record_type: RecordType) -> Option<Lookup> {
         let mut message = Message::new(0, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
         message.add_query(Query::query(name, record_type));
@@ -63,9 +63,9 @@ pub(super) fn answer(desk: &Rc<Desk>, ask: Ask) {
 }
 
 /// Whoever asked may be gone.
-fn give(reply: oneshot::Sender<Asked>, message: &[u8]) {
+fn give(reply: oneshot::Sender<Lookup>, message: &[u8]) {
     let Ok(message) = Message::from_vec(message) else { return };
     let code = format!("{:?}", message.metadata.response_code).to_uppercase();
     let records = message.answers.iter().map(ToString::to_string).collect();
-    drop(reply.send(Asked { code, records }));
+    drop(reply.send(Lookup { code, records }));
 }

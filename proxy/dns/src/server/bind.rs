@@ -40,7 +40,10 @@ fn bound(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let v4 = address.is_ipv4();
     let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    set_socket_reuseaddr(&socket, true)?;
+    if kind == SocketType::STREAM {
+        // For datagrams it would let any other server have the address, too.
+        set_socket_reuseaddr(&socket, true)?;
+    }
     set_socket_reuseport(&socket, true)?;
     if v4 {
         set_ip_freebind(&socket, true)?;

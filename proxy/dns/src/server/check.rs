@@ -26,8 +26,35 @@ pub(super) enum Wrong {
 
 /// Asks by datagram for the SOA of the zone.
 pub(super) async fn udp(address: SocketAddr, domain: Name) -> Result<(), Wrong> {
+    let asked = udp_from(source(address), address, domain.clone()).await;
+    match routed(address) {
+        Some(loopback) if asked == Err(Wrong::NotThere) => {
+            udp_from(loopback, address, domain).await.map_err(|_| Wrong::NotThere)
+        }
+        _ => asked,
+    }
+}
+
+/// Asks by connection.
+pub(super) async fn tcp(address: SocketAddr, domain: Name) -> Result<(), Wrong> {
+    let asked = tcp_from(source(address), address, domain.clone()).await;
+    match routed(address) {
+        Some(loopback) if asked == Err(Wrong::NotThere) => {
+            tcp_from(loopback, address, domain).await.map_err(|_| Wrong::NotThere)
+        }
+        _ => asked,
+    }
+}
+
+/// From where an IPv6 address is asked that is local by a route alone: a socket cannot have it without
+/// more ado, and nothing of `::1` leaves the machine.
+fn routed(address: SocketAddr) -> Option<SocketAddr> {
+    address.is_ipv6().then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+}
+
+async fn udp_from(from: SocketAddr, address: SocketAddr, domain: Name) -> Result<(), Wrong> {
     bounded(async {
-        let socket = UdpSocket::bind(source(address)).await?;
+        let socket = UdpSocket::bind(from).await?;
         socket.connect(target(address)).await?;
         let (id, outgoing) = (random::id(), question(domain));
         socket.send(&outgoing.bytes(id)).await?;
@@ -38,11 +65,10 @@ pub(super) async fn udp(address: SocketAddr, domain: Name) -> Result<(), Wrong> 
     .await
 }
 
-/// Asks by connection.
-pub(super) async fn tcp(address: SocketAddr, domain: Name) -> Result<(), Wrong> {
+async fn tcp_from(from: SocketAddr, address: SocketAddr, domain: Name) -> Result<(), Wrong> {
     bounded(async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.bind(source(address))?;
+        socket.bind(from)?;
         let mut stream = socket.connect(target(address)).await?;
         let (id, outgoing) = (random::id(), question(domain));
         let bytes = outgoing.bytes(id);

@@ -48,13 +48,12 @@ fn batch(
         let (length, from) = socket.try_recv_from(question)?;
         let client = Client { address: from.ip(), limit: Limit::Udp, outside };
         match desk.take(&question[..length], client, answer) {
-            Handled::Now => send(socket, answer, from),
+            Handled::Now => send(desk, socket, answer, from),
             Handled::Later(later) => {
                 let (desk, socket) = (Rc::clone(desk), Rc::clone(socket));
                 tokio::task::spawn_local(async move {
                     let answer = later.answer(&desk).await;
-                    // Who asked may be gone.
-                    drop(socket.send_to(&answer, from).await);
+                    send(&desk, &socket, &answer, from);
                 });
             }
             Handled::Never => {}
@@ -63,11 +62,10 @@ fn batch(
     Ok(())
 }
 
-/// At once; if the socket is full, as soon as it is not.
-fn send(socket: &Rc<UdpSocket>, answer: &mut Vec<u8>, to: SocketAddr) {
-    let Err(error) = socket.try_send_to(answer, to) else { return };
-    if error.kind() == io::ErrorKind::WouldBlock {
-        let (socket, answer) = (Rc::clone(socket), std::mem::take(answer));
-        tokio::task::spawn_local(async move { drop(socket.send_to(&answer, to).await) });
+/// At once or not at all: a socket that is full waits for the link address of somebody who may not
+/// exist, and clients ask again.
+fn send(desk: &Desk, socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
+    if socket.try_send_to(answer, to).is_err() {
+        desk.counters.unsent.add();
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Asked {
     Useless,
     /// Refused or unreachable.
     Gone(io::Error),
+    /// It was not asked: this process has no descriptor or memory left.
+    Unasked(io::Error),
 }
 
 /// Asks `server`. Datagrams that are no answer are dropped and counted in `stray`; the wait goes on.
@@ -43,7 +45,7 @@ pub(crate) async fn ask(server: SocketAddr, outgoing: &Outgoing, stray: &Counter
             let plain = Outgoing { edns: false, ..outgoing.clone() };
             once(server, &plain, stray).await
         }
-        Asked::Reply { .. } | Asked::Useless | Asked::Gone(_) => asked,
+        Asked::Reply { .. } | Asked::Useless | Asked::Gone(_) | Asked::Unasked(_) => asked,
     }
 }
 
@@ -51,10 +53,18 @@ fn dislikes_edns(code: ResponseCode) -> bool {
     matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
 }
 
+/// An error of this process or machine, not of the server that was to be asked.
+fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|raw| ours.iter().any(|one| one.raw_os_error() == raw))
+}
+
 async fn once(server: SocketAddr, outgoing: &Outgoing, stray: &Counter) -> Asked {
     match by_udp(server, outgoing, stray).await {
         Ok(Some(asked)) => asked,
         Ok(None) => by_tcp(server, outgoing).await.unwrap_or(Asked::Useless),
+        Err(error) if is_local(&error) => Asked::Unasked(error),
         Err(error) => Asked::Gone(error),
     }
 }

@@ -41,6 +41,8 @@ pub struct Pools {
     pub service_cidrs: Vec<IpNetwork>,
     /// First and last node port.
     pub node_ports: (u16, u16),
+    /// Addresses of services that are given only to a service that asks for them.
+    pub reserved: Vec<IpAddr>,
     /// Node and pod networks, which no service network may overlap; a single given address in them
     /// is accepted with a warning (the tutorials do it).
     pub foreign: Vec<IpNetwork>,
@@ -218,7 +220,7 @@ impl Allocator {
         let done = done
             .and_then(|()| work.addresses(&mut service))
             .and_then(|()| work.ports(&mut service))
-            .map(|()| work.balancer(&mut service))
+            .and_then(|()| work.balancer(&mut service))
             .and_then(|()| work.outside(&service));
         done.map_err(|(field, reason)| Refusal {
             line: 0,
@@ -245,9 +247,16 @@ impl Allocator {
         self.held.standing()
     }
 
-    /// Says how it stands, after [`settle`] or before.
+    /// Says how it stands, before [`settle()`].
     pub fn set_standing(&mut self, standing: Standing) {
         self.held.set_standing(standing);
+    }
+
+    /// Says how it stands after [`settle()`], which found that these wait.
+    pub fn settled(&mut self, pools: &Pools, waiting: BTreeSet<ObjectKey>, standing: Standing) {
+        let has = |family| pools.balancers.iter().any(|pool| pool.ranges(family).next().is_some());
+        let absent = [IpFamily::V4, IpFamily::V6].into_iter().filter(|family| !has(*family));
+        self.held.settled(waiting, absent.collect(), standing);
     }
 
     /// Another number whenever who has which load balancer address is other than it was.

@@ -36,6 +36,7 @@ fn said(name: &str, text: &str) -> String {
 fn completed(object: &Object) -> Result<(), Refusal> {
     let Object::Service(service) = object else { return Ok(()) };
     let pools = Pools {
+        reserved: Vec::new(),
         service_cidrs: ["10.96.0.0/16", "fd00:96::/112"]
             .map(|text| text.parse().expect("a network"))
             .into(),

@@ -14,6 +14,7 @@ const NODEPORT: &str = include_str!("../../../conf/nodeport.yaml");
 fn pools() -> Pools {
     let network = |text: &str| text.parse().expect("a network");
     Pools {
+        reserved: Vec::new(),
         service_cidrs: vec![network("10.96.0.0/16")],
         node_ports: (30000, 32767),
         foreign: vec![network("10.0.0.0/16"), network("172.17.0.0/16")],

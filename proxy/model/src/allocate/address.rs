@@ -204,13 +204,27 @@ impl Work<'_> {
         let size = last - first + 1;
         // As KEP-3070: a sixteenth, not less than 16 and not more than 256; none in a tiny network.
         let band = if size < 16 { 0 } else { (size / 16).clamp(16, 256).min(size) };
-        let free = |from, to| {
+        let reserved = |found| self.pools.reserved.contains(&address(found, family));
+        let next = |from, to| {
             let range = Claim::Address(address(from, family))..=Claim::Address(address(to, family));
             let taken = self.allocator.taken.range(range).filter_map(|(claim, _)| match claim {
                 Claim::Address(address) => Some(number(*address)),
                 Claim::Port(..) => None,
             });
             gap(from, to, taken)
+        };
+        let free = |from, to| {
+            let mut from = from;
+            loop {
+                let found = next(from, to)?;
+                if !reserved(found) {
+                    return Some(found);
+                }
+                from = found + 1;
+                if from > to {
+                    return None;
+                }
+            }
         };
         let lower = if band == 0 { (1, 0) } else { (first, first + band - 1) };
         let hash = start(&service.key, if family == IpFamily::V4 { "v4" } else { "v6" });

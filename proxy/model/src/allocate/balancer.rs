@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use crate::{Ingress, IpFamily, IpFamilyPolicy, Service, special};
 
-use super::held::{Held, Standing};
+use super::held::{Held, Standing, Use};
 use super::pool::BalancerPool;
 use super::wish::{Wish, addresses, is_allocated, is_balanced, is_given, wish};
-use super::{Pools, Work};
+use super::{Pools, Refused, Work, refused};
 
 /// What a service gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,13 +32,16 @@ pub(super) enum Reach {
 
 impl Work<'_> {
     /// Settles load balancer addresses, but for those that somebody else waits for longer.
-    pub(super) fn balancer(&self, service: &mut Service) {
+    ///
+    /// # Errors
+    /// The document gives an address that another service was given here.
+    pub(super) fn balancer(&self, service: &mut Service) -> Result<(), Refused> {
         let before = self.previous.filter(|previous| is_allocated(previous));
         let had: Vec<IpAddr> = before.map(addresses).into_iter().flatten().collect();
         // Who writes back what `get -o yaml` shows need not write the annotation back.
         let is_same = !had.is_empty() && addresses(service).eq(had.iter().copied());
         if is_given(service) && !is_same {
-            return;
+            return self.check_given(service);
         }
         let marked = is_allocated(service);
         let had = match before {
@@ -51,26 +54,46 @@ impl Work<'_> {
             if marked || is_same {
                 give(service, &self.pools.balancers, &[]);
             }
-            return;
+            return Ok(());
         }
         if self.pools.balancers.is_empty() {
             // Nothing is given, and nothing is taken.
-            let mark = before.and_then(|before| before.annotations.get(Service::LB_ALLOCATED));
-            if let Some(mark) = mark {
-                set(service, &had, mark);
+            match before.and_then(|before| before.annotations.get(Service::LB_ALLOCATED)) {
+                Some(mark) => set(service, &had, mark),
+                // The mark is of another store, or of somebody's pen. The address may be used elsewhere.
+                None => unmark(service),
             }
-            return;
+            return Ok(());
         }
         let held = &self.allocator.held;
         let is_settled = held.standing() == Standing::Settled;
         let reach = if is_settled { Reach::New } else { Reach::Kept };
         let assigned = assign(self.pools, held, service, &had, reach);
         give(service, &self.pools.balancers, &assigned.addresses);
+        Ok(())
+    }
+
+    /// Whether the addresses of a document are nobody's that got them here: whoever was given one by
+    /// hand goes first at the next start, and the other service would lose it.
+    fn check_given(&self, service: &Service) -> Result<(), Refused> {
+        let before = self.previous.filter(|previous| is_given(previous));
+        let stood = |ip: IpAddr| before.is_some_and(|before| addresses(before).any(|it| it == ip));
+        for (index, ingress) in service.ingress.iter().enumerate() {
+            let Some(ip) = ingress.ip.filter(|ip| !stood(*ip)) else { continue };
+            if let Some(owner) = self.allocator.held.allocated(ip, &service.key) {
+                let reason = format!(
+                    "service {owner} has {ip} of a pool; give another address, or delete that \
+                     service first"
+                );
+                return refused(format!("status.loadBalancer.ingress[{index}].ip"), reason);
+            }
+        }
+        Ok(())
     }
 }
 
 /// Decides which addresses a service has. `had` are those that it had; what it wants stays decided
-/// for those that have its wishes.
+/// for those that have its wishes. If those cannot be read it gets nothing new.
 pub(super) fn assign(
     pools: &Pools,
     held: &Held,
@@ -78,11 +101,12 @@ pub(super) fn assign(
     had: &[IpAddr],
     reach: Reach,
 ) -> Assigned {
-    let wish = match wish(service) {
-        Ok(wish) => wish,
-        Err(why) => return Assigned { addresses: Vec::new(), pending: Some(why) },
+    // A slip of the pen takes no running address away.
+    let (wish, reach, slip) = match wish(service) {
+        Ok(wish) => (wish, reach, None),
+        Err(why) => (Wish::default(), Reach::Kept, Some(why)),
     };
-    let search = Search { pools, held, service, wish: &wish };
+    let search = Search { pools, held, service, wish: &wish, using: Use::of(service) };
     let (mut found, mut why, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for family in service.ip_families {
         let of = |ip: &&IpAddr| IpFamily::of(**ip) == *family;
@@ -110,7 +134,7 @@ pub(super) fn assign(
     if needs_all && !why.is_empty() {
         found.retain(|ip| had.contains(ip));
     }
-    let pending = (!why.is_empty()).then(|| why.join("; "));
+    let pending = slip.or_else(|| (!why.is_empty()).then(|| why.join("; ")));
     Assigned { addresses: found, pending }
 }
 
@@ -134,16 +158,21 @@ pub(super) fn names(pools: &[BalancerPool], addresses: &[IpAddr]) -> String {
 fn set(service: &mut Service, addresses: &[IpAddr], mark: &str) {
     let ingress = |ip: &IpAddr| Ingress { ip: Some(*ip), hostname: None, proxy: false };
     service.ingress = addresses.iter().map(ingress).collect();
-    if addresses.is_empty() && !is_allocated(service) {
-        return;
+    if addresses.is_empty() {
+        return unmark(service);
     }
     let mut annotations = service.annotations.to_map();
-    if addresses.is_empty() {
-        annotations.remove(Service::LB_ALLOCATED);
-    } else {
-        annotations.insert(Service::LB_ALLOCATED.to_owned(), mark.to_owned());
-    }
+    annotations.insert(Service::LB_ALLOCATED.to_owned(), mark.to_owned());
     service.annotations = annotations.into_iter().collect();
+}
+
+/// Its addresses were not given here.
+fn unmark(service: &mut Service) {
+    if is_allocated(service) {
+        let mut annotations = service.annotations.to_map();
+        annotations.remove(Service::LB_ALLOCATED);
+        service.annotations = annotations.into_iter().collect();
+    }
 }
 
 struct Search<'a> {
@@ -151,6 +180,8 @@ struct Search<'a> {
     held: &'a Held,
     service: &'a Service,
     wish: &'a Wish<'a>,
+    /// What it does with an address.
+    using: Use,
 }
 
 impl Search<'_> {
@@ -168,7 +199,7 @@ impl Search<'_> {
             && self.pool_asked().is_none_or(|pool| pool.has(ip))
             && self.pools.balancers.iter().any(|pool| open(&pool))
             && self.unfit(ip).is_none()
-            && self.held.clash(ip, self.service).is_none()
+            && self.held.clash(ip, &self.service.key, &self.using).is_none()
     }
 
     /// Whether it can have the address that it asks for.
@@ -185,7 +216,7 @@ impl Search<'_> {
         if !pool.is_open_to(self.service) {
             return why(self.closed(pool));
         }
-        match self.unfit(ip).or_else(|| self.held.clash(ip, self.service)) {
+        match self.unfit(ip).or_else(|| self.held.clash(ip, &self.service.key, &self.using)) {
             Some(reason) => why(reason),
             None => Ok(()),
         }
@@ -233,7 +264,7 @@ impl Search<'_> {
             IpFamily::of(*ip) == family
                 && pools.iter().any(|pool| pool.has(*ip))
                 && self.unfit(*ip).is_none()
-                && self.held.clash(*ip, self.service).is_none()
+                && self.held.clash(*ip, &self.service.key, &self.using).is_none()
         };
         if let Some(shared) = self.held.company(self.service).find(fits) {
             return Ok(shared);

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::names::Names;
-use crate::{IpFamily, LabelSet, ObjectKey, Protocol, Service, ServiceType, TrafficPolicy};
+use crate::{
+    IpFamily, IpFamilyPolicy, LabelSet, ObjectKey, Protocol, Service, ServiceType, TrafficPolicy,
+};
 
 use super::address::{address, number};
 use super::pool::AddressRange;
 use super::spans::Spans;
-use super::wish::{addresses, is_allocated, is_balanced, is_given, sharing};
+use super::wish::{addresses, is_allocated, is_balanced, is_given, sharing, wish};
 
 /// Load balancer addresses that services have.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +21,12 @@ pub(super) struct Held {
     shared: BTreeMap<Box<str>, BTreeSet<IpAddr>>,
     spans: [Spans; 2],
     names: Names,
-    /// Services that want addresses and lack some.
-    incomplete: BTreeSet<ObjectKey>,
+    /// Services that waited when it was looked last.
+    waiting: BTreeSet<ObjectKey>,
+    /// Families that no pool has, as it was then.
+    absent: Vec<IpFamily>,
+    /// Who has left which address since, and what it did there; empty if nobody waits.
+    left: BTreeMap<(IpAddr, ObjectKey), Use>,
     standing: Standing,
     /// Counts what came and went.
     version: u64,
@@ -40,7 +46,7 @@ pub enum Standing {
 
 /// What a service does with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Use {
+pub(super) struct Use {
     /// The document gave it.
     is_given: bool,
     sharing: Option<Box<str>>,
@@ -50,7 +56,7 @@ struct Use {
 }
 
 impl Use {
-    fn of(service: &Service) -> Self {
+    pub(super) fn of(service: &Service) -> Self {
         Self {
             is_given: is_given(service),
             sharing: sharing(service).map(Box::from),
@@ -85,8 +91,7 @@ impl Held {
     pub(super) fn hold(&mut self, service: &Service) {
         let all: Vec<IpAddr> = addresses(service).collect();
         self.hold_at(service, &all);
-        if is_balanced(service) && lacks(service) {
-            self.incomplete.insert(service.key.clone());
+        if is_balanced(service) && (self.lacks(service) || wish(service).is_err()) {
             self.standing = Standing::Unsettled;
         }
     }
@@ -101,8 +106,12 @@ impl Held {
         self.names.share(&mut key.namespace);
         let used = Use::of(service);
         for ip in all {
-            if is_allocated(service) && self.clash(*ip, service).is_some() {
+            if is_allocated(service) && self.clash(*ip, &key, &used).is_some() {
                 self.standing = Standing::Unsettled;
+            }
+            let place = (*ip, key.clone());
+            if self.left.get(&place) == Some(&used) {
+                self.left.remove(&place);
             }
             self.users.entry(*ip).or_default().insert(key.clone(), used.clone());
             self.spans[slot(*ip)].insert(number(*ip));
@@ -116,15 +125,17 @@ impl Held {
 
     /// Takes back what a service has.
     pub(super) fn release(&mut self, key: &ObjectKey) {
-        self.incomplete.remove(key);
-        let Some(all) = self.of.remove(key) else { return };
-        self.version += 1;
-        if !self.incomplete.is_empty() {
+        if self.waiting.remove(key) {
             self.standing = Standing::Unsettled;
         }
+        let Some(all) = self.of.remove(key) else { return };
+        self.version += 1;
         for ip in all {
             let Some(users) = self.users.get_mut(&ip) else { continue };
             let gone = users.remove(key);
+            if !self.waiting.is_empty() {
+                self.left.extend(gone.clone().map(|gone| ((ip, key.clone()), gone)));
+            }
             if users.is_empty() {
                 self.users.remove(&ip);
                 self.spans[slot(ip)].remove(number(ip));
@@ -143,12 +154,33 @@ impl Held {
 
     /// Nobody is given anything new but while all is settled.
     pub(super) fn standing(&self) -> Standing {
-        self.standing
+        let has_freed = !self.left.is_empty() && !self.waiting.is_empty();
+        if has_freed { Standing::Unsettled } else { self.standing }
     }
 
     /// Says how it is.
     pub(super) fn set_standing(&mut self, standing: Standing) {
         self.standing = standing;
+    }
+
+    /// It was looked: these wait, and these families no pool has.
+    pub(super) fn settled(
+        &mut self,
+        waiting: BTreeSet<ObjectKey>,
+        absent: Vec<IpFamily>,
+        standing: Standing,
+    ) {
+        self.left.clear();
+        (self.waiting, self.absent, self.standing) = (waiting, absent, standing);
+    }
+
+    /// Whether a service has no address of some family that it may get one of.
+    fn lacks(&self, service: &Service) -> bool {
+        let has = |family: &IpFamily| addresses(service).any(|ip| IpFamily::of(ip) == *family);
+        let needs_all = service.ip_family_policy == IpFamilyPolicy::RequireDualStack;
+        let mut missing = service.ip_families.iter().filter(|family| !has(family));
+        let is_missed = |family: &IpFamily| needs_all || !self.absent.contains(family);
+        service.ingress.is_empty() || (!is_given(service) && missing.any(is_missed))
     }
 
     /// Another number whenever who has what is other than it was.
@@ -161,11 +193,16 @@ impl Held {
         self.users.keys().filter(|ip| is(**ip)).count()
     }
 
-    /// Why a service cannot have an address because of others; `None`: it can.
-    pub(super) fn clash(&self, ip: IpAddr, service: &Service) -> Option<String> {
-        let others = self.users.get(&ip)?.iter().filter(|(key, _)| **key != service.key);
-        let mine = Use::of(service);
-        others.into_iter().find_map(|(key, other)| mine.clash(other, key))
+    /// Why a service that does this cannot have an address because of others; `None`: it can.
+    pub(super) fn clash(&self, ip: IpAddr, key: &ObjectKey, using: &Use) -> Option<String> {
+        let mut others = self.users.get(&ip)?.iter().filter(|(other, _)| *other != key);
+        others.find_map(|(owner, other)| using.clash(other, owner))
+    }
+
+    /// Which other service was given an address here.
+    pub(super) fn allocated(&self, ip: IpAddr, key: &ObjectKey) -> Option<&ObjectKey> {
+        let mut users = self.users.get(&ip)?.iter();
+        users.find(|(other, using)| *other != key && !using.is_given).map(|(other, _)| other)
     }
 
     /// Addresses that others have by the key that this service shares by, lowest first.
@@ -191,12 +228,6 @@ impl Held {
             from = free.checked_add(1)?;
         }
     }
-}
-
-/// Whether a service has no address of some family that it has.
-pub(super) fn lacks(service: &Service) -> bool {
-    let has = |family: &IpFamily| addresses(service).any(|ip| IpFamily::of(ip) == *family);
-    !is_given(service) && !service.ip_families.iter().all(has)
 }
 
 fn slot(ip: IpAddr) -> usize {

@@ -2,7 +2,7 @@
 //! confirmed first, oldest first; then come requests, then the rest, each in the order of waiting.
 //! Nothing is given before all services are known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,13 +24,16 @@ pub struct Settled {
     pub changed: Vec<Service>,
     /// Services that wait for an address, and why, longest first.
     pub waiting: Vec<(ObjectKey, String)>,
+    /// Those, and services that have waited and are to be given something. Until that is stored they
+    /// are no later than they were.
+    pub queue: Vec<ObjectKey>,
 }
 
-/// Decides who has which address. `before` are those that waited last time, longest first.
+/// Decides who has which address. `before` is the queue of last time, longest first.
 pub fn settle<'a>(
     pools: &Pools,
     services: impl Iterator<Item = &'a Arc<Service>>,
-    before: &[(ObjectKey, String)],
+    before: &[ObjectKey],
 ) -> Settled {
     let mut held = Held::default();
     let mut ours: BTreeMap<(u64, &ObjectKey), &Service> = BTreeMap::new();
@@ -43,11 +46,12 @@ pub fn settle<'a>(
     }
     if pools.balancers.is_empty() {
         let without = ours.into_values().filter(|one| one.ingress.is_empty());
-        let waiting = |one: &Service| (one.key.clone(), NO_POOL.to_owned());
-        return Settled { changed: Vec::new(), waiting: without.map(waiting).collect() };
+        let queue: Vec<ObjectKey> = without.map(|one| one.key.clone()).collect();
+        let waiting = queue.iter().map(|key| (key.clone(), NO_POOL.to_owned())).collect();
+        return Settled { changed: Vec::new(), waiting, queue };
     }
     let place: BTreeMap<&ObjectKey, usize> =
-        before.iter().enumerate().map(|(place, (key, _))| (key, place)).collect();
+        before.iter().enumerate().map(|(place, key)| (key, place)).collect();
     let place = |key: &ObjectKey| place.get(key).copied().unwrap_or(before.len());
     let mut settled = Settled::default();
     // Who waits, by how long, with what it has.
@@ -62,6 +66,7 @@ pub fn settle<'a>(
         }
     }
     let mut pending: BTreeMap<&ObjectKey, String> = BTreeMap::new();
+    let mut served: BTreeSet<&ObjectKey> = BTreeSet::new();
     for with_request in [true, false] {
         for (service, had) in queue.values() {
             let requests = wish(service).is_ok_and(|wish| !wish.addresses.is_empty());
@@ -70,12 +75,20 @@ pub fn settle<'a>(
             }
             let got = assign(pools, &held, service, had, Reach::New);
             held.hold_at(service, &got.addresses);
-            settled.changed.extend(change(pools, service, &got.addresses));
+            if let Some(changed) = change(pools, service, &got.addresses) {
+                settled.changed.push(changed);
+                served.insert(&service.key);
+            }
             pending.extend(got.pending.map(|why| (&service.key, why)));
         }
     }
-    let waiting = queue.keys().filter_map(|(.., key)| Some(((*key).clone(), pending.remove(key)?)));
-    settled.waiting.extend(waiting);
+    for (.., key) in queue.into_keys() {
+        let why = pending.remove(key);
+        if why.is_some() || served.contains(key) {
+            settled.queue.push(key.clone());
+        }
+        settled.waiting.extend(why.map(|why| (key.clone(), why)));
+    }
     settled
 }
 

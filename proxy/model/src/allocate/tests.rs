@@ -12,6 +12,7 @@ fn network(text: &str) -> IpNetwork {
 pub(super) fn pools(networks: &[&str]) -> Pools {
     Pools {
         service_cidrs: networks.iter().map(|text| network(text)).collect(),
+        reserved: Vec::new(),
         node_ports: (30000, 32767),
         foreign: vec![network("192.168.0.0/16")],
         guarded: Arc::default(),

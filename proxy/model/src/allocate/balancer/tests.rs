@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::tests::{both, port, service};
-use super::super::{AddressRange, Allocator, Settled, settle};
+use super::super::{AddressRange, Allocator, settle};
 use super::*;
 use crate::{Guarded, ObjectKey, Protocol, ServiceType, TrafficPolicy};
 
@@ -42,6 +42,7 @@ pub(in super::super) struct World {
     allocator: Allocator,
     pub(in super::super) stored: BTreeMap<ObjectKey, Arc<Service>>,
     pub(in super::super) waiting: Vec<(ObjectKey, String)>,
+    pub(in super::super) queue: Vec<ObjectKey>,
     clock: u64,
 }
 
@@ -72,10 +73,11 @@ impl World {
     }
 
     pub(in super::super) fn settle(&mut self, pools: &Pools) {
-        let Settled { changed, waiting } = settle(pools, self.stored.values(), &self.waiting);
-        changed.into_iter().for_each(|service| self.put(service));
-        self.waiting = waiting;
-        self.allocator.set_standing(Standing::Settled);
+        let settled = settle(pools, self.stored.values(), &self.queue);
+        settled.changed.into_iter().for_each(|service| self.put(service));
+        (self.waiting, self.queue) = (settled.waiting, settled.queue);
+        let keys = self.waiting.iter().map(|(key, _)| key.clone()).collect();
+        self.allocator.settled(pools, keys, Standing::Settled);
     }
 
     pub(in super::super) fn answer(&self, key: &ObjectKey) -> Vec<String> {
@@ -106,6 +108,53 @@ fn the_lowest_free_goes_out_and_a_freed_one_to_whoever_waits_longest() {
     assert_eq!(world.of("a"), ["192.0.2.2"]);
     assert_eq!(world.of("y"), [""; 0]);
     assert!(!is_allocated(&world.stored[&ObjectKey::new("default", "y")]));
+}
+
+/// All services are looked at again only when somebody who waits may have something.
+#[test]
+fn it_is_looked_again_when_somebody_may_get_something() {
+    let (pools, mut world) = (two(), World::default());
+    let sharing = |name: &str, number: u16| {
+        let mut service = annotated(name, &[(Service::LB_SHARING, "k")]);
+        service.ports = [port(Protocol::Tcp, number, None)].into();
+        service
+    };
+    world.apply(&pools, sharing("a", 80));
+    let mut prefers = balanced("prefers");
+    prefers.ip_family_policy = IpFamilyPolicy::PreferDualStack;
+    assert_eq!(world.apply(&pools, prefers.clone()), ["192.0.2.2"]);
+    let stands = |world: &mut World, service: Service| {
+        let previous = world.stored.get(&service.key).cloned();
+        let (service, _) = world.allocator.complete(&pools, service, previous.as_deref()).unwrap();
+        world.put(service);
+        let standing = world.allocator.standing();
+        world.settle(&pools);
+        standing
+    };
+    // Nobody waits, and no pool has addresses of the family that it lacks.
+    let labelled = |service: &Service, value: &str| Service {
+        labels: [("label", value)].into_iter().collect(),
+        ..service.clone()
+    };
+    assert_eq!(stands(&mut world, labelled(&prefers, "x")), Standing::Settled);
+    assert_eq!(stands(&mut world, sharing("a", 81)), Standing::Settled);
+    assert_eq!(stands(&mut world, balanced("waits")), Standing::Unsettled);
+    // One waits, and nobody has left an address.
+    assert_eq!(stands(&mut world, labelled(&prefers, "y")), Standing::Settled);
+    let all: Vec<_> = world.stored.values().cloned().collect();
+    let has = |one: &&Arc<Service>| !one.ingress.is_empty();
+    all.iter().filter(has).for_each(|one| world.allocator.release(&one.key));
+    all.iter().filter(has).for_each(|one| world.allocator.claim(one));
+    assert_eq!(world.allocator.standing(), Standing::Settled, "as a cluster store shows them");
+    // Others may share the address with another port of it.
+    assert_eq!(stands(&mut world, sharing("a", 82)), Standing::Unsettled);
+    let slip = annotated("prefers", &[(Service::LB_ADDRESSES, "any")]);
+    assert_eq!(stands(&mut world, slip.clone()), Standing::Unsettled);
+    assert_eq!(world.waiting.len(), 2);
+    assert_eq!(stands(&mut world, prefers.clone()), Standing::Unsettled, "it waits no longer");
+    assert_eq!(world.waiting.len(), 1);
+    world.allocator.release(&prefers.key);
+    assert_eq!(world.allocator.standing(), Standing::Unsettled);
 }
 
 /// Rows: L-04
@@ -156,19 +205,62 @@ fn what_a_document_gives_is_honoured_and_not_given_away() {
     given.ingress = [ingress("192.0.2.1")].into();
     assert_eq!(world.apply(&pools, given.clone()), ["192.0.2.1"]);
     assert_eq!(world.apply(&pools, balanced("a")), ["192.0.2.2"]);
-    // Even one that is ours goes to whoever was given it by hand.
+    // Another document may give it as well.
+    let twin = Service { key: ObjectKey::new("default", "twin"), ..given.clone() };
+    assert_eq!(world.apply(&pools, twin), ["192.0.2.1"]);
+    world.delete(&pools, "twin");
+    world.delete(&pools, "a");
     given.ingress = [ingress("192.0.2.2")].into();
     assert_eq!(world.apply(&pools, given.clone()), ["192.0.2.2"]);
-    assert_eq!(world.of("a"), ["192.0.2.1"]);
     // Given none any more, it is one of ours.
-    assert_eq!(world.apply(&pools, balanced("given")), ["192.0.2.2"]);
+    assert_eq!(world.apply(&pools, balanced("given")), ["192.0.2.1"]);
     assert!(is_allocated(&world.stored[&given.key]));
     let mut foreign = balanced("foreign");
     foreign.load_balancer_class = Some("example.com/lb".into());
     assert_eq!(world.apply(&pools, foreign), [""; 0]);
     let mut ours = balanced("given");
     ours.load_balancer_class = Some(Service::LB_CLASS.into());
-    assert_eq!(world.apply(&pools, ours), ["192.0.2.2"]);
+    assert_eq!(world.apply(&pools, ours), ["192.0.2.1"]);
+}
+
+#[test]
+fn a_document_takes_no_address_from_a_service_that_has_it_of_a_pool() {
+    let (pools, mut world) = (two(), World::default());
+    assert_eq!(world.apply(&pools, annotated("a", &[(Service::LB_SHARING, "k")])), ["192.0.2.1"]);
+    let mut given = annotated("given", &[(Service::LB_SHARING, "k")]);
+    given.ports = [port(Protocol::Tcp, 443, None)].into();
+    given.ingress = [ingress("192.0.2.9"), ingress("192.0.2.1")].into();
+    let refusal = world.allocator.complete(&pools, given.clone(), None).unwrap_err();
+    assert_eq!(refusal.field, "status.loadBalancer.ingress[1].ip");
+    let reason = "service default/a has 192.0.2.1 of a pool; give another address, or delete that \
+                  service first";
+    assert_eq!(refusal.reason, reason);
+    // What stands is no new request.
+    world.put(given.clone());
+    let stored = Service { labels: [("x", "y")].into_iter().collect(), ..given.clone() };
+    assert!(world.allocator.complete(&pools, stored, Some(&given)).is_ok());
+    world.delete(&pools, "given");
+    world.delete(&pools, "a");
+    assert_eq!(world.apply(&pools, given), ["192.0.2.9", "192.0.2.1"]);
+}
+
+#[test]
+fn a_wish_that_cannot_be_read_takes_nothing_away() {
+    let (pools, mut world) = (two(), World::default());
+    world.apply(&pools, balanced("z"));
+    assert_eq!(world.apply(&pools, balanced("a")), ["192.0.2.2"]);
+    let slip = annotated("a", &[(Service::LB_ADDRESSES, "192.0.2.2.")]);
+    let why =
+        "annotation causeway.io/load-balancer-ips: \"192.0.2.2.\" is not an IP address; fix it";
+    assert_eq!(world.apply(&pools, slip), ["192.0.2.2", why]);
+    // A start keeps it, too, and who has none gets none until it is put right.
+    world.settle(&pools);
+    assert_eq!(world.of("a"), ["192.0.2.2", why]);
+    world.delete(&pools, "z");
+    let new = annotated("new", &[(Service::LB_ADDRESSES, "any")]);
+    assert!(world.apply(&pools, new)[0].contains("is not an IP address"));
+    assert_eq!(world.apply(&pools, balanced("new")), ["192.0.2.1"]);
+    assert_eq!(world.apply(&pools, balanced("a")), ["192.0.2.2"]);
 }
 
 /// Rows: L-03
@@ -425,6 +517,21 @@ fn without_pools_nothing_is_given_and_nothing_taken() {
     assert!(why[0].starts_with("there is no pool of load balancer addresses: set --lb-pool"));
 }
 
+/// Whoever writes the mark of an allocation into a document makes no allocation of it.
+#[test]
+fn without_pools_a_mark_that_a_document_brings_is_dropped() {
+    let (none, mut world) = (both(), World::default());
+    let mut marked = annotated("a", &[(Service::LB_ALLOCATED, "default"), ("other", "stays")]);
+    marked.ingress = [ingress("192.0.2.1")].into();
+    for _ in 0..2 {
+        assert_eq!(world.apply(&none, marked.clone()), ["192.0.2.1"], "it is honoured");
+        let stored = &world.stored[&marked.key];
+        let wanted = [("other", "stays")].into_iter().collect();
+        assert_eq!(stored.annotations, wanted);
+        assert_eq!(super::super::claims(stored).iter().find(|one| one.contains("bal")), None);
+    }
+}
+
 #[test]
 fn an_address_that_is_in_some_open_pool_stays() {
     let mut world = World::default();
@@ -506,7 +613,7 @@ proptest! {
             let has_free = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].iter().any(|ip| users(ip) == 0);
             let waits = world.waiting.iter().any(|(_, why)| why.contains("all V4"));
             prop_assert!(!(has_free && waits), "{:?}", world.waiting);
-            let again = settle(&pools, world.stored.values(), &world.waiting);
+            let again = settle(&pools, world.stored.values(), &world.queue);
             prop_assert_eq!(&again.changed, &[]);
             let keys = |all: &[(ObjectKey, String)]| -> Vec<ObjectKey> {
                 all.iter().map(|(key, _)| key.clone()).collect()

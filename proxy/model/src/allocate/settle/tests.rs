@@ -62,7 +62,29 @@ fn what_shares_an_address_still_does_after_a_start() {
     let of = |world: &World| ["a", "b", "c", "d"].map(|name| world.of(name).concat());
     let before = of(&world);
     assert_eq!(before, ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"]);
-    world.waiting.clear();
+    world.queue.clear();
     world.settle(&pools);
     assert_eq!(of(&world), before);
+}
+
+/// A write that fails costs nobody the place in the queue.
+#[test]
+fn who_is_to_be_given_something_waits_until_it_is_stored() {
+    let one = pools(&[pool("default", &["192.0.2.1"])]);
+    let services = |holder: bool| -> Vec<Arc<Service>> {
+        let all = [with("z", 1, holder.then_some("192.0.2.1")), with("b", 3, None)];
+        all.into_iter().map(Arc::new).collect()
+    };
+    let keys =
+        |all: &[ObjectKey]| -> Vec<String> { all.iter().map(|key| key.name.to_string()).collect() };
+    let before = settle(&one, services(true).iter(), &[]);
+    assert_eq!(keys(&before.queue), ["b"]);
+    // The holder is gone, and b is to have the address, which is not stored. An older one comes back.
+    let freed = &services(true)[1..];
+    let found = settle(&one, freed.iter(), &before.queue);
+    assert_eq!((&*found.changed[0].key.name, found.waiting.len()), ("b", 0));
+    let again = settle(&one, services(false).iter(), &found.queue);
+    assert_eq!(&*again.changed[0].key.name, "b");
+    assert_eq!(keys(&again.queue), ["b", "z"]);
+    assert_eq!(&*again.waiting[0].0.name, "z");
 }

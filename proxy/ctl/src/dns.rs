@@ -68,11 +68,13 @@ fn host(daemon: &Daemon, screen: &mut Screen) -> Result<Verdict, Failure> {
 fn host_lines(names: &NamesStatus) -> Vec<String> {
     let (server, domain) = (&names.servers[0], &names.domain);
     let ip = server.ip();
+    let at = if server.port() == 53 { ip.to_string() } else { server.to_string() };
     [
         "# with systemd-resolved (resolvectl status names it), until the next boot:",
         "ip link add causeway-names type dummy",
+        "ip addr add 169.254.53.53/32 dev causeway-names",
         "ip link set causeway-names up",
-        &format!("resolvectl dns causeway-names {ip}"),
+        &format!("resolvectl dns causeway-names {at}"),
         &format!("resolvectl domain causeway-names '~{domain}'"),
         "# undo:",
         "ip link del causeway-names",

@@ -42,7 +42,10 @@ pub(crate) fn run(
     if args.watch {
         return watch::run(daemon, screen, (args, &selection), format);
     }
-    let found = fetch(daemon, args, &selection)?;
+    let mut found = fetch(daemon, args, &selection)?;
+    if matches!(format, None | Some(Format::Table | Format::Wide)) {
+        add_built_in(daemon, args, &mut found.groups)?;
+    }
     match format.unwrap_or(Format::Table) {
         Format::Table => tables(screen, args, &found.groups, false)?,
         Format::Wide => tables(screen, args, &found.groups, true)?,
@@ -100,6 +103,28 @@ fn fetch(daemon: &Daemon, args: &GetArgs, selection: &Selection) -> Result<Found
         }
     }
     Ok(found)
+}
+
+/// What no object stands for, for people: lists in JSON and YAML are applied again.
+fn add_built_in(daemon: &Daemon, args: &GetArgs, groups: &mut [Group]) -> Result<(), Failure> {
+    /// The name server's.
+    const NAMES: (&str, &str) = ("kube-system", "kube-dns");
+    if !args.all_namespaces && args.namespace.namespace != NAMES.0 {
+        return Ok(());
+    }
+    let lists = groups.iter_mut().filter(|one| one.kind == Kind::Service && one.list.is_some());
+    for group in lists {
+        let place = |item: &Value| {
+            let text = |key: &str| item["metadata"][key].as_str().unwrap_or_default().to_owned();
+            (text("namespace"), text("name"))
+        };
+        let known = group.items.iter().any(|item| place(item) == (NAMES.0.into(), NAMES.1.into()));
+        if !known && let Some(object) = daemon.object(Kind::Service, NAMES.0, NAMES.1)? {
+            group.items.push(object);
+            group.items.sort_by_key(place);
+        }
+    }
+    Ok(())
 }
 
 fn named(

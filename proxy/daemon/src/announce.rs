@@ -12,13 +12,14 @@ mod speaker;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use causeway_kernel::{Interest, Monitor, Netlink, wait_readable};
+use ipnetwork::IpNetwork;
 
 use crate::clock;
 use crate::event::{Event, Events};
@@ -79,6 +80,8 @@ struct AnnounceThread {
     /// What was said last.
     said: AnnounceState,
     failure: Option<String>,
+    /// Named interfaces that can never announce.
+    useless: Vec<String>,
 }
 
 impl Announce {
@@ -94,6 +97,7 @@ impl Announce {
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         std::thread::Builder::new().name("announce".to_owned()).spawn(move || {
+            let last_word = LastWord::new(events.clone());
             let thread = AnnounceThread {
                 speaker: Speaker::new(config.refresh),
                 config,
@@ -105,8 +109,9 @@ impl Announce {
                 looks: Schedule::at_once(PACE, clock::now()),
                 said: AnnounceState::default(),
                 failure: None,
+                useless: Vec::new(),
             };
-            thread.run();
+            last_word.after(|| thread.run());
         })?;
         Ok(Self { orders, waker })
     }
@@ -120,33 +125,59 @@ impl Announce {
     }
 }
 
+/// Says that nothing is announced any more when the thread ends before its time, however it does.
+struct LastWord {
+    events: Events,
+    failure: Option<String>,
+}
+
+impl LastWord {
+    fn new(events: Events) -> Self {
+        Self { events, failure: Some("the thread that announces addresses has crashed".to_owned()) }
+    }
+
+    fn after(mut self, work: impl FnOnce() -> causeway_kernel::Result<()>) {
+        self.failure = work().err().map(|error| causeway_api::chain(&error));
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        let Some(failure) = self.failure.take() else { return };
+        let failure =
+            Some(format!("{failure}; nothing is announced until causewayd is started again"));
+        let state = AnnounceState { failure, ..AnnounceState::default() };
+        // Nobody listens while the daemon ends.
+        drop(self.events.blocking_send(Event::Announced(state)));
+    }
+}
+
 impl AnnounceThread {
-    fn run(mut self) {
+    /// Until nobody gives orders, or nobody listens any more.
+    fn run(mut self) -> causeway_kernel::Result<()> {
         loop {
             let now = clock::now();
             if !self.take_orders(now) {
-                return;
+                return Ok(());
             }
             self.take_changes(now);
-            let looks = self.looks.is_due(now);
+            let looks = !self.speaker.is_idle() && self.looks.is_due(now);
             if looks {
                 self.look(now);
             }
             self.converse(now);
             if !self.report(now, looks) {
-                return;
+                return Ok(());
             }
-            if let Err(error) = self.wait() {
-                tracing::error!(error = %causeway_api::chain(&error), "nothing is announced");
-                return;
-            }
+            self.wait()?;
         }
     }
 
     fn wait(&self) -> causeway_kernel::Result<()> {
         let now = clock::now();
         let due = self.speaker.due().map(|due| due.saturating_duration_since(now));
-        let wait = due.map_or(self.looks.wait(now), |due| due.min(self.looks.wait(now)));
+        let looks = if self.speaker.is_idle() { Duration::MAX } else { self.looks.wait(now) };
+        let wait = due.map_or(looks, |due| due.min(looks));
         let monitor = self.kernel.as_ref().map(|(_, monitor)| monitor.as_fd());
         let files = std::iter::once(self.woken.as_fd()).chain(monitor).chain(self.ports.files());
         wait_readable(&files.collect::<Vec<_>>(), wait)
@@ -164,9 +195,17 @@ impl AnnounceThread {
         };
         if let Some(orders) = self.incoming.try_iter().last() {
             self.speaker.hold(&orders.into_keys().collect(), now);
-            self.open_ports(now);
             // Routes, whose gateways are taught, are not followed between looks.
-            self.looks.set(now);
+            self.looks.wanted(now);
+            if self.speaker.is_idle() {
+                // Nothing of links matters, nor wakes it.
+                self.kernel = None;
+                self.failure = None;
+            }
+            // A look opens them as well, and knows which are there.
+            if self.speaker.is_idle() || !self.looks.is_due(now) {
+                self.open_ports(now);
+            }
         }
         !ended
     }
@@ -192,14 +231,24 @@ impl AnnounceThread {
         match seen {
             Ok(interfaces) => {
                 self.failure = None;
+                self.say_useless(&interfaces);
                 self.speaker.look(interfaces, now);
-                self.open_ports(now);
             }
             Err(error) => {
                 self.kernel = None;
                 self.failure = Some(causeway_api::chain(&error));
             }
         }
+        self.open_ports(now);
+    }
+
+    /// Says which named interfaces can never announce, once.
+    fn say_useless(&mut self, interfaces: &Interfaces) {
+        let useless: Vec<String> = interfaces.useless().map(str::to_owned).collect();
+        for name in useless.iter().filter(|name| !self.useless.contains(name)) {
+            tracing::error!("--lb-interface {name}: {}", interfaces::USELESS);
+        }
+        self.useless = useless;
     }
 
     fn see(&mut self) -> causeway_kernel::Result<Interfaces> {
@@ -213,17 +262,25 @@ impl AnnounceThread {
         };
         let links = netlink.links()?;
         let networks = netlink.all_addresses()?;
-        let mut all = Vec::new();
-        for link in &links {
-            let Some(mut found) = interface(link, &links, &networks, Vec::new()) else { continue };
-            if found.unfit.is_none() {
-                let routes = netlink.routes(link.index, None)?.into_iter();
-                let default = routes.filter(|route| route.dst.prefix() == 0);
-                found.gateways = default.filter_map(|route| route.gw).collect();
+        let mut defaults = Vec::new();
+        for any in [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)] {
+            if let Ok(any) = IpNetwork::new(any, 0) {
+                defaults.extend(netlink.routes_to(any)?);
             }
-            all.push(found);
         }
-        Ok(Interfaces { all, only: self.config.interfaces.clone() })
+        let mut found =
+            Interfaces { only: self.config.interfaces.clone(), ..Interfaces::default() };
+        for link in &links {
+            let by_link = defaults.iter().filter(|route| route.dev == link.index);
+            let gateways = by_link.filter_map(|route| route.gw).collect();
+            match interface(link, &links, &networks, gateways) {
+                Some(interface) => found.all.push(interface),
+                None => found.barred.push(link.name.clone()),
+            }
+            let own = networks.iter().filter(|(index, _)| *index == link.index);
+            found.own.extend(own.map(|(_, network)| (network.ip(), link.name.clone())));
+        }
+        Ok(found)
     }
 
     /// An interface that frames cannot be read from is no place to announce on until the next look.
@@ -235,7 +292,7 @@ impl AnnounceThread {
         for error in failed.values() {
             tracing::error!("announce: {error}");
         }
-        self.speaker.avoid(&failed, now);
+        self.speaker.avoid(failed, now);
         // What is left without an interface leaves its group.
         self.ports.open(&self.speaker.listens(), &self.speaker.groups());
     }

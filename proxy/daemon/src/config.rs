@@ -91,6 +91,8 @@ pub(crate) struct Settings {
     pub protected_ports: Vec<(Protocol, u16)>,
     /// `--dns-..`: the name server.
     pub dns: DnsSettings,
+    /// `--lb-interface`; empty: chosen by the address.
+    pub balancer_interfaces: Vec<String>,
     /// `--lb-pool`, or `[[lb_pool]]` of the file.
     pub balancer_pools: Vec<BalancerPool>,
     /// `--healthz-listen`; off when empty.

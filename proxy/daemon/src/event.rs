@@ -8,9 +8,8 @@ use causeway_model::{EndpointKey, Labels};
 use tokio::sync::mpsc;
 
 use crate::conditions::Concern;
-use crate::names::NameAddresses;
 use crate::request::Request;
-use crate::state::{AnnounceState, OverlayState};
+use crate::state::{AnnounceState, NameAddresses, OverlayState};
 
 /// An event. All of them come through one channel, in order.
 #[derive(Debug)]

@@ -4,12 +4,12 @@
 
 mod addresses;
 
-pub(crate) use addresses::{NameAddresses, leave};
+pub(crate) use addresses::leave;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use causeway_api::NamesStatus;
 use causeway_dns::{
@@ -22,9 +22,10 @@ use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::conditions::Concern;
 use crate::config::{DnsListen, Settings};
 use crate::event::{Event, Events};
-use crate::state::{NamesState, State, Touched};
+use crate::state::{NameAddresses, NamesState, State, Touched};
 
 /// Port of DNS.
 const PORT: u16 = 53;
@@ -38,8 +39,8 @@ pub(crate) struct Names {
     listen: DnsListen,
     /// `--dns-vip`
     vips: BTreeSet<IpAddr>,
-    /// Those of them that this node answers; the thread that looks for addresses reads it.
-    answered: addresses::Vips,
+    /// To the thread that looks for addresses.
+    orders: Arc<addresses::NameOrders>,
     /// Services that have one of them, which leaves it to them.
     takers: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     found: NameAddresses,
@@ -66,13 +67,12 @@ impl Names {
         let vips: BTreeSet<IpAddr> = settings.dns_vips().into_iter().collect();
         let server = Server::start(config(settings, &vips)?)?;
         watch(server.problems(), events.clone());
-        let answered = Arc::new(Mutex::new(BTreeSet::new()));
-        addresses::start(settings, Arc::clone(&answered), events.clone())?;
+        let orders = addresses::start(settings, events.clone())?;
         let names = Self {
             server,
             listen,
             vips,
-            answered,
+            orders,
             takers: BTreeMap::new(),
             found: NameAddresses::default(),
             problems: Problems::default(),
@@ -101,7 +101,7 @@ impl Names {
             self.server.update(updates);
         }
         self.complete = true;
-        self.answer();
+        self.orders.answer(self.answering());
         let nodes = state.peers.values().flat_map(|peer| peer.ips.iter().copied());
         let nodes = nodes.chain(state.node.ips.iter().copied()).map(IpNetwork::from);
         let containers = state.settings.cluster_cidrs.iter().chain(&state.settings.service_cidrs);
@@ -136,7 +136,7 @@ impl Names {
 
     /// What answers need to know; `None` when the server has ended.
     pub(crate) fn state(&self, created: u64) -> Option<NamesState> {
-        let vips: Vec<IpAddr> = self.answering().into_iter().collect();
+        let vips: Vec<IpAddr> = self.found.vips.iter().copied().collect();
         let listening = self.listening();
         // Those that every container reaches come first.
         let (all, some): (Vec<SocketAddr>, Vec<SocketAddr>) =
@@ -155,7 +155,8 @@ impl Names {
     /// Where names are to be answered and are not.
     pub(crate) fn failures(&self) -> Vec<String> {
         let all = self.problems.listeners.iter();
-        all.map(|(at, why)| format!("{at}: {why}; free the port, or set --dns-listen")).collect()
+        let listeners = all.map(|(at, why)| format!("{at}: {why}"));
+        listeners.chain(self.found.failure.clone()).collect()
     }
 
     /// What is to be known: service addresses that services have, servers for names outside that do
@@ -190,18 +191,11 @@ impl Names {
         }
     }
 
-    /// Says which service addresses are ours now. The thread looks again within its period.
-    fn answer(&self) {
-        let wanted = self.answering();
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if *answered != wanted {
-            *answered = wanted;
-        }
-    }
-
     /// Says who may ask: containers, this node and the others.
     fn admit(&self) {
-        let own = self.found.own.iter().chain(&self.found.vips).map(|ip| IpNetwork::from(*ip));
+        let found = &self.found;
+        let own = found.own.iter().chain(&found.vips).chain(&found.containers);
+        let own = own.map(|ip| IpNetwork::from(*ip));
         let gateways = self.found.gateways.iter().copied();
         self.server.clients(own.chain(gateways).chain(self.clients.iter().copied()).collect());
     }
@@ -261,6 +255,9 @@ fn watch(mut problems: watch::Receiver<Problems>, events: Events) {
                 return;
             }
         }
+        let text = Some("the name server has ended; restart causewayd".to_owned());
+        // With the engine it has a right to.
+        drop(events.send(Event::Condition { concern: Concern::Names, text }).await);
     });
 }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use causeway_model::allocate::{Allocator, PoolUse, Pools, Standing};
 use causeway_model::manifest::Refusal;
-use causeway_model::{Index, Object, ObjectKey, Service};
+use causeway_model::{Index, Object, ObjectKey, ObjectKind, Service};
 use causeway_source::{Origin, Stored};
 use ipnetwork::IpNetwork;
 
@@ -103,6 +103,11 @@ impl Objects {
         let services = || put.iter().filter_map(|stored| as_service(&stored.object));
         services().for_each(|service| self.allocator.release(&service.key));
         services().for_each(|service| self.allocator.claim(service));
+        if services().next().is_some() || gone.iter().any(|(kind, _)| *kind == ObjectKind::Service)
+        {
+            // This may be what was owed, or the end of whoever it was owed to.
+            self.unsettle_owed();
+        }
         put.iter().map(id_of).chain(gone.iter().cloned()).any(|id| self.shadowed.contains(&id))
     }
 
@@ -137,6 +142,7 @@ pub(crate) fn pools(settings: &Settings, facts: &NodeInfo) -> Pools {
     Pools {
         service_cidrs: settings.service_cidrs.clone(),
         node_ports: settings.node_port_range,
+        reserved: settings.dns_vips(),
         foreign,
         // The engine fills it.
         guarded: Arc::default(),

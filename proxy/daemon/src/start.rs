@@ -13,7 +13,7 @@ use causeway_kernel::{Holder, NetnsLock};
 use causeway_nft::{Change, Monitor};
 use causeway_source::{DirWatch, ManifestDir, Store};
 use rustix::fs::Mode;
-use rustix::process::umask;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::announce::{Announce, AnnounceConfig};
 use crate::backend::{self, Backend};
 use crate::conditions::Concern;
-use crate::config::{Settings, StoreKind};
+use crate::config::{DnsListen, Settings, StoreKind};
 use crate::engine::{Engine, EngineParts};
 use crate::event::{Event, Events};
 use crate::forward::Forward;
@@ -29,7 +29,7 @@ use crate::keeper;
 use crate::liveness::Liveness;
 use crate::localhost;
 use crate::log;
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::node;
 use crate::notify::Notifier;
 use crate::objects;
@@ -88,6 +88,9 @@ pub(crate) enum Error {
     /// Links and routes.
     #[error("remove the overlay of an earlier run")]
     Overlay(#[source] causeway_kernel::Error),
+    /// What the name server had.
+    #[error("remove the local routes of the name server")]
+    Names(#[source] causeway_kernel::Error),
     /// The backend.
     #[error("use the backend")]
     Backend(#[source] backend::Error),
@@ -140,6 +143,7 @@ fn taken(holder: Option<&Holder>) -> String {
 /// # Errors
 /// See [`Error`]. Nothing is programmed then.
 pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Result<(), Error> {
+    raise_descriptors();
     make_folders(&settings)?;
     let _lock = lock(&settings.run_dir)?;
     let backend = Backend::open(settings.backend).map_err(Error::Backend)?;
@@ -183,12 +187,7 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
         };
         let mut engine = Engine::load(parts).map_err(Error::Store)?;
         engine.report_refused();
-        let names = Names::start(&engine.state.settings, &sender).map_err(to("answer names"))?;
-        engine.start_names(names);
-        let liveness = Liveness::start(&engine.state.settings, sender.clone())
-            .map_err(to("watch containers"))?;
-        engine.watch_liveness(liveness);
-        announce(&mut engine, &sender)?;
+        start_threads(&mut engine, &sender)?;
         engine.warn(Concern::Sysctls, problems);
         engine.warn(Concern::Settings, warnings);
         if !engine.set_bridge() {
@@ -206,16 +205,55 @@ pub(crate) fn run(settings: Settings, env: &BTreeMap<OsString, OsString>) -> Res
     })
 }
 
+/// Threads that the engine tells what to do.
+fn start_threads(engine: &mut Engine, sender: &Events) -> Result<(), Error> {
+    let settings = &engine.state.settings;
+    let names = Names::start(settings, sender).map_err(to("answer names"))?;
+    let liveness = Liveness::start(settings, sender.clone()).map_err(to("watch containers"))?;
+    engine.start_names(names);
+    engine.watch_liveness(liveness);
+    announce(engine, sender)
+}
+
 /// Has this node announce addresses of load balancers, if it is the only one: among several, one is to
 /// be chosen first.
 fn announce(engine: &mut Engine, events: &Events) -> Result<(), Error> {
     let settings = &engine.state.settings;
-    if settings.store != StoreKind::Embedded || settings.peers_file.is_some() {
+    if is_one_of_several(settings) {
+        let warnings = interfaces_without_effect(settings).into_iter().collect();
+        engine.warn(Concern::Settings, warnings);
         return Ok(());
     }
-    let announce = Announce::start(AnnounceConfig::default(), events.clone());
+    let interfaces = settings.balancer_interfaces.clone();
+    let config = AnnounceConfig { interfaces, ..AnnounceConfig::default() };
+    let announce = Announce::start(config, events.clone());
     engine.announce_by(announce.map_err(to("announce addresses of load balancers"))?);
     Ok(())
+}
+
+/// As many descriptors as the system allows: each question to a name server outside takes some. What
+/// systemd gives at first is 1,024.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "raise the limit of open files");
+    }
+}
+
+fn is_one_of_several(settings: &Settings) -> bool {
+    settings.store != StoreKind::Embedded || settings.peers_file.is_some()
+}
+
+/// What to say of `--lb-interface` if no address is announced.
+fn interfaces_without_effect(settings: &Settings) -> Option<String> {
+    let named = settings.balancer_interfaces.join(",");
+    (is_one_of_several(settings) && !named.is_empty()).then(|| {
+        format!(
+            "--lb-interface {named} has no effect: a node among several announces no addresses; \
+             remove it, or --store and --peers-file if this node is alone"
+        )
+    })
 }
 
 fn make_folders(settings: &Settings) -> Result<(), Error> {
@@ -265,6 +303,11 @@ fn say_node(settings: &Settings, facts: &node::NodeInfo, store: &Store) -> Resul
     if mode.is_none() {
         for what in overlay::leave(false).map_err(Error::Overlay)? {
             tracing::info!("--overlay none: removed {what}");
+        }
+    }
+    if settings.dns.listen != DnsListen::Auto {
+        for what in names::leave(false).map_err(Error::Names)? {
+            tracing::info!("--dns-listen: removed {what}");
         }
     }
     // The overlay's thread reports what fails.
@@ -366,3 +409,6 @@ fn to(action: &str) -> impl FnOnce(io::Error) -> Error + use<> {
     let action = action.to_owned();
     move |source| Error::File { action, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,21 @@ pub(crate) struct NamesState {
     pub counters: Arc<Counters>,
 }
 
+/// Where the name server can be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NameAddresses {
+    /// Gateways of containers, with the networks of these.
+    pub gateways: BTreeSet<IpNetwork>,
+    /// Service addresses that are this node's.
+    pub vips: BTreeSet<IpAddr>,
+    /// All addresses of this node.
+    pub own: BTreeSet<IpAddr>,
+    /// Containers of this node outside the networks of gateways and cluster.
+    pub containers: BTreeSet<IpAddr>,
+    /// Why a service address is not this node's, with the remedy.
+    pub failure: Option<String>,
+}
+
 /// The connection to the cluster store, and what it gave this node.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterState {

@@ -52,6 +52,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         backend: BackendKind::Nftables,
         node_port_addresses: NodePorts::Planned(NodePortAddresses::All),
         masquerade_all: false,
+        balancer_interfaces: Vec::new(),
         dns: crate::config::DnsSettings {
             listen: crate::config::DnsListen::Auto,
             domain: "cluster.local".to_owned(),
@@ -265,6 +266,8 @@ pub(crate) fn start(prepare: impl FnOnce(&mut State)) -> Stub {
                     | Event::DeadAttachments(_)
                     | Event::OldMtu(_)
                     | Event::Unguarded(_)
+                    | Event::NameAddresses(_)
+                    | Event::NameProblems(_)
                     | Event::Peers
                     | Event::Condition { .. }
                     | Event::BridgeSettings

@@ -1,11 +1,17 @@
 //! On which interface an address is announced (rows L-09, L-35, L-43). Pure.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use causeway_host::paths::{BRIDGE_ALIAS, VXLAN_ALIAS};
 use causeway_kernel::{Link, LinkKind, Mac};
 use causeway_ruleset::name;
 use ipnetwork::IpNetwork;
+
+/// Why a link can never announce, after its name.
+pub(super) const USELESS: &str = "is a port of a bridge or bond, does not use ARP, or leads to \
+                                  containers or other nodes";
 
 /// An interface of this node that leads out of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,12 @@ pub(super) struct Interfaces {
     pub all: Vec<Interface>,
     /// Only these, by name, if any are named; with or without an address of the subnet.
     pub only: Vec<String>,
+    /// Names of links that can never announce.
+    pub barred: Vec<String>,
+    /// Addresses that this node has, each with the name of its link, whatever the link is.
+    pub own: BTreeMap<IpAddr, String>,
+    /// Links that frames of a family (`true`: IPv6) cannot be read from, with why.
+    pub deaf: BTreeMap<(u32, bool), String>,
 }
 
 /// Why an address is announced on no interface.
@@ -113,6 +125,11 @@ impl Interfaces {
         address: IpAddr,
         current: Option<u32>,
     ) -> Result<&Interface, Unplaced> {
+        if let Some(link) = self.own.get(&address) {
+            let reason =
+                format!("{address} is an address of this node, on {link}; take it out of the pool");
+            return Err(Unplaced { reason, broken: true });
+        }
         let near = |interface: &&Interface| self.allows(interface) && interface.is_near(address);
         let mut near: Vec<&Interface> = self.all.iter().filter(near).collect();
         // Named ones need no address, in the order in which they were named.
@@ -120,20 +137,34 @@ impl Interfaces {
             let named = self.only.iter().filter_map(|name| self.named(name));
             near.extend(named);
         }
-        near.sort_by_key(|interface| (interface.unfit.is_some(), Some(interface.index) != current));
-        match near.first() {
-            None => Err(self.nowhere(address)),
-            Some(Interface { unfit: Some(unfit), .. }) => {
-                Err(Unplaced { reason: unfit.clone(), broken: true })
-            }
-            Some(interface) => Ok(interface),
+        near.sort_by_key(|interface| {
+            let unfit = self.unfit(interface, address).is_some();
+            let others = Some(interface.index) != current;
+            (unfit, others, Reverse(interface.longest_prefix(address)))
+        });
+        let Some(interface) = near.first() else { return Err(self.nowhere(address)) };
+        let unfit = self.unfit(interface, address).cloned();
+        match interface.reserved(address).or(unfit) {
+            Some(reason) => Err(Unplaced { reason, broken: true }),
+            None => Ok(interface),
         }
+    }
+
+    /// Why it cannot announce this address at present.
+    fn unfit<'a>(&'a self, interface: &'a Interface, address: IpAddr) -> Option<&'a String> {
+        let deaf = self.deaf.get(&(interface.index, address.is_ipv6()));
+        interface.unfit.as_ref().or(deaf)
     }
 
     /// Names that are no interface, for an event (row L-09).
     pub(super) fn missing(&self) -> Vec<&str> {
         let missing = self.only.iter().filter(|name| self.named(name).is_none());
-        missing.map(String::as_str).collect()
+        missing.filter(|name| !self.barred.contains(name)).map(String::as_str).collect()
+    }
+
+    /// Names that are links which can never announce.
+    pub(super) fn useless(&self) -> impl Iterator<Item = &str> {
+        self.only.iter().filter(|name| self.barred.contains(name)).map(String::as_str)
     }
 
     fn named(&self, name: &str) -> Option<&Interface> {
@@ -152,9 +183,12 @@ impl Interfaces {
             );
             return Unplaced { reason, broken: false };
         }
+        let missing = self.missing().into_iter().map(|name| format!("{name} is not there"));
+        let useless = self.useless().map(|name| format!("{name} {USELESS}"));
+        let all: Vec<String> = missing.chain(useless).collect();
         let reason = format!(
-            "no interface {} is fit to announce on; name another one (--lb-interface)",
-            self.missing().join(", ")
+            "none of the named interfaces can announce it: {}; name another one (--lb-interface)",
+            all.join(", ")
         );
         Unplaced { reason, broken: true }
     }
@@ -162,7 +196,35 @@ impl Interfaces {
 
 impl Interface {
     fn is_near(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(address))
+        self.longest_prefix(address).is_some()
+    }
+
+    /// Of its subnets that have the address; `None`: none has it.
+    fn longest_prefix(&self, address: IpAddr) -> Option<u8> {
+        let near = self.networks.iter().filter(|network| network.contains(address));
+        near.map(IpNetwork::prefix).max()
+    }
+
+    /// Why no machine may have the address, if it is one that its subnet keeps for itself: the first
+    /// and last one of IPv4 (RFC 1122, section 3.2.1.3; not of /31, RFC 3021), the anycast address of
+    /// routers of IPv6 (RFC 4291, section 2.6.1; not of /127, RFC 6164).
+    fn reserved(&self, address: IpAddr) -> Option<String> {
+        let near = self.networks.iter().filter(|network| network.contains(address));
+        near.filter_map(|network| {
+            let what = match network {
+                IpNetwork::V4(network) if network.prefix() >= 31 => return None,
+                IpNetwork::V6(network) if network.prefix() >= 127 => return None,
+                IpNetwork::V4(network) if network.network() == address => "the network address",
+                IpNetwork::V4(network) if network.broadcast() == address => "the broadcast address",
+                IpNetwork::V6(network) if network.network() == address => {
+                    "the anycast address of routers"
+                }
+                IpNetwork::V4(_) | IpNetwork::V6(_) => return None,
+            };
+            let (network, prefix) = (network.network(), network.prefix());
+            Some(format!("{address} is {what} of {network}/{prefix}; take it out of the pool"))
+        })
+        .next()
     }
 }
 

@@ -24,12 +24,13 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Opens, joins, leaves and closes until there is what is wanted. What failed, by link.
+    /// Opens, joins, leaves and closes until there is what is wanted. What failed, by link
+    /// and family (`true`: IPv6).
     pub(super) fn open(
         &mut self,
         links: &BTreeSet<(u32, bool)>,
         groups: &BTreeSet<(u32, Ipv6Addr)>,
-    ) -> BTreeMap<u32, String> {
+    ) -> BTreeMap<(u32, bool), String> {
         let mut failed = BTreeMap::new();
         self.sockets.retain(|port, _| links.contains(port));
         for (link, ipv6) in links {
@@ -39,7 +40,7 @@ impl Ports {
             let protocol = if *ipv6 { Protocol::Ndp } else { Protocol::Arp };
             match FrameSocket::open(*link, protocol) {
                 Ok(socket) => drop(self.sockets.insert((*link, *ipv6), socket)),
-                Err(error) => drop(failed.insert(*link, causeway_api::chain(&error))),
+                Err(error) => drop(failed.insert((*link, *ipv6), causeway_api::chain(&error))),
             }
         }
         let before = std::mem::take(&mut self.joined);
@@ -52,7 +53,7 @@ impl Ports {
         for (link, address) in groups - &before {
             match self.groups.join(link, address) {
                 Ok(()) => drop(self.joined.insert((link, address))),
-                Err(error) => drop(failed.insert(link, causeway_api::chain(&error))),
+                Err(error) => drop(failed.insert((link, true), causeway_api::chain(&error))),
             }
         }
         failed

@@ -4,7 +4,8 @@
 //! An address that is to be held is looked for first (row L-33): three questions 60 ms apart, and
 //! 80 ms more for an answer, 200 ms in all, so that a take-over has 1.8 s of its two left. RFC 5227
 //! would wait for seven seconds. Then it is armed: answered for, and announced at once and every 1.1 s
-//! until 5 s are over (row L-08), and from then on every minute (row L-30).
+//! until 5 s are over (row L-08), and from then on every minute (row L-30). Whoever claims it later is
+//! answered once, and has it if it goes on (RFC 5227, section 2.4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,6 +21,11 @@ use crate::state::{HeldAddress, HeldCounts};
 const QUESTIONS: u32 = 3;
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(60);
 const AFTER_QUESTIONS: Duration = Duration::from_millis(80);
+/// The same where carrier came back within `SETTLING`: a switch that builds its tree again passes
+/// nothing on at first, so that whoever took the address meanwhile is not heard at once.
+const QUESTIONS_AFTER_CARRIER: u32 = 4;
+const BETWEEN_AFTER_CARRIER: Duration = Duration::from_secs(1);
+const SETTLING: Duration = Duration::from_secs(30);
 /// An address that a neighbour has is looked for again after this.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Announcements after a gain: 0, 1.1, 2.2, 3.3 and 4.4 s.
@@ -33,6 +39,8 @@ const LEAST: Duration = Duration::from_secs(1);
 /// 650 ms, without filling the queue of an interface.
 const ROW: usize = 32;
 const PAUSE: Duration = Duration::from_millis(20);
+/// `DEFEND_INTERVAL` of RFC 5227: who claims an address again so soon after the answer has it.
+const DEFENCE: Duration = Duration::from_secs(10);
 /// A foreign claim is told of once in this time, and shown as long.
 const CLAIM: Duration = Duration::from_secs(3600);
 
@@ -53,6 +61,8 @@ pub(super) struct Speaker {
     interfaces: Interfaces,
     held: BTreeMap<IpAddr, Held>,
     neighbours: Neighbours,
+    /// When links got carrier back, or came up.
+    fit_since: BTreeMap<u32, Instant>,
     /// Not before this is anything announced: a row has just been.
     earliest: Option<Instant>,
 }
@@ -74,6 +84,8 @@ struct Claim {
     heard: Instant,
     /// When it was told of.
     told: Instant,
+    /// When it was answered.
+    answered: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +93,7 @@ enum HoldStage {
     /// No interface announces it.
     Nowhere(Unplaced),
     /// Neighbours are asked whether one has it.
-    Asking { link: u32, left: u32, next: Instant },
+    Asking { link: u32, left: u32, slowly: bool, next: Instant },
     /// One has it.
     Taken { link: u32, mac: Mac, again: Instant },
     /// It is answered for. `left` announcements of the burst are to come.
@@ -95,6 +107,7 @@ impl Speaker {
             interfaces: Interfaces::default(),
             held: BTreeMap::new(),
             neighbours: Neighbours::default(),
+            fit_since: BTreeMap::new(),
             earliest: None,
         }
     }
@@ -113,12 +126,26 @@ impl Speaker {
             }
         }
         self.place(now);
+        if self.is_idle() {
+            self.note_armed(now);
+        }
     }
 
-    /// These interfaces are there. An armed address that goes to another one is announced there at
-    /// once: nobody else has it.
+    /// Nothing is to be held: interfaces do not matter.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// These interfaces are there. An address that goes to another one is looked for there first: it
+    /// may lead to another segment.
     pub(super) fn look(&mut self, interfaces: Interfaces, now: Instant) {
         let before = std::mem::replace(&mut self.interfaces, interfaces);
+        self.fit_since.retain(|_, since| now < *since + SETTLING);
+        for interface in self.interfaces.all.iter().filter(|found| found.unfit.is_none()) {
+            if before.get(interface.index).is_some_and(|before| before.unfit.is_some()) {
+                self.fit_since.insert(interface.index, now);
+            }
+        }
         for held in self.held.values_mut() {
             let HoldStage::Armed { link, .. } = held.stage else { continue };
             let mac = |of: &Interfaces| of.get(link).map(|interface| interface.mac);
@@ -128,6 +155,10 @@ impl Speaker {
             }
         }
         self.place(now);
+        self.note_armed(now);
+    }
+
+    fn note_armed(&mut self, now: Instant) {
         let armed = self.held.values().filter_map(|held| match held.stage {
             HoldStage::Armed { link, .. } => Some(link),
             HoldStage::Nowhere(_) | HoldStage::Asking { .. } | HoldStage::Taken { .. } => None,
@@ -135,12 +166,10 @@ impl Speaker {
         self.neighbours.announced(&armed.collect(), now);
     }
 
-    /// Frames cannot be read from these interfaces, with why: they announce nothing until the next
-    /// [`Self::look`].
-    pub(super) fn avoid(&mut self, failed: &BTreeMap<u32, String>, now: Instant) {
-        for interface in &mut self.interfaces.all {
-            interface.unfit = failed.get(&interface.index).cloned().or(interface.unfit.take());
-        }
+    /// Frames of a family cannot be read from these interfaces (`true`: IPv6), with why: they announce
+    /// nothing of it until the next [`Self::look`].
+    pub(super) fn avoid(&mut self, failed: BTreeMap<(u32, bool), String>, now: Instant) {
+        self.interfaces.deaf.extend(failed);
         self.place(now);
     }
 
@@ -150,10 +179,11 @@ impl Speaker {
             held.stage = match self.interfaces.choose(*address, current) {
                 Err(unplaced) => HoldStage::Nowhere(unplaced),
                 Ok(interface) if current == Some(interface.index) => continue,
-                Ok(interface) if matches!(held.stage, HoldStage::Armed { .. }) => {
-                    armed(interface.index, now)
+                Ok(interface) => {
+                    let since = self.fit_since.get(&interface.index);
+                    let slowly = since.is_some_and(|since| now < *since + SETTLING);
+                    asking(*address, interface.index, slowly, now)
                 }
-                Ok(interface) => asking(*address, interface.index, now),
             };
         }
     }
@@ -208,10 +238,19 @@ impl Speaker {
                     held.stage = HoldStage::Taken { link, mac, again: now + AGAIN };
                 }
                 HoldStage::Armed { link: on, next, .. } if *on == link && !probed => {
-                    let told = held.claim.filter(|claim| now < claim.told + CLAIM);
+                    let last = held.claim;
+                    let told = last.filter(|claim| now < claim.told + CLAIM);
                     let told = told.map_or(now, |claim| claim.told);
-                    held.claim = Some(Claim { mac, heard: now, told });
-                    *next = Some(next.map_or(now, |next| next.min(now)));
+                    let answered = last.map(|claim| claim.answered);
+                    let answered = answered.filter(|answered| now < *answered + DEFENCE);
+                    let claim = Claim { mac, heard: now, told, answered: answered.unwrap_or(now) };
+                    held.claim = Some(claim);
+                    match answered {
+                        None => *next = Some(next.map_or(now, |next| next.min(now))),
+                        // What says the same twice in a row is one claim.
+                        Some(answered) if now < answered + LEAST => {}
+                        Some(_) => held.stage = HoldStage::Taken { link, mac, again: now + AGAIN },
+                    }
                 }
                 HoldStage::Nowhere(_)
                 | HoldStage::Asking { .. }
@@ -253,7 +292,7 @@ impl Speaker {
         };
         match held.stage {
             HoldStage::Taken { again, .. } if again <= now => {
-                held.stage = asking(address, *link, now)
+                held.stage = asking(address, *link, false, now)
             }
             HoldStage::Asking { left: 0, .. } => held.stage = armed(*link, now),
             HoldStage::Nowhere(_)
@@ -264,9 +303,14 @@ impl Speaker {
         let mut frames = Vec::new();
         match &mut held.stage {
             HoldStage::Nowhere(_) | HoldStage::Taken { .. } => {}
-            HoldStage::Asking { left, next, .. } => {
+            HoldStage::Asking { left, slowly, next, .. } => {
                 *left -= 1;
-                *next = now + if *left == 0 { AFTER_QUESTIONS } else { BETWEEN_QUESTIONS };
+                *next = now
+                    + match (*slowly, *left) {
+                        (true, _) => BETWEEN_AFTER_CARRIER,
+                        (false, 0) => AFTER_QUESTIONS,
+                        (false, _) => BETWEEN_QUESTIONS,
+                    };
                 frames.push(Frame::probe(address, *mac));
             }
             HoldStage::Armed { left, next, .. } => {
@@ -353,9 +397,9 @@ impl Speaker {
         silent.map(|interface| interface.name.clone()).collect()
     }
 
-    /// Names of interfaces that were given and are none.
+    /// Names of interfaces that were given and are none. While nothing is held nobody looks.
     pub(super) fn missing(&self) -> Vec<&str> {
-        self.interfaces.missing()
+        if self.is_idle() { Vec::new() } else { self.interfaces.missing() }
     }
 }
 
@@ -384,9 +428,13 @@ impl Held {
     }
 }
 
-fn asking(address: IpAddr, link: u32, now: Instant) -> HoldStage {
-    let left = if address.is_ipv4() { QUESTIONS } else { 1 };
-    HoldStage::Asking { link, left, next: now }
+fn asking(address: IpAddr, link: u32, slowly: bool, now: Instant) -> HoldStage {
+    let left = match (slowly, address) {
+        (true, _) => QUESTIONS_AFTER_CARRIER,
+        (false, IpAddr::V4(_)) => QUESTIONS,
+        (false, IpAddr::V6(_)) => 1,
+    };
+    HoldStage::Asking { link, left, slowly, next: now }
 }
 
 fn armed(link: u32, now: Instant) -> HoldStage {

@@ -78,6 +78,10 @@ fn wait_ready(inside: &Netlink, link: u32) {
 
 impl Segment {
     fn new(refresh: Option<Duration>) -> Self {
+        Self::with(AnnounceConfig { interfaces: Vec::new(), refresh })
+    }
+
+    fn with(config: AnnounceConfig) -> Self {
         let (switch_netns, client, node) = (namespace(), namespace(), namespace());
         let switch = Netlink::open_in(&switch_netns).unwrap();
         let spec = BridgeSpec { name: "lan", mtu: None, mac: None, vlan_filtering: false };
@@ -95,7 +99,6 @@ impl Segment {
             wait_ready(netlink, link);
         }
         let (events, told) = mpsc::channel(64);
-        let config = AnnounceConfig { interfaces: Vec::new(), refresh };
         let announce = node.run(|| Announce::start(config, events)).unwrap().unwrap();
         Self {
             switch,
@@ -312,4 +315,79 @@ fn a_foreign_claim_is_told_of_and_answered() {
             }
         }
     }
+}
+
+/// Sockets of netlink in the node's namespace that are not the kernel's.
+fn subscriptions(node: &Netns) -> usize {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/netlink");
+    let text = node.run(read).unwrap().unwrap();
+    text.lines().skip(1).filter(|line| line.split_whitespace().nth(2) != Some("0")).count()
+}
+
+/// A node without load balancers is not woken by links that come and go.
+#[test]
+fn links_do_not_matter_while_nothing_is_held() {
+    let mut segment = Segment::new(None);
+    for _ in 0..2 {
+        segment.hold(&ADDRESSES);
+        segment.wait_armed(ADDRESSES[0]);
+        assert_eq!(subscriptions(&segment.node), 2);
+        segment.hold(&[]);
+        let state = segment.wait(|state| state.addresses.is_empty());
+        assert_eq!(state, AnnounceState::default());
+        assert_eq!(subscriptions(&segment.node), 0);
+    }
+}
+
+/// Links with an MTU below 1280 have no IPv6, and no groups of it.
+#[test]
+fn a_link_without_ipv6_announces_ipv4() {
+    let config = AnnounceConfig { interfaces: vec!["eth0".to_owned()], refresh: None };
+    let mut segment = Segment::with(config);
+    assert!(program(&segment.node, "ip link set eth0 mtu 1000").0);
+    segment.hold(&ADDRESSES);
+    segment.wait_armed(ADDRESSES[0]);
+    let ipv6 = ip(ADDRESSES[1]);
+    let state = segment.wait(|state| state.addresses[&ipv6].broken);
+    let reason = state.addresses[&ipv6].reason.clone().unwrap();
+    assert!(reason.contains("join group"), "{reason}");
+    assert_eq!(state.addresses[&ip(ADDRESSES[0])].interface.as_deref(), Some("eth0"));
+}
+
+/// What the node has itself is not announced, on whichever link it has it.
+#[test]
+fn an_address_of_the_node_itself_is_not_held() {
+    let mut segment = Segment::new(None);
+    assert!(program(&segment.node, "ip addr add 10.1.0.5/32 dev lo").0);
+    segment.hold(&[ADDRESSES[0], "10.1.0.3"]);
+    let state = segment.wait(|state| {
+        state.addresses.len() == 2 && state.addresses.values().all(|held| held.broken)
+    });
+    for (address, on) in [(ADDRESSES[0], "on lo"), ("10.1.0.3", "on eth0")] {
+        let reason = state.addresses[&ip(address)].reason.clone().unwrap();
+        assert!(reason.contains(on), "{reason}");
+    }
+}
+
+/// A thread that ends before its time says so, whether it fails or panics.
+#[test]
+fn the_end_of_the_thread_is_told_of() {
+    let end = |work: fn() -> causeway_kernel::Result<()>| {
+        let (events, mut told) = mpsc::channel(1);
+        let thread = std::thread::spawn(move || LastWord::new(events).after(work));
+        let said = told.blocking_recv();
+        drop(thread.join());
+        match said {
+            Some(Event::Announced(state)) => state.failure,
+            _ => None,
+        }
+    };
+    let failed = || {
+        let source = io::ErrorKind::InvalidInput.into();
+        Err(causeway_kernel::Error { action: "wait for changes".to_owned(), source })
+    };
+    let failure = end(failed).unwrap();
+    assert!(failure.starts_with("wait for changes: ") && failure.contains("again"), "{failure}");
+    assert!(end(|| panic!("in this test")).unwrap().contains("crashed"));
+    assert_eq!(end(|| Ok(())), None);
 }

@@ -15,24 +15,16 @@ use super::given::{Given, Values};
 use super::keys::KEYS;
 use super::{Error, Settings};
 use value::{
-    Reason, address, backend, duration, label, listener, log_format, log_level, network, node_name,
-    node_ports, overlay_kind, path, path_or_none, port_range, prefix, protected_ports, store,
-    subnet_len, udp_port, url, vni, yes_or_no,
+    Reason, address, backend, duration, interface, label, listener, log_format, log_level, network,
+    node_name, node_ports, overlay_kind, path, path_or_none, port_range, prefix, protected_ports,
+    store, subnet_len, udp_port, url, vni, yes_or_no,
 };
-
-/// Settings that later versions give a meaning.
-const LATER: &[&str] = &["lb-interface"];
 
 /// Checks all values.
 ///
 /// # Errors
 /// The first one that is wrong, by field, value and remedy.
 pub(super) fn check(values: &Values) -> Result<Settings, Error> {
-    for name in LATER {
-        if let Some(given) = values.get(name) {
-            return Err(given.wrong("not supported in this version; omit it"));
-        }
-    }
     many::no_user_in_urls(values)?;
     let value = Reader(values);
     let mut settings = Settings {
@@ -73,6 +65,7 @@ pub(super) fn check(values: &Values) -> Result<Settings, Error> {
         direct_routing: value.switch("direct-routing")?,
         disable_tx_checksum: value.switch("disable-tx-checksum")?,
         dns: names::settings(&value)?,
+        balancer_interfaces: value.list("lb-interface", interface)?,
         healthz_listen: value.list("healthz-listen", listener)?,
         metrics_listen: value.list("metrics-listen", listener)?,
         log_format: value.parse("log-format", log_format)?,

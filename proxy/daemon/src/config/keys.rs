@@ -136,7 +136,11 @@ pub(super) const KEYS: &[Key] = &[
         "CIDR|FROM-TO,..",
         "addresses for services of type LoadBalancer; several pools: [[lb_pool]] of the file",
     ),
-    key("lb-interface", "NAME", "not supported in this version"),
+    key(
+        "lb-interface",
+        "NAME,..",
+        "interfaces on which load balancer addresses are announced [default: those whose network has the address]",
+    ),
     key(
         "healthz-listen",
         "ADDR:PORT,..",

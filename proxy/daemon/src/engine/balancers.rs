@@ -1,4 +1,6 @@
-//! Who has which load balancer address: decided by [`crate::objects::balancers`], stored here.
+//! Who has which load balancer address: decided by [`crate::objects`], stored here.
+
+use causeway_model::allocate::Settled;
 
 use super::Engine;
 use crate::clock;
@@ -17,14 +19,14 @@ impl Engine {
         if self.state.cluster.is_some() {
             return self.settle_cluster();
         }
-        let (staged, waiting) = self.stage().settle();
-        self.state.balancers.wait(waiting);
+        let (staged, found) = self.stage().settle();
+        self.wait(found.clone());
         if let Err(refused) = self.write(staged) {
             let causes = refused.problem.causes.join(": ");
             tracing::error!(causes, "load balancer addresses: {}", refused.problem.message);
             return;
         }
-        self.objects.settled(false);
+        self.objects.settled(&found, false);
     }
 
     /// Nothing is given before the whole list is read. What is to be other than it is comes back as a
@@ -33,12 +35,18 @@ impl Engine {
         if !self.membership.has_viewed() {
             return;
         }
-        let settled = self.objects.settle(&self.state);
-        let owes = !settled.changed.is_empty();
-        self.state.balancers.wait(settled.waiting);
-        self.objects.settled(owes);
+        let found = self.objects.settle(&self.state);
+        let owes = !found.changed.is_empty();
+        self.objects.settled(&found, owes);
+        self.wait(found);
         if owes && self.leads() && self.deadlines.balancers.due().is_none() {
             self.change_objects(Asked::Balancers, None);
+        }
+    }
+
+    fn wait(&mut self, found: Settled) {
+        for line in self.state.balancers.wait(found, self.objects.has_pools()) {
+            tracing::warn!("{line}");
         }
     }
 

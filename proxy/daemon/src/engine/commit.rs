@@ -62,9 +62,6 @@ impl Engine {
             self.publish_containers();
         }
         let synced = self.sync(now);
-        if let Some(names) = &mut self.names {
-            names.settle(&self.state);
-        }
         self.report_left_out(now);
         let refused = synced.err().map(|error| {
             Refused::caused(
@@ -171,6 +168,10 @@ impl Engine {
             self.tell_names(&commit.touched);
         } else if is_first {
             self.tell_names(&Touched::default());
+        }
+        // Only here: what a commit that failed left over is not told of yet.
+        if let Some(names) = &mut self.names {
+            names.settle(&self.state);
         }
         for event in mem::take(&mut self.pending.spooled) {
             if let Err(error) = self.spool.remove(&event) {

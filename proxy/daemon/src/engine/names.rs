@@ -4,8 +4,8 @@ use causeway_dns::Problems;
 
 use super::Engine;
 use crate::conditions::Concern;
-use crate::names::{NameAddresses, Names};
-use crate::state::Touched;
+use crate::names::Names;
+use crate::state::{NameAddresses, Touched};
 
 impl Engine {
     /// Begins to answer names.
@@ -25,13 +25,18 @@ impl Engine {
     pub(super) fn on_name_addresses(&mut self, found: NameAddresses) {
         let Some(names) = &mut self.names else { return };
         names.on_addresses(found);
-        self.show_names();
+        self.report_names();
     }
 
     /// The name server reports what does not work.
     pub(super) fn on_name_problems(&mut self, problems: Problems) {
         let Some(names) = &mut self.names else { return };
         names.on_problems(problems);
+        self.report_names();
+    }
+
+    fn report_names(&mut self) {
+        let Some(names) = &self.names else { return };
         let failures = names.failures();
         for line in self.state.conditions.set_lines(Concern::Names, failures) {
             tracing::error!("names: {line}");

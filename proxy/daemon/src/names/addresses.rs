@@ -1,161 +1,235 @@
-//! Where containers find the name server: the addresses of this node's bridges, and the service
+//! Where containers find the name server: the gateways of this node's networks, and the service
 //! addresses that every node answers itself.
 //!
-//! A thread looks whenever links or addresses change. What bridges are ours follows from the records
-//! of attachments (invariant I2).
+//! A thread looks whenever links or addresses change. Which addresses are gateways says the records of
+//! attachments (invariant I2): other addresses of a bridge belong to the host, or to its LAN.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_bridge::record::Record;
 use causeway_host::Records;
 use causeway_host::paths::kind;
-use causeway_kernel::{Interest, Link, Monitor, Netlink, wait_readable};
-use causeway_overlay::ROUTE_PROTOCOL;
+use causeway_kernel::{Interest, Monitor, Netlink, wait_readable};
 use causeway_ruleset::{TableId, TableState, untracked};
 use ipnetwork::IpNetwork;
+use rustix::event::{EventfdFlags, eventfd};
 
-use crate::config::Settings;
+use crate::clock;
+use crate::config::{DnsListen, Settings};
 use crate::event::{Event, Events};
+use crate::state::NameAddresses;
 use crate::tables::{self, Tables};
 
-/// How often it looks though nothing is known to have changed.
+use super::PORT;
+
+/// How often it looks though nothing is known to have changed, and reads the records of attachments.
 const PERIOD: Duration = Duration::from_secs(2);
 /// Changes come in bursts: those of so long are one.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// The service addresses to answer, as the engine last said.
-pub(super) type Vips = Arc<Mutex<BTreeSet<IpAddr>>>;
+/// `proto` of the local routes; those to other nodes have another one, and lead somewhere.
+const LOCAL_PROTOCOL: u8 = 198;
 
-/// What there is to listen at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NameAddresses {
-    /// Addresses of bridges, which are gateways of containers, with the networks of these.
-    pub gateways: BTreeSet<IpNetwork>,
-    /// Service addresses that are this node's.
-    pub vips: BTreeSet<IpAddr>,
-    /// All addresses of this node.
-    pub own: BTreeSet<IpAddr>,
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) struct NameOrders {
+    /// The service addresses to answer; `None` before that is known: they stay as they are.
+    vips: Mutex<Option<BTreeSet<IpAddr>>>,
+    /// Readable when they are others.
+    changed: OwnedFd,
+}
+
+impl NameOrders {
+    /// These are this node's from now on.
+    pub(super) fn answer(&self, vips: BTreeSet<IpAddr>) {
+        let mut wanted = self.vips.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted.as_ref() != Some(&vips) {
+            *wanted = Some(vips);
+            // It looks within its period anyway.
+            rustix::io::write(&self.changed, &1_u64.to_ne_bytes()).ok();
+        }
+    }
+
+    fn take(&self) -> Option<BTreeSet<IpAddr>> {
+        // Nothing to read is nothing new.
+        rustix::io::read(&self.changed, &mut [0; 8]).ok();
+        self.vips.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Starts the thread. It answers with [`Event::NameAddresses`] whenever it finds something other
 /// than before, and ends with the engine.
 ///
 /// # Errors
-/// No thread is left.
-pub(super) fn start(settings: &Settings, vips: Vips, events: Events) -> io::Result<()> {
-    let run_dir = settings.run_dir.clone();
+/// No thread or no descriptor is left.
+pub(super) fn start(settings: &Settings, events: Events) -> io::Result<Arc<NameOrders>> {
+    let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let orders = Arc::new(NameOrders { vips: Mutex::new(None), changed });
+    let look = AddressLook {
+        run_dir: settings.run_dir.clone(),
+        cluster: settings.cluster_cidrs.clone(),
+        listen: settings.dns.listen.clone(),
+        addresses: Vec::new(),
+        read: None,
+        gateways: BTreeSet::new(),
+        containers: BTreeSet::new(),
+    };
     let thread = std::thread::Builder::new().name("names".to_owned());
-    thread.spawn(move || run(&run_dir, &vips, &events)).map(drop)
+    let own = Arc::clone(&orders);
+    thread.spawn(move || run(look, &own, &events))?;
+    Ok(orders)
 }
 
-fn run(run_dir: &Path, vips: &Vips, events: &Events) {
-    let mut said = None;
+fn run(mut look: AddressLook, orders: &NameOrders, events: &Events) {
+    let (mut said, mut complained) = (None, None);
     let mut tables = Tables::new("conntrack remembers each question for a name");
-    let mut own = BTreeSet::new();
     let mut monitor = None;
     while !events.is_closed() {
         if monitor.is_none() {
             // Open before it looks: what changes meanwhile is told. Without one it looks now and then.
             monitor = Netlink::open().and_then(|netlink| Monitor::of_addresses(&netlink)).ok();
         }
-        let wanted = vips.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let found = look(run_dir, &wanted, &mut own);
-        if let Ok(found) = &found
-            && let Err(error) = tables.keep(untracked(found))
+        let found = look.look(orders.take().as_ref());
+        let kept = match &found {
+            Ok(found) => tables.keep(look.untracked(found)).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &kept
+            && complained.as_ref() != Some(error)
         {
-            tracing::warn!(error = %error, "keep questions for names out of conntrack");
+            tracing::warn!("where names are answered: {error}");
         }
-        match found {
-            Ok(found) if said.as_ref() != Some(&found) => {
-                said = Some(found.clone());
-                if events.blocking_send(Event::NameAddresses(found)).is_err() {
-                    return;
-                }
+        complained = kept.err();
+        if let Ok(found) = found
+            && said.as_ref() != Some(&found)
+        {
+            said = Some(found.clone());
+            if events.blocking_send(Event::NameAddresses(found)).is_err() {
+                return;
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = %error, "look where names are to be answered"),
         }
-        if !wait(&mut monitor) {
+        if !wait(&mut monitor, orders) {
             monitor = None;
         }
     }
 }
 
 /// Until something may have changed. `false`: the monitor reports nothing any more.
-fn wait(monitor: &mut Option<Monitor>) -> bool {
+fn wait(monitor: &mut Option<Monitor>, orders: &NameOrders) -> bool {
     let Some(monitor) = monitor else {
-        return wait_readable(&[], PERIOD).is_ok();
+        return wait_readable(&[orders.changed.as_fd()], PERIOD).is_ok();
     };
-    let heard = wait_readable(&[monitor.as_fd()], PERIOD);
+    let heard = wait_readable(&[monitor.as_fd(), orders.changed.as_fd()], PERIOD);
     drop(wait_readable(&[], GATHER));
     heard.is_ok() && monitor.changed(&Interest::default()).is_ok()
 }
 
-/// Brings the local routes to `wanted`, and reads the addresses of bridges. `own` remembers by index
-/// which bridges are ours: records of their attachments may be gone.
-fn look(
-    run_dir: &Path,
-    wanted: &BTreeSet<IpAddr>,
-    own: &mut BTreeSet<u32>,
-) -> causeway_kernel::Result<NameAddresses> {
-    let netlink = Netlink::open()?;
-    let vips = keep_routes(&netlink, wanted)?;
-    let links = netlink.links()?;
-    let bridges: Vec<&Link> = links.iter().filter(|link| link.is_bridge()).collect();
-    own.retain(|index| bridges.iter().any(|bridge| bridge.index == *index));
-    if bridges.iter().any(|bridge| !own.contains(&bridge.index)) {
-        let records = Records::new(run_dir, kind::BRIDGE).readable::<Record>()?;
-        let named: BTreeSet<&str> =
-            records.iter().map(|(_, record)| record.bridge.as_str()).collect();
-        let ours = bridges.iter().filter(|bridge| named.contains(bridge.name.as_str()));
-        own.extend(ours.map(|bridge| bridge.index));
-    }
-    let all = netlink.all_addresses()?;
-    let gateways = all.iter().filter(|(index, _)| own.contains(index));
-    Ok(NameAddresses {
-        gateways: gateways.map(|(_, address)| *address).collect(),
-        vips,
-        own: all.iter().map(|(_, address)| address.ip()).collect(),
-    })
+/// What is looked at, and what was found before.
+#[derive(Debug)]
+struct AddressLook {
+    run_dir: PathBuf,
+    cluster: Vec<IpNetwork>,
+    listen: DnsListen,
+    addresses: Vec<(u32, IpNetwork)>,
+    read: Option<Instant>,
+    /// Of records, as long as the node has the address: the last attachment may be gone.
+    gateways: BTreeSet<IpAddr>,
+    containers: BTreeSet<IpAddr>,
 }
 
-/// Those of `wanted` that are this node's now. A family that the kernel lacks has none.
+impl AddressLook {
+    /// Brings the local routes to `wanted`, and finds the gateways among the node's addresses.
+    fn look(
+        &mut self,
+        wanted: Option<&BTreeSet<IpAddr>>,
+    ) -> causeway_kernel::Result<NameAddresses> {
+        let netlink = Netlink::open()?;
+        let (vips, failure) = keep_routes(&netlink, wanted)?;
+        let all = netlink.all_addresses()?;
+        let now = clock::now();
+        // Records are many and change with each container; the node's addresses seldom.
+        if all != self.addresses || self.read.is_none_or(|read| now >= read + PERIOD) {
+            self.read_records(&all)?;
+            (self.read, self.addresses) = (Some(now), all);
+        }
+        let addresses = || self.addresses.iter().map(|(_, address)| *address);
+        let gateways: BTreeSet<IpNetwork> =
+            addresses().filter(|address| self.gateways.contains(&address.ip())).collect();
+        let admitted = |ip: &&IpAddr| {
+            gateways.iter().chain(&self.cluster).any(|network| network.contains(**ip))
+        };
+        Ok(NameAddresses {
+            vips,
+            failure,
+            own: addresses().map(|address| address.ip()).collect(),
+            containers: self.containers.iter().filter(|ip| !admitted(ip)).copied().collect(),
+            gateways,
+        })
+    }
+
+    fn read_records(&mut self, all: &[(u32, IpNetwork)]) -> causeway_kernel::Result<()> {
+        let records = Records::new(&self.run_dir, kind::BRIDGE).readable::<Record>()?;
+        let own: BTreeSet<IpAddr> = all.iter().map(|(_, address)| address.ip()).collect();
+        self.gateways.retain(|ip| own.contains(ip));
+        let named = records.iter().flat_map(|(_, record)| &record.gateways);
+        self.gateways.extend(named.map(IpNetwork::ip));
+        let containers = records.iter().flat_map(|(_, record)| &record.addresses);
+        self.containers = containers.map(IpNetwork::ip).collect();
+        Ok(())
+    }
+
+    /// The tables that keep questions out of conntrack.
+    fn untracked(&self, found: &NameAddresses) -> [(TableId, Option<TableState>); 2] {
+        let at = match &self.listen {
+            DnsListen::Off => Vec::new(),
+            DnsListen::Auto => {
+                found.gateways.iter().map(IpNetwork::ip).chain(found.vips.iter().copied()).collect()
+            }
+            DnsListen::At(addresses) => {
+                let usual = addresses.iter().filter(|at| at.port() == PORT).map(|at| at.ip());
+                usual.filter(|ip| !ip.is_unspecified()).collect()
+            }
+        };
+        [false, true].map(|ipv6| {
+            let servers = at.iter().copied().filter(|ip: &IpAddr| ip.is_ipv6() == ipv6).collect();
+            (untracked::table(ipv6), untracked::state(ipv6, &servers))
+        })
+    }
+}
+
+/// Those of `wanted` that are this node's now, and why others are not.
 fn keep_routes(
     netlink: &Netlink,
-    wanted: &BTreeSet<IpAddr>,
-) -> causeway_kernel::Result<BTreeSet<IpAddr>> {
-    let there: BTreeSet<IpAddr> = netlink.local_routes(ROUTE_PROTOCOL)?.into_iter().collect();
+    wanted: Option<&BTreeSet<IpAddr>>,
+) -> causeway_kernel::Result<(BTreeSet<IpAddr>, Option<String>)> {
+    let there: BTreeSet<IpAddr> = netlink.local_routes(LOCAL_PROTOCOL)?.into_iter().collect();
+    let Some(wanted) = wanted else { return Ok((there, None)) };
     for address in there.difference(wanted) {
-        netlink.delete_local_route(*address, ROUTE_PROTOCOL)?;
+        netlink.delete_local_route(*address, LOCAL_PROTOCOL)?;
     }
-    let mut kept = BTreeSet::new();
-    for address in wanted {
-        let added = match there.contains(address) {
-            true => Ok(()),
-            false => netlink.add_local_route(*address, ROUTE_PROTOCOL),
-        };
-        match added {
+    let mut kept: BTreeSet<IpAddr> = there.intersection(wanted).copied().collect();
+    let mut failure = None;
+    for address in wanted.difference(&there) {
+        match netlink.add_local_route(*address, LOCAL_PROTOCOL) {
             Ok(()) => drop(kept.insert(*address)),
-            Err(error) => tracing::debug!(error = %error, "answer for a service address"),
+            Err(error) if error.raw() == Some(libc::EEXIST) => {
+                failure = Some(format!(
+                    "names are not answered at {address}: it is an address of a link of this node; \
+                     remove it there, or choose --dns-vip"
+                ));
+            }
+            Err(error) => {
+                failure = Some(format!("names are not answered at {address}: {error}"));
+            }
         }
     }
-    Ok(kept)
-}
-
-/// The tables that keep questions out of conntrack.
-fn untracked(found: &NameAddresses) -> [(TableId, Option<TableState>); 2] {
-    [false, true].map(|ipv6| {
-        let gateways = found.gateways.iter().map(IpNetwork::ip);
-        let all = gateways.chain(found.vips.iter().copied());
-        let servers = all.filter(|ip| ip.is_ipv6() == ipv6).collect();
-        (untracked::table(ipv6), untracked::state(ipv6, &servers))
-    })
+    Ok((kept, failure))
 }
 
 /// Takes the service addresses and rules of earlier runs off this node; returns what it removed.
@@ -165,9 +239,9 @@ fn untracked(found: &NameAddresses) -> [(TableId, Option<TableState>); 2] {
 pub(crate) fn leave(dry_run: bool) -> causeway_kernel::Result<Vec<String>> {
     let netlink = Netlink::open()?;
     let mut removed = Vec::new();
-    for address in netlink.local_routes(ROUTE_PROTOCOL)? {
+    for address in netlink.local_routes(LOCAL_PROTOCOL)? {
         if !dry_run {
-            netlink.delete_local_route(address, ROUTE_PROTOCOL)?;
+            netlink.delete_local_route(address, LOCAL_PROTOCOL)?;
         }
         removed.push(format!("local route to {address}"));
     }

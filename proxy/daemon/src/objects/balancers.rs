@@ -1,8 +1,10 @@
 //! Load balancer addresses: who has which, and what is to be stored so that those who wait longest
 //! come first. Pure.
 
+use std::mem;
+
 use causeway_model::allocate::{self, PoolUse, Settled, Standing};
-use causeway_model::{Object, ObjectKey, ObjectKind};
+use causeway_model::{Object, ObjectKind};
 use causeway_source::Stored;
 
 use super::stage::origin_kept;
@@ -27,16 +29,22 @@ impl Objects {
         }
     }
 
-    /// It was looked. `owes`: what was found is not stored yet.
-    pub(crate) fn settled(&mut self, owes: bool) {
+    /// It was looked, and this was found. `owes`: it is not stored yet.
+    pub(crate) fn settled(&mut self, found: &Settled, owes: bool) {
         let standing = if owes { Standing::Owed } else { Standing::Settled };
-        self.allocator.set_standing(standing);
+        let waiting = found.waiting.iter().map(|(key, _)| key.clone()).collect();
+        self.allocator.settled(&self.pools, waiting, standing);
+    }
+
+    /// Whether any address is given away here.
+    pub(crate) fn has_pools(&self) -> bool {
+        !self.pools.balancers.is_empty()
     }
 
     /// Looks who is to have which load balancer address.
     pub(crate) fn settle(&self, state: &State) -> Settled {
         let services = state.index.services().values();
-        allocate::settle(&self.pools, services, &state.balancers.waiting)
+        allocate::settle(&self.pools, services, state.balancers.queue())
     }
 
     /// How much of each pool is used.
@@ -54,16 +62,20 @@ impl Objects {
 }
 
 impl Stage<'_> {
-    /// Stages the services whose load balancer addresses are to be others. Also returns who waits.
-    pub(crate) fn settle(mut self) -> (Staged, Vec<(ObjectKey, String)>) {
-        let Settled { changed, mut waiting } = self.objects.settle(self.context.state);
-        for service in changed {
+    /// Stages the services whose load balancer addresses are to be others. Also returns what else was
+    /// found.
+    pub(crate) fn settle(mut self) -> (Staged, Settled) {
+        let standing = self.objects.allocator.standing();
+        let mut settled = self.objects.settle(self.context.state);
+        for service in mem::take(&mut settled.changed) {
             let key = service.key.clone();
             if let Err(why) = self.replace(Object::Service(service)) {
-                waiting.push((key, why));
+                settled.waiting.push((key, why));
             }
         }
-        (self.staged, waiting)
+        // Nothing is stored yet.
+        self.objects.allocator.set_standing(standing);
+        (self.staged, settled)
     }
 
     /// Stages a stored service in another form.

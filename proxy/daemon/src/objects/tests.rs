@@ -27,6 +27,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let state = state(folder.path());
         let pools = Pools {
+            reserved: Vec::new(),
             service_cidrs: state.settings.service_cidrs.clone(),
             node_ports: state.settings.node_port_range,
             foreign: state.settings.cluster_cidrs.clone(),

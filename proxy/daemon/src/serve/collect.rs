@@ -56,12 +56,9 @@ pub(crate) fn all(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<Ite
     let within = |key: &ObjectKey| namespace.is_none_or(|namespace| *key.namespace == *namespace);
     match kind {
         Kind::Services => {
-            let mut services: BTreeMap<&ObjectKey, &Arc<Service>> =
-                index.services().iter().filter(|(key, _)| within(key)).collect();
-            if let Some(names) = names(state).filter(|one| within(&one.key)) {
-                services.entry(&names.key).or_insert(names);
-            }
-            services.into_values().map(|service| Item::Service(Arc::clone(service))).collect()
+            // Without the name server's: lists are carried to other stores.
+            let services = index.services().iter().filter(|(key, _)| within(key));
+            services.map(|(_, service)| Item::Service(Arc::clone(service))).collect()
         }
         Kind::Endpoints => {
             let keys = index.services().keys().filter(|key| within(key));

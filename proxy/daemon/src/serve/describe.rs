@@ -97,6 +97,22 @@ fn in_rotation(state: &State, key: &ObjectKey, port: &ServicePort, to: (IpAddr, 
     })
 }
 
+/// Where this node announces the addresses of a service, or why it does not.
+fn announced(state: &State, service: &Service) -> Vec<String> {
+    let Some(announced) = &state.announced else { return Vec::new() };
+    let ips = service.ingress.iter().filter_map(|ingress| ingress.ip);
+    let held = ips.filter_map(|ip| Some((ip, announced.addresses.get(&ip)?)));
+    held.map(|(ip, held)| match (&held.interface, &held.reason) {
+        (Some(interface), None) => format!("{ip} is announced by this node on {interface}"),
+        (Some(interface), Some(reason)) => {
+            format!("{ip} is announced by this node on {interface}, but {reason}")
+        }
+        (None, Some(reason)) => format!("{ip} is not announced: {reason}"),
+        (None, None) => format!("{ip} is about to be announced"),
+    })
+    .collect()
+}
+
 fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     let service = &resolved.service;
     let mut remarks = Vec::new();
@@ -119,6 +135,7 @@ fn remarks(state: &State, resolved: &Resolved) -> Vec<String> {
     } else if let Some(why) = state.balancers.of_service(&service.key) {
         remarks.push(format!("a load balancer address is missing: {why}"));
     }
+    remarks.extend(announced(state, service));
     let found = resolved.ports.iter().any(|port| !port.endpoints.is_empty());
     let away = out_of_reach(state, &service.key);
     if !found && away.is_none() {

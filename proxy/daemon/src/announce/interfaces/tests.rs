@@ -31,7 +31,11 @@ fn networks() -> Vec<(u32, IpNetwork)> {
 fn interfaces(links: &[Link], only: &[&str]) -> Interfaces {
     let networks = networks();
     let found = links.iter().filter_map(|link| interface(link, links, &networks, Vec::new()));
-    Interfaces { all: found.collect(), only: only.iter().map(ToString::to_string).collect() }
+    Interfaces {
+        all: found.collect(),
+        only: only.iter().map(ToString::to_string).collect(),
+        ..Interfaces::default()
+    }
 }
 
 fn chosen(interfaces: &Interfaces, address: &str) -> Result<u32, String> {
@@ -103,7 +107,7 @@ fn one_interface_announces_and_stays() {
             .iter()
             .filter_map(|link| interface(link, links, &networks, Vec::new()))
             .collect(),
-        only: Vec::new(),
+        ..Interfaces::default()
     };
     let both = of(&[link(2, "eth0"), link(3, "eth1")]);
     let stays = |current| both.choose(ip("10.1.0.5"), current).map(|found| found.index);
@@ -111,4 +115,59 @@ fn one_interface_announces_and_stays() {
     let one = of(&[Link { carrier: false, ..link(2, "eth0") }, link(3, "eth1")]);
     let moves = one.choose(ip("10.1.0.5"), Some(2)).map(|found| found.index);
     assert_eq!(moves, Ok(3));
+}
+
+/// The most special subnet, as routing has it, and not the first link.
+#[test]
+fn the_longest_prefix_announces() {
+    let network = |text: &str| text.parse::<IpNetwork>().expect("a network");
+    let networks = [(2, network("10.0.0.1/8")), (3, network("10.1.0.1/24"))];
+    let links = [link(2, "eth0"), link(3, "eth1")];
+    let all = links.iter().filter_map(|link| interface(link, &links, &networks, Vec::new()));
+    let found = Interfaces { all: all.collect(), ..Interfaces::default() };
+    assert_eq!(chosen(&found, "10.1.0.5"), Ok(3));
+    assert_eq!(chosen(&found, "10.2.0.5"), Ok(2));
+    let stays = found.choose(ip("10.1.0.5"), Some(2)).map(|interface| interface.index);
+    assert_eq!(stays, Ok(2));
+}
+
+#[test]
+fn addresses_of_the_node_are_not_announced() {
+    let mut found = interfaces(&[link(2, "eth0"), link(3, "eth1")], &[]);
+    found.own = [(ip("10.1.0.7"), "dummy0".to_owned())].into();
+    let unplaced = found.choose(ip("10.1.0.7"), None).expect_err("it is the node's");
+    assert!(unplaced.broken && unplaced.reason.contains("on dummy0"), "{unplaced:?}");
+    assert_eq!(chosen(&found, "10.1.0.8"), Ok(2));
+}
+
+#[test]
+fn what_a_subnet_keeps_for_itself_is_not_announced() {
+    let found = interfaces(&[link(2, "eth0"), link(3, "eth1")], &[]);
+    for (address, what) in [
+        ("10.1.0.0", "the network address of 10.1.0.0/24"),
+        ("10.1.0.255", "the broadcast address of 10.1.0.0/24"),
+        ("fd00:1::", "the anycast address of routers of fd00:1::/64"),
+    ] {
+        let unplaced = found.choose(ip(address), None).expect_err("nobody may have it");
+        assert!(unplaced.broken && unplaced.reason.contains(what), "{unplaced:?}");
+    }
+    assert_eq!(chosen(&found, "fd00:1::ffff:ffff:ffff:ffff"), Ok(2), "IPv6 has no broadcast");
+    let both = ["10.1.0.0/31", "fd00:1::1/127"].map(|text| text.parse().expect("a network"));
+    let links = [link(2, "eth0")];
+    let networks = both.map(|network| (2, network));
+    let all = interface(&links[0], &links, &networks, Vec::new());
+    let found = Interfaces { all: all.into_iter().collect(), ..Interfaces::default() };
+    for address in ["10.1.0.0", "10.1.0.1", "fd00:1::"] {
+        assert_eq!(chosen(&found, address), Ok(2), "both ends of a wire");
+    }
+}
+
+/// A link that can never announce is not called absent.
+#[test]
+fn links_that_cannot_announce_are_named_as_such() {
+    let mut found = interfaces(&[link(2, "eth0")], &["veth1", "eth9"]);
+    found.barred = vec!["veth1".to_owned()];
+    assert_eq!(found.missing(), ["eth9"]);
+    let reason = chosen(&found, "10.1.0.5").expect_err("neither can");
+    assert!(reason.contains("eth9 is not there, veth1 is a port"), "{reason}");
 }

@@ -42,6 +42,9 @@ pub(super) fn check(values: &Values, settings: &Settings) -> Result<(), Error> {
         let reason = format!("names more than {UPSTREAMS} servers; give the nearest ones");
         return Err(given("dns-upstream").wrong(reason));
     }
+    if settings.dns.vips.is_some() && settings.dns.listen != DnsListen::Auto {
+        return Err(given("dns-vip").wrong("has no effect without --dns-listen auto; omit it"));
+    }
     for vip in settings.dns.vips.iter().flatten() {
         if let Some(cluster) = settings.cluster_cidrs.iter().find(|one| one.contains(*vip)) {
             let reason = format!(

@@ -63,6 +63,15 @@ pub(super) fn network(text: &str) -> Result<IpNetwork, Reason> {
     Ok(network)
 }
 
+/// Name of a link (`dev_valid_name` of the kernel).
+pub(super) fn interface(text: &str) -> Result<String, Reason> {
+    let whole = !text.contains(['/', ':']) && !text.contains(char::is_whitespace);
+    match whole && (1..16).contains(&text.len()) && text != "." && text != ".." {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of an interface, such as eth0".into()),
+    }
+}
+
 pub(super) fn subnet_len(text: &str) -> Result<u8, Reason> {
     match text.parse() {
         Ok(length @ 8..=30) => Ok(length),

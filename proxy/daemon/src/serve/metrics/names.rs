@@ -33,6 +33,12 @@ pub(super) fn register(registry: &mut Registry, state: &State) {
     coredns(registry.sub_registry_with_prefix("coredns"), counters);
     let registry = registry.sub_registry_with_prefix("causeway_dns");
     for (name, help, counter) in [
+        ("malformed_udp", "Messages over UDP that are no question", &counters.malformed[0]),
+        ("malformed_tcp", "Messages over TCP that are no question", &counters.malformed[1]),
+        ("unsent", "Answers over UDP that could not be sent", &counters.unsent),
+        ("forwarded", "Questions to upstreams", &counters.forwarded),
+        ("connections", "Connections over TCP", &counters.connections[0]),
+        ("connections_refused", "Connections beyond what is served", &counters.too_many),
         ("strangers", "Messages of clients that are not answered", &counters.strangers),
         ("truncated", "Answers that were cut for UDP", &counters.truncated),
         ("left_out", "Answers over TCP that were too long to be whole", &counters.left_out),

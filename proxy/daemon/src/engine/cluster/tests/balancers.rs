@@ -123,6 +123,51 @@ fn the_first_node_that_lives_gives_what_is_freed() {
     });
 }
 
+/// Once what was owed to the only one who waited is stored, all is settled.
+#[test]
+fn after_the_last_who_waited_addresses_go_out_at_once() {
+    test(|mut world| {
+        world.connect(view(&["n1"]), false);
+        put(&mut world, "z");
+        put(&mut world, "a");
+        let gone = world.delete("z");
+        let write = world.written();
+        world.accept(write);
+        drop(gone);
+        let write = world.written();
+        assert_eq!(given(&write), [("a".to_owned(), Some(ADDRESS.to_owned()))]);
+        world.accept(write);
+        let gone = world.delete("a");
+        let write = world.written();
+        world.accept(write);
+        drop(gone);
+        let write = put(&mut world, "b");
+        assert_eq!(given(&write), [("b".to_owned(), Some(ADDRESS.to_owned()))]);
+        assert!(world.writes().is_empty());
+    });
+}
+
+/// A write that the store refuses costs nobody the place in the queue.
+#[test]
+fn who_was_to_have_an_address_waits_no_less_for_a_failed_write() {
+    test(|mut world| {
+        world.connect(view(&["n1"]), false);
+        put(&mut world, "z");
+        put(&mut world, "y");
+        let gone = world.delete("z");
+        let write = world.written();
+        world.accept(write);
+        drop(gone);
+        let write = world.written();
+        world.refuse(&write, WriteError::Denied("permission denied".to_owned()));
+        // By name it comes first.
+        put(&mut world, "a");
+        world.engine.deadlines.balancers.set(clock::now());
+        world.engine.commit();
+        assert_eq!(given(&world.written()), [("y".to_owned(), Some(ADDRESS.to_owned()))]);
+    });
+}
+
 #[test]
 fn a_store_that_refuses_is_asked_again_later() {
     test(|mut world| {

@@ -126,7 +126,8 @@ daemon() { # NODE SUBNET: causewayd, ready and connected
   local node=$1 fd
   exec {fd}< <(exec nsenter --net="/run/netns/$node" --mount="/proc/${holder[$node]}/ns/mnt" -- \
     "$bin/causewayd" --node-name "$node" --store etcd --etcd-endpoints http://172.18.0.10:2379 \
-    --service-cidr 172.17.0.0/16 --node-subnet "$2" --endpoint-ttl 5s 2>>"/run/causewayd-$node.log")
+    --service-cidr 172.17.0.0/16 --node-subnet "$2" --endpoint-ttl 5s \
+    --dns-upstream 198.51.100.10 2>>"/run/causewayd-$node.log")
   daemon_pid[$node]=$!
   until_true "causewayd on $node is connected" on "$node" "$bin/causeway" status
 }
@@ -176,6 +177,33 @@ for node in 172.18.0.2 172.18.0.3; do
   ask "$node:30001 from the internet" internet "http://$node:30001/" 4
   [ "$(tr ' ' '\n' <<<"$answers" | sort -u | tr -d '\n')" = "${four// /}" ] || fail "not all four answer: $answers"
 done
+
+say "A name in the place of an address: pod3 asks its own node, which knows the services of both"
+printf 'nameserver %s\n' 10.0.2.1 >/run/resolv.conf
+printf 'search %s\noptions ndots:5\n' "default.svc.cluster.local svc.cluster.local cluster.local" >>/run/resolv.conf
+by_name() { # NAMESPACE COMMAND..: with that resolv.conf
+  local ns=$1; shift
+  ip netns exec "$ns" unshare --mount sh -c 'mount --bind /run/resolv.conf /etc/resolv.conf && exec "$@"' sh "$@"
+}
+until_true "names are answered" by_name pod3 curl -sS --max-time 3 http://http-server-vip:3001/
+answer=$(by_name pod3 curl -sS --max-time 3 http://http-server-vip:3001/ | head -1) || fail "no answer by name"
+line "http://http-server-vip:3001/ is answered by ${answer##* }"
+
+say "The tutorial's ExternalName: a server on the internet knows its target"
+exec {outside}< <(exec nsenter --net=/run/netns/internet -- dnsmasq --keep-in-foreground \
+  --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --listen-address=198.51.100.10 --pid-file= \
+  --user=root --local-ttl=60 --host-record=api.ipify.org,104.26.12.205 2>&1)
+cw2 apply -f - <<'YAML' | sed 's/^/  /'
+apiVersion: v1
+kind: Service
+metadata: { name: my-ip-service }
+spec: { type: ExternalName, externalName: api.ipify.org }
+YAML
+external() { cw2 dns my-ip-service.default.svc.cluster.local; }
+leads_outside() { external | grep -q 'IN A '; }
+until_true "its target is found" leads_outside
+external | sed 's/^/  /'
+cw2 delete service my-ip-service | sed 's/^/  /'
 
 say "causeway trace 10.0.2.2 http-server-vip:3001, on node2"
 cw2 trace 10.0.2.2 http-server-vip:3001 | sed 's/^/  /'

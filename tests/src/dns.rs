@@ -77,9 +77,9 @@ impl<'a> Dig<'a> {
     /// Asks for `NAME TYPE`.
     pub fn ask(&self, question: &str) -> DigAnswer {
         let Self { server, flags, .. } = self;
-        let script = format!("dig @{server} {flags} +tries=1 +time=2 +nocookie {question}");
-        let text = String::from_utf8_lossy(&self.ns.try_sh(&script).stdout).into_owned();
-        DigAnswer::read(text)
+        let found =
+            self.ns.try_sh(&format!("dig @{server} {flags} +tries=1 +time=2 +nocookie {question}"));
+        DigAnswer::read(String::from_utf8_lossy(&found.stdout).into_owned())
     }
 
     /// The data of the answers' records of one type, in order of their text.

@@ -4,8 +4,9 @@ use std::ffi::CString;
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
 
-use crate::Ns;
+use crate::{DEADLINE, Ns};
 
 /// `ff02::1`, all nodes of a link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -15,6 +16,12 @@ impl Ns {
     /// Sends one router advertisement by `link`: a default router for `lifetime` seconds (0: none any
     /// more), without prefixes. Routers take packets with hop limit 255 only, and so do hosts.
     pub fn advertise(&self, link: &str, lifetime: u16) {
+        let limit = Instant::now() + DEADLINE;
+        // A link has this route from when IPv6 is ready on it.
+        while self.sh(&format!("ip -6 route show table local type multicast dev {link}")).is_empty()
+        {
+            assert!(Instant::now() < limit, "{link} takes no IPv6");
+        }
         let name = CString::new(link).expect("a name without NUL");
         self.run(|| {
             // SAFETY: the name lives for the call.

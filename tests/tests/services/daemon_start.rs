@@ -38,7 +38,8 @@ pub(crate) fn foreign(node: &Node) -> String {
     let mut ours = false;
     let mut kept = String::new();
     for line in all.lines() {
-        ours |= line.starts_with("table ") && line.contains("causeway_services");
+        ours |= line.starts_with("table ")
+            && ["causeway_services", "causeway_names"].iter().any(|name| line.contains(name));
         if !ours {
             kept += line;
             kept += "\n";
@@ -182,7 +183,9 @@ fn node_json_is_there_and_keeps_its_subnet() {
         serde_json::from_slice(&text).expect("JSON")
     };
     let wanted = json!({ "node": "node1", "subnets": ["10.0.1.0/24"],
-                         "clusterCIDRs": ["10.0.0.0/16"], "serviceCIDRs": ["10.96.0.0/16"] });
+                         "clusterCIDRs": ["10.0.0.0/16"], "serviceCIDRs": ["10.96.0.0/16"],
+                         "dns": { "domain": "cluster.local", "gateways": true,
+                                  "servers": ["10.96.0.10"] } });
     let mut daemon = Daemon::start(node);
     assert_eq!(read(), wanted);
     daemon.stop();

@@ -25,7 +25,7 @@ fn attach(runtime: &Runtime<'_>, attachment: &Attachment) -> (String, String) {
 
 fn service() -> Value {
     json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
-            "spec": { "type": "NodePort", "clusterIP": "10.96.0.10", "selector": { "app": "web" },
+            "spec": { "type": "NodePort", "clusterIP": "10.96.0.80", "selector": { "app": "web" },
                       "ports": [{ "port": 80, "targetPort": 8001, "nodePort": PORT }] } })
 }
 
@@ -90,7 +90,7 @@ fn a_host_port_comes_before_a_node_port_and_that_is_said() {
         assert!(whole(), "{case}");
         let here = node.tcp(&to).expect("an answer").hostname;
         assert_eq!(here, "own", "{case}: from the node");
-        let cluster = pods[1].tcp("10.96.0.10:80").expect("an answer").hostname;
+        let cluster = pods[1].tcp("10.96.0.80:80").expect("an answer").hostname;
         assert_eq!(cluster, "web", "{case}");
         // Whichever table or chain was made last.
         node.sh(match backend {
@@ -98,7 +98,7 @@ fn a_host_port_comes_before_a_node_port_and_that_is_said() {
             _ => "iptables -t nat -F PREROUTING",
         });
         daemon.until(&format!("{case}: the rules are back"), || {
-            whole() && pods[1].tcp("10.96.0.10:80").is_ok()
+            whole() && pods[1].tcp("10.96.0.80:80").is_ok()
         });
         runtime.del_ok(&mapped);
         assert_eq!(who().expect("an answer"), "web", "{case}: after DEL");

@@ -67,7 +67,7 @@ impl<'a> Site<'a> {
 /// The link address that a machine of the segment finds for an address, after it has forgotten it.
 fn resolved(from: &Ns, address: &str) -> Option<String> {
     from.try_sh(&format!("ip neigh del {address} dev eth0"));
-    // The answer to the packet does not matter, only that somebody is asked.
+    // The answer to the packet does not matter, only that the address is looked for.
     from.try_sh(&format!("ping -c 1 -W 1 {address}"));
     let text = from.sh(&format!("ip neigh show {address} dev eth0"));
     let words: Vec<&str> = text.split_whitespace().collect();

@@ -14,6 +14,11 @@ fn network(node: &Node) -> Value {
     node.conflist("causeway", "10.0.1.0/24")
 }
 
+/// The daemon with its defaults, and a runtime for its network.
+fn started(node: &Node) -> (Daemon<'_>, Runtime<'_>) {
+    (Daemon::start(node), Runtime::new(node, network(node)))
+}
+
 /// A container of a namespace with these labels (`app:web`).
 fn labelled(pod: &Pod, namespace: &str, labels: &str) -> Attachment {
     pod.attachment("eth0").args(&format!(
@@ -41,7 +46,7 @@ fn web() -> Value {
 fn a_container_finds_services_by_short_names() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let (daemon, runtime) = (Daemon::start(node), Runtime::new(node, network(node)));
+    let (daemon, runtime) = started(node);
     let pod = node.pod();
     let result = runtime.add_ok(&labelled(&pod, "shop", "app:web"));
     let search = ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"];
@@ -80,7 +85,7 @@ fn a_container_finds_services_by_short_names() {
 fn names_are_answered_at_the_gateway_and_at_the_service_address() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let (daemon, runtime) = (Daemon::start(node), Runtime::new(node, network(node)));
+    let (daemon, runtime) = started(node);
     let pod = node.pod();
     runtime.add_ok(&pod.attachment("eth0"));
     daemon.apply(&[web()]);
@@ -195,7 +200,7 @@ fn both_families_have_a_service_address() {
 fn the_command_line_says_what_is_answered_and_why() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let (daemon, runtime) = (Daemon::start(node), Runtime::new(node, network(node)));
+    let (daemon, runtime) = started(node);
     let pod = node.pod();
     runtime.add_ok(&labelled(&pod, "default", "app:web"));
     daemon.apply(&[web()]);
@@ -252,7 +257,7 @@ fn a_service_with_the_address_of_the_name_server_keeps_it() {
 fn two_questions_from_one_socket_do_not_lose_one_another() {
     let lab = Lab::one_node();
     let node = &lab.nodes[0];
-    let (daemon, runtime) = (Daemon::start(node), Runtime::new(node, network(node)));
+    let (daemon, runtime) = started(node);
     let pod = node.pod();
     runtime.add_ok(&pod.attachment("eth0"));
     daemon.apply(&[web()]);

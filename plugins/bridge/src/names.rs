@@ -4,14 +4,6 @@ use causeway_host::NodeDns;
 use cni_plugin::Dns;
 use ipnetwork::IpNetwork;
 
-/// A name with fewer dots is tried with the search list first, as kubelet has it: `web.other.svc`
-/// has two.
-const OPTIONS: &str = "ndots:5";
-/// What glibc before 2.26 reads of a search list: so many characters.
-const SEARCH_LENGTH: usize = 255;
-/// `LDH` label of RFC 1123.
-const LABEL_LENGTH: usize = 63;
-
 /// Name servers of a container in `namespace` on a node that says `node`: its `gateways`, which the
 /// node has, or the addresses that answer everybody. Empty if there is none, or if the container does
 /// not leave through the node.
@@ -26,35 +18,9 @@ pub(crate) fn dns(node: &NodeDns, gateways: &[IpNetwork], namespace: &str) -> Dn
     Dns {
         nameservers,
         domain: String::new(),
-        search: search(&node.domain, namespace),
-        options: vec![OPTIONS.to_owned()],
+        search: node.search(namespace),
+        options: vec![format!("ndots:{}", NodeDns::NDOTS)],
     }
-}
-
-/// Names of its own namespace first, then those of all. A namespace that cannot be part of a name
-/// is left out.
-fn search(domain: &str, namespace: &str) -> Vec<String> {
-    let domain = domain.trim_end_matches('.');
-    if domain.is_empty() {
-        return Vec::new();
-    }
-    let own = is_label(namespace).then(|| format!("{namespace}.svc.{domain}"));
-    let mut list: Vec<String> = own.into_iter().collect();
-    list.extend([format!("svc.{domain}"), domain.to_owned()]);
-    let length = |list: &[String]| list.iter().map(|one| one.len() + 1).sum::<usize>();
-    while length(&list) > SEARCH_LENGTH + 1 {
-        list.pop();
-    }
-    list
-}
-
-fn is_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty()
-        && text.len() <= LABEL_LENGTH
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 #[cfg(test)]

@@ -43,10 +43,45 @@ pub struct NodeFile {
 pub struct NodeDns {
     /// Domain of the cluster.
     pub domain: String,
-    /// Whether the addresses of bridges that are gateways answer.
+    /// Whether the node answers at the gateway addresses of its networks.
     pub gateways: bool,
     /// Addresses that answer every container, at port 53.
     pub servers: Vec<IpAddr>,
+}
+
+impl NodeDns {
+    /// A name with fewer dots is tried with the search list first, as kubelet has it:
+    /// `web.other.svc` has two.
+    pub const NDOTS: usize = 5;
+    /// What glibc before 2.26 reads of a search list: so many characters.
+    const SEARCH_LENGTH: usize = 255;
+
+    /// Search list of a container in `namespace`: names of its own namespace first, then those of all
+    /// namespaces. A namespace that cannot be part of a name is left out.
+    pub fn search(&self, namespace: &str) -> Vec<String> {
+        let domain = self.domain.trim_end_matches('.');
+        if domain.is_empty() {
+            return Vec::new();
+        }
+        let own = is_label(namespace).then(|| format!("{namespace}.svc.{domain}"));
+        let mut list: Vec<String> = own.into_iter().collect();
+        list.extend([format!("svc.{domain}"), domain.to_owned()]);
+        let length = |list: &[String]| list.iter().map(|one| one.len() + 1).sum::<usize>();
+        while length(&list) > Self::SEARCH_LENGTH + 1 {
+            list.pop();
+        }
+        list
+    }
+}
+
+/// Whether it can be a label of a host's name (RFC 1123).
+fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// A field of the file, or why it does not decode. Plugins and daemon may be of different versions:

@@ -22,7 +22,6 @@ use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::conditions::Concern;
 use crate::config::{DnsListen, Settings};
 use crate::event::{Event, Events};
 use crate::state::{NameAddresses, NamesState, State, Touched};
@@ -156,7 +155,9 @@ impl Names {
     pub(crate) fn failures(&self) -> Vec<String> {
         let all = self.problems.listeners.iter();
         let listeners = all.map(|(at, why)| format!("{at}: {why}"));
-        listeners.chain(self.found.failure.clone()).collect()
+        let ended = self.server.has_ended();
+        let ended = ended.then(|| "the name server has ended; restart causewayd".to_owned());
+        listeners.chain(self.found.failure.clone()).chain(ended).collect()
     }
 
     /// What is to be known: service addresses that services have, servers for names outside that do
@@ -255,9 +256,8 @@ fn watch(mut problems: watch::Receiver<Problems>, events: Events) {
                 return;
             }
         }
-        let text = Some("the name server has ended; restart causewayd".to_owned());
-        // With the engine it has a right to.
-        drop(events.send(Event::Condition { concern: Concern::Names, text }).await);
+        // Whoever hears of it asks whether the server has ended; with the engine it has a right to.
+        drop(events.send(Event::NameProblems(Problems::default())).await);
     });
 }
 
@@ -270,9 +270,8 @@ pub(crate) fn of_node(settings: &Settings) -> Option<NodeDns> {
         DnsListen::At(addresses) => {
             // resolv.conf has no ports.
             let usual = addresses.iter().filter(|one| one.port() == PORT).map(SocketAddr::ip);
-            let (any, own): (Vec<IpAddr>, Vec<IpAddr>) = usual.partition(IpAddr::is_unspecified);
-            let servers = own.into_iter().filter(|ip| !ip.is_loopback()).collect();
-            Some(NodeDns { domain, gateways: !any.is_empty(), servers })
+            let servers = usual.filter(|ip| !ip.is_loopback()).collect();
+            Some(NodeDns { domain, gateways: false, servers })
         }
     }
 }

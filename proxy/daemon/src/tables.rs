@@ -1,7 +1,7 @@
 //! Small nf_tables tables that are the same whatever the backend is, kept as they are wanted.
 
 use causeway_nft::Client;
-use causeway_ruleset::{Batch, Op, TableId, TableState, tunnel};
+use causeway_ruleset::{Batch, Op, TableId, TableState, address_table};
 
 /// The connection to nf_tables.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Tables {
         let Some(client) = client else { return Ok(()) };
         for (id, state) in wanted {
             let actual = client.table(&id)?;
-            let batch = tunnel::diff(&id, actual.as_ref(), state.as_ref());
+            let batch = address_table::diff(&id, actual.as_ref(), state.as_ref());
             if !batch.ops.is_empty() {
                 client.commit(&batch)?;
             }

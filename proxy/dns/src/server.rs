@@ -159,6 +159,11 @@ impl Server {
         &self.counters
     }
 
+    /// Whether the thread has ended although this handle is there.
+    pub fn has_ended(&self) -> bool {
+        self.problems.has_changed().is_err()
+    }
+
     /// What does not work; changes can be waited for.
     pub fn problems(&self) -> watch::Receiver<Problems> {
         self.problems.clone()

@@ -5,6 +5,7 @@
 //! uses; `causeway-nft` turns it into netlink and back, [`text`] into nft's syntax.
 #![forbid(unsafe_code)]
 
+pub mod address_table;
 mod change;
 pub mod forward;
 pub mod iptables;

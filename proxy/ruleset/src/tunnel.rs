@@ -14,10 +14,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::services::difference;
+use crate::address_table;
 use crate::{
-    BaseChain, Batch, ChainSpec, DataType, Element, Family, Field, Hook, Key, Match, Op, RegValue,
-    Rule, SetSpec, Statement, TableId, TableState, Verdict,
+    BaseChain, ChainSpec, Family, Field, Hook, Match, RegValue, Rule, Statement, TableId,
+    TableState, Verdict,
 };
 
 /// UDP
@@ -34,20 +34,8 @@ pub fn table(ipv6: bool) -> TableId {
 /// What the table holds if these peers, all of one family, may send to the port what is for the
 /// vxlan of a number.
 pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableState {
-    let (key, saddr) = match ipv6 {
-        false => (DataType::Ipv4Addr, Field::IpSaddr),
-        true => (DataType::Ipv6Addr, Field::Ip6Saddr),
-    };
-    let set = SetSpec {
-        name: "peers".to_owned(),
-        key: vec![key],
-        target: None,
-        interval: false,
-        dynamic: false,
-        timeout_ms: None,
-    };
-    let element =
-        |ip: &IpAddr| Element { key: Key::Exact(vec![(*ip).into()]), value: None, comment: None };
+    let saddr = if ipv6 { Field::Ip6Saddr } else { Field::IpSaddr };
+    let (set, elements) = address_table::set("peers", ipv6, peers);
     let equal = |field, value| Statement::Match(Match::Cmp { field, negate: false, value });
     let [_, high, middle, low] = id.to_be_bytes();
     let high = u16::from_be_bytes([high, middle]);
@@ -72,24 +60,15 @@ pub fn state(ipv6: bool, port: u16, id: u32, peers: &BTreeSet<IpAddr>) -> TableS
     let chain = ChainSpec { name: "input".to_owned(), base: Some(base) };
     TableState {
         chains: [(chain.name.clone(), (chain, vec![(0, rule)]))].into(),
-        sets: [(set.name.clone(), (set, peers.iter().map(element).collect()))].into(),
+        sets: [(set.name.clone(), (set, elements))].into(),
     }
-}
-
-/// The transaction from what exists to what is wanted; `None` is no table. Empty if they
-/// are equal.
-pub fn diff(id: &TableId, actual: Option<&TableState>, wanted: Option<&TableState>) -> Batch {
-    let ops = match (actual, wanted) {
-        (None, None) => Vec::new(),
-        (Some(_), None) => vec![Op::DeleteTable(id.clone())],
-        (actual, Some(wanted)) => difference(id, actual.unwrap_or(&TableState::default()), wanted),
-    };
-    Batch { ops, generation: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Op;
+    use crate::address_table::diff;
     use crate::text;
 
     fn peers(texts: &[&str]) -> BTreeSet<IpAddr> {

@@ -14,9 +14,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::address_table;
 use crate::{
-    BaseChain, ChainSpec, DataType, Element, Family, Field, Hook, Key, Match, RegValue, Rule,
-    SetSpec, Statement, TableId, TableState,
+    BaseChain, ChainSpec, Family, Field, Hook, Match, RegValue, Rule, Statement, TableId,
+    TableState,
 };
 
 /// UDP
@@ -42,20 +43,11 @@ pub fn state(ipv6: bool, servers: &BTreeSet<IpAddr>) -> Option<TableState> {
     if servers.is_empty() {
         return None;
     }
-    let (key, saddr, daddr) = match ipv6 {
-        false => (DataType::Ipv4Addr, Field::IpSaddr, Field::IpDaddr),
-        true => (DataType::Ipv6Addr, Field::Ip6Saddr, Field::Ip6Daddr),
+    let (saddr, daddr) = match ipv6 {
+        false => (Field::IpSaddr, Field::IpDaddr),
+        true => (Field::Ip6Saddr, Field::Ip6Daddr),
     };
-    let set = SetSpec {
-        name: SERVERS.to_owned(),
-        key: vec![key],
-        target: None,
-        interval: false,
-        dynamic: false,
-        timeout_ms: None,
-    };
-    let element =
-        |ip: &IpAddr| Element { key: Key::Exact(vec![(*ip).into()]), value: None, comment: None };
+    let (set, elements) = address_table::set(SERVERS, ipv6, servers);
     let asked = [UDP, TCP].map(|protocol| rule(protocol, Field::ThDport, daddr));
     let answered = [UDP, TCP].map(|protocol| rule(protocol, Field::ThSport, saddr));
     let chains = [
@@ -63,10 +55,7 @@ pub fn state(ipv6: bool, servers: &BTreeSet<IpAddr>) -> Option<TableState> {
         chain("output", Hook::Output, [asked, answered].concat()),
     ];
     let named = chains.map(|chain| (chain.0.name.clone(), chain));
-    Some(TableState {
-        chains: named.into(),
-        sets: [(set.name.clone(), (set, servers.iter().map(element).collect()))].into(),
-    })
+    Some(TableState { chains: named.into(), sets: [(set.name.clone(), (set, elements))].into() })
 }
 
 fn chain(name: &str, hook: Hook, rules: Vec<Rule>) -> (ChainSpec, Vec<(u64, Rule)>) {

@@ -219,7 +219,7 @@ impl Frame {
         }
     }
 
-    /// Asks whether somebody has `address`, without claiming it: an ARP probe, or a solicitation
+    /// Asks whether a neighbour has `address`, without claiming it: an ARP probe, or a solicitation
     /// without source.
     pub fn probe(address: IpAddr, own: Mac) -> Self {
         match address {

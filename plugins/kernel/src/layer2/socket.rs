@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use super::frame::Frame;
 use crate::{Error, Result};
 
-/// The longest frame that is read: a solicitation with some options more than anybody sends.
+/// The longest frame that is read: a solicitation with more options than hosts send.
 const LONGEST: usize = 512;
 
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE` (linux/filter.h).
@@ -110,6 +110,12 @@ fn open(link: u32, protocol: Protocol) -> io::Result<OwnedFd> {
         Protocol::Ndp => libc::ETH_P_IPV6,
     };
     attach(&socket, &filter(protocol, link))?;
+    bind_to_link(&socket, link, ether_type)?;
+    Ok(socket)
+}
+
+/// Has a packet socket receive what comes in on a link, of one protocol (`ETH_P_..`).
+pub(crate) fn bind_to_link(socket: &OwnedFd, link: u32, ether_type: i32) -> io::Result<()> {
     let place = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
         sll_protocol: u16::try_from(ether_type).unwrap_or_default().to_be(),
@@ -124,7 +130,7 @@ fn open(link: u32, protocol: Protocol) -> io::Result<OwnedFd> {
     if unsafe { libc::bind(socket.as_raw_fd(), (&raw const place).cast(), size) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Which frames come in, in the language of classic BPF.

@@ -192,8 +192,7 @@ impl AddressLook {
                 found.gateways.iter().map(IpNetwork::ip).chain(found.vips.iter().copied()).collect()
             }
             DnsListen::At(addresses) => {
-                let usual = addresses.iter().filter(|at| at.port() == PORT).map(|at| at.ip());
-                usual.filter(|ip| !ip.is_unspecified()).collect()
+                addresses.iter().filter(|at| at.port() == PORT).map(|at| at.ip()).collect()
             }
         };
         [false, true].map(|ipv6| {

@@ -2,19 +2,18 @@
 
 use causeway_api::{DnsAnswer, DnsLookup, DnsRequest};
 use causeway_dns::{Name, RecordType};
+use causeway_host::NodeDns;
 use causeway_model::{ObjectKey, ServiceType};
 
 use super::trace;
+use crate::names;
 use crate::request::Refused;
 use crate::request::answer::Questions;
 use crate::state::State;
 
-/// Names with fewer dots go through the search list first, as containers are told.
-const NDOTS: usize = 5;
-
 /// The questions of a resolver on this node, or in a container.
 pub(crate) fn prepare(state: &State, request: &DnsRequest) -> Result<Questions, Refused> {
-    let Some(names) = &state.names else {
+    let Some(own) = &state.names else {
         let message = "this node answers no names (--dns-listen off)";
         return Err(Refused::new(409, message));
     };
@@ -23,12 +22,12 @@ pub(crate) fn prepare(state: &State, request: &DnsRequest) -> Result<Questions, 
             format!("field recordType: {:?} is no type, such as A or SRV", request.record_type);
         Refused::new(400, message)
     })?;
-    let domain = &state.settings.dns.domain;
     let search = match request.from.as_str() {
         "node" => Vec::new(),
+        // What its resolv.conf says.
         from => {
-            let namespace = trace::pod(state, from)?.key().namespace.clone();
-            vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()]
+            let told = names::of_node(&state.settings).unwrap_or_default();
+            told.search(&trace::pod(state, from)?.key().namespace)
         }
     };
     let whole = candidates(&request.name, &search).into_iter().map(|text| {
@@ -37,8 +36,8 @@ pub(crate) fn prepare(state: &State, request: &DnsRequest) -> Result<Questions, 
         })?;
         Ok((name, why(state, &text)))
     });
-    let names_asked = whole.collect::<Result<Vec<_>, Refused>>()?;
-    Ok(Questions { record_type, names: names_asked, asker: names.asker.clone() })
+    let names = whole.collect::<Result<Vec<_>, Refused>>()?;
+    Ok(Questions { record_type, names, asker: own.asker.clone() })
 }
 
 /// Asks until a name is there, as resolvers do.
@@ -70,7 +69,7 @@ fn candidates(name: &str, search: &[String]) -> Vec<String> {
     }
     let itself = format!("{name}.");
     let mut list: Vec<String> = search.iter().map(|suffix| format!("{name}.{suffix}.")).collect();
-    let place = if name.matches('.').count() < NDOTS { list.len() } else { 0 };
+    let place = if name.matches('.').count() < NodeDns::NDOTS { list.len() } else { 0 };
     list.insert(place, itself);
     list
 }

@@ -18,7 +18,7 @@ pub(super) struct Ask {
     reply: oneshot::Sender<Lookup>,
 }
 
-/// What somebody would be answered over TCP.
+/// The answer that a client would get over TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
     /// `NOERROR`, `NXDOMAIN`, ..

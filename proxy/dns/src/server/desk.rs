@@ -81,7 +81,7 @@ impl Desk {
         }
     }
 
-    /// Whether somebody is answered: containers and nodes as told, this node always.
+    /// Whether a client is answered: containers and nodes as told, this node always.
     pub(super) fn knows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback()

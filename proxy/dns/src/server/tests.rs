@@ -160,3 +160,17 @@ fn asked_name(message: &Message) -> String {
 fn code_of(message: &Message) -> ResponseCode {
     message.metadata.response_code
 }
+
+/// A thread that has ended is noticed, also while others can still ask it.
+#[test]
+fn the_end_of_the_thread_is_noticed() {
+    let server = Server::start(config(&[]).0).expect("a server");
+    let asker = server.asker();
+    assert!(!server.has_ended());
+    server.send(Command::Stop);
+    let mut problems = server.problems();
+    let runtime = runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async { while problems.changed().await.is_ok() {} });
+    assert!(server.has_ended());
+    drop(asker);
+}

@@ -62,8 +62,8 @@ fn batch(
     Ok(())
 }
 
-/// At once or not at all: a socket that is full waits for the link address of somebody who may not
-/// exist, and clients ask again.
+/// Sends at once or drops the answer. A full socket waits for the link address of a client, which may
+/// not exist; one that does exist asks again.
 fn send(desk: &Desk, socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
     if socket.try_send_to(answer, to).is_err() {
         desk.counters.unsent.add();

@@ -31,7 +31,7 @@ pub(super) enum Reach {
 }
 
 impl Work<'_> {
-    /// Settles load balancer addresses, but for those that somebody else waits for longer.
+    /// Settles load balancer addresses, except those that another service has waited for longer.
     ///
     /// # Errors
     /// The document gives an address that another service was given here.
@@ -60,7 +60,8 @@ impl Work<'_> {
             // Nothing is given, and nothing is taken.
             match before.and_then(|before| before.annotations.get(Service::LB_ALLOCATED)) {
                 Some(mark) => set(service, &had, mark),
-                // The mark is of another store, or of somebody's pen. The address may be used elsewhere.
+                // The mark comes from another store or was written by hand: the address may be in use
+                // elsewhere.
                 None => unmark(service),
             }
             return Ok(());

@@ -71,10 +71,15 @@ fn listen(text: &str) -> Result<DnsListen, Reason> {
         "" => Err("neither auto nor off nor addresses".into()),
         _ => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            let each = items.map(|item| {
-                listener(item).map_err(|_| {
-                    format!("{item}: neither auto nor off nor ADDRESS:PORT, such as 10.0.1.1:53")
-                })
+            let each = items.map(|item| match listener(item) {
+                // An answer would leave by another address than was asked.
+                Ok(at) if at.ip().is_unspecified() => {
+                    Err(format!("{item}: names no address; list those of this node, or use auto"))
+                }
+                Ok(at) => Ok(at),
+                Err(_) => Err(format!(
+                    "{item}: neither auto nor off nor ADDRESS:PORT, such as 10.0.1.1:53"
+                )),
             });
             each.collect::<Result<Vec<_>, Reason>>().map(DnsListen::At)
         }
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!(listen("off"), Ok(DnsListen::Off));
         let two = ["10.0.1.1:53", "[fd00::1]:5353"].map(|one| one.parse().expect("an address"));
         assert_eq!(listen("10.0.1.1:53, [fd00::1]:5353"), Ok(DnsListen::At(two.to_vec())));
-        for wrong in ["", "on", "10.0.1.1", "auto,10.0.1.1:53", "10.0.1.1:53,off"] {
+        for wrong in ["", "on", "10.0.1.1", "auto,10.0.1.1:53", "10.0.1.1:53,off", "[::]:53"] {
             assert!(listen(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -126,7 +126,7 @@ fn an_endpoint_is_ready_with_policy_local_one_of_this_node() {
 }
 
 #[test]
-fn an_address_of_mode_proxy_is_somebody_elses() {
+fn an_address_of_mode_proxy_is_another_machines() {
     let mut proxied = balanced();
     proxied["status"]["loadBalancer"]["ingress"][0]["ipMode"] = "Proxy".into();
     assert_eq!(World::of(&proxied).held(), [V6]);

@@ -110,9 +110,9 @@ fn the_lowest_free_goes_out_and_a_freed_one_to_whoever_waits_longest() {
     assert!(!is_allocated(&world.stored[&ObjectKey::new("default", "y")]));
 }
 
-/// All services are looked at again only when somebody who waits may have something.
+/// All services are looked at again only when one that waits may get an address.
 #[test]
-fn it_is_looked_again_when_somebody_may_get_something() {
+fn services_are_looked_at_again_when_one_that_waits_may_get_an_address() {
     let (pools, mut world) = (two(), World::default());
     let sharing = |name: &str, number: u16| {
         let mut service = annotated(name, &[(Service::LB_SHARING, "k")]);
